@@ -1,0 +1,78 @@
+/**
+ * TypeScript's `<linux/blkpg.h>` and the few requests of `<linux/fs.h>` that any block device
+ * answers.
+ *
+ * @module
+ */
+import { ioctl, type OpenFile } from "./file.ts";
+import { libc } from "./libc.ts";
+import { bytes, int, long_long, struct } from "./struct.ts";
+
+const BLKPG = 0x1269;
+const BLKPG_ADD_PARTITION = 1;
+const BLKPG_DEL_PARTITION = 2;
+const BLKSSZGET = 0x1268;
+const BLKGETSIZE64 = 0x80081272;
+
+export const blkpg_ioctl_arg = struct("blkpg_ioctl_arg", 24, {
+  op: int,
+  flags: int,
+  datalen: int,
+  data: long_long,
+});
+
+export const blkpg_partition = struct("blkpg_partition", 152, {
+  start: long_long,
+  length: long_long,
+  pno: int,
+  devname: bytes(64),
+  volname: bytes(64),
+});
+
+function blkpg(
+  device: OpenFile,
+  name: string,
+  op: number,
+  partition: { start?: bigint; length?: bigint; pno: number },
+): void {
+  // Argument and data in one buffer: passing it keeps both alive during the call.
+  const buffer = new Uint8Array(blkpg_ioctl_arg.size + blkpg_partition.size);
+  const data = libc().addressOf(buffer) + BigInt(blkpg_ioctl_arg.size);
+  buffer.set(blkpg_ioctl_arg.encode({ op, datalen: blkpg_partition.size, data }));
+  buffer.set(blkpg_partition.encode(partition), blkpg_ioctl_arg.size);
+  ioctl(device, name, BLKPG, buffer);
+}
+
+/**
+ * `ioctl(fd, BLKPG)` with BLKPG_ADD_PARTITION: EBUSY if the number is taken or the range overlaps
+ * another partition, EINVAL if it is not aligned to the logical block size. Bytes.
+ */
+export function blkpgAddPartition(
+  device: OpenFile,
+  { number, start, size }: { number: number; start: number; size: number },
+): void {
+  blkpg(device, "BLKPG_ADD_PARTITION", BLKPG_ADD_PARTITION, {
+    pno: number,
+    start: BigInt(start),
+    length: BigInt(size),
+  });
+}
+
+/** `ioctl(fd, BLKPG)` with BLKPG_DEL_PARTITION: EBUSY while somebody has it open, ENXIO if there is none. */
+export function blkpgDelPartition(device: OpenFile, number: number): void {
+  blkpg(device, "BLKPG_DEL_PARTITION", BLKPG_DEL_PARTITION, { pno: number });
+}
+
+/** `ioctl(fd, BLKSSZGET)`: the logical sector size in bytes. */
+export function blkSszGet(device: OpenFile): number {
+  const argument = new Int32Array(1);
+  ioctl(device, "BLKSSZGET", BLKSSZGET, new Uint8Array(argument.buffer));
+  return argument[0];
+}
+
+/** `ioctl(fd, BLKGETSIZE64)`: the device's size in bytes. */
+export function blkGetSize64(device: OpenFile): number {
+  const argument = new BigUint64Array(1);
+  ioctl(device, "BLKGETSIZE64", BLKGETSIZE64, new Uint8Array(argument.buffer));
+  return Number(argument[0]);
+}

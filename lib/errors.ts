@@ -1,0 +1,206 @@
+/**
+ * {@linkcode LoopError}: what the system refused, in the shape of Node's system errors, with the cause
+ * a person can act on.
+ *
+ * @module
+ */
+
+/** Error numbers of `<asm-generic/errno.h>` that loop devices can give, with glibc's wording. */
+const ERRORS: Record<number, [code: string, text: string]> = {
+  1: ["EPERM", "operation not permitted"],
+  2: ["ENOENT", "no such file or directory"],
+  4: ["EINTR", "interrupted system call"],
+  5: ["EIO", "input/output error"],
+  6: ["ENXIO", "no such device or address"],
+  9: ["EBADF", "bad file descriptor"],
+  11: ["EAGAIN", "resource temporarily unavailable"],
+  12: ["ENOMEM", "cannot allocate memory"],
+  13: ["EACCES", "permission denied"],
+  14: ["EFAULT", "bad address"],
+  16: ["EBUSY", "device or resource busy"],
+  17: ["EEXIST", "file exists"],
+  19: ["ENODEV", "no such device"],
+  20: ["ENOTDIR", "not a directory"],
+  21: ["EISDIR", "is a directory"],
+  22: ["EINVAL", "invalid argument"],
+  23: ["ENFILE", "too many open files in system"],
+  24: ["EMFILE", "too many open files"],
+  25: ["ENOTTY", "inappropriate ioctl for device"],
+  26: ["ETXTBSY", "text file busy"],
+  27: ["EFBIG", "file too large"],
+  28: ["ENOSPC", "no space left on device"],
+  30: ["EROFS", "read-only file system"],
+  34: ["ERANGE", "numerical result out of range"],
+  36: ["ENAMETOOLONG", "file name too long"],
+  38: ["ENOSYS", "function not implemented"],
+  40: ["ELOOP", "too many levels of symbolic links"],
+  61: ["ENODATA", "no data available"],
+  75: ["EOVERFLOW", "value too large for defined data type"],
+  95: ["EOPNOTSUPP", "operation not supported"],
+  110: ["ETIMEDOUT", "timed out"],
+  116: ["ESTALE", "stale file handle"],
+  122: ["EDQUOT", "disk quota exceeded"],
+};
+
+interface Hint {
+  code: string;
+  /** Matches the ioctl request if there is one, else the system call. */
+  call?: RegExp;
+  path?: RegExp;
+  hint: string;
+}
+
+/** First match wins: the narrower row stands above the wider one. */
+const HINTS: Hint[] = [
+  {
+    code: "ENOENT",
+    path: /^\/dev\/loop-control$/,
+    hint:
+      "is the loop module loaded (modprobe loop), and does this container have /dev/loop-control?",
+  },
+  {
+    code: "ENODEV",
+    path: /^\/dev\/loop-control$/,
+    hint: "this kernel has no loop driver, or its module is not installed for the running kernel",
+  },
+  {
+    code: "ENOENT",
+    path: /^\/dev\/loop\d+/,
+    hint:
+      "the kernel has this device, but /dev has no node for it: /dev is static (a container?); " +
+      "mount a devtmpfs there or make the node with mknod",
+  },
+  {
+    code: "ENOENT",
+    path: /^\/sys\//,
+    hint: "is sysfs mounted on /sys?",
+  },
+  {
+    code: "EACCES",
+    path: /^\/dev\/loop/,
+    hint: "attaching loop devices needs root",
+  },
+  {
+    code: "EPERM",
+    path: /^\/dev\/loop/,
+    call: /^open$/,
+    hint:
+      "attaching loop devices needs root, and in a container also its device cgroup's permission",
+  },
+  {
+    code: "EPERM",
+    call: /^LOOP_SET_STATUS64$/,
+    hint: "through a read-only file descriptor this needs CAP_SYS_ADMIN",
+  },
+  {
+    code: "EPERM",
+    call: /^BLKPG/,
+    hint: "adding and removing partitions needs CAP_SYS_ADMIN",
+  },
+  {
+    code: "EACCES",
+    call: /^BLKPG/,
+    hint: "adding and removing partitions needs CAP_SYS_ADMIN",
+  },
+  {
+    code: "EBUSY",
+    call: /^BLKPG_ADD_PARTITION$/,
+    hint:
+      "the partition overlaps another one in the image's partition table, or its number is taken",
+  },
+  {
+    code: "EBUSY",
+    call: /^BLKPG_DEL_PARTITION$/,
+    hint: "the partition is in use: unmount it first (findmnt, lsof)",
+  },
+  {
+    code: "EBUSY",
+    call: /^LOOP_SET_STATUS64$/,
+    hint: "another process holds the device exclusively or has it mounted",
+  },
+  {
+    code: "EBUSY",
+    call: /^LOOP_CONFIGURE$/,
+    hint: "every device the kernel offered was taken or held by another process " +
+      "(losetup --list shows who has what)",
+  },
+  {
+    code: "EMFILE",
+    hint: "this process has reached its limit of open files (ulimit -n)",
+  },
+  {
+    code: "ENOSPC",
+    call: /^LOOP_CTL_/,
+    hint: "no free loop device and no number left for a new one",
+  },
+];
+
+/** Of what a {@linkcode LoopError} is made. */
+export interface LoopErrorInit {
+  /** Positive error number, as in errno(3). */
+  errno: number;
+  /** The system call, as its manual page calls it: "open", "ioctl". */
+  syscall: string;
+  /** The file or device it was made on. */
+  path: string;
+  /** The ioctl request, as the kernel's headers call it: "LOOP_CONFIGURE". */
+  request?: string;
+  /** What the person can do, where the table of hints cannot know. */
+  hint?: string;
+  /** The error behind this one. */
+  cause?: unknown;
+}
+
+/**
+ * The system refused something. In the shape of Node's system errors; branch on
+ * {@linkcode LoopError.code}, the message is for people.
+ *
+ * @example
+ * ```ts
+ * import { attach, LoopError } from "./mod.ts";
+ * try {
+ *   await using loop = await attach("/no/such.img");
+ * } catch (error) {
+ *   if (!(error instanceof LoopError) || error.code !== "ENOENT") throw error;
+ * }
+ * ```
+ */
+export class LoopError extends Error {
+  /** Always `"LoopError"`. */
+  override readonly name = "LoopError";
+  /** Symbolic error, as in errno(3): `"EBUSY"`. */
+  readonly code: string;
+  /** Negative error number: −16. */
+  readonly errno: number;
+  /** The refused system call: `"ioctl"`. */
+  readonly syscall: string;
+  /** The file or device: `"/dev/loop4"`. */
+  readonly path: string;
+  /** The ioctl request, if it was one: `"LOOP_CONFIGURE"`. */
+  readonly request?: string;
+
+  /** Composes the message from the call, the error and the hint. */
+  constructor({ errno, syscall, path, request, hint, cause }: LoopErrorInit) {
+    const [code, text] = ERRORS[errno] ?? [`E${errno}`, `error ${errno}`];
+    const call = request ?? syscall;
+    hint ??= HINTS.find((row) =>
+      row.code === code && (row.call?.test(call) ?? true) && (row.path?.test(path) ?? true)
+    )?.hint;
+    super(
+      `${code}: ${text}, ${call} ${quote(path)}${hint ? ` (${hint})` : ""}`,
+      cause === undefined ? undefined : { cause },
+    );
+    this.code = code;
+    this.errno = -errno;
+    this.syscall = syscall;
+    this.path = path;
+    if (request !== undefined) this.request = request;
+  }
+}
+
+/** Control characters in a file's name must not reach a terminal raw. */
+function quote(path: string): string {
+  const shown = JSON.stringify(path).slice(1, -1);
+  // JSON leaves DEL and the C1 controls alone.
+  return `'${shown.replace(/[\x7f-\x9f]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`)}'`;
+}

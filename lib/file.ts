@@ -1,0 +1,264 @@
+/**
+ * Files through libc: open, read, stat, ioctl, close. Each gives a value or throws a LoopError that
+ * names call, file and request. All of /dev and /sys goes through here, since Deno's own file API
+ * asks for every permission there is before it touches them.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { libc } from "./libc.ts";
+import { __u16, __u32, __u64, bytes, int, long_long, struct } from "./struct.ts";
+
+/** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
+export const O_RDONLY = 0;
+export const O_RDWR = 0o2;
+export const O_CREAT = 0o100;
+export const O_EXCL = 0o200;
+export const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+
+const F_SETFL = 4;
+const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
+const STATX_BASIC_STATS = 0x7ff;
+/** System calls by number, for what older libcs do not wrap; they differ between machines. */
+const SYS_getdents64: Record<string, number> = { x86_64: 217, aarch64: 61 };
+const EINVAL = 22;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** An open file that knows its name. Closing is idempotent; `using` closes it. */
+export class OpenFile implements Disposable {
+  readonly path: string;
+  #fd: number;
+
+  constructor(fd: number, path: string) {
+    this.#fd = fd;
+    this.path = path;
+  }
+
+  /** The file descriptor, or −1 once it is closed: the kernel then answers EBADF, never another's file. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  close(): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    // What close reports (a failed flush) comes too late to act on; the descriptor is gone anyway.
+    if (fd >= 0) libc().close(fd);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function check(result: number, syscall: string, path: string, request?: string): number {
+  if (result < 0) throw new LoopError({ errno: -result, syscall, path, request });
+  return result;
+}
+
+/** A path as C wants it. */
+export function cString(path: string): Uint8Array {
+  return encoder.encode(path + "\0");
+}
+
+/** `open(path, flags | O_CLOEXEC, mode)`: no descriptor of ours reaches a child process. */
+export function open(path: string, flags: number, mode = 0): OpenFile {
+  return new OpenFile(
+    check(libc().open(cString(path), flags | O_CLOEXEC, mode), "open", path),
+    path,
+  );
+}
+
+/** `fcntl(fd, F_SETFL, flags)` */
+export function setStatusFlags(file: OpenFile, flags: number): void {
+  check(libc().fcntl(file.fd, F_SETFL, flags), "fcntl", file.path);
+}
+
+/** `ioctl(fd, request, argument)`: a buffer is passed by address, and filled by the kernel. */
+export function ioctl(
+  file: OpenFile,
+  name: string,
+  request: number,
+  argument: number | Uint8Array = 0,
+): number {
+  const result = typeof argument === "number"
+    ? libc().ioctl(file.fd, request, argument)
+    : libc().ioctlBuffer(file.fd, request, argument);
+  return check(result, "ioctl", file.path, name);
+}
+
+/** Up to `length` bytes from `offset`; fewer at the end of the file. */
+export function readAt(file: OpenFile, offset: number, length: number): Uint8Array {
+  const buffer = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const n = check(
+      libc().pread(file.fd, buffer.subarray(done), offset + done),
+      "pread",
+      file.path,
+    );
+    if (n === 0) break;
+    done += n;
+  }
+  return buffer.subarray(0, done);
+}
+
+/** Writes all of `data` at `offset`. */
+export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void {
+  for (let done = 0; done < data.length;) {
+    done += check(libc().pwrite(file.fd, data.subarray(done), offset + done), "pwrite", file.path);
+  }
+}
+
+/** Removes a file's name. */
+export function unlink(path: string): void {
+  check(libc().unlink(cString(path)), "unlink", path);
+}
+
+/** A small file of /sys or /proc as text, without the newline at its end. */
+export function readText(path: string): string {
+  using file = open(path, O_RDONLY);
+  // One page is the most that a sysfs attribute can give.
+  return decoder.decode(readAt(file, 0, 4096)).replace(/\n$/, "");
+}
+
+/** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */
+export function ifExists<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    // ENODEV: the attribute's device went away between open and read.
+    if (error instanceof LoopError && /^(ENOENT|ENOTDIR|ENODEV|ENXIO)$/.test(error.code)) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Names in a directory, without "." and "..", in no order. */
+export function listDirectory(path: string): string[] {
+  using directory = open(path, O_RDONLY);
+  const buffer = new Uint8Array(8192);
+  const view = new DataView(buffer.buffer);
+  const names: string[] = [];
+  for (;;) {
+    const end = check(
+      libc().syscallBuffer(SYS_getdents64[machine()], directory.fd, buffer),
+      "getdents64",
+      path,
+    );
+    if (end === 0) return names;
+    // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
+    for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
+      const name = decoder.decode(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
+      if (name !== "." && name !== "..") names.push(name);
+    }
+  }
+}
+
+const statx_timestamp = struct("statx_timestamp", 16, {
+  tv_sec: long_long,
+  tv_nsec: __u32,
+  __reserved: int,
+});
+
+/** `<linux/stat.h>` */
+export const statx = struct("statx", 256, {
+  stx_mask: __u32,
+  stx_blksize: __u32,
+  stx_attributes: __u64,
+  stx_nlink: __u32,
+  stx_uid: __u32,
+  stx_gid: __u32,
+  stx_mode: __u16,
+  __spare0: __u16,
+  stx_ino: __u64,
+  stx_size: __u64,
+  stx_blocks: __u64,
+  stx_attributes_mask: __u64,
+  stx_atime: statx_timestamp,
+  stx_btime: statx_timestamp,
+  stx_ctime: statx_timestamp,
+  stx_mtime: statx_timestamp,
+  stx_rdev_major: __u32,
+  stx_rdev_minor: __u32,
+  stx_dev_major: __u32,
+  stx_dev_minor: __u32,
+  __spare: bytes(112),
+});
+
+/** What kind of file it is, and which. */
+export interface FileStatus {
+  readonly type:
+    | "file"
+    | "directory"
+    | "block device"
+    | "character device"
+    | "FIFO"
+    | "socket"
+    | "unknown";
+  /** Bytes; 0 for devices. */
+  readonly size: number;
+  /** Device number of a device node, as sysfs writes it: "259:3". */
+  readonly rdev: string;
+}
+
+const S_IFMT = 0o170000;
+const TYPES: Record<number, FileStatus["type"]> = {
+  0o100000: "file",
+  0o040000: "directory",
+  0o060000: "block device",
+  0o020000: "character device",
+  0o010000: "FIFO",
+  0o140000: "socket",
+};
+
+/** `statx` of an open file, or of a name (symlinks followed). */
+export function status(file: OpenFile | string): FileStatus {
+  const buffer = new Uint8Array(statx.size);
+  if (typeof file === "string") {
+    check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
+  } else {
+    const empty = cString("");
+    check(
+      libc().statx(file.fd, empty, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer),
+      "statx",
+      file.path,
+    );
+  }
+  const { stx_mode, stx_size, stx_rdev_major, stx_rdev_minor } = statx.decode(buffer);
+  return {
+    type: TYPES[stx_mode & S_IFMT] ?? "unknown",
+    size: Number(stx_size),
+    rdev: `${stx_rdev_major}:${stx_rdev_minor}`,
+  };
+}
+
+/** One of the six strings of struct new_utsname, 65 bytes each. */
+function utsname(index: number): string {
+  const buffer = new Uint8Array(6 * 65);
+  check(libc().uname(buffer), "uname", "/proc/sys/kernel");
+  const field = buffer.subarray(index * 65, (index + 1) * 65);
+  return decoder.decode(field.subarray(0, field.indexOf(0)));
+}
+
+/** The running kernel's release, as `uname -r` prints it. */
+export function kernelRelease(): string {
+  return utsname(2);
+}
+
+let cachedMachine: string | undefined;
+
+/** The machine, as `uname -m` prints it: "x86_64". */
+function machine(): string {
+  return cachedMachine ??= utsname(4);
+}
+
+/** A refusal of our own that the kernel would give later, or not at all, without a reason. */
+export function refuse(file: OpenFile, hint: string, errno: number = EINVAL): LoopError {
+  return new LoopError({ errno, syscall: "statx", path: file.path, hint });
+}

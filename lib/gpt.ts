@@ -1,0 +1,117 @@
+/**
+ * GUID partition tables (UEFI specification, chapter 5): what the kernel's block/partitions/efi.c
+ * would make of one, and the backup header where it would not look.
+ *
+ * @module
+ */
+import { __u32, __u64, bytes, struct } from "./struct.ts";
+import type { Disk, TablePartition } from "./partition_table.ts";
+
+/** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
+export const gpt_header = struct("gpt_header", 96, {
+  signature: bytes(8),
+  revision: __u32,
+  header_size: __u32,
+  header_crc32: __u32,
+  reserved1: __u32,
+  my_lba: __u64,
+  alternate_lba: __u64,
+  first_usable_lba: __u64,
+  last_usable_lba: __u64,
+  disk_guid: bytes(16),
+  partition_entry_lba: __u64,
+  num_partition_entries: __u32,
+  sizeof_partition_entry: __u32,
+  partition_entry_array_crc32: __u32,
+});
+
+export const gpt_entry = struct("gpt_entry", 128, {
+  partition_type_guid: bytes(16),
+  unique_partition_guid: bytes(16),
+  starting_lba: __u64,
+  ending_lba: __u64,
+  attributes: __u64,
+  partition_name: bytes(72),
+});
+
+/** Bytes of gpt_header that exist on disk. */
+export const GPT_HEADER_SIZE = 92;
+/** Offset of header_crc32, which counts as zero in its own checksum. */
+const HEADER_CRC32_OFFSET = 16;
+/** The kernel's KMALLOC_MAX_SIZE: a larger entry array is refused there too. */
+const MOST_ENTRY_BYTES = 4 * 1024 * 1024;
+/** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
+const MOST_PARTITIONS = 255;
+
+const ascii = new TextDecoder("latin1");
+const utf16 = new TextDecoder("utf-16le");
+
+/**
+ * Partitions of the primary table, or of the backup at the end of the disk if the primary is
+ * damaged; undefined if neither is whole. The caller has seen a protective MBR.
+ */
+export function readGpt(disk: Disk): TablePartition[] | undefined {
+  const lastLba = Math.floor(disk.size / disk.sectorSize) - 1;
+  return readTableAt(disk, 1, lastLba) ?? readTableAt(disk, lastLba, lastLba);
+}
+
+function readTableAt(disk: Disk, lba: number, lastLba: number): TablePartition[] | undefined {
+  if (lba < 1) return undefined;
+  const sector = disk.read(lba * disk.sectorSize, disk.sectorSize);
+  if (sector.length < disk.sectorSize) return undefined;
+  const header = gpt_header.decode(sector);
+  if (ascii.decode(header.signature) !== "EFI PART") return undefined;
+  if (header.header_size < GPT_HEADER_SIZE || header.header_size > disk.sectorSize) {
+    return undefined;
+  }
+  const summed = sector.slice(0, header.header_size);
+  summed.fill(0, HEADER_CRC32_OFFSET, HEADER_CRC32_OFFSET + 4);
+  if (crc32(summed) !== header.header_crc32) return undefined;
+  if (header.my_lba !== BigInt(lba)) return undefined;
+  if (header.first_usable_lba > header.last_usable_lba) return undefined;
+  if (header.last_usable_lba > BigInt(lastLba)) return undefined;
+  if (header.sizeof_partition_entry !== gpt_entry.size) return undefined;
+
+  const length = header.num_partition_entries * gpt_entry.size;
+  if (length > MOST_ENTRY_BYTES || header.partition_entry_lba > BigInt(lastLba)) return undefined;
+  const entries = disk.read(Number(header.partition_entry_lba) * disk.sectorSize, length);
+  if (entries.length < length) return undefined;
+  if (crc32(entries) !== header.partition_entry_array_crc32) return undefined;
+
+  const partitions: TablePartition[] = [];
+  for (let i = 0; i < Math.min(header.num_partition_entries, MOST_PARTITIONS); i++) {
+    const entry = gpt_entry.decode(entries.subarray(i * gpt_entry.size));
+    if (entry.partition_type_guid.every((byte) => byte === 0)) continue;
+    const { starting_lba: first, ending_lba: last } = entry;
+    if (first > last || last > BigInt(lastLba)) continue;
+    partitions.push({
+      number: i + 1,
+      start: Number(first) * disk.sectorSize,
+      size: Number(last - first + 1n) * disk.sectorSize,
+      type: guid(entry.partition_type_guid),
+      uuid: guid(entry.unique_partition_guid),
+      name: utf16.decode(entry.partition_name).replace(/\0.*$/s, ""),
+    });
+  }
+  return partitions;
+}
+
+/** Mixed-endian on disk: the first three groups little-endian, the last two as they stand. */
+function guid(raw: Uint8Array): string {
+  const order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+  const hex = order.map((i) => raw[i].toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+let table: Uint32Array | undefined;
+
+/** CRC-32 as in IEEE 802.3 and zlib, by table. */
+export function crc32(data: Uint8Array): number {
+  table ??= Uint32Array.from({ length: 256 }, (_, n) => {
+    for (let bit = 0; bit < 8; bit++) n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
+    return n;
+  });
+  let crc = 0xffffffff;
+  for (let i = 0; i < data.length; i++) crc = (crc >>> 8) ^ table[(crc ^ data[i]) & 0xff];
+  return ~crc >>> 0;
+}

@@ -1,0 +1,49 @@
+/**
+ * {@linkcode Libc} through `bun:ffi`. JavaScriptCore leaves errno alone between a call and the read
+ * that follows it in the same function.
+ *
+ * @module
+ */
+import type { Libc } from "./libc.ts";
+
+// Not a static import: this module must load (and be checked) where bun:ffi does not exist.
+const { dlopen, ptr, read } = await import("bun:ffi");
+
+/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+export function load(): Libc {
+  const { symbols: c } = dlopen("libc.so.6", {
+    __errno_location: { args: [], returns: "ptr" },
+    open: { args: ["ptr", "i32", "u32"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
+    pread: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+    pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+    unlink: { args: ["ptr"], returns: "i32" },
+    fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
+    ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
+    statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
+    syscall: { args: ["i64", "i32", "ptr", "u64"], returns: "i32" },
+    uname: { args: ["ptr"], returns: "i32" },
+  });
+  // The same symbol with another signature: a second dlopen, as Bun has no alias.
+  const { symbols: withBuffer } = dlopen("libc.so.6", {
+    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+  });
+  const errnoPointer = c.__errno_location()!;
+  const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
+
+  return {
+    open: (path, flags, mode) => outcome(c.open(path, flags, mode)),
+    close: (fd) => outcome(c.close(fd)),
+    pread: (fd, buffer, offset) => outcome(c.pread(fd, buffer, buffer.length, offset)),
+    pwrite: (fd, buffer, offset) => outcome(c.pwrite(fd, buffer, buffer.length, offset)),
+    unlink: (path) => outcome(c.unlink(path)),
+    fcntl: (fd, command, argument) => outcome(c.fcntl(fd, command, argument)),
+    ioctl: (fd, request, argument) => outcome(c.ioctl(fd, request, argument)),
+    ioctlBuffer: (fd, request, buffer) => outcome(withBuffer.ioctl(fd, request, buffer)),
+    statx: (dirfd, path, flags, mask, buffer) => outcome(c.statx(dirfd, path, flags, mask, buffer)),
+    syscallBuffer: (number, fd, buffer) => outcome(c.syscall(number, fd, buffer, buffer.length)),
+    uname: (buffer) => outcome(c.uname(buffer)),
+    addressOf: (buffer) => BigInt(ptr(buffer)),
+  };
+}

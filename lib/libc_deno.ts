@@ -1,0 +1,106 @@
+/**
+ * {@linkcode Libc} through `Deno.dlopen`. Needs `--allow-ffi`, nothing else.
+ *
+ * errno: V8's garbage collector runs on other threads and on this one's function entries, and its
+ * futexes leave EAGAIN in errno. So each call copies errno out at once, always, in the same function
+ * with nothing in between: that is why these bodies are alike and must not share a helper.
+ *
+ * @module
+ */
+import type { Libc } from "./libc.ts";
+
+/** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
+type TakesNumbers<Symbols> = {
+  [Name in keyof Symbols]: Symbols[Name] extends (...args: infer Args) => infer Result
+    ? (...args: { [I in keyof Args]: Args[I] extends bigint ? number | bigint : Args[I] }) => Result
+    : never;
+};
+
+/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+export function load(): Libc {
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    __errno_location: { parameters: [], result: "pointer" },
+    memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
+    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
+    pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+    pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
+    unlink: { parameters: ["buffer"], result: "i32" },
+    fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
+    ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
+    ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
+    statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
+    syscallBuffer: {
+      name: "syscall",
+      parameters: ["isize", "i32", "buffer", "usize"],
+      result: "i32",
+    },
+    uname: { parameters: ["buffer"], result: "i32" },
+  });
+  const c = symbols as TakesNumbers<typeof symbols>;
+  const errnoPointer = c.__errno_location();
+  const errno = new Int32Array(1);
+  const errnoBytes = new Uint8Array(errno.buffer);
+
+  return {
+    open(path, flags, mode) {
+      const result = c.open(path as BufferSource, flags, mode);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    close(fd) {
+      const result = c.close(fd);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    pread(fd, buffer, offset) {
+      const result = c.pread(fd, buffer as BufferSource, buffer.length, offset);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    pwrite(fd, buffer, offset) {
+      const result = c.pwrite(fd, buffer as BufferSource, buffer.length, offset);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    unlink(path) {
+      const result = c.unlink(path as BufferSource);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    fcntl(fd, command, argument) {
+      const result = c.fcntl(fd, command, argument);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    ioctl(fd, request, argument) {
+      const result = c.ioctl(fd, request, argument);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    ioctlBuffer(fd, request, buffer) {
+      const result = c.ioctlBuffer(fd, request, buffer as BufferSource);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    statx(dirfd, path, flags, mask, buffer) {
+      const result = c.statx(dirfd, path as BufferSource, flags, mask, buffer as BufferSource);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    syscallBuffer(number, fd, buffer) {
+      const result = c.syscallBuffer(number, fd, buffer as BufferSource, buffer.length);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    uname(buffer) {
+      const result = c.uname(buffer as BufferSource);
+      c.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    addressOf(buffer) {
+      return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
+    },
+  };
+}

@@ -1,0 +1,80 @@
+/**
+ * TypeScript's `<linux/loop.h>`: constants, structs and one function a request. The kernel's words
+ * are the kernel's: grep them in Documentation/ and loop(4).
+ *
+ * @module
+ */
+import { ioctl, type OpenFile } from "./file.ts";
+import { __u32, __u64, array, bytes, struct, type Value } from "./struct.ts";
+
+/** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */
+export const LO_NAME_SIZE = 64;
+const LO_KEY_SIZE = 32;
+
+/** Bits of lo_flags. LOOP_CONFIGURE takes these four and answers EINVAL to any other. */
+export const LO_FLAGS_READ_ONLY = 1;
+export const LO_FLAGS_AUTOCLEAR = 4;
+export const LO_FLAGS_PARTSCAN = 8;
+export const LO_FLAGS_DIRECT_IO = 16;
+
+const LOOP_SET_STATUS64 = 0x4c04;
+const LOOP_GET_STATUS64 = 0x4c05;
+const LOOP_CONFIGURE = 0x4c0a;
+const LOOP_CTL_GET_FREE = 0x4c82;
+
+export const loop_info64 = struct("loop_info64", 232, {
+  lo_device: __u64,
+  lo_inode: __u64,
+  lo_rdevice: __u64,
+  lo_offset: __u64,
+  lo_sizelimit: __u64,
+  lo_number: __u32,
+  lo_encrypt_type: __u32,
+  lo_encrypt_key_size: __u32,
+  lo_flags: __u32,
+  lo_file_name: bytes(LO_NAME_SIZE),
+  lo_crypt_name: bytes(LO_NAME_SIZE),
+  lo_encrypt_key: bytes(LO_KEY_SIZE),
+  lo_init: array(__u64, 2),
+});
+
+export const loop_config = struct("loop_config", 304, {
+  fd: __u32,
+  block_size: __u32,
+  info: loop_info64,
+  __reserved: array(__u64, 8),
+});
+
+/** What LOOP_CONFIGURE takes; fields left out are zero. */
+export type LoopConfig = Omit<Partial<Value<typeof loop_config>>, "info"> & {
+  info: Partial<Value<typeof loop_info64>>;
+};
+
+/** `ioctl(fd, LOOP_CTL_GET_FREE)`: the number of a free loop device, made if none is left. */
+export function loopCtlGetFree(control: OpenFile): number {
+  return ioctl(control, "LOOP_CTL_GET_FREE", LOOP_CTL_GET_FREE);
+}
+
+/**
+ * `ioctl(fd, LOOP_CONFIGURE)`: binds a backing file and sets everything in one step. Linux 5.8;
+ * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9.
+ */
+export function loopConfigure(device: OpenFile, config: LoopConfig): void {
+  const argument = loop_config.encode(config as Partial<Value<typeof loop_config>>);
+  ioctl(device, "LOOP_CONFIGURE", LOOP_CONFIGURE, argument);
+}
+
+/** `ioctl(fd, LOOP_GET_STATUS64)`: ENXIO if no file is bound. */
+export function loopGetStatus64(device: OpenFile): Value<typeof loop_info64> {
+  const argument = new Uint8Array(loop_info64.size);
+  ioctl(device, "LOOP_GET_STATUS64", LOOP_GET_STATUS64, argument);
+  return loop_info64.decode(argument);
+}
+
+/**
+ * `ioctl(fd, LOOP_SET_STATUS64)`: rewrites offset, sizelimit, name and flags together, so begin
+ * with what LOOP_GET_STATUS64 gave. Freezes the queue: 5 to 16 ms.
+ */
+export function loopSetStatus64(device: OpenFile, info: Value<typeof loop_info64>): void {
+  ioctl(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, loop_info64.encode(info));
+}

@@ -1,0 +1,107 @@
+/**
+ * What a caller may ask of attach(), checked before any system call.
+ *
+ * @module
+ */
+
+/** Options of {@linkcode attach}; their names are losetup's long options. */
+export interface AttachOptions {
+  /**
+   * Make the image's partitions usable. `true`: the kernel scans (what it cannot read is added for
+   * it); `"userspace"`: the kernel never scans, partitions are added one by one. Default `false`.
+   */
+  partscan?: boolean | "userspace";
+  /**
+   * The detour around {@linkcode PARTSCAN_RACE}: by the kernel's version (`"auto"`, the default),
+   * `"always"`, or `"never"`.
+   */
+  workaround?: "auto" | "always" | "never";
+  /**
+   * `true`: the device refuses writes. `false`: fail if the file cannot be written. Left out: writable
+   * if the file is, as losetup does.
+   */
+  readOnly?: boolean;
+  /** Where the device begins in the file, in bytes. Default 0. */
+  offset?: number;
+  /** The most bytes the device may have; 0, the default: up to the end of the file. */
+  sizelimit?: number;
+  /** Logical sector size in bytes: a power of two from 512 to 4096. Default: the kernel's, 512. */
+  sectorSize?: number;
+  /** Bypass the backing file's page cache; rejects if the kernel cannot. Default `false`. */
+  directIo?: boolean;
+  /** How many ms partitions may take to be ready. Default 10 000. */
+  timeout?: number;
+  /** Stops attach(), which then undoes what it did and rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Options with their defaults in place. */
+export type CheckedOptions =
+  & Required<Omit<AttachOptions, "readOnly" | "sectorSize" | "signal">>
+  & Pick<AttachOptions, "readOnly" | "sectorSize" | "signal">;
+
+const DEFAULTS = {
+  partscan: false,
+  workaround: "auto",
+  offset: 0,
+  sizelimit: 0,
+  directIo: false,
+  timeout: 10_000,
+} as const;
+
+const NAMES = [...Object.keys(DEFAULTS), "readOnly", "sectorSize", "signal"];
+
+/** Throws a TypeError or RangeError that names the option and what it takes. */
+export function checkOptions(file: string, options: AttachOptions): CheckedOptions {
+  if (typeof file !== "string") throw new TypeError(`file must be a path, not ${show(file)}`);
+  if (file.includes("\0")) throw new TypeError(`file ${show(file)} contains a NUL`);
+  const unknown = Object.keys(options).find((name) => !NAMES.includes(name));
+  if (unknown) {
+    throw new TypeError(`unknown option '${unknown}'; options are ${NAMES.toSorted().join(", ")}`);
+  }
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  const checked: CheckedOptions = { ...DEFAULTS, ...Object.fromEntries(given) };
+
+  oneOf("partscan", checked.partscan, [false, true, "userspace"]);
+  oneOf("workaround", checked.workaround, ["auto", "always", "never"]);
+  oneOf("readOnly", checked.readOnly, [undefined, true, false]);
+  oneOf("directIo", checked.directIo, [true, false]);
+  byteCount("offset", checked.offset);
+  byteCount("sizelimit", checked.sizelimit);
+  if (checked.sizelimit > 0 && checked.sizelimit < 512) {
+    throw new RangeError(
+      `sizelimit ${checked.sizelimit} leaves no whole 512-byte sector (0: no limit)`,
+    );
+  }
+  // The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one.
+  if (checked.sectorSize !== undefined) {
+    oneOf("sectorSize", checked.sectorSize, [512, 1024, 2048, 4096]);
+  }
+  if (typeof checked.timeout !== "number" || !(checked.timeout >= 0)) {
+    throw new RangeError(`timeout must be a number of ms from 0 on, not ${show(checked.timeout)}`);
+  }
+  if (checked.signal !== undefined && !(checked.signal instanceof AbortSignal)) {
+    throw new TypeError(`signal must be an AbortSignal, not ${show(checked.signal)}`);
+  }
+  return checked;
+}
+
+function oneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
+  if (allowed.includes(value)) return;
+  const list = allowed.filter((each) => each !== undefined).map(show).join(", ");
+  const Kind = typeof value === "number" ? RangeError : TypeError;
+  throw new Kind(`${name} must be one of ${list}, not ${show(value)}`);
+}
+
+function byteCount(name: string, value: unknown): void {
+  if (typeof value !== "number") {
+    throw new TypeError(`${name} must be a number of bytes, not ${show(value)}`);
+  }
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new RangeError(`${name} must be a whole number of bytes from 0 on, not ${value}`);
+  }
+}
+
+function show(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}

@@ -1,0 +1,155 @@
+/**
+ * What the table says ↔ what the kernel has ↔ which nodes exist, and bringing the three together.
+ *
+ * A scan's result is swallowed by the kernel: it can fail, or there can be no parser built in, and
+ * the ioctl returns 0 all the same. So sysfs is compared with the table, what is missing is added
+ * with BLKPG, and a partition counts only once its node is there and is the right device.
+ *
+ * @module
+ */
+import { blkGetSize64, blkpgAddPartition, blkpgDelPartition, blkSszGet } from "./blkpg.ts";
+import { LoopError } from "./errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt, status } from "./file.ts";
+import { readPartitionTable, type TablePartition } from "./partition_table.ts";
+import { poll, retry, type RetryPolicy } from "./retry.ts";
+import { type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
+
+/** A partition of an attached image; bytes throughout. */
+export interface Partition {
+  /** As in the node's name: 1 for /dev/loop4p1. */
+  readonly number: number;
+  /** The node, which exists and is this partition. */
+  readonly path: string;
+  /** Where it begins on the loop device, in bytes. */
+  readonly start: number;
+  /** Bytes. */
+  readonly size: number;
+  /** GPT: type GUID in lower case. MBR: system id, "0x83". Absent if the table is of another kind. */
+  readonly type?: string;
+  /** PARTUUID, as in /dev/disk/by-partuuid. */
+  readonly uuid?: string;
+  /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
+  readonly name?: string;
+}
+
+const ETIMEDOUT = 110;
+
+/** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
+const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
+
+/** Partitions that are ready, and which of them exist only because we added them. */
+export interface ReadyPartitions {
+  readonly partitions: Partition[];
+  readonly added: number[];
+}
+
+/**
+ * Resolves when the kernel has every partition of the table and every partition's node is there.
+ * On failure, what was added is removed again.
+ */
+export async function readyPartitions(
+  device: OpenFile,
+  number: number,
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<ReadyPartitions> {
+  const table = readPartitionTable({
+    size: blkGetSize64(device),
+    sectorSize: blkSszGet(device),
+    read: (offset, length) => readAt(device, offset, length),
+  });
+  const added: number[] = [];
+  try {
+    let missing: string[] = [];
+    const partitions = await poll(
+      () => {
+        addMissing(device, table, sysfsPartitions(number), added);
+        const present = sysfsPartitions(number);
+        missing = table
+          .filter((wanted) => !present.some((partition) => partition.number === wanted.number))
+          .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
+          .concat(present.flatMap(nodeProblem));
+        return missing.length === 0 ? present.map((p) => describe(p, table)) : undefined;
+      },
+      timeout,
+      signal,
+    );
+    if (partitions) return { partitions, added };
+    throw new LoopError({
+      errno: ETIMEDOUT,
+      syscall: "attach",
+      path: device.path,
+      hint: `after ${timeout} ms still missing: ${missing.join("; ")}`,
+    });
+  } catch (error) {
+    await removePartitions(device, added).catch(() => {});
+    throw error;
+  }
+}
+
+function addMissing(
+  device: OpenFile,
+  table: TablePartition[],
+  present: SysfsPartition[],
+  added: number[],
+): void {
+  for (const wanted of table) {
+    if (present.some(({ number }) => number === wanted.number)) continue;
+    try {
+      blkpgAddPartition(device, wanted);
+      added.push(wanted.number);
+    } catch (error) {
+      // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look. An
+      // overlap never goes away: the kernel's own parsers accept it, BLKPG does not.
+      const busy = error instanceof LoopError && error.code === "EBUSY";
+      if (!busy || present.some((other) => overlap(other, wanted))) throw error;
+    }
+  }
+}
+
+function overlap(a: { start: number; size: number }, b: { start: number; size: number }): boolean {
+  return a.start < b.start + b.size && b.start < a.start + a.size;
+}
+
+/** What keeps a partition's node from being usable; empty if nothing does. */
+function nodeProblem({ name, dev }: SysfsPartition): string[] {
+  const node = ifExists(() => status(`/dev/${name}`));
+  if (!node) return [`/dev/${name}: no such node`];
+  if (node.type !== "block device") return [`/dev/${name}: a ${node.type}, not a block device`];
+  if (node.rdev !== dev) return [`/dev/${name}: is device ${node.rdev}, the partition is ${dev}`];
+  return [];
+}
+
+/** The kernel's word on number, start and size; the table's on type, uuid and name. */
+function describe(
+  { name, number, start, size }: SysfsPartition,
+  table: TablePartition[],
+): Partition {
+  const entry = table.find((entry) => entry.number === number && entry.start === start);
+  return { ...entry, number, path: `/dev/${name}`, start, size };
+}
+
+/** Removes partitions by number; one that is gone already is no error. Waits while udev probes them. */
+export async function removePartitions(
+  device: OpenFile,
+  numbers: readonly number[],
+): Promise<void> {
+  for (const number of numbers) {
+    await retry(WHILE_PROBED, () => ifExists(() => blkpgDelPartition(device, number)));
+  }
+}
+
+/**
+ * Removes partitions that an earlier user left on free device `number`. Kernels between 267ec4d7223a
+ * and c4f4c0fc551c keep those added with BLKPG while LO_FLAGS_PARTSCAN was clear, and would show them
+ * on our file. Opened O_EXCL: as long as we hold that, nobody can bind the device (EBUSY,
+ * 33ec3e53e7b1), so it is never somebody else's partitions that go.
+ */
+export function removeStalePartitions(path: string, number: number, isBound: () => boolean): void {
+  if (sysfsPartitions(number).length === 0) return;
+  using held = open(path, O_RDONLY | O_EXCL);
+  if (isBound()) return;
+  for (const { number: stale } of sysfsPartitions(number)) {
+    ifExists(() => blkpgDelPartition(held, stale));
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Waiting: for a while, for a condition, for another try. Always with an end, and abortable.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+
+/** Resolves after `ms` milliseconds; rejects with the signal's reason if that comes first. */
+export function delay(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+/**
+ * Polls `condition` until it gives something else than undefined, or `ms` milliseconds are over
+ * (undefined then). Asks once at once; the pauses grow from 1 ms to 50 ms.
+ */
+export async function poll<T>(
+  condition: () => T | undefined,
+  ms: number,
+  signal?: AbortSignal,
+): Promise<T | undefined> {
+  const deadline = performance.now() + ms;
+  for (let pause = 1;; pause = Math.min(2 * pause, 50)) {
+    const result = condition();
+    if (result !== undefined) return result;
+    const left = deadline - performance.now();
+    if (left <= 0) return undefined;
+    await delay(Math.min(pause, left), signal);
+  }
+}
+
+/** What is worth another try, and how often. */
+export interface RetryPolicy {
+  /** Codes of {@linkcode LoopError}; anything else is thrown at once. */
+  readonly codes: ReadonlySet<string>;
+  readonly tries: number;
+  /** Longest pause in ms; the n-th is random up to n × 4 ms, at most this. */
+  readonly longestPause: number;
+}
+
+/** Calls `attempt` until it succeeds, fails for good, or the tries are used up (the last error then). */
+export async function retry<T>(
+  policy: RetryPolicy,
+  attempt: () => T | Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  for (let tries = 1;; tries++) {
+    signal?.throwIfAborted();
+    try {
+      return await attempt();
+    } catch (error) {
+      const again = error instanceof LoopError && policy.codes.has(error.code);
+      if (!again || tries >= policy.tries) throw error;
+    }
+    await delay(Math.random() * Math.min(4 * tries, policy.longestPause), signal);
+  }
+}

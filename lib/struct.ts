@@ -1,0 +1,156 @@
+/**
+ * C structs as data: the header's lines in the header's order, natural alignment, little-endian.
+ * A pinned size makes a missing line fail when the module is imported.
+ *
+ * @module
+ */
+
+/** One C type: how many bytes, where it may stand, and how it is read and written. */
+export interface CType<T> {
+  readonly size: number;
+  readonly align: number;
+  get(view: DataView, at: number): T;
+  set(view: DataView, at: number, value: T): void;
+}
+
+/** A struct: a C type that also knows its fields and converts whole buffers. */
+export interface Struct<T> extends CType<T> {
+  readonly name: string;
+  /** Field → byte offset, as offsetof(3) gives it. */
+  readonly offsets: Readonly<Record<keyof T & string, number>>;
+  /** Fields left out are zero, as in a C initialiser. */
+  encode(value: Partial<T>): Uint8Array<ArrayBuffer>;
+  decode(bytes: Uint8Array): T;
+}
+
+/** The JavaScript value of a C type. */
+export type Value<C> = C extends CType<infer T> ? T : never;
+
+/** `__u8` */
+export const __u8: CType<number> = {
+  size: 1,
+  align: 1,
+  get: (view, at) => view.getUint8(at),
+  set: (view, at, value) => view.setUint8(at, value),
+};
+
+/** `__u16` */
+export const __u16: CType<number> = {
+  size: 2,
+  align: 2,
+  get: (view, at) => view.getUint16(at, true),
+  set: (view, at, value) => view.setUint16(at, value, true),
+};
+
+/** `int` */
+export const int: CType<number> = {
+  size: 4,
+  align: 4,
+  get: (view, at) => view.getInt32(at, true),
+  set: (view, at, value) => view.setInt32(at, value, true),
+};
+
+/** `__u32` */
+export const __u32: CType<number> = {
+  size: 4,
+  align: 4,
+  get: (view, at) => view.getUint32(at, true),
+  set: (view, at, value) => view.setUint32(at, value, true),
+};
+
+/** `__u64` */
+export const __u64: CType<bigint> = {
+  size: 8,
+  align: 8,
+  get: (view, at) => view.getBigUint64(at, true),
+  set: (view, at, value) => view.setBigUint64(at, value, true),
+};
+
+/** `long long`, and a user-space pointer on 64-bit machines. */
+export const long_long: CType<bigint> = {
+  size: 8,
+  align: 8,
+  get: (view, at) => view.getBigInt64(at, true),
+  set: (view, at, value) => view.setBigInt64(at, value, true),
+};
+
+/** `__u8 name[length]`, `char name[length]`: a copy of the bytes, NULs and all. */
+export function bytes(length: number): CType<Uint8Array> {
+  return {
+    size: length,
+    align: 1,
+    get: (view, at) => new Uint8Array(view.buffer, view.byteOffset + at, length).slice(),
+    set(view, at, value) {
+      if (value.length > length) {
+        throw new RangeError(`${value.length} bytes in a field of ${length}`);
+      }
+      new Uint8Array(view.buffer, view.byteOffset + at, length).set(value);
+    },
+  };
+}
+
+/** `type name[length]`; elements left out are zero. */
+export function array<T>(type: CType<T>, length: number): CType<T[]> {
+  return {
+    size: type.size * length,
+    align: type.align,
+    get: (view, at) => Array.from({ length }, (_, i) => type.get(view, at + i * type.size)),
+    set(view, at, values) {
+      if (values.length > length) {
+        throw new RangeError(`${values.length} values in an array of ${length}`);
+      }
+      values.forEach((value, i) => type.set(view, at + i * type.size, value));
+    },
+  };
+}
+
+/** Lays out `fields` in their order; `size` is sizeof(3) and must come out exactly. */
+// deno-lint-ignore no-explicit-any -- each field has its own type; Value<> recovers it
+export function struct<F extends Record<string, CType<any>>>(
+  name: string,
+  size: number,
+  fields: F,
+): Struct<{ [K in keyof F]: Value<F[K]> }> {
+  type T = { [K in keyof F]: Value<F[K]> };
+  const offsets = {} as Record<keyof F & string, number>;
+  let end = 0;
+  let align = 1;
+  for (const [field, type] of Object.entries(fields)) {
+    end = roundUp(end, type.align);
+    offsets[field as keyof F & string] = end;
+    end += type.size;
+    align = Math.max(align, type.align);
+  }
+  end = roundUp(end, align);
+  if (end !== size) throw new TypeError(`struct ${name} has ${end} bytes, expected ${size}`);
+
+  const get = (view: DataView, at: number): T => {
+    const value = {} as T;
+    for (const field in fields) value[field] = fields[field].get(view, at + offsets[field]);
+    return value;
+  };
+  const set = (view: DataView, at: number, value: Partial<T>): void => {
+    for (const field in fields) {
+      if (value[field] !== undefined) fields[field].set(view, at + offsets[field], value[field]);
+    }
+  };
+  return {
+    name,
+    size,
+    align,
+    offsets,
+    get,
+    set,
+    encode(value) {
+      const encoded = new Uint8Array(size);
+      set(new DataView(encoded.buffer), 0, value);
+      return encoded;
+    },
+    decode: (encoded) =>
+      get(new DataView(encoded.buffer, encoded.byteOffset, encoded.byteLength), 0),
+  };
+}
+
+function roundUp(n: number, to: number): number {
+  return Math.ceil(n / to) * to;
+}

@@ -1,0 +1,24 @@
+/**
+ * Attaches files as Linux loop devices from Bun and Deno, with partitions that never flicker.
+ *
+ * ```ts no-run
+ * import { attach } from "./mod.ts";
+ *
+ * await using loop = await attach("disk.img", { partscan: true });
+ * console.log(loop.path, loop.strategy); // /dev/loop0 one-step
+ * for (const { path, size, name } of loop.partitions) console.log(path, size, name);
+ * ```
+ *
+ * Sizes and positions are in bytes. On Deno, `--allow-ffi` is all the permission it needs.
+ *
+ * @module
+ */
+export { attach } from "./lib/attach.ts";
+export type { AttachOptions } from "./lib/options.ts";
+export { LoopDevice } from "./lib/loop_device.ts";
+export type { Strategy } from "./lib/loop_device.ts";
+export type { Partition } from "./lib/partitions.ts";
+export { isAffected, PARTSCAN_RACE } from "./lib/partscan_race.ts";
+export type { KernelBug } from "./lib/kernel.ts";
+export { LoopError } from "./lib/errors.ts";
+export type { LoopErrorInit } from "./lib/errors.ts";
