@@ -1,0 +1,128 @@
+/**
+ * Attaches an image, runs a command with it, detaches; without a command, until it is told to stop.
+ *
+ *     bun examples/attach.ts disk.img --partscan -- sh -c 'mount $LOOP_PARTITION_2 /mnt'
+ *     deno run --allow-ffi --allow-run --allow-env --allow-read examples/attach.ts disk.img
+ */
+import { spawn } from "node:child_process";
+import { constants } from "node:os";
+import process from "node:process";
+import { parseArgs } from "@std/cli/parse-args";
+import { attach, type AttachOptions, type LoopDevice } from "../mod.ts";
+
+const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
+
+Attaches IMAGE as a loop device and runs COMMAND with
+  LOOP_DEVICE        the device, as in /dev/loop4
+  LOOP_PARTITIONS    its partitions, separated by spaces
+  LOOP_PARTITION_n   partition n
+in its environment; detaches when it ends and passes its exit code on.
+Without COMMAND prints these and detaches at SIGINT or SIGTERM.
+
+  -P, --partscan[=userspace]  make the partitions usable
+  -r, --read-only             refuse writes
+  -o, --offset BYTES          where the device begins in the image
+      --sizelimit BYTES       the most bytes it may have
+  -b, --sector-size BYTES     512, 1024, 2048 or 4096
+      --direct-io             bypass the page cache
+      --workaround WHEN       auto, always or never
+      --timeout MS            how long partitions may take to be ready
+  -h, --help                  this text`;
+
+function parse(args: string[]) {
+  const flags = parseArgs(args, {
+    string: ["partscan", "offset", "sizelimit", "sector-size", "workaround", "timeout", "_"],
+    boolean: ["read-only", "direct-io", "help"],
+    alias: { P: "partscan", r: "read-only", o: "offset", b: "sector-size", h: "help" },
+    "--": true,
+    unknown(argument: string, name?: string) {
+      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
+    },
+  });
+  const number = (name: "offset" | "sizelimit" | "sector-size" | "timeout") => {
+    const value = flags[name];
+    if (value === undefined) return undefined;
+    if (!/^\d+$/.test(value)) throw new Error(`--${name} takes a number, not '${value}'`);
+    return Number(value);
+  };
+  const { partscan, workaround } = flags;
+  if (partscan !== undefined && partscan !== "" && partscan !== "userspace") {
+    throw new Error(`--partscan takes nothing or 'userspace', not '${partscan}'`);
+  }
+  const options: AttachOptions = {
+    partscan: partscan === "userspace" ? partscan : partscan !== undefined,
+    workaround: workaround as AttachOptions["workaround"],
+    readOnly: flags["read-only"] || undefined,
+    directIo: flags["direct-io"],
+    offset: number("offset"),
+    sizelimit: number("sizelimit"),
+    sectorSize: number("sector-size"),
+    timeout: number("timeout"),
+  };
+  return { help: flags.help, files: flags._.map(String), options, command: flags["--"] ?? [] };
+}
+
+/** The device's paths, for a shell to use. */
+function environment({ path, partitions }: LoopDevice): Record<string, string> {
+  return {
+    LOOP_DEVICE: path,
+    LOOP_PARTITIONS: partitions.map((partition) => partition.path).join(" "),
+    ...Object.fromEntries(partitions.map(({ number, path }) => [`LOOP_PARTITION_${number}`, path])),
+  };
+}
+
+/** Exit code of a process that a signal ends, as shells give it. */
+function signalCode(signal: NodeJS.Signals): number {
+  return 128 + constants.signals[signal];
+}
+
+/** Runs the command to its end, passing signals on to it, and gives its exit code. */
+function run([name, ...args]: string[], env: Record<string, string>): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(name, args, { stdio: "inherit", env: { ...process.env, ...env } });
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.on(signal, () => child.kill(signal));
+    }
+    child.on("error", (error) => reject(new Error(`cannot run '${name}': ${error.message}`)));
+    child.on("exit", (code, signal) => resolve(signal ? signalCode(signal) : code ?? 1));
+  });
+}
+
+/** Holds the device until a signal comes, and gives the exit code for it. */
+function untilSignal(): Promise<number> {
+  return new Promise((resolve) => {
+    const awake = setInterval(() => {}, 2 ** 30);
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      process.once(signal, () => {
+        clearInterval(awake);
+        resolve(signalCode(signal));
+      });
+    }
+  });
+}
+
+async function main(args: string[]): Promise<number> {
+  const { help, files: [image, ...others], options, command } = parse(args);
+  if (help) {
+    console.log(HELP);
+    return 0;
+  }
+  if (image === undefined) throw new Error("no image given; try --help");
+  if (others.length > 0) {
+    throw new Error(`more than one image: '${others[0]}' (a command follows --)`);
+  }
+
+  await using loop = await attach(image, options);
+  const env = environment(loop);
+  if (command.length > 0) return await run(command, env);
+  for (const [name, value] of Object.entries(env)) console.log(`${name}=${value}`);
+  return await untilSignal();
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`attach: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
+process.exit();

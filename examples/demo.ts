@@ -1,0 +1,66 @@
+/**
+ * Makes a partitioned image, attaches it, reads every partition through the loop device, detaches.
+ *
+ *     bun examples/demo.ts
+ *     deno run --allow-ffi examples/demo.ts
+ */
+import process from "node:process";
+import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
+import { ifExists, kernelRelease, O_RDONLY, open, readAt, unlink } from "../lib/file.ts";
+import { makeImage, type PartitionSpec } from "./image.ts";
+
+const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+const PARTITIONS: PartitionSpec[] = [
+  { name: "esp", type: ESP, mib: 2, content: "Hello from the EFI system partition" },
+  { name: "root", type: LINUX, mib: 8, content: "Hello from the root partition" },
+  { name: "home", type: LINUX, mib: 3, content: "Hello from the home partition" },
+  { name: "data", type: LINUX, mib: 1, content: "Hello from the data partition" },
+];
+
+const say = (label: string, text: string) => console.log(`${label.padEnd(10)}${text}`);
+const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+
+async function demo(): Promise<void> {
+  const release = kernelRelease();
+  say(
+    "kernel",
+    `${release}: ${isAffected(release) ? "affected by" : "free of"} ${PARTSCAN_RACE.name}`,
+  );
+  const image = `/tmp/loopdev-demo-${crypto.randomUUID().slice(0, 8)}.img`;
+  using _ = { [Symbol.dispose]: () => ifExists(() => unlink(image)) };
+  say("image", `${image}, ${mib(makeImage(image, PARTITIONS))}, GPT`);
+
+  const start = performance.now();
+  await using loop = await attach(image, { partscan: true });
+  const attached = performance.now();
+  say("attached", `${loop.path} in ${(attached - start).toFixed(1)} ms, strategy ${loop.strategy}`);
+
+  console.log("\nNODE              START      SIZE  NAME  BEGINS WITH");
+  for (const { path, start, size, name = "" } of loop.partitions) {
+    using node = open(path, O_RDONLY);
+    const begin = new TextDecoder().decode(readAt(node, 0, 64)).replace(/\0.*/s, "");
+    const columns = [path.padEnd(13), mib(start).padStart(9), mib(size).padStart(9)];
+    console.log(`${columns.join(" ")}  ${name.padEnd(4)}  ${JSON.stringify(begin)}`);
+    if (begin !== PARTITIONS.find((spec) => spec.name === name)?.content) {
+      throw new Error(`${path} does not begin with what was written to partition ${name}`);
+    }
+  }
+  if (loop.partitions.length !== PARTITIONS.length) {
+    throw new Error(`${PARTITIONS.length} partitions written, ${loop.partitions.length} seen`);
+  }
+
+  const detaching = performance.now();
+  const outcome = await loop.detach();
+  say(
+    "\ndetached",
+    `${loop.path} in ${(performance.now() - detaching).toFixed(1)} ms (${outcome})`,
+  );
+}
+
+try {
+  await demo();
+} catch (error) {
+  console.error(`demo: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
