@@ -76,32 +76,34 @@ function signalCode(signal: NodeJS.Signals): number {
   return 128 + constants.signals[signal];
 }
 
+/** Calls `handle` for each SIGINT and SIGTERM, from now on. */
+function onSignal(handle: (signal: NodeJS.Signals) => void): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => handle(signal));
+}
+
 /** Runs the command to its end, passing signals on to it, and gives its exit code. */
 function run([name, ...args]: string[], env: Record<string, string>): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(name, args, { stdio: "inherit", env: { ...process.env, ...env } });
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.on(signal, () => child.kill(signal));
-    }
+    // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
+    onSignal((signal) => process.kill(child.pid!, signal));
     child.on("error", (error) => reject(new Error(`cannot run '${name}': ${error.message}`)));
     child.on("exit", (code, signal) => resolve(signal ? signalCode(signal) : code ?? 1));
   });
 }
 
-/** Holds the device until a signal comes, and gives the exit code for it. */
-function untilSignal(): Promise<number> {
+/** Stays until the first signal. */
+function hold(stop: AbortSignal): Promise<void> {
+  const awake = setInterval(() => {}, 2 ** 30);
   return new Promise((resolve) => {
-    const awake = setInterval(() => {}, 2 ** 30);
-    for (const signal of ["SIGINT", "SIGTERM"] as const) {
-      process.once(signal, () => {
-        clearInterval(awake);
-        resolve(signalCode(signal));
-      });
-    }
+    stop.addEventListener("abort", () => {
+      clearInterval(awake);
+      resolve();
+    });
   });
 }
 
-async function main(args: string[]): Promise<number> {
+async function main(args: string[], stop: AbortSignal): Promise<number> {
   const { help, files: [image, ...others], options, command } = parse(args);
   if (help) {
     console.log(HELP);
@@ -111,18 +113,22 @@ async function main(args: string[]): Promise<number> {
   if (others.length > 0) {
     throw new Error(`more than one image: '${others[0]}' (a command follows --)`);
   }
-
-  await using loop = await attach(image, options);
+  await using loop = await attach(image, { ...options, signal: stop });
   const env = environment(loop);
   if (command.length > 0) return await run(command, env);
   for (const [name, value] of Object.entries(env)) console.log(`${name}=${value}`);
-  return await untilSignal();
+  await hold(stop);
+  return signalCode(stop.reason);
 }
 
+// From the start: a signal in the middle of attach() must undo it.
+const stop = new AbortController();
+onSignal((signal) => stop.abort(signal));
+let status: number;
 try {
-  process.exitCode = await main(process.argv.slice(2));
+  status = await main(process.argv.slice(2), stop.signal);
 } catch (error) {
-  console.error(`attach: ${error instanceof Error ? error.message : error}`);
-  process.exitCode = 1;
+  status = error === stop.signal.reason ? signalCode(stop.signal.reason) : 1;
+  if (error instanceof Error) console.error(`attach: ${error.message}`);
 }
-process.exit();
+process.exit(status);

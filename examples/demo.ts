@@ -50,10 +50,11 @@ async function demo(): Promise<void> {
     throw new Error(`${PARTITIONS.length} partitions written, ${loop.partitions.length} seen`);
   }
 
+  console.log();
   const detaching = performance.now();
   const outcome = await loop.detach();
   say(
-    "\ndetached",
+    "detached",
     `${loop.path} in ${(performance.now() - detaching).toFixed(1)} ms (${outcome})`,
   );
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { blkGetSize64 } from "./blkpg.ts";
+import { blkGetSize64, blkRoGet } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
 import {
   ifExists,
@@ -49,6 +49,7 @@ const LOST_RACE: RetryPolicy = {
 
 const EOPNOTSUPP = 95;
 const EISDIR = 21;
+const EROFS = 30;
 
 /**
  * Attaches a file as a loop device and resolves when it, and with `partscan` every partition of it,
@@ -118,9 +119,14 @@ function openBackingFile(path: string, { readOnly, offset }: CheckedOptions): Ba
     if (offset > size - 512) {
       throw refuse(file, `offset ${offset} leaves no whole 512-byte sector of its ${size} bytes`);
     }
+    // A block device can be opened for writing and refuse the writes themselves.
+    const readOnlyDevice = type === "block device" && blkRoGet(file);
+    if (readOnlyDevice && readOnly === false) {
+      throw refuse(file, "this block device is read-only", EROFS);
+    }
     // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
     setStatusFlags(file, 0);
-    return backing;
+    return { ...backing, readOnly: backing.readOnly || readOnlyDevice };
   } catch (error) {
     file.close();
     throw error;
@@ -201,7 +207,7 @@ function explain(error: unknown, device: OpenFile): unknown {
   const hint = known
     ? "the kernel refuses this file or this combination of options"
     : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;
-  return new LoopError({ ...error, errno: -error.errno, hint, cause: error });
+  return error.withHint(hint);
 }
 
 function codeOf(call: () => void): string | undefined {

@@ -11,6 +11,7 @@ import { bytes, int, long_long, struct } from "./struct.ts";
 const BLKPG = 0x1269;
 const BLKPG_ADD_PARTITION = 1;
 const BLKPG_DEL_PARTITION = 2;
+const BLKROGET = 0x125e;
 const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x80081272;
 
@@ -63,11 +64,20 @@ export function blkpgDelPartition(device: OpenFile, number: number): void {
   blkpg(device, "BLKPG_DEL_PARTITION", BLKPG_DEL_PARTITION, { pno: number });
 }
 
+function getInt(device: OpenFile, name: string, request: number): number {
+  const argument = new Int32Array(1);
+  ioctl(device, name, request, new Uint8Array(argument.buffer));
+  return argument[0];
+}
+
 /** `ioctl(fd, BLKSSZGET)`: the logical sector size in bytes. */
 export function blkSszGet(device: OpenFile): number {
-  const argument = new Int32Array(1);
-  ioctl(device, "BLKSSZGET", BLKSSZGET, new Uint8Array(argument.buffer));
-  return argument[0];
+  return getInt(device, "BLKSSZGET", BLKSSZGET);
+}
+
+/** `ioctl(fd, BLKROGET)`: whether the device refuses writes. */
+export function blkRoGet(device: OpenFile): boolean {
+  return getInt(device, "BLKROGET", BLKROGET) !== 0;
 }
 
 /** `ioctl(fd, BLKGETSIZE64)`: the device's size in bytes. */

@@ -196,6 +196,12 @@ export class LoopError extends Error {
     this.path = path;
     if (request !== undefined) this.request = request;
   }
+
+  /** The same error where more is known of its cause. */
+  withHint(hint: string): LoopError {
+    const { errno, syscall, path, request } = this;
+    return new LoopError({ errno: -errno, syscall, path, request, hint, cause: this });
+  }
 }
 
 /** Control characters in a file's name must not reach a terminal raw. */

@@ -63,7 +63,7 @@ export async function readyPartitions(
     let missing: string[] = [];
     const partitions = await poll(
       () => {
-        addMissing(device, table, sysfsPartitions(number), added);
+        addMissing(device, number, table, added);
         const present = sysfsPartitions(number);
         missing = table
           .filter((wanted) => !present.some((partition) => partition.number === wanted.number))
@@ -89,20 +89,25 @@ export async function readyPartitions(
 
 function addMissing(
   device: OpenFile,
+  number: number,
   table: TablePartition[],
-  present: SysfsPartition[],
   added: number[],
 ): void {
-  for (const wanted of table) {
-    if (present.some(({ number }) => number === wanted.number)) continue;
+  const present = sysfsPartitions(number);
+  for (const wanted of table.filter((entry) => !present.some((p) => p.number === entry.number))) {
     try {
       blkpgAddPartition(device, wanted);
       added.push(wanted.number);
     } catch (error) {
+      if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
       // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look. An
       // overlap never goes away: the kernel's own parsers accept it, BLKPG does not.
-      const busy = error instanceof LoopError && error.code === "EBUSY";
-      if (!busy || present.some((other) => overlap(other, wanted))) throw error;
+      const other = sysfsPartitions(number).find((other) => overlap(other, wanted));
+      if (other && other.number !== wanted.number) {
+        throw error.withHint(
+          `the image's table is wrong: partition ${wanted.number} overlaps partition ${other.number}`,
+        );
+      }
     }
   }
 }

@@ -1,0 +1,166 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import process from "node:process";
+import {
+  losetup,
+  makeImage,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  test,
+  THREE_PARTITIONS,
+  until,
+  withStaticDev,
+} from "./support.ts";
+
+const DEMO = join(ROOT, "examples/demo.ts");
+const ATTACH = join(ROOT, "examples/attach.ts");
+
+/** The two commands of the README. */
+const COMMANDS = {
+  bun: ["bun", DEMO],
+  deno: ["deno", "run", "--no-prompt", "--allow-ffi", DEMO],
+};
+for (const runtime of ["bun", "deno"] as const) {
+  test(
+    `demo.ts lists four nodes, reads them and detaches, on ${runtime}`,
+    ["root", runtime],
+    () => {
+      const printed = output(COMMANDS[runtime], { cwd: "/" });
+      assertEquals(
+        printed.match(/^\/dev\/loop\d+p[1-4] .* "Hello from the .*"$/gm)?.length,
+        4,
+        printed,
+      );
+      assertMatch(printed, /^kernel {4}\S+: (affected by|free of) PARTSCAN_RACE$/m);
+      assertMatch(printed, /^attached {2}\/dev\/loop\d+ in \d+\.\d ms, strategy (one|two)-step$/m);
+      assertMatch(printed, /^detached {2}\/dev\/loop\d+ in \d+\.\d ms \(detached\)$/m);
+      assertEquals(run(["losetup", "--list"]).stdout.includes("loopdev-demo-"), false);
+      assertEquals(run(["sh", "-c", "ls /tmp/loopdev-demo-*"]).stdout, "");
+    },
+  );
+}
+
+test("demo.ts fails with one line on stderr without root", ["root", "unshare", "setpriv"], () => {
+  const control = "mknod -m 600 /dev/loop-control c 10 237 && chown 1 /dev/loop-control";
+  const nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+  const { status, stderr } = run([...withStaticDev(control), ...nobody, ...onThisRuntime(DEMO)]);
+  assertEquals(status, 1);
+  assertMatch(stderr, /^demo: EACCES: .* \(attaching loop devices needs root\)\n$/);
+});
+
+test(
+  "attach.ts runs a command with the paths, and passes its exit code on",
+  ["root", "sfdisk"],
+  () => {
+    const file = makeImage("command.img", 8, THREE_PARTITIONS);
+    const script =
+      'echo "$LOOP_DEVICE|$LOOP_PARTITIONS|$LOOP_PARTITION_3"; test -b $LOOP_PARTITION_2; exit $((40 + $?))';
+    const { status, stdout } = run(onThisRuntime(ATTACH, file, "-P", "--", "sh", "-c", script));
+    assertEquals(status, 40);
+    assertMatch(stdout, /^(\/dev\/loop\d+)\|\1p1 \1p2 \1p3\|\1p3\n$/);
+    assertEquals(losetup(file), []);
+  },
+);
+
+test("attach.ts gives 128 + n for a command that signal n ended", ["root"], () => {
+  const file = makeImage("signal.img", 1);
+  assertEquals(run(onThisRuntime(ATTACH, file, "--", "sh", "-c", "kill -KILL $$")).status, 137);
+  assertEquals(losetup(file), []);
+});
+
+test("attach.ts passes SIGTERM on, and the exit code of a command that handles it", [
+  "root",
+], async () => {
+  const file = makeImage("trap.img", 1);
+  const script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+  const [name, ...args] = onThisRuntime(ATTACH, file, "--", "sh", "-c", script);
+  const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.on("exit", (code, by) => resolve(by ?? code)));
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  process.kill(child.pid!, "SIGTERM");
+  assertEquals(await ended, 9);
+  assertEquals(losetup(file), []);
+});
+
+test("attach.ts passes the options on", ["root", "losetup"], () => {
+  const file = makeImage("options.img", 4);
+  const options = ["-r", "-o", "1048576", "--sizelimit=2097152", "-b", "4096", "--direct-io"];
+  const printed = output(
+    onThisRuntime(ATTACH, ...options, file, "--", "losetup", "--json", "--list"),
+  );
+  const device = JSON.parse(printed).loopdevices.find((row: { "back-file": string }) =>
+    row["back-file"] === file
+  );
+  assertEquals(
+    [device.offset, device.sizelimit, device.ro, device["log-sec"], device.dio],
+    [1048576, 2097152, true, 4096, true],
+  );
+});
+
+test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], () => {
+  const file = makeImage("wrong.img", 1);
+  const cases: [args: string[], message: RegExp][] = [
+    [[], /^attach: no image given; try --help\n$/],
+    [[file, "--frobnicate"], /^attach: unknown option '--frobnicate'; try --help\n$/],
+    [[file, file], /^attach: more than one image: /],
+    [[file, "-o", "1K"], /^attach: --offset takes a number, not '1K'\n$/],
+    [[file, "--workaround", "x"], /^attach: workaround must be one of "auto", "always", "never"/],
+    [[file, "--partscan=x"], /^attach: --partscan takes nothing or 'userspace', not 'x'\n$/],
+    [["/nowhere"], /^attach: ENOENT: no such file or directory, open '\/nowhere'\n$/],
+    [[file, "--", "/no/such/command"], /^attach: cannot run '\/no\/such\/command': /],
+  ];
+  for (const [args, message] of cases) {
+    const { status, stdout, stderr } = run(onThisRuntime(ATTACH, ...args));
+    assertEquals([status, stdout], [1, ""], args.join(" "));
+    assertMatch(stderr, message);
+  }
+  assertStringIncludes(output(onThisRuntime(ATTACH, "--help")), "Usage: attach.ts IMAGE");
+  assertEquals(losetup(file), []);
+});
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
+  test(
+    `attach.ts holds the device until ${signal}, then leaves none`,
+    ["root", "sfdisk"],
+    async () => {
+      const file = makeImage("hold.img", 8, THREE_PARTITIONS);
+      const [name, ...args] = onThisRuntime(ATTACH, file, "--partscan");
+      const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] });
+      const ended = new Promise((resolve) => child.on("exit", (code, by) => resolve(by ?? code)));
+      let printed = "";
+      child.stdout.on("data", (data) => printed += data);
+      await until(() => printed.includes("LOOP_PARTITION_3="), "attach.ts to print the paths");
+      assertEquals(losetup(file).length, 1);
+      // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
+      process.kill(child.pid!, signal);
+      const codes = { SIGINT: 130, SIGTERM: 143, SIGKILL: "SIGKILL" };
+      assertEquals(await ended, codes[signal]);
+      await until(() => losetup(file).length === 0, "the kernel to detach", 1000);
+      const device = /LOOP_DEVICE=(\S+)/.exec(printed)![1];
+      assertEquals(run(["sh", "-c", `ls -d ${device}p*`]).stdout, "", "nodes left behind");
+    },
+  );
+}
+
+test(
+  "attach.ts leaves no device when it is killed while it attaches",
+  ["root", "sfdisk"],
+  async () => {
+    const file = makeImage("killed.img", 8, THREE_PARTITIONS);
+    const [name, ...args] = onThisRuntime(ATTACH, file, "--partscan", "--workaround=always");
+    let caught = 0;
+    for (let ms = 10; ms < 100; ms += 5) {
+      const child = spawn(name, args, { stdio: "ignore" });
+      const ended = new Promise((resolve) => child.on("exit", resolve));
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      if (losetup(file).length > 0) caught++;
+      child.kill("SIGKILL");
+      await ended;
+      await until(() => losetup(file).length === 0, "the kernel to detach", 1000);
+    }
+    assert(caught > 0, "no attempt was killed with the device bound");
+  },
+);

@@ -1,0 +1,145 @@
+import { assertEquals } from "@std/assert";
+import { readFileSync } from "node:fs";
+import { crc32 } from "../lib/gpt.ts";
+import { readPartitionTable, type TablePartition } from "../lib/partition_table.ts";
+import { makeImage, type Need, output, test, THREE_PARTITIONS, withSectorSize } from "./support.ts";
+
+const MIB = 1024 * 1024;
+
+function parse(image: Uint8Array, sectorSize = 512): TablePartition[] {
+  return readPartitionTable({
+    size: image.length,
+    sectorSize,
+    read: (offset, length) => image.subarray(offset, offset + length),
+  });
+}
+
+const image = (...args: Parameters<typeof makeImage>) =>
+  Uint8Array.from(readFileSync(makeImage(...args)));
+
+/** The table as sfdisk reads it. */
+function sfdisk(path: string, sectorSize = 512): TablePartition[] {
+  const json = withSectorSize(path, sectorSize, (disk) => output(["sfdisk", "--json", disk]));
+  const { label, id, partitions } = JSON.parse(json).partitiontable;
+  // deno-lint-ignore no-explicit-any
+  return partitions.map(({ node, start, size, type, uuid, name }: any) => {
+    const number = Number(/\d+$/.exec(node)![0]);
+    const extended = label === "dos" && ["5", "f", "85"].includes(type);
+    return {
+      number,
+      start: start * sectorSize,
+      // The kernel shows an extended partition as 1 KiB, or one sector if that is more.
+      size: extended ? Math.max(1024, sectorSize) : size * sectorSize,
+      ...label === "gpt"
+        ? { type: type.toLowerCase(), uuid: uuid.toLowerCase(), name: name ?? "" }
+        : { type: `0x${type}`, uuid: `${id.slice(2)}-${number.toString(16).padStart(2, "0")}` },
+    };
+  });
+}
+
+const LOGICAL = `label: dos
+label-id: 0x1a2b3c4d
+size=1MiB, type=c
+size=5MiB, type=5
+size=1MiB, type=83, bootable
+size=1MiB, type=82
+size=1MiB, type=83
+type=fd
+`;
+
+for (const sectorSize of [512, 4096]) {
+  const needs: Need[] = sectorSize === 512 ? ["sfdisk"] : ["sfdisk", "losetup", "root"];
+  test(
+    `readPartitionTable() reads GPT as sfdisk does, ${sectorSize}-byte sectors`,
+    ["sfdisk"],
+    () => {
+      const path = makeImage(`gpt-${sectorSize}.img`, 8, THREE_PARTITIONS, sectorSize);
+      assertEquals(parse(readFileSync(path), sectorSize), sfdisk(path, sectorSize));
+    },
+  );
+  test(
+    `readPartitionTable() reads MBR with logical partitions, ${sectorSize}-byte sectors`,
+    needs,
+    () => {
+      const path = makeImage(`mbr-${sectorSize}.img`, 16, LOGICAL, sectorSize);
+      const partitions = parse(readFileSync(path), sectorSize);
+      assertEquals(partitions, sfdisk(path, sectorSize));
+      assertEquals(partitions.map(({ number }) => number), [1, 2, 3, 4, 5, 6]);
+    },
+  );
+}
+
+test(
+  "readPartitionTable() sees no GPT of 4096-byte sectors through 512-byte ones",
+  ["sfdisk"],
+  () => {
+    assertEquals(parse(image("4k.img", 8, THREE_PARTITIONS, 4096), 512), []);
+  },
+);
+
+test("readPartitionTable() keeps the numbers of a GPT with gaps", ["sfdisk"], () => {
+  const disk = image("gaps.img", 8, "label: gpt\n3: size=1MiB\n128: size=1MiB\n");
+  assertEquals(parse(disk).map(({ number }) => number), [3, 128]);
+});
+
+test("readPartitionTable() takes the backup where the primary GPT is damaged", ["sfdisk"], () => {
+  const disk = image("backup.img", 8, THREE_PARTITIONS);
+  const expected = parse(disk);
+  for (
+    const [where, offset] of [["header", 512 + 40], ["checksum", 512 + 16], [
+      "entries",
+      1024,
+    ]] as const
+  ) {
+    const damaged = disk.slice();
+    damaged[offset] ^= 1;
+    assertEquals(parse(damaged), expected, where);
+    const both = damaged.slice();
+    both[both.length - 512 + 40] ^= 1;
+    assertEquals(parse(both), [], `${where} and backup`);
+  }
+});
+
+test("readPartitionTable() finds nothing where there is no table", ["sfdisk"], () => {
+  assertEquals(parse(new Uint8Array(8 * MIB)), [], "zeros");
+  assertEquals(parse(new Uint8Array(512)), [], "one sector");
+  const fat = new Uint8Array(MIB);
+  fat.set([0x55, 0xaa], 510);
+  fat.set(new TextEncoder().encode("This is not a bootable disk"), 0x1b0);
+  assertEquals(parse(fat), [], "boot sector of a file system");
+  const protective = image("protective.img", 8, THREE_PARTITIONS);
+  protective.fill(0, 512, 1024).fill(0, protective.length - 512);
+  assertEquals(parse(protective), [], "protective MBR alone");
+});
+
+test(
+  "readPartitionTable() cuts what ends beyond the disk and drops what begins there",
+  ["sfdisk"],
+  () => {
+    const disk = image("cut.img", 8, "label: dos\nsize=1MiB\nsize=2MiB\nsize=4MiB\n");
+    const cut = parse(disk.subarray(0, 3 * MIB + 700));
+    assertEquals(cut.map(({ start, size }) => [start, size]), [[MIB, MIB], [2 * MIB, MIB + 512]]);
+  },
+);
+
+test(
+  "readPartitionTable() ends with a chain of boot records that bites its tail",
+  ["sfdisk"],
+  () => {
+    const disk = image("cycle.img", 16, LOGICAL);
+    const view = new DataView(disk.buffer);
+    // The first record's link (its second entry) back to itself: relative sector 0.
+    const extended = view.getUint32(446 + 16 + 8, true) * 512;
+    view.setUint32(extended + 446 + 16 + 8, 0, true);
+    const partitions = parse(disk);
+    assertEquals(partitions.at(-1)?.number, 255);
+    // Without a partition of its own in the cycle, the chain is given up.
+    view.setUint32(extended + 446 + 12, 0, true);
+    assertEquals(parse(disk).map(({ number }) => number), [1, 2, 3, 4]);
+  },
+);
+
+test("crc32() agrees with zlib", [], () => {
+  assertEquals(crc32(new TextEncoder().encode("123456789")), 0xcbf43926);
+  assertEquals(crc32(new Uint8Array()), 0);
+});

@@ -1,0 +1,253 @@
+/**
+ * What the kernel is really asked to do, in strace's own decoding; and what becomes of attach() when
+ * the kernel refuses, by strace's fault injection.
+ */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
+import {
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  run,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+  until,
+} from "./support.ts";
+
+/** What a traced script prints at its end. */
+interface Outcome {
+  strategy?: string;
+  detached?: string;
+  code?: string;
+  request?: string;
+  message?: string;
+}
+
+/** Attaches and detaches under strace; gives the outcome and the calls of the thread that did it. */
+function trace(
+  file: string,
+  options: object,
+  ...strace: string[]
+): { outcome: Outcome; calls: string[] } {
+  const script = scratch("traced.ts");
+  const log = scratch("strace.log");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     try {
+       const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
+       console.log(JSON.stringify({ strategy: loop.strategy, detached: await loop.detach() }));
+     } catch ({ code, request, message }) {
+       console.log(JSON.stringify({ code, request, message }));
+     }`,
+  );
+  const command = ["strace", "-f", "-o", log, ...strace, ...onThisRuntime(script)];
+  const { stdout, stderr } = run(command);
+  assert(stdout !== "", stderr);
+  const lines = readFileSync(log, "utf8").split("\n");
+  const thread = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  const calls = lines.filter((line) => line.startsWith(`${thread} `))
+    .map((line) => line.slice(thread!.length).trim());
+  return { outcome: JSON.parse(stdout), calls };
+}
+
+/** The calls on the loop device in their order, each by its name, with the flags that matter here. */
+function onDevice(calls: string[]): string[] {
+  const steps: string[] = [];
+  const open = new Map<string, string>();
+  for (const call of calls) {
+    const opened = /^openat\(AT_FDCWD, "(\/dev\/loop\d+)", ([A-Z_|]+)\) = (\d+)/.exec(call);
+    const closed = /^close\((\d+)\)/.exec(call);
+    const request = /^ioctl\((\d+), (LOOP_[A-Z0-9_]+|BLKPG)\b/.exec(call);
+    if (opened) {
+      assertStringIncludes(opened[2], "O_CLOEXEC");
+      open.set(opened[3], opened[2].split("|")[0]);
+      steps.push(`open ${open.get(opened[3])}`);
+    } else if (closed && open.has(closed[1])) {
+      steps.push(`close ${open.get(closed[1])}`);
+      open.delete(closed[1]);
+    } else if (request && open.has(request[1])) {
+      const flags = call.match(/LO_FLAGS_(AUTOCLEAR|PARTSCAN|READ_ONLY)/g) ?? [];
+      steps.push([request[2], ...flags.map((flag) => flag.slice(9))].join(" "));
+    }
+  }
+  return steps;
+}
+
+const TRACED = ["-e", "trace=openat,close,ioctl"];
+const TWO_STEPS = [
+  "open O_RDWR",
+  "LOOP_CONFIGURE AUTOCLEAR",
+  "open O_RDONLY",
+  "close O_RDONLY",
+  "LOOP_GET_STATUS64 AUTOCLEAR",
+  "LOOP_SET_STATUS64 AUTOCLEAR PARTSCAN",
+  "LOOP_GET_STATUS64 AUTOCLEAR PARTSCAN",
+  "close O_RDWR",
+];
+const ONE_STEP = [
+  "open O_RDWR",
+  "LOOP_CONFIGURE AUTOCLEAR PARTSCAN",
+  "LOOP_GET_STATUS64 AUTOCLEAR PARTSCAN",
+  "close O_RDWR",
+];
+
+test('attach() with workaround "always" configures, drains, then scans', ["root", "strace"], () => {
+  const file = makeImage("always.img", 1);
+  const { outcome, calls } = trace(file, { partscan: true, workaround: "always" }, ...TRACED);
+  assertEquals(outcome, { strategy: "two-step", detached: "detached" });
+  assertEquals(onDevice(calls), TWO_STEPS);
+});
+
+test(
+  'attach() with workaround "never" configures and scans in one step',
+  ["root", "strace"],
+  () => {
+    const file = makeImage("never.img", 1);
+    const { outcome, calls } = trace(file, { partscan: true, workaround: "never" }, ...TRACED);
+    assertEquals(outcome, { strategy: "one-step", detached: "detached" });
+    assertEquals(onDevice(calls), ONE_STEP);
+  },
+);
+
+test(
+  'attach() with workaround "auto" does what the release calls for',
+  ["root", "strace"],
+  async () => {
+    const { isAffected } = await import("../mod.ts");
+    const affected = isAffected(run(["uname", "-r"]).stdout.trim());
+    const file = makeImage("auto.img", 1);
+    const { outcome, calls } = trace(file, { partscan: true }, ...TRACED);
+    assertEquals(outcome.strategy, affected ? "two-step" : "one-step");
+    assertEquals(onDevice(calls), affected ? TWO_STEPS : ONE_STEP);
+  },
+);
+
+test(
+  'attach() with partscan "userspace" never lets the kernel scan',
+  ["root", "strace", "sfdisk"],
+  () => {
+    const file = makeImage("userspace.img", 8, THREE_PARTITIONS);
+    const { outcome, calls } = trace(file, { partscan: "userspace" }, ...TRACED);
+    assertEquals(outcome, { strategy: "userspace", detached: "detached" });
+    assertEquals(onDevice(calls), [
+      "open O_RDWR",
+      "LOOP_CONFIGURE AUTOCLEAR",
+      "LOOP_GET_STATUS64 AUTOCLEAR",
+      ...Array(3).fill("BLKPG"),
+      ...Array(3).fill("BLKPG"),
+      "close O_RDWR",
+    ]);
+  },
+);
+
+test("attach() with readOnly never opens the device for writing", ["root", "strace"], () => {
+  const file = makeImage("read-only.img", 1);
+  const { calls } = trace(
+    file,
+    { readOnly: true, partscan: true, workaround: "always" },
+    ...TRACED,
+  );
+  assertEquals(
+    onDevice(calls).filter((step) => step.startsWith("open")),
+    Array(2).fill("open O_RDONLY"),
+  );
+});
+
+test("attach() opens every file O_CLOEXEC and never clears a device", ["root", "strace"], () => {
+  const file = makeImage("cloexec.img", 1);
+  const { calls } = trace(file, { partscan: true }, ...TRACED);
+  const first = calls.findIndex((call) => call.includes('cloexec.img", O_RDWR'));
+  for (const call of calls.slice(first).filter((call) => /"\/(dev|sys)\/.*loop/.test(call))) {
+    assertStringIncludes(call, "O_CLOEXEC");
+  }
+  assertEquals(calls.filter((call) => /LOOP_CLR_FD|LOOP_CTL_REMOVE/.test(call)), []);
+});
+
+/** Which of this thread's ioctls, counted from 1, is the request: what strace's `when=` counts. */
+function nthIoctl(file: string, options: object, request: string): number {
+  const { calls } = trace(file, options, "-e", "trace=openat,ioctl");
+  const n = calls.filter((call) => call.startsWith("ioctl(")).findIndex((call) =>
+    call.includes(request)
+  );
+  assert(n >= 0, `${request} is not called`);
+  return n + 1;
+}
+
+/** Makes the kernel refuse `request`, `times` times from its first call on. */
+function inject(file: string, options: object, request: string, error: string, times: number) {
+  const from = nthIoctl(file, options, request);
+  const when = times === Infinity ? `${from}+` : `${from}..${from + times - 1}`;
+  return trace(
+    file,
+    options,
+    "-e",
+    "trace=openat,ioctl",
+    "-e",
+    `inject=ioctl:error=${error}:when=${when}`,
+  );
+}
+
+test("attach() takes another device when it loses the race for one", ["root", "strace"], () => {
+  const file = makeImage("race.img", 1);
+  const { outcome, calls } = inject(file, {}, "LOOP_CONFIGURE", "EBUSY", 1);
+  assertEquals(outcome, { strategy: "none", detached: "detached" });
+  assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 2);
+});
+
+test("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace"], () => {
+  const file = makeImage("old.img", 1);
+  const { outcome } = inject(file, {}, "LOOP_CONFIGURE", "EINVAL", Infinity);
+  assertEquals([outcome.code, outcome.request], ["EINVAL", "LOOP_CONFIGURE"]);
+  assertMatch(outcome.message!, /has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later/);
+  const refused = inject(file, {}, "LOOP_CONFIGURE", "EINVAL", 1).outcome;
+  assertStringIncludes(refused.message!, "the kernel refuses this file or this combination");
+});
+
+test("attach() says that no device is left", ["root", "strace"], () => {
+  const file = makeImage("none.img", 1);
+  const { outcome } = inject(file, {}, "LOOP_CTL_GET_FREE", "ENOSPC", 1);
+  assertEquals([outcome.code, outcome.request], ["ENOSPC", "LOOP_CTL_GET_FREE"]);
+  assertStringIncludes(outcome.message!, "no free loop device");
+});
+
+for (const error of ["EAGAIN", "EBUSY"]) {
+  test(`attach() tries LOOP_SET_STATUS64 again after ${error}`, ["root", "strace"], () => {
+    const options = { partscan: true, workaround: "always" };
+    const { outcome, calls } = inject(
+      makeImage("again.img", 1),
+      options,
+      "LOOP_SET_STATUS64",
+      error,
+      1,
+    );
+    assertEquals(outcome, { strategy: "two-step", detached: "detached" });
+    assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 2);
+  });
+}
+
+test("attach() undoes everything when LOOP_SET_STATUS64 fails for good", ["root", "strace"], () => {
+  const file = makeImage("fails.img", 1);
+  const options = { partscan: true, workaround: "always" };
+  const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EPERM", 1);
+  assertEquals([outcome.code, outcome.request], ["EPERM", "LOOP_SET_STATUS64"]);
+  assertStringIncludes(outcome.message!, "CAP_SYS_ADMIN");
+  assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 1);
+  assertEquals(losetup(file), []);
+});
+
+test("attach() removes the partitions it added when one cannot be added", [
+  "root",
+  "strace",
+  "sfdisk",
+], async () => {
+  const file = makeImage("blkpg.img", 8, THREE_PARTITIONS);
+  const options = { partscan: "userspace" };
+  const second = nthIoctl(file, options, "BLKPG") + 1;
+  const fault = `inject=ioctl:error=ENOMEM:when=${second}`;
+  const { outcome } = trace(file, options, "-e", "trace=openat,ioctl", "-e", fault);
+  assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
+  await until(() => losetup(file).length === 0, "the device to be detached");
+});
