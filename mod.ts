@@ -1,8 +1,8 @@
 /**
  * Attaches files as Linux loop devices from Bun and Deno, with partitions that never flicker.
  *
- * ```ts no-run
- * import { attach } from "./mod.ts";
+ * ```ts ignore
+ * import { attach } from "@loopdev/loopdev";
  *
  * await using loop = await attach("disk.img", { partscan: true });
  * console.log(loop.path, loop.strategy); // /dev/loop0 one-step

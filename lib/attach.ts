@@ -61,8 +61,8 @@ const EROFS = 30;
  * @param file Path of the image; a regular file or a block device.
  *
  * @example
- * ```ts no-run
- * import { attach } from "./mod.ts";
+ * ```ts ignore
+ * import { attach } from "@loopdev/loopdev";
  * await using loop = await attach("disk.img", { partscan: true });
  * for (const { path, size, name } of loop.partitions) console.log(path, size, name);
  * ```

@@ -157,7 +157,7 @@ export interface LoopErrorInit {
  *
  * @example
  * ```ts
- * import { attach, LoopError } from "./mod.ts";
+ * import { attach, LoopError } from "@loopdev/loopdev";
  * try {
  *   await using loop = await attach("/no/such.img");
  * } catch (error) {

@@ -49,7 +49,7 @@ export const PARTSCAN_RACE: KernelBug = {
  *
  * @example
  * ```ts
- * import { isAffected } from "./mod.ts";
+ * import { isAffected } from "@loopdev/loopdev";
  * isAffected("6.12.90"); // true
  * isAffected("6.12.91"); // false
  * isAffected("6.1.0-56-amd64"); // true: the stable level is hidden
