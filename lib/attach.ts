@@ -3,10 +3,10 @@
  *
  * @module
  */
+import { bindFreeDevice } from "./bind.ts";
 import { blkGetSize64, blkRoGet } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
 import {
-  ifExists,
   kernelRelease,
   O_NONBLOCK,
   O_RDONLY,
@@ -18,16 +18,6 @@ import {
   status,
 } from "./file.ts";
 import {
-  LO_FLAGS_AUTOCLEAR,
-  LO_FLAGS_DIRECT_IO,
-  LO_FLAGS_PARTSCAN,
-  LO_FLAGS_READ_ONLY,
-  LO_NAME_SIZE,
-  type LoopConfig,
-  loopConfigure,
-  loopCtlGetFree,
-} from "./loop.ts";
-import {
   type LoopDevice,
   type LoopFacts,
   makeLoopDevice,
@@ -35,17 +25,9 @@ import {
   type Strategy,
 } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
-import { readyPartitions, removeStalePartitions } from "./partitions.ts";
-import { isAffected, scanOnce } from "./partscan_race.ts";
-import { retry, type RetryPolicy } from "./retry.ts";
-import { sysfsBackingFile, sysfsMaxPart } from "./sysfs.ts";
-
-/** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
-const LOST_RACE: RetryPolicy = {
-  codes: new Set(["EBUSY", "ENXIO", "ENODEV", "ENOENT"]),
-  tries: 64,
-  longestPause: 250,
-};
+import { readyPartitions } from "./partitions.ts";
+import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
+import { sysfsMaxPart } from "./sysfs.ts";
 
 const EOPNOTSUPP = 95;
 const EISDIR = 21;
@@ -70,32 +52,62 @@ const EROFS = 30;
 export async function attach(file: string, options: AttachOptions = {}): Promise<LoopDevice> {
   const wanted = checkOptions(file, options);
   wanted.signal?.throwIfAborted();
-  const strategy = chooseStrategy(wanted);
+  const { strategy, detour } = await choosePlan(wanted);
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
   using backing = openBackingFile(file, wanted);
-  const bound = await bindFreeDevice(backing, wanted, strategy);
+  const { device, number } = await bindFreeDevice({
+    ...wanted,
+    backing: backing.file,
+    readOnly: backing.readOnly,
+    partscan: strategy === "one-step",
+  }, wanted.signal);
   // Bound with LO_FLAGS_AUTOCLEAR: until the handle takes over, closing this undoes everything.
   using undo = new DisposableStack();
-  undo.use(bound.device);
-  if (strategy === "two-step") await scanOnce(bound.device, wanted.signal);
+  undo.use(device);
+  if (strategy === "two-step") await scanOnce(device, wanted.signal);
+  if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
-  const facts = readFacts(bound.device, bound.number);
-  verify(bound.device, facts, wanted);
+  const facts = readFacts(device, number);
+  verify(device, facts, wanted);
   const ready = strategy === "none"
     ? { partitions: [], added: [] }
-    : await readyPartitions(bound.device, bound.number, wanted.timeout, wanted.signal);
+    : await readyPartitions(device, number, wanted.timeout, wanted.signal);
   undo.move();
-  return makeLoopDevice(bound.device, bound.number, strategy, facts, ready);
+  return makeLoopDevice(device, number, strategy, facts, ready);
 }
 
-function chooseStrategy({ partscan, workaround }: CheckedOptions): Strategy {
+/** How partitions shall come to be, and whether the kernel's race must be walked around. */
+interface Plan {
+  readonly strategy: Strategy;
+  readonly detour: boolean;
+}
+
+async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Plan> {
   // With loop.max_part > 0 the kernel sets LO_FLAGS_PARTSCAN in LOOP_CONFIGURE whether we ask or not.
-  if (sysfsMaxPart() > 0) return "one-step";
-  if (partscan === false) return "none";
-  if (partscan === "userspace") return "userspace";
-  const detour = workaround === "always" || workaround === "auto" && isAffected(kernelRelease());
-  return detour ? "two-step" : "one-step";
+  if (sysfsMaxPart() > 0) return { strategy: "one-step", detour: false };
+  if (partscan === false) return { strategy: "none", detour: false };
+  const detour = await needsDetour(workaround);
+  if (partscan === "userspace") return { strategy: "userspace", detour };
+  return { strategy: detour ? "two-step" : "one-step", detour };
+}
+
+let probed: ReturnType<typeof probePartscanRace> | undefined;
+
+async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<boolean> {
+  switch (workaround) {
+    case "always":
+      return true;
+    case "never":
+      return false;
+    case "auto":
+      return isAffected(kernelRelease());
+    case "probe":
+      // The kernel does not change while we run: one probe serves all.
+      probed ??= probePartscanRace();
+      probed.catch(() => probed = undefined);
+      return await probed !== "fixed";
+  }
 }
 
 interface BackingFile extends Disposable {
@@ -146,75 +158,6 @@ function openWritableOrNot(path: string, readOnly: boolean | undefined): Backing
       ["EACCES", "EROFS", "ETXTBSY"].includes(error.code);
     if (!refused) throw error;
     return attempt(true);
-  }
-}
-
-async function bindFreeDevice(
-  backing: BackingFile,
-  wanted: CheckedOptions,
-  strategy: Strategy,
-): Promise<{ device: OpenFile; number: number }> {
-  using control = open("/dev/loop-control", O_RDWR);
-  const config = makeConfig(backing, wanted, strategy);
-  return await retry(LOST_RACE, () => {
-    const number = loopCtlGetFree(control);
-    return { device: bindDevice(number, config), number };
-  }, wanted.signal);
-}
-
-function makeConfig(
-  { file, readOnly }: BackingFile,
-  { offset, sizelimit, sectorSize, directIo }: CheckedOptions,
-  strategy: Strategy,
-): LoopConfig {
-  const lo_file_name = new Uint8Array(LO_NAME_SIZE);
-  new TextEncoder().encodeInto(file.path, lo_file_name.subarray(0, LO_NAME_SIZE - 1));
-  const lo_flags = LO_FLAGS_AUTOCLEAR |
-    (readOnly ? LO_FLAGS_READ_ONLY : 0) |
-    (directIo ? LO_FLAGS_DIRECT_IO : 0) |
-    (strategy === "one-step" ? LO_FLAGS_PARTSCAN : 0);
-  return {
-    fd: file.fd,
-    block_size: sectorSize ?? 0,
-    info: { lo_offset: BigInt(offset), lo_sizelimit: BigInt(sizelimit), lo_flags, lo_file_name },
-  };
-}
-
-/** One attempt: the device is bound to our file and open, or nothing has changed. */
-function bindDevice(number: number, config: LoopConfig): OpenFile {
-  const path = `/dev/loop${number}`;
-  const isBound = () => sysfsBackingFile(number) !== undefined;
-  removeStalePartitions(path, number, isBound);
-  const readOnly = (config.info.lo_flags! & LO_FLAGS_READ_ONLY) !== 0;
-  const device = open(path, readOnly ? O_RDONLY : O_RDWR);
-  try {
-    loopConfigure(device, config);
-    return device;
-  } catch (error) {
-    // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
-    device.close();
-    throw explain(error, device);
-  }
-}
-
-/** LOOP_CONFIGURE's EINVAL after all our checks: an old kernel, or one that refuses this file. */
-function explain(error: unknown, device: OpenFile): unknown {
-  if (!(error instanceof LoopError) || error.code !== "EINVAL") return error;
-  // A kernel that knows the request looks for the backing file first: EBADF for descriptor −1.
-  using probe = ifExists(() => open(device.path, O_RDONLY));
-  const known = probe &&
-    codeOf(() => loopConfigure(probe, { fd: 0xffffffff, info: {} })) === "EBADF";
-  const hint = known
-    ? "the kernel refuses this file or this combination of options"
-    : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;
-  return error.withHint(hint);
-}
-
-function codeOf(call: () => void): string | undefined {
-  try {
-    call();
-  } catch (error) {
-    return error instanceof LoopError ? error.code : undefined;
   }
 }
 

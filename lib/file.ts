@@ -18,11 +18,15 @@ export const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
 
 const F_SETFL = 4;
+const MFD_CLOEXEC = 1;
+const S_IFMT = 0o170000;
+const S_IFBLK = 0o060000;
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
 /** System calls by number, for what older libcs do not wrap; they differ between machines. */
 const SYS_getdents64: Record<string, number> = { x86_64: 217, aarch64: 61 };
+const SYS_mknodat: Record<string, number> = { x86_64: 259, aarch64: 33 };
 const EINVAL = 22;
 
 const encoder = new TextEncoder();
@@ -41,6 +45,13 @@ export class OpenFile implements Disposable {
   /** The file descriptor, or −1 once it is closed: the kernel then answers EBADF, never another's file. */
   get fd(): number {
     return this.#fd;
+  }
+
+  /** The same open file under the name that users know; this one is done with. */
+  renamed(path: string): OpenFile {
+    const file = new OpenFile(this.#fd, path);
+    this.#fd = -1;
+    return file;
   }
 
   close(): void {
@@ -114,6 +125,24 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
   }
 }
 
+/** Makes a node for block device `dev` ("7:4"), for root alone. Needs CAP_MKNOD. */
+export function makeBlockNode(path: string, dev: string): void {
+  const [major, minor] = dev.split(":").map(Number);
+  // The kernel's 32-bit encoding: the minor number's upper bits lie above the major number.
+  const encoded = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+  const mode = S_IFBLK | 0o600;
+  const number = SYS_mknodat[machine()];
+  check(libc().syscall(number, AT_FDCWD, cString(path), mode, encoded), "mknod", path);
+}
+
+/** An unnamed file in memory, of `size` bytes. */
+export function memoryFile(name: string, size: number): OpenFile {
+  const fd = check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
+  const file = new OpenFile(fd, name);
+  writeAt(file, size - 1, new Uint8Array(1));
+  return file;
+}
+
 /** Removes a file's name. */
 export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
@@ -147,7 +176,7 @@ export function listDirectory(path: string): string[] {
   const names: string[] = [];
   for (;;) {
     const end = check(
-      libc().syscallBuffer(SYS_getdents64[machine()], directory.fd, buffer),
+      libc().syscall(SYS_getdents64[machine()], directory.fd, buffer, buffer.length, 0),
       "getdents64",
       path,
     );
@@ -207,11 +236,10 @@ export interface FileStatus {
   readonly rdev: string;
 }
 
-const S_IFMT = 0o170000;
 const TYPES: Record<number, FileStatus["type"]> = {
   0o100000: "file",
   0o040000: "directory",
-  0o060000: "block device",
+  [S_IFBLK]: "block device",
   0o020000: "character device",
   0o010000: "FIFO",
   0o140000: "socket",

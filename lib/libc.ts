@@ -28,8 +28,10 @@ export interface Libc {
   ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
   /** `statx(dirfd, path, flags, mask, buffer)`: one layout on all architectures, unlike stat. */
   statx(dirfd: number, path: Uint8Array, flags: number, mask: number, buffer: Uint8Array): number;
-  /** `syscall(number, fd, buffer, sizeof buffer)`, for getdents64, which older libcs do not wrap. */
-  syscallBuffer(number: number, fd: number, buffer: Uint8Array): number;
+  /** `syscall(number, fd, buffer, c, d)`, for what older libcs do not wrap. */
+  syscall(number: number, fd: number, buffer: Uint8Array, c: number, d: number): number;
+  /** `memfd_create(name, flags)` */
+  memfd_create(name: Uint8Array, flags: number): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;
   /** Where `buffer` lies, for a struct that points to another one. */

@@ -11,7 +11,7 @@ const { dlopen, ptr, read } = await import("bun:ffi");
 
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
-  const { symbols: c } = dlopen("libc.so.6", {
+  const { symbols: libc } = dlopen("libc.so.6", {
     __errno_location: { args: [], returns: "ptr" },
     open: { args: ["ptr", "i32", "u32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
@@ -22,28 +22,31 @@ export function load(): Libc {
     fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
     ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
     statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
-    syscall: { args: ["i64", "i32", "ptr", "u64"], returns: "i32" },
+    syscall: { args: ["i64", "i32", "ptr", "u64", "u64"], returns: "i32" },
+    memfd_create: { args: ["ptr", "u32"], returns: "i32" },
     uname: { args: ["ptr"], returns: "i32" },
   });
   // The same symbol with another signature: a second dlopen, as Bun has no alias.
   const { symbols: withBuffer } = dlopen("libc.so.6", {
     ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
   });
-  const errnoPointer = c.__errno_location()!;
+  const errnoPointer = libc.__errno_location()!;
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
 
   return {
-    open: (path, flags, mode) => outcome(c.open(path, flags, mode)),
-    close: (fd) => outcome(c.close(fd)),
-    pread: (fd, buffer, offset) => outcome(c.pread(fd, buffer, buffer.length, offset)),
-    pwrite: (fd, buffer, offset) => outcome(c.pwrite(fd, buffer, buffer.length, offset)),
-    unlink: (path) => outcome(c.unlink(path)),
-    fcntl: (fd, command, argument) => outcome(c.fcntl(fd, command, argument)),
-    ioctl: (fd, request, argument) => outcome(c.ioctl(fd, request, argument)),
+    open: (path, flags, mode) => outcome(libc.open(path, flags, mode)),
+    close: (fd) => outcome(libc.close(fd)),
+    pread: (fd, buffer, offset) => outcome(libc.pread(fd, buffer, buffer.length, offset)),
+    pwrite: (fd, buffer, offset) => outcome(libc.pwrite(fd, buffer, buffer.length, offset)),
+    unlink: (path) => outcome(libc.unlink(path)),
+    fcntl: (fd, command, argument) => outcome(libc.fcntl(fd, command, argument)),
+    ioctl: (fd, request, argument) => outcome(libc.ioctl(fd, request, argument)),
     ioctlBuffer: (fd, request, buffer) => outcome(withBuffer.ioctl(fd, request, buffer)),
-    statx: (dirfd, path, flags, mask, buffer) => outcome(c.statx(dirfd, path, flags, mask, buffer)),
-    syscallBuffer: (number, fd, buffer) => outcome(c.syscall(number, fd, buffer, buffer.length)),
-    uname: (buffer) => outcome(c.uname(buffer)),
+    statx: (dirfd, path, flags, mask, buffer) =>
+      outcome(libc.statx(dirfd, path, flags, mask, buffer)),
+    syscall: (number, fd, buffer, c, d) => outcome(libc.syscall(number, fd, buffer, c, d)),
+    memfd_create: (name, flags) => outcome(libc.memfd_create(name, flags)),
+    uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: (buffer) => BigInt(ptr(buffer)),
   };
 }

@@ -31,72 +31,74 @@ export function load(): Libc {
     ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
     ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
     statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
-    syscallBuffer: {
-      name: "syscall",
-      parameters: ["isize", "i32", "buffer", "usize"],
-      result: "i32",
-    },
+    syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize"], result: "i32" },
+    memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
     uname: { parameters: ["buffer"], result: "i32" },
   });
-  const c = symbols as TakesNumbers<typeof symbols>;
-  const errnoPointer = c.__errno_location();
+  const libc = symbols as TakesNumbers<typeof symbols>;
+  const errnoPointer = libc.__errno_location();
   const errno = new Int32Array(1);
   const errnoBytes = new Uint8Array(errno.buffer);
 
   return {
     open(path, flags, mode) {
-      const result = c.open(path as BufferSource, flags, mode);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.open(path as BufferSource, flags, mode);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     close(fd) {
-      const result = c.close(fd);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.close(fd);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     pread(fd, buffer, offset) {
-      const result = c.pread(fd, buffer as BufferSource, buffer.length, offset);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.pread(fd, buffer as BufferSource, buffer.length, offset);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     pwrite(fd, buffer, offset) {
-      const result = c.pwrite(fd, buffer as BufferSource, buffer.length, offset);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.pwrite(fd, buffer as BufferSource, buffer.length, offset);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     unlink(path) {
-      const result = c.unlink(path as BufferSource);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.unlink(path as BufferSource);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     fcntl(fd, command, argument) {
-      const result = c.fcntl(fd, command, argument);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.fcntl(fd, command, argument);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     ioctl(fd, request, argument) {
-      const result = c.ioctl(fd, request, argument);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.ioctl(fd, request, argument);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     ioctlBuffer(fd, request, buffer) {
-      const result = c.ioctlBuffer(fd, request, buffer as BufferSource);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.ioctlBuffer(fd, request, buffer as BufferSource);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     statx(dirfd, path, flags, mask, buffer) {
-      const result = c.statx(dirfd, path as BufferSource, flags, mask, buffer as BufferSource);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.statx(dirfd, path as BufferSource, flags, mask, buffer as BufferSource);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    syscallBuffer(number, fd, buffer) {
-      const result = c.syscallBuffer(number, fd, buffer as BufferSource, buffer.length);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+    syscall(number, fd, buffer, c, d) {
+      const result = libc.syscall(number, fd, buffer as BufferSource, c, d);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    memfd_create(name, flags) {
+      const result = libc.memfd_create(name as BufferSource, flags);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     uname(buffer) {
-      const result = c.uname(buffer as BufferSource);
-      c.memcpy(errnoBytes, errnoPointer, 4);
+      const result = libc.uname(buffer as BufferSource);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     addressOf(buffer) {

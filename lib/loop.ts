@@ -19,6 +19,7 @@ export const LO_FLAGS_DIRECT_IO = 16;
 
 const LOOP_SET_STATUS64 = 0x4c04;
 const LOOP_GET_STATUS64 = 0x4c05;
+const LOOP_CHANGE_FD = 0x4c06;
 const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CTL_GET_FREE = 0x4c82;
 
@@ -77,4 +78,12 @@ export function loopGetStatus64(device: OpenFile): Value<typeof loop_info64> {
  */
 export function loopSetStatus64(device: OpenFile, info: Value<typeof loop_info64>): void {
   ioctl(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, loop_info64.encode(info));
+}
+
+/**
+ * `ioctl(fd, LOOP_CHANGE_FD)`: another backing file of the same size, on a read-only device; EINVAL
+ * otherwise.
+ */
+export function loopChangeFd(device: OpenFile, backing: OpenFile): void {
+  ioctl(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, backing.fd);
 }

@@ -3,13 +3,19 @@
  *
  * @module
  */
+import { changeFlags } from "./bind.ts";
 import { blkGetSize64, blkSszGet } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
 import type { OpenFile } from "./file.ts";
-import { LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, loopGetStatus64 } from "./loop.ts";
+import {
+  LO_FLAGS_AUTOCLEAR,
+  LO_FLAGS_DIRECT_IO,
+  LO_FLAGS_READ_ONLY,
+  loopGetStatus64,
+} from "./loop.ts";
 import { type Partition, type ReadyPartitions, removePartitions } from "./partitions.ts";
 import { poll } from "./retry.ts";
-import { sysfsBackingFile, sysfsDiskseq } from "./sysfs.ts";
+import { sysfsBackingFile, sysfsDiskseq, sysfsPartitions } from "./sysfs.ts";
 
 /**
  * How partitions came to be: `"none"` not asked for; `"one-step"` LOOP_CONFIGURE scanned;
@@ -57,9 +63,10 @@ export let makeLoopDevice: (
 ) => LoopDevice;
 
 /**
- * An attached image. The device lives as long as this handle's process at most: the kernel detaches
- * it when the last descriptor is closed, even after SIGKILL. `await using` detaches it at the end of
- * the block. Made by {@linkcode attach}.
+ * An attached image. The device lives as long as this handle's process at most, unless
+ * {@linkcode LoopDevice.persist} is called: the kernel detaches it when the last descriptor is
+ * closed, even after SIGKILL. `await using` detaches it at the end of the block. Made by
+ * {@linkcode attach}.
  */
 export class LoopDevice implements AsyncDisposable {
   /** The node: `"/dev/loop4"`. */
@@ -90,6 +97,7 @@ export class LoopDevice implements AsyncDisposable {
   readonly #device: OpenFile;
   readonly #added: readonly number[];
   #detached: Promise<"detached" | "deferred"> | undefined;
+  #persistent = false;
 
   static {
     makeLoopDevice = (...handle) => new LoopDevice(...handle);
@@ -125,7 +133,26 @@ export class LoopDevice implements AsyncDisposable {
    * flushed to the backing file before.
    */
   detach(): Promise<"detached" | "deferred"> {
+    if (this.#persistent) {
+      return Promise.reject(new TypeError(`${this.path} is persistent; losetup -d detaches it`));
+    }
     return this.#detached ??= this.#detach();
+  }
+
+  /**
+   * Makes the device outlive this process: clears LO_FLAGS_AUTOCLEAR as the last step, and closes
+   * without waking udev. The handle is done with then: `await using` leaves the device alone, and
+   * `losetup -d` detaches it. Partitions of strategy `"userspace"` stay with the device; on kernels
+   * between 267ec4d7223a and c4f4c0fc551c (7.2) they would even outlive it. Rejects with
+   * {@linkcode LoopError}, device and handle unchanged, if others hold the device exclusively (from
+   * Linux 6.19), and with TypeError after detach().
+   */
+  async persist(): Promise<void> {
+    if (this.#detached) throw new TypeError(`${this.path} has been detached; it cannot persist`);
+    if (this.#persistent) return;
+    await changeFlags(this.#device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+    this.#persistent = true;
+    this.#device.close();
   }
 
   async #detach(): Promise<"detached" | "deferred"> {
@@ -139,24 +166,22 @@ export class LoopDevice implements AsyncDisposable {
     } finally {
       this.#device.close();
     }
-    const gone = await poll(
-      () => this.#isBound() ? undefined : true,
-      inUse ? 0 : PASSING_OPENERS_MS,
-    );
-    return gone ? "detached" : "deferred";
+    const wait = inUse ? 0 : PASSING_OPENERS_MS;
+    return await poll(() => this.#isGone() || undefined, wait) ? "detached" : "deferred";
   }
 
-  /** Whether our backing file is still bound: the device may be free, or somebody else's by now. */
-  #isBound(): boolean {
+  /** Whether the kernel is done with our use of the device: it may be free, or somebody else's. */
+  #isGone(): boolean {
     const backingFile = sysfsBackingFile(this.number);
-    if (backingFile === undefined) return false;
+    // The backing file goes first; where another opener was the last, partitions follow a bit later.
+    if (backingFile === undefined) return sysfsPartitions(this.number).length === 0;
     return this.diskseq === undefined
-      ? backingFile === this.backingFile
-      : this.diskseq === sysfsDiskseq(this.number);
+      ? backingFile !== this.backingFile
+      : this.diskseq !== sysfsDiskseq(this.number);
   }
 
-  /** Detaches at the end of an `await using` block. */
+  /** Detaches at the end of an `await using` block, unless persist() was called. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.detach();
+    if (!this.#persistent) await this.detach();
   }
 }

@@ -12,10 +12,11 @@ export interface AttachOptions {
    */
   partscan?: boolean | "userspace";
   /**
-   * The detour around {@linkcode PARTSCAN_RACE}: by the kernel's version (`"auto"`, the default),
-   * `"always"`, or `"never"`.
+   * The detour around {@linkcode PARTSCAN_RACE}: by the kernel's release (`"auto"`, the default); by
+   * {@linkcode probePartscanRace}, once a process (`"probe"`, for vendor kernels whose release hides
+   * a backport); `"always"`; or `"never"`.
    */
-  workaround?: "auto" | "always" | "never";
+  workaround?: "auto" | "probe" | "always" | "never";
   /**
    * `true`: the device refuses writes. `false`: fail if the file cannot be written. Left out: writable
    * if the file is, as losetup does.
@@ -63,7 +64,7 @@ export function checkOptions(file: string, options: AttachOptions): CheckedOptio
   const checked: CheckedOptions = { ...DEFAULTS, ...Object.fromEntries(given) };
 
   oneOf("partscan", checked.partscan, [false, true, "userspace"]);
-  oneOf("workaround", checked.workaround, ["auto", "always", "never"]);
+  oneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);
   oneOf("readOnly", checked.readOnly, [undefined, true, false]);
   oneOf("directIo", checked.directIo, [true, false]);
   byteCount("offset", checked.offset);

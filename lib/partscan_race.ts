@@ -19,10 +19,15 @@
  *
  * @module
  */
-import { O_RDONLY, open, type OpenFile } from "./file.ts";
+import { bindFreeDevice, changeFlags } from "./bind.ts";
+import { blkpgAddPartition } from "./blkpg.ts";
+import { LoopError } from "./errors.ts";
+import { memoryFile, O_RDONLY, open, type OpenFile } from "./file.ts";
 import { hasBug, type KernelBug } from "./kernel.ts";
-import { LO_FLAGS_PARTSCAN, loopGetStatus64, loopSetStatus64 } from "./loop.ts";
-import { retry, type RetryPolicy } from "./retry.ts";
+import { LO_FLAGS_PARTSCAN, loopChangeFd } from "./loop.ts";
+import { removePartitions } from "./partitions.ts";
+import { poll } from "./retry.ts";
+import { sysfsPartitions } from "./sysfs.ts";
 
 /**
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each
@@ -59,29 +64,71 @@ export function isAffected(release: string, bug: KernelBug = PARTSCAN_RACE): boo
   return hasBug(release, bug);
 }
 
-/** EAGAIN: dirty pages on older kernels. EBUSY (from 6.19): somebody holds the device O_EXCL. */
-const SET_STATUS: RetryPolicy = {
-  codes: new Set(["EAGAIN", "EBUSY"]),
-  tries: 64,
-  longestPause: 250,
-};
+/**
+ * Opens the device and closes it: on an affected kernel this consumes GD_NEED_PART_SCAN, which
+ * LOOP_CONFIGURE leaves behind. Before LO_FLAGS_PARTSCAN is set the scan that it triggers is
+ * suppressed and adds nothing, though it drops what BLKPG added.
+ */
+export function drain(device: OpenFile): void {
+  open(device.path, O_RDONLY).close();
+}
 
 /**
- * Turns partition scanning on, on a device that was bound by LOOP_CONFIGURE *without*
- * LO_FLAGS_PARTSCAN, so that exactly one scan takes place.
+ * Turns partition scanning on, on a device that was bound *without* LO_FLAGS_PARTSCAN, so that
+ * exactly one scan takes place.
  */
 export async function scanOnce(device: OpenFile, signal?: AbortSignal): Promise<void> {
-  // 1. LOOP_CONFIGURE without LO_FLAGS_PARTSCAN (the caller's) left GD_SUPPRESS_PART_SCAN set, but
-  //    GD_NEED_PART_SCAN too: the next open() of the device consumes it. Nothing may be left of it
-  //    when suppression ends in step 3, or any open after that scans a second time. So we open, at
-  //    a moment when the scan that this triggers is suppressed and adds nothing.
-  open(device.path, O_RDONLY).close();
+  // 1. LOOP_CONFIGURE (the caller's) left GD_SUPPRESS_PART_SCAN set, but GD_NEED_PART_SCAN too.
+  // 2. Nothing may be left of that flag when suppression ends, or any open after it scans again.
+  drain(device);
+  // 3. LOOP_SET_STATUS64 with LO_FLAGS_PARTSCAN clears GD_SUPPRESS_PART_SCAN and scans, once. No
+  //    uevent of the disk precedes this scan, so nobody is called to open the device before it.
+  await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_PARTSCAN, signal);
+}
 
-  await retry(SET_STATUS, () => {
-    // 2. LOOP_SET_STATUS64 rewrites offset, size limit, name and flags together: keep them all.
-    const info = loopGetStatus64(device);
-    // 3. Clears GD_SUPPRESS_PART_SCAN and scans, once. No uevent of the disk precedes this scan, and
-    //    no flag is left that would make another opener scan again.
-    loopSetStatus64(device, { ...info, lo_flags: info.lo_flags | LO_FLAGS_PARTSCAN });
-  }, signal);
+const PROBE_BYTES = 1024 * 1024;
+const PROBE_PARTITION = { number: 1, start: PROBE_BYTES / 2, size: PROBE_BYTES / 4 };
+const PROBE_MS = 30;
+
+/**
+ * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}, on a device of its own
+ * that is gone afterwards: what a release string hides, this shows. `"inconclusive"`: another program
+ * works on the same device. Takes about 1 ms on an affected kernel and up to 50 ms on others. Rejects
+ * with {@linkcode LoopError} where attach() would.
+ *
+ * @example
+ * ```ts
+ * import { probePartscanRace } from "@loopdev/loopdev";
+ * const verdict = await probePartscanRace();
+ * console.log(verdict); // "affected", "fixed" or "inconclusive"
+ * ```
+ */
+export async function probePartscanRace(): Promise<"affected" | "fixed" | "inconclusive"> {
+  using backing = memoryFile("loopdev-probe", PROBE_BYTES);
+  using other = memoryFile("loopdev-probe", PROBE_BYTES);
+  const { device, number } = await bindFreeDevice({ backing, readOnly: true, partscan: false });
+  using _ = device;
+  const isDropped = () => {
+    drain(device);
+    return !sysfsPartitions(number).some((p) => p.number === PROBE_PARTITION.number) || undefined;
+  };
+  try {
+    // While scanning is suppressed, only one thing drops a partition: an open() that consumes
+    // GD_NEED_PART_SCAN, which LOOP_CONFIGURE has set on an affected kernel.
+    blkpgAddPartition(device, PROBE_PARTITION);
+    if (isDropped()) return "affected";
+    // Or somebody's open() consumed it before our partition was there. LOOP_CHANGE_FD sets it anew,
+    // now behind the partition: on an affected kernel the next open() drops it, unless udev has the
+    // partition itself open (EBUSY inside the kernel), so we try for a while.
+    loopChangeFd(device, other);
+    return await poll(isDropped, PROBE_MS) ? "affected" : "fixed";
+  } catch (error) {
+    // ENXIO and the like: another program unbound the device or took the partition away.
+    if (error instanceof LoopError && ["ENXIO", "EBUSY", "EINVAL"].includes(error.code)) {
+      return "inconclusive";
+    }
+    throw error;
+  } finally {
+    await removePartitions(device, [PROBE_PARTITION.number]).catch(() => {});
+  }
 }

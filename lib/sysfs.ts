@@ -43,6 +43,11 @@ export function sysfsBackingFile(number: number): string | undefined {
   return ifExists(() => readText(`/sys/block/loop${number}/loop/backing_file`));
 }
 
+/** Device number of loop device `number`: "7:4". With loop.max_part the minor is not the number. */
+export function sysfsDev(number: number): string {
+  return readText(`/sys/block/loop${number}/dev`);
+}
+
 /** Grows at each bind and detach of any loop device, so it tells one use from the next. Linux 5.15. */
 export function sysfsDiskseq(number: number): number | undefined {
   const diskseq = ifExists(() => readText(`/sys/block/loop${number}/diskseq`));

@@ -24,7 +24,11 @@ const MISTAKES: [options: unknown, error: string, message: RegExp][] = [
   [{ sectorSize: 513 }, "RangeError", /sectorSize must be one of 512, 1024, 2048, 4096, not 513/],
   [{ sectorSize: 8192 }, "RangeError", /not 8192/],
   [{ partscan: "yes" }, "TypeError", /partscan must be one of false, true, "userspace", not "yes"/],
-  [{ workaround: true }, "TypeError", /workaround must be one of "auto", "always", "never"/],
+  [
+    { workaround: true },
+    "TypeError",
+    /workaround must be one of "auto", "probe", "always", "never"/,
+  ],
   [{ readOnly: 1 }, "RangeError", /readOnly must be one of true, false, not 1/],
   [{ directIo: null }, "TypeError", /directIo/],
   [{ timeout: -1 }, "RangeError", /timeout must be a number of ms from 0 on, not -1/],
@@ -124,7 +128,10 @@ test("attach() says that the device's node is missing", ["root", "unshare"], () 
   const control = "mknod /dev/loop-control c 10 237";
   const { code, message } = refusalIn(withStaticDev(control), makeImage("node.img", 1));
   assertEquals(code, "ENOENT");
-  assertMatch(message, /open '\/dev\/loop\d+' \(the kernel has this device, but \/dev has no node/);
+  assertMatch(
+    message,
+    /statx '\/dev\/loop\d+' \(the kernel has this device, but \/dev has no node/,
+  );
 });
 
 test("attach() says that sysfs is missing", ["root", "unshare"], () => {

@@ -11,6 +11,7 @@ export const MOD: string = new URL("../mod.ts", import.meta.url).href;
 
 const TOOLS: Record<string, string> = {
   "cc": "gcc",
+  "inotifywait": "inotify-tools",
   "losetup": "mount",
   "sfdisk": "fdisk",
   "strace": "strace",

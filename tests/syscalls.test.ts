@@ -58,7 +58,8 @@ function onDevice(calls: string[]): string[] {
   const steps: string[] = [];
   const open = new Map<string, string>();
   for (const call of calls) {
-    const opened = /^openat\(AT_FDCWD, "(\/dev\/loop\d+)", ([A-Z_|]+)\) = (\d+)/.exec(call);
+    const opened = /^openat\(AT_FDCWD, "(\/dev\/(?:\.loopdev-)?loop\d+)", ([A-Z_|]+)\) = (\d+)/
+      .exec(call);
     const closed = /^close\((\d+)\)/.exec(call);
     const request = /^ioctl\((\d+), (LOOP_[A-Z0-9_]+|BLKPG)\b/.exec(call);
     if (opened) {

@@ -1,0 +1,130 @@
+/**
+ * A free device, and our file on it: LOOP_CTL_GET_FREE → open → LOOP_CONFIGURE, tried again when
+ * another process was faster. Every device is bound with LO_FLAGS_AUTOCLEAR, so that closing it
+ * undoes everything.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { ifExists, kernelRelease, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import {
+  LO_FLAGS_AUTOCLEAR,
+  LO_FLAGS_DIRECT_IO,
+  LO_FLAGS_PARTSCAN,
+  LO_FLAGS_READ_ONLY,
+  LO_NAME_SIZE,
+  type LoopConfig,
+  loopConfigure,
+  loopCtlGetFree,
+  loopGetStatus64,
+  loopSetStatus64,
+} from "./loop.ts";
+import { removeStalePartitions } from "./partitions.ts";
+import { retry, type RetryPolicy } from "./retry.ts";
+import { sysfsBackingFile } from "./sysfs.ts";
+import { openUnwatched } from "./udev_reread.ts";
+
+/** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
+const LOST_RACE: RetryPolicy = {
+  codes: new Set(["EBUSY", "ENXIO", "ENODEV", "ENOENT"]),
+  tries: 64,
+  longestPause: 250,
+};
+
+/** EAGAIN: dirty pages on older kernels. EBUSY (from 6.19): somebody holds the device O_EXCL. */
+const SET_STATUS: RetryPolicy = {
+  codes: new Set(["EAGAIN", "EBUSY"]),
+  tries: 64,
+  longestPause: 250,
+};
+
+/** What shall be bound, and how. */
+export interface Binding {
+  readonly backing: OpenFile;
+  readonly readOnly: boolean;
+  readonly partscan: boolean;
+  readonly offset?: number;
+  readonly sizelimit?: number;
+  readonly sectorSize?: number;
+  readonly directIo?: boolean;
+}
+
+/** A device that is ours until `device` is closed. */
+export interface BoundDevice {
+  readonly device: OpenFile;
+  readonly number: number;
+}
+
+/** Binds `backing` to a free device. */
+export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
+  using control = open("/dev/loop-control", O_RDWR);
+  const config = makeConfig(binding);
+  return await retry(LOST_RACE, () => {
+    const number = loopCtlGetFree(control);
+    return { device: bindDevice(number, binding.readOnly, config), number };
+  }, signal);
+}
+
+function makeConfig(binding: Binding): LoopConfig {
+  const { backing, readOnly, partscan, offset = 0, sizelimit = 0 } = binding;
+  const lo_file_name = new Uint8Array(LO_NAME_SIZE);
+  new TextEncoder().encodeInto(backing.path, lo_file_name.subarray(0, LO_NAME_SIZE - 1));
+  const lo_flags = LO_FLAGS_AUTOCLEAR |
+    (readOnly ? LO_FLAGS_READ_ONLY : 0) |
+    (partscan ? LO_FLAGS_PARTSCAN : 0) |
+    (binding.directIo ? LO_FLAGS_DIRECT_IO : 0);
+  return {
+    fd: backing.fd,
+    block_size: binding.sectorSize ?? 0,
+    info: { lo_offset: BigInt(offset), lo_sizelimit: BigInt(sizelimit), lo_flags, lo_file_name },
+  };
+}
+
+/** One attempt: the device is bound to our file and open, or nothing has changed. */
+function bindDevice(number: number, readOnly: boolean, config: LoopConfig): OpenFile {
+  const path = `/dev/loop${number}`;
+  removeStalePartitions(path, number, () => sysfsBackingFile(number) !== undefined);
+  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number);
+  try {
+    loopConfigure(device, config);
+    return device;
+  } catch (error) {
+    // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
+    device.close();
+    throw explain(error, path);
+  }
+}
+
+/** LOOP_CONFIGURE's EINVAL after all our checks: an old kernel, or one that refuses this file. */
+function explain(error: unknown, path: string): unknown {
+  if (!(error instanceof LoopError) || error.code !== "EINVAL") return error;
+  // A kernel that knows the request looks for the backing file first: EBADF for descriptor −1.
+  using probe = ifExists(() => open(path, O_RDONLY));
+  const known = probe &&
+    codeOf(() => loopConfigure(probe, { fd: 0xffffffff, info: {} })) === "EBADF";
+  const hint = known
+    ? "the kernel refuses this file or this combination of options"
+    : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;
+  return error.withHint(hint);
+}
+
+function codeOf(call: () => void): string | undefined {
+  try {
+    call();
+  } catch (error) {
+    return error instanceof LoopError ? error.code : undefined;
+  }
+}
+
+/** Rewrites the flags of a bound device; everything else stays. */
+export async function changeFlags(
+  device: OpenFile,
+  change: (lo_flags: number) => number,
+  signal?: AbortSignal,
+): Promise<void> {
+  await retry(SET_STATUS, () => {
+    // LOOP_SET_STATUS64 rewrites offset, size limit, name and flags together: keep them all.
+    const info = loopGetStatus64(device);
+    loopSetStatus64(device, { ...info, lo_flags: change(info.lo_flags) });
+  }, signal);
+}

@@ -1,0 +1,149 @@
+/**
+ * report(): what this host is, and what attach() will therefore do.
+ *
+ * @module
+ */
+import { bindFreeDevice } from "./bind.ts";
+import {
+  ifExists,
+  kernelRelease,
+  listDirectory,
+  memoryFile,
+  O_RDONLY,
+  open,
+  type OpenFile,
+  readAt,
+  readText,
+  writeAt,
+} from "./file.ts";
+import { mbrSector, writeGpt } from "./gpt_writer.ts";
+import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
+import { sysfsMaxPart, sysfsPartitions } from "./sysfs.ts";
+import { REREAD_UNTIL } from "./udev_reread.ts";
+
+/** What {@linkcode report} found. */
+export interface Report {
+  /** `uname -r`. */
+  readonly kernel: string;
+  /** What {@linkcode isAffected} says of it. */
+  readonly gate: "affected" | "fixed";
+  /** What {@linkcode probePartscanRace} says. */
+  readonly probe: "affected" | "fixed" | "inconclusive";
+  /** Which partition tables the kernel was seen to read; loopdev adds what it cannot. */
+  readonly parsers: { readonly gpt: boolean; readonly mbr: boolean };
+  /** Version of the running systemd-udevd; `"unknown"` if one runs out of sight (a container). */
+  readonly udev: number | "unknown" | "none";
+  /** Whether the kernel makes nodes by itself, or /dev is what somebody put there. */
+  readonly dev: "devtmpfs" | "static";
+  /** loop.max_part; above 0 the kernel scans every device, asked or not. */
+  readonly maxPart: number;
+  /** What attach() with `partscan: true` and `workaround: "auto"` does here. */
+  readonly strategy: "one-step" | "two-step";
+  /** Why, in sentences. */
+  readonly reasons: readonly string[];
+}
+
+/**
+ * Says what this host is and what {@linkcode attach} with `partscan: true` will do on it, and why.
+ * Attaches three scratch devices of its own for it and leaves nothing behind; takes some 50 ms.
+ * Rejects with {@linkcode LoopError} where attach() would.
+ *
+ * @example
+ * ```ts
+ * import { report } from "@loopdev/loopdev";
+ * const { kernel, strategy, reasons } = await report();
+ * console.log(kernel, strategy, reasons.join(" "));
+ * ```
+ */
+export async function report(): Promise<Report> {
+  const kernel = kernelRelease();
+  const gate = isAffected(kernel) ? "affected" : "fixed";
+  const maxPart = sysfsMaxPart();
+  const facts = {
+    kernel,
+    gate,
+    probe: await probePartscanRace(),
+    parsers: {
+      gpt: await isParsed((file) =>
+        writeGpt(file, SCRATCH_BYTES, [{ start: 65536, size: 65536, type: LINUX, name: "" }])
+      ),
+      mbr: await isParsed((file) => writeAt(file, 0, mbrSector(0x83, 128, 128))),
+    },
+    udev: findUdev(),
+    dev: kindOfDev(),
+    maxPart,
+    strategy: gate === "affected" && maxPart === 0 ? "two-step" : "one-step",
+  } as const;
+  return { ...facts, reasons: explain(facts) };
+}
+
+const SCRATCH_BYTES = 1024 * 1024;
+const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+
+/** Whether the kernel finds the partition that `write` puts on a scratch device. */
+async function isParsed(write: (file: OpenFile) => void): Promise<boolean> {
+  using backing = memoryFile("loopdev-report", SCRATCH_BYTES);
+  write(backing);
+  const { device, number } = await bindFreeDevice({ backing, readOnly: true, partscan: false });
+  using _ = device;
+  await scanOnce(device);
+  return sysfsPartitions(number).length > 0;
+}
+
+/** The version stands in what systemd-udevd logs when it starts, so it stands in its program. */
+function findUdev(): Report["udev"] {
+  for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
+    if (ifExists(() => readText(`/proc/${pid}/comm`)) !== "systemd-udevd") continue;
+    const version = ifExists(() => {
+      using program = open(`/proc/${pid}/exe`, O_RDONLY);
+      const text = new TextDecoder("latin1").decode(readAt(program, 0, 16 * 1024 * 1024));
+      return /(?:Starting|systemd-udevd) version (\d+)/.exec(text)?.[1];
+    });
+    return version === undefined ? "unknown" : Number(version);
+  }
+  return ifExists(() => listDirectory("/run/udev/data")) ? "unknown" : "none";
+}
+
+function kindOfDev(): Report["dev"] {
+  using mounts = open("/proc/self/mountinfo", O_RDONLY);
+  const lines = new TextDecoder().decode(readAt(mounts, 0, 1024 * 1024)).split("\n");
+  // proc(5): the mount point is the fifth field, the type the first after " - "; the last mount wins.
+  const dev = lines.findLast((line) => line.split(" ")[4] === "/dev");
+  return dev?.split(" - ")[1].startsWith("devtmpfs ") ? "devtmpfs" : "static";
+}
+
+function explain(facts: Omit<Report, "reasons">): string[] {
+  const { kernel, gate, probe, parsers, udev, dev, maxPart } = facts;
+  const reasons = [
+    maxPart > 0
+      ? `loop.max_part is ${maxPart}: the kernel scans in LOOP_CONFIGURE, asked or not.`
+      : gate === "affected"
+      ? `Linux ${kernel} has ${PARTSCAN_RACE.name}, or its release does not prove otherwise.`
+      : `Linux ${kernel} is free of ${PARTSCAN_RACE.name}.`,
+  ];
+  if (gate === "affected" && probe === "fixed" && maxPart === 0) {
+    reasons.push(
+      'The probe shows that it is mended all the same: workaround "probe" takes one step.',
+    );
+  }
+  if (gate === "fixed" && probe === "affected") {
+    reasons.push(
+      'The probe shows the race all the same: use workaround "probe", and please report it.',
+    );
+  }
+  if (!parsers.gpt || !parsers.mbr) {
+    const missing = [parsers.gpt ? "" : "GPT", parsers.mbr ? "" : "MBR"].filter(Boolean).join(
+      " and ",
+    );
+    reasons.push(`The kernel does not read ${missing}: those partitions are added with BLKPG.`);
+  }
+  if (typeof udev === "number" && udev < REREAD_UNTIL) {
+    reasons.push(
+      `systemd-udevd ${udev} re-reads the table when a watched node is closed: ours is not watched.`,
+    );
+  }
+  if (dev === "static") {
+    reasons.push("Nobody makes nodes in /dev here: partitions need theirs made in time.");
+  }
+  return reasons;
+}

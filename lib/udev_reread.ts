@@ -1,0 +1,66 @@
+/**
+ * The second race, udev's own, whole.
+ *
+ * Symptom: on any kernel, partitions vanish and appear again some milliseconds after a process has
+ * attached an image and exited, or when it detaches.
+ *
+ * Cause: systemd-udevd watches the nodes of block devices with inotify. When a writable descriptor of
+ * a whole disk is closed (IN_CLOSE_WRITE), it supposes that the partition table was changed, and asks
+ * the kernel with BLKRRPART to read it again: the kernel drops every partition and adds it again. A
+ * reaction to one close can strike much later, even the next user of the same device.
+ *
+ * Until: systemd 259, which compares the table first. Binding needs a writable descriptor, since the
+ * kernel makes the device read-only otherwise, and every exit closes it, SIGKILL included.
+ *
+ * So we open the device through a node of our own, which lives between two system calls. inotify
+ * watches inodes: nobody watches that one, nobody hears its close, whenever and however it comes.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { ifExists, makeBlockNode, O_RDWR, open, type OpenFile, status, unlink } from "./file.ts";
+import { sysfsDev } from "./sysfs.ts";
+
+/** First systemd whose udevd compares the table before it asks the kernel to read it again. */
+export const REREAD_UNTIL = 259;
+
+/**
+ * Opens loop device `number` for writing, so that closing it wakes nobody. Where no node can be made
+ * (no CAP_MKNOD, /dev read-only), the device's own node is opened.
+ */
+export function openUnwatched(path: string, number: number): OpenFile {
+  const dev = sysfsDev(number);
+  // The device must be there for others too, and be the one that we mean.
+  const node = status(path);
+  if (node.rdev !== dev) {
+    throw new LoopError({
+      errno: ENXIO,
+      syscall: "open",
+      path,
+      hint: `the node is ${node.type} ${node.rdev}, the kernel's device is ${dev}: remove the node`,
+    });
+  }
+  return openOwnNode(path, number, dev) ?? open(path, O_RDWR);
+}
+
+const ENXIO = 6;
+
+function openOwnNode(path: string, number: number, dev: string): OpenFile | undefined {
+  const own = `/dev/.loopdev-loop${number}`;
+  try {
+    makeBlockNode(own, dev);
+  } catch (error) {
+    // EEXIST: left by a process that was killed in between, or in use by one right now.
+    if (!(error instanceof LoopError && error.code === "EEXIST")) return undefined;
+  }
+  try {
+    const file = open(own, O_RDWR).renamed(path);
+    if (status(file).rdev === dev) return file;
+    file.close();
+  } catch {
+    // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
+  } finally {
+    ifExists(() => unlink(own));
+  }
+  return undefined;
+}

@@ -1,0 +1,97 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { attach, isAffected, probePartscanRace, report } from "../mod.ts";
+import {
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  run,
+  scratch,
+  sysfs,
+  test,
+  THREE_PARTITIONS,
+} from "./support.ts";
+
+test("persist() makes the device outlive the process", ["root", "losetup", "sfdisk"], () => {
+  const file = makeImage("persist.img", 8, THREE_PARTITIONS);
+  const script = scratch("persist.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     await using loop = await attach(${JSON.stringify(file)}, { partscan: true, offset: 0 });
+     await loop.persist();
+     console.log(loop.path);`,
+  );
+  const path = output(onThisRuntime(script)).trim();
+  const [row, ...others] = losetup(file);
+  try {
+    assertEquals([row.name, row.autoclear, others], [path, false, []]);
+    assertEquals(sysfs(`${path.slice(5)}/loop/partscan`), "1");
+    assertEquals(run(["sh", "-c", `ls ${path}p*`]).stdout, `${path}p1\n${path}p2\n${path}p3\n`);
+  } finally {
+    output(["losetup", "--detach", path]);
+  }
+  assertEquals(losetup(file), []);
+});
+
+test(
+  "persist() keeps offset, sizelimit and name, and closes the handle",
+  ["root", "losetup"],
+  async () => {
+    const file = makeImage("keep.img", 4);
+    const loop = await attach(file, { offset: 4096, sizelimit: 1048576 });
+    const [before] = losetup(file);
+    await loop.persist();
+    await loop.persist();
+    const [after] = losetup(file);
+    assertEquals(after, { ...before, autoclear: false });
+    assertEquals(openDescriptors(), []);
+    await assertRejects(() => loop.detach(), TypeError, "is persistent; losetup -d detaches it");
+    await loop[Symbol.asyncDispose]();
+    assertEquals(losetup(file).length, 1);
+    output(["losetup", "--detach", loop.path]);
+  },
+);
+
+test("persist() after detach() is a TypeError", ["root"], async () => {
+  const loop = await attach(makeImage("late.img", 1));
+  await loop.detach();
+  await assertRejects(() => loop.persist(), TypeError, "has been detached");
+});
+
+test("probePartscanRace() agrees with the gate and leaves nothing", ["root"], async () => {
+  const before = output(["losetup", "--list"]);
+  const expected = isAffected(output(["uname", "-r"]).trim()) ? "affected" : "fixed";
+  for (let i = 0; i < 5; i++) assertEquals(await probePartscanRace(), expected);
+  assertEquals(output(["losetup", "--list"]), before);
+  assertEquals([openDescriptors(), run(["sh", "-c", "ls /dev/loop*p*"]).stdout], [[], ""]);
+});
+
+test('attach() with workaround "probe" does what the probe says', ["root"], async () => {
+  const affected = await probePartscanRace() !== "fixed";
+  await using loop = await attach(makeImage("probe.img", 1), {
+    partscan: true,
+    workaround: "probe",
+  });
+  assertEquals(loop.strategy, affected ? "two-step" : "one-step");
+});
+
+test("report() says what this host is", ["root"], async () => {
+  const before = output(["losetup", "--list"]);
+  const { kernel, gate, probe, strategy, dev, udev, reasons } = await report();
+  assertEquals(kernel, output(["uname", "-r"]).trim());
+  assertEquals([gate, probe], isAffected(kernel) ? ["affected", "affected"] : ["fixed", "fixed"]);
+  await using loop = await attach(makeImage("report.img", 1), { partscan: true });
+  assertEquals(strategy, loop.strategy);
+  const mounted = output(["sh", "-c", "awk '$2 == \"/dev\" { print $3 }' /proc/mounts | tail -n 1"])
+    .trim();
+  assertEquals(dev, mounted === "devtmpfs" ? "devtmpfs" : "static");
+  const running = run(["sh", "-c", "cat /proc/[0-9]*/comm | grep -x systemd-udevd"]).status === 0;
+  assertEquals(udev !== "none", running);
+  assert(reasons.length > 0);
+  await loop.detach();
+  assertEquals(output(["losetup", "--list"]), before);
+});
