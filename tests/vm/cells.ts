@@ -1,0 +1,104 @@
+/** The matrix as data: which kernels run under which systemd-udevd. */
+
+/** A Debian suite that gives the guest its systemd-udevd and its losetup. */
+export interface Suite {
+  name: string;
+  /** The major version of its systemd. */
+  udev: number;
+  /** What debootstrap installs beyond minbase. */
+  include: readonly string[];
+}
+
+const tools = ["udev", "fdisk", "kmod", "mount", "util-linux"];
+
+export const SUITES: readonly Suite[] = [
+  { name: "bullseye", udev: 247, include: tools },
+  { name: "bookworm", udev: 252, include: tools },
+  { name: "trixie", udev: 257, include: tools },
+  { name: "forky", udev: 262, include: [...tools, "systemd", "systemd-sysv"] },
+];
+
+/** A range of stable releases, of which the newest that can be fetched is booted. */
+export interface KernelRow {
+  /** How the table names it. */
+  id: string;
+  series: string;
+  /** Releases of the series, both ends inclusive. */
+  from?: string;
+  to?: string;
+  /** Whether LOOP_CONFIGURE races with whoever opens the device (see lib/kernel.ts). */
+  affected: boolean;
+  /** Major versions of udev it is booted with. */
+  udev: readonly number[];
+}
+
+/** Affected from 5.15 on; fixed in 6.12.91, 6.18.33, 7.0.10 and 7.1. */
+export const KERNELS: readonly KernelRow[] = [
+  { id: "5.10", series: "5.10", affected: false, udev: [247, 252, 262] },
+  { id: "6.1", series: "6.1", affected: true, udev: [247, 252, 257, 262] },
+  { id: "6.12 before", series: "6.12", to: "6.12.90", affected: true, udev: [252, 257, 262] },
+  { id: "6.12 fixed", series: "6.12", from: "6.12.91", affected: false, udev: [252, 257, 262] },
+  { id: "6.18 before", series: "6.18", to: "6.18.32", affected: true, udev: [257, 262] },
+  { id: "6.19", series: "6.19", affected: true, udev: [257, 262] },
+  { id: "7.0 before", series: "7.0", to: "7.0.9", affected: true, udev: [252, 257, 262] },
+  { id: "7.0 fixed", series: "7.0", from: "7.0.10", affected: false, udev: [257, 262] },
+  { id: "7.1", series: "7.1", affected: false, udev: [257, 262] },
+  { id: "7.2", series: "7.2", affected: false, udev: [257, 262] },
+  { id: "7.3", series: "7.3", affected: false, udev: [252, 257, 262] },
+];
+
+/** Archive parts that are searched for kernels. */
+export const KERNEL_SUITES: readonly string[] = [
+  "bullseye",
+  "bullseye-security",
+  "bookworm",
+  "bookworm-security",
+  "bookworm-backports",
+  "trixie",
+  "trixie-security",
+  "trixie-backports",
+  "forky",
+  "sid",
+];
+
+export interface Cell {
+  kernel: KernelRow;
+  suite: Suite;
+}
+
+/** "6.12.90" against "6.12.117": negative, zero or positive. */
+export function compareReleases(a: string, b: string): number {
+  const [x, y] = [a, b].map((release) => release.split(".").map(Number));
+  for (let i = 0; i < Math.max(x.length, y.length); i++) {
+    if ((x[i] ?? 0) !== (y[i] ?? 0)) return (x[i] ?? 0) - (y[i] ?? 0);
+  }
+  return 0;
+}
+
+/** Whether a release ("6.12.90") belongs to a row. */
+export function inRow(release: string, row: KernelRow): boolean {
+  return (release === row.series || release.startsWith(row.series + ".")) &&
+    (row.from === undefined || compareReleases(release, row.from) >= 0) &&
+    (row.to === undefined || compareReleases(release, row.to) <= 0);
+}
+
+/**
+ * The cells that the patterns choose. A kernel pattern is a row's id or series ("7.0", "6.12 fixed"),
+ * or one release ("7.0.9"), which then stands for itself with every udev that its row has.
+ */
+export function chooseCells(kernels: readonly string[], udevs: readonly string[]): Cell[] {
+  const rows = kernels.length === 0 ? [...KERNELS] : kernels.flatMap((pattern) => {
+    const named = KERNELS.filter((row) => row.id === pattern || row.series === pattern);
+    if (named.length > 0) return named;
+    const row = KERNELS.find((row) => inRow(pattern, row));
+    if (row !== undefined) return [{ ...row, id: pattern, from: pattern, to: pattern }];
+    throw new RangeError(`no kernel of the matrix is called or contains "${pattern}"`);
+  });
+  return [...new Set(rows)].flatMap((kernel) =>
+    SUITES.filter((suite) =>
+      udevs.length === 0
+        ? kernel.udev.includes(suite.udev)
+        : udevs.includes(String(suite.udev)) || udevs.includes(suite.name)
+    ).map((suite) => ({ kernel, suite }))
+  );
+}

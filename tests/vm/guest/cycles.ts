@@ -1,0 +1,99 @@
+/**
+ * Counts a loop device's partition uevents, cycle by cycle. A cycle that attaches an image of N
+ * partitions and detaches it again owes exactly N adds and N removes; everything beyond is spurious.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import type { UeventSocket } from "../../../examples/uevents.ts";
+
+/** What many cycles added up to. */
+export interface Tally {
+  cycles: number;
+  adds: number;
+  removes: number;
+  /** Adds and removes beyond one of each for each partition. */
+  spurious: number;
+  /** Adds and removes that never came. */
+  missing: number;
+  /** Cycles with at least one spurious event. */
+  flickered: number;
+}
+
+/** Counts the events of partitions of `disk` ("loop0"), until the kernel has been quiet a while. */
+export class PartitionCounter {
+  readonly tally: Tally = {
+    cycles: 0,
+    adds: 0,
+    removes: 0,
+    spurious: 0,
+    missing: 0,
+    flickered: 0,
+  };
+  #adds = 0;
+  #removes = 0;
+
+  constructor(
+    readonly socket: UeventSocket,
+    readonly disk: string,
+    readonly partitions: number,
+  ) {}
+
+  /** Takes what has arrived. */
+  drain(): void {
+    for (const event of this.socket.drain()) {
+      if (event.env.DEVTYPE !== "partition") continue;
+      if (!event.devpath.includes(`/block/${this.disk}/`)) continue;
+      if (event.action === "add") this.#adds++;
+      if (event.action === "remove") this.#removes++;
+    }
+  }
+
+  /** Waits until no event has come for `milliseconds`: udevd's own re-read has then happened. */
+  quiet(milliseconds: number): void {
+    do this.drain(); while (this.socket.wait(milliseconds));
+  }
+
+  /** Waits until every partition is in sysfs; false when the deadline passes first. */
+  present(milliseconds: number): boolean {
+    const deadline = Date.now() + milliseconds;
+    const missing = () => {
+      for (let n = 1; n <= this.partitions; n++) {
+        if (!existsSync(`/sys/block/${this.disk}/${this.disk}p${n}`)) return true;
+      }
+      return false;
+    };
+    while (missing()) {
+      if (Date.now() > deadline) return false;
+      this.socket.wait(5);
+      this.drain();
+    }
+    return true;
+  }
+
+  /** Waits until the device has no backing file and no partition; false when the deadline passes. */
+  detached(milliseconds: number): boolean {
+    const deadline = Date.now() + milliseconds;
+    const partition = (name: string) => name.startsWith(`${this.disk}p`);
+    while (
+      existsSync(`/sys/block/${this.disk}/loop`) ||
+      readdirSync(`/sys/block/${this.disk}`).some(partition)
+    ) {
+      if (Date.now() > deadline) return false;
+      this.socket.wait(5);
+      this.drain();
+    }
+    return true;
+  }
+
+  /** Closes one cycle and adds it to the tally. */
+  endCycle(): void {
+    const { tally, partitions } = this;
+    const over = Math.max(0, this.#adds - partitions) + Math.max(0, this.#removes - partitions);
+    tally.cycles++;
+    tally.adds += this.#adds;
+    tally.removes += this.#removes;
+    tally.spurious += over;
+    tally.missing += Math.max(0, partitions - this.#adds) + Math.max(0, partitions - this.#removes);
+    if (over > 0) tally.flickered++;
+    this.#adds = this.#removes = 0;
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * What loopdev does in this guest: do gate and probe agree, and does a partition ever flicker, under
+ * a real udevd and a hostile opener, with each strategy, when the device is left behind, and when the
+ * process exits. Beside it mutants, which lack one thing each and must flicker where it matters.
+ *
+ *     bun tests/vm/guest/loopdev.ts 200
+ */
+import { spawnSync } from "node:child_process";
+import process from "node:process";
+import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../../mod.ts";
+import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
+import { ioctl, kernelRelease, O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { UeventSocket } from "../../../examples/uevents.ts";
+import { PartitionCounter } from "./cycles.ts";
+import { progress, report } from "./report.ts";
+import { type OpenerKind, startOpener } from "./start_opener.ts";
+
+const cycles = Number(process.argv[2] ?? 200);
+const mutants = process.argv[3] === "mutants";
+const disk = "loop0";
+const image = "/tmp/loopdev.img";
+const PARTITIONS = 2;
+
+function run(command: string[], input?: string): void {
+  const [name, ...args] = command;
+  const { status, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${command.join(" ")}: ${error ?? stderr}`);
+}
+
+/** One attach and detach, with a look at the attached device in between. */
+type Cycle = (attached: () => void) => Promise<void>;
+
+/** LOOP_CLR_FD through a read-only descriptor: closing that is no IN_CLOSE_WRITE. */
+function clear(): void {
+  using device = open(`/dev/${disk}`, O_RDONLY);
+  ioctl(device, "LOOP_CLR_FD", 0x4c01);
+}
+
+const whole = (options: AttachOptions): Cycle => async (attached) => {
+  await using _ = await attach(image, options);
+  attached();
+};
+
+const persistent = (options: AttachOptions): Cycle => async (attached) => {
+  await using loop = await attach(image, options);
+  await loop.persist();
+  attached();
+  clear();
+};
+
+/** Another process attaches, leaves the device behind, and exits. */
+const exiting: Cycle = async (attached) => {
+  const script = new URL("./attach_and_exit.ts", import.meta.url).pathname;
+  const deno = ["run", "-A", "--no-check", "--no-config", "--no-lock"];
+  run([process.execPath, ..."Deno" in globalThis ? deno : [], script, image]);
+  attached();
+  clear();
+  await Promise.resolve();
+};
+
+/** The two steps without the drain between them. */
+const withoutDrain: Cycle = async (attached) => {
+  using backing = open(image, O_RDWR);
+  const { device } = await bindFreeDevice({ backing, readOnly: false, partscan: false });
+  using _ = device;
+  await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_PARTSCAN);
+  attached();
+};
+
+/** One step, bound through the node that udevd watches, and closed while the device is in use. */
+const watched: Cycle = async (attached) => {
+  using backing = open(image, O_RDWR);
+  {
+    using device = open(`/dev/${disk}`, O_RDWR);
+    const lo_flags = LO_FLAGS_PARTSCAN | LO_FLAGS_AUTOCLEAR;
+    loopConfigure(device, { fd: backing.fd, info: { lo_flags } });
+    await changeFlags(device, (flags) => flags & ~LO_FLAGS_AUTOCLEAR);
+  }
+  attached();
+  clear();
+};
+
+async function measure(name: string, cycle: Cycle, opener: "none" | OpenerKind, times = cycles) {
+  await using _opener = opener === "none" ? undefined : await startOpener(disk, opener);
+  using socket = new UeventSocket();
+  const counter = new PartitionCounter(socket, disk, PARTITIONS);
+  counter.quiet(200);
+  let absent = 0;
+  let left = 0;
+  const start = Date.now();
+  for (let done = 0; done < times; done++) {
+    // Now and then long enough for the slowest reaction of udevd to strike while it is attached.
+    const hold = done % 10 === 0 || mutants ? 80 : 12;
+    await cycle(() => {
+      if (!counter.present(0)) absent++;
+      counter.quiet(hold);
+    });
+    if (!counter.detached(5000)) left++;
+    counter.quiet(hold / 4);
+    counter.endCycle();
+    progress(done + 1, times);
+  }
+  report({
+    event: "result",
+    case: opener === "none" ? name : `${name} + opener ${opener}`,
+    kind: name.startsWith("mutant") ? "mutant" : "loopdev",
+    opener,
+    ...counter.tally,
+    absent,
+    left,
+    lost: socket.missing,
+    overruns: socket.overruns,
+    milliseconds: Date.now() - start,
+  });
+}
+
+async function verdicts(): Promise<void> {
+  const gate = isAffected(kernelRelease()) ? "affected" : "fixed";
+  const probes: Record<string, number> = {};
+  const probe = async () => {
+    const verdict = await probePartscanRace();
+    probes[verdict] = (probes[verdict] ?? 0) + 1;
+  };
+  const start = performance.now();
+  for (let i = 0; i < 10; i++) await probe();
+  const milliseconds = (performance.now() - start) / 10;
+  for (const kind of ["react", "spin"] as const) {
+    await using _ = await startOpener(disk, kind);
+    for (let i = 0; i < 10; i++) await probe();
+  }
+  const zeros = { cycles: 30, adds: 0, removes: 0, spurious: 0, missing: 0, flickered: 0 };
+  report({
+    event: "result",
+    case: "verdict",
+    kind: "verdict",
+    gate,
+    probes,
+    ...zeros,
+    milliseconds,
+  });
+}
+
+run(["truncate", "-s", "8M", image]);
+run(["sfdisk", "-q", image], "label: gpt\nsize=2M\nsize=2M\n");
+
+if (mutants) {
+  const few = Math.ceil(cycles / 8);
+  await measure("mutant without drain", withoutDrain, "react", few);
+  await measure("mutant without drain", withoutDrain, "spin", few);
+  await measure("mutant one-step", whole({ partscan: true, workaround: "never" }), "react", few);
+  await measure("mutant one-step", whole({ partscan: true, workaround: "never" }), "spin", few);
+  await measure("mutant on the watched node", watched, "none", few);
+} else {
+  await verdicts();
+  await measure("auto", whole({ partscan: true }), "react");
+  await measure("auto", whole({ partscan: true }), "spin");
+  await measure("two-step", whole({ partscan: true, workaround: "always" }), "spin");
+  await measure("userspace", whole({ partscan: "userspace" }), "spin");
+  await measure("auto, left behind", persistent({ partscan: true }), "react");
+  await measure("auto, process exits", exiting, "none", Math.ceil(cycles / 20));
+}

@@ -1,0 +1,97 @@
+/** Puts one guest together: user space, runtimes, loop.ko, the project and what to run. */
+import { closeSync, existsSync, openSync, readFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { CpioWriter } from "./cpio.ts";
+import type { Kernel } from "./kernel.ts";
+
+/** One command in the guest. */
+export interface GuestCommand {
+  name: string;
+  seconds: number;
+  command: readonly string[];
+}
+
+export interface Guest extends GuestOptions {
+  kernel: Kernel;
+  /** cpio archives, unpacked one after another: the suite's user space, the runtimes. */
+  base: readonly string[];
+  /** The project's root: mod.ts, lib, tests and examples go to /project. */
+  project: string;
+  commands: readonly GuestCommand[];
+}
+
+/** What kind of host the guest is. */
+export interface GuestOptions {
+  /** "static": a tmpfs with the nodes of the first loop devices, as in many containers. */
+  dev?: "devtmpfs" | "static";
+  /** Whether systemd-udevd runs. */
+  udev?: boolean;
+  /** PID 1: our own, or systemd (only in suites that include it). */
+  init?: "steps" | "systemd";
+  /** The loop module's parameter. */
+  maxPart?: number;
+}
+
+const PROJECT = ["mod.ts", "cli.ts", "lib", "tests", "examples", "package.json", "tsconfig.json"];
+
+/** Writes the initramfs; uncompressed, as emulated decompression takes longer than copying. */
+export function writeInitramfs(path: string, guest: Guest): void {
+  const own = path + ".own";
+  const cpio = new CpioWriter(own);
+  const here = import.meta.dirname!;
+  cpio.file("init", readFileSync(join(here, "guest/init.sh")), 0o755);
+  cpio.file("guest/steps.sh", readFileSync(join(here, "guest/steps.sh")));
+  const unit = readFileSync(join(here, "guest/guest.service"));
+  cpio.file("etc/systemd/system/guest.service", unit);
+  cpio.file("guest/loop.ko", readFileSync(guest.kernel.loopModule));
+  cpio.file("guest/job.env", environment(guest));
+  cpio.file("guest/job.steps", guest.commands.map(stepLine).join("\n") + "\n");
+  cpio.file("guest/deno.json", denoConfig(guest.project));
+  for (const name of PROJECT) {
+    const source = join(guest.project, name);
+    if (!existsSync(source)) continue;
+    if (name.includes(".")) cpio.file(`project/${name}`, readFileSync(source));
+    else cpio.tree(source, `project/${name}`);
+  }
+  const std = join(guest.project, "node_modules/deno-std");
+  if (existsSync(std)) cpio.tree(std, "project/node_modules/deno-std");
+  cpio.close();
+  const fd = openSync(path, "w");
+  for (const part of [...guest.base, own]) {
+    const bytes = readFileSync(part);
+    for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+  }
+  closeSync(fd);
+}
+
+function environment({ dev = "devtmpfs", udev = true, init = "steps", maxPart }: Guest): string {
+  // With max_part the kernel reserves 2^n minors for each device: loop1 is not minor 1 then.
+  const shift = maxPart ? Math.floor(Math.log2(maxPart)) + 1 : 0;
+  return [
+    `GUEST_DEV=${dev}`,
+    `GUEST_INIT=${init}`,
+    `GUEST_UDEV=${udev ? "yes" : "no"}`,
+    `GUEST_LOOP_PARAMETERS=${maxPart === undefined ? "" : `max_part=${maxPart}`}`,
+    `GUEST_MINOR_SHIFT=${shift}`,
+  ].join("\n") + "\n";
+}
+
+function stepLine({ name, seconds, command }: GuestCommand): string {
+  return ["step", name, String(seconds), ...command].map(quote).join(" ");
+}
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** The project's import map, with npm's packages where the guest has them: it has no network. */
+function denoConfig(project: string): string {
+  const path = join(project, "deno.json");
+  const { imports = {} } = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : {};
+  const local = Object.entries(imports as Record<string, string>).map(([name, target]) => [
+    name,
+    target.replace(/^npm:(deno-std)@[^/]+\//, "/project/node_modules/$1/")
+      .replace(/^\.\//, "/project/"),
+  ]);
+  return JSON.stringify({ imports: Object.fromEntries(local) });
+}

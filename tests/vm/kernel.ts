@@ -1,0 +1,97 @@
+/** Debian's cloud kernels: which the archive offers, and their vmlinuz and loop.ko. */
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { type Apt, type Package, run } from "./apt.ts";
+import { compareReleases, inRow, type KernelRow } from "./cells.ts";
+
+export interface Kernel {
+  /** "6.12.90", from the package's version: uname -r may hide it. */
+  release: string;
+  vmlinuz: string;
+  loopModule: string;
+}
+
+/** Every linux-image package of the cloud flavour, newest first. */
+export function listKernels(apt: Apt): { release: string; image: Package }[] {
+  return apt.available("^linux-image-[0-9.]+[0-9a-z.+-]*-cloud-amd64$")
+    .filter(({ name }) => /^linux-image-\d+\.\d+\.\d/.test(name)) // no metapackages
+    .map((image) => ({ release: /^[\d.]*\d/.exec(image.version)![0], image }))
+    .sort((a, b) =>
+      compareReleases(b.release, a.release) ||
+      b.image.version.localeCompare(a.image.version, "en", { numeric: true })
+    );
+}
+
+/** The newest image of a row, or undefined when the archive has none. */
+export function findKernel(
+  offered: readonly { release: string; image: Package }[],
+  row: KernelRow,
+): { release: string; image: Package } | undefined {
+  return offered.find(({ release }) => inRow(release, row));
+}
+
+/** Fetches and unpacks one kernel below `cache`; throws when a part of it is gone. */
+export function fetchKernel(
+  apt: Apt,
+  cache: string,
+  { release, image }: { release: string; image: Package },
+): Kernel {
+  const directory = join(cache, `${image.name}_${image.version}`);
+  const kernel = {
+    release,
+    vmlinuz: join(directory, "vmlinuz"),
+    loopModule: join(directory, "loop.ko"),
+  };
+  if (existsSync(directory)) return kernel;
+  mkdirSync(cache, { recursive: true });
+  const work = mkdtempSync(join(cache, "unpack-"));
+  try {
+    const files = packagesOf(apt, image, work).flatMap((deb, index) => {
+      const tree = join(work, String(index));
+      run("dpkg-deb", ["-x", deb, tree]);
+      return readdirSync(tree, { recursive: true }).map((name) => join(tree, String(name)));
+    });
+    const found = (pattern: RegExp) => {
+      const path = files.find((name) => pattern.test(name));
+      if (path === undefined) throw new Error(`${image.name} holds no ${pattern.source}`);
+      return path;
+    };
+    const out = join(work, "out");
+    mkdirSync(out);
+    copyFileSync(found(/\/vmlinuz[^/]*$/), join(out, "vmlinuz"));
+    decompress(found(/\/drivers\/block\/loop\.ko(\.\w+)?$/), join(out, "loop.ko"));
+    renameSync(out, directory);
+  } finally {
+    rmSync(work, { recursive: true });
+  }
+  return kernel;
+}
+
+/**
+ * The .debs with the kernel in them. Up to 6.18 that is linux-image; from 6.19 on it is empty and
+ * needs linux-binary (signed) and linux-modules. The lists drop linux-modules of an older release
+ * before linux-binary, while its pool still has the file; then it comes from there, unverified by
+ * apt, and the guest boots with module.sig_enforce=1: the kernel, which apt did verify, takes no
+ * module that was not signed in its own build.
+ */
+function packagesOf(apt: Apt, image: Package, work: string): string[] {
+  const split = apt.depends(image).filter((name) => /^linux-(binary|modules)-/.test(name));
+  if (split.length === 0) return [apt.download(image, join(work, image.name))];
+  return split.map((name) => {
+    const part = { name, version: image.version };
+    try {
+      return apt.download(part, join(work, name));
+    } catch (error) {
+      if (!name.startsWith("linux-modules-")) throw error;
+      return apt.downloadFromPool(part, "pool/main/l/linux", join(work, name));
+    }
+  });
+}
+
+function decompress(source: string, target: string): void {
+  const tool = source.endsWith(".xz") ? "xz" : source.endsWith(".zst") ? "zstd" : undefined;
+  if (tool === undefined) return copyFileSync(source, target);
+  run(tool, ["-q", "-d", "-k", "-f", source]);
+  copyFileSync(source.replace(/\.\w+$/, ""), target);
+}

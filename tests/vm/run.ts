@@ -1,0 +1,217 @@
+/**
+ * Runs the matrix: every chosen kernel under every chosen systemd-udevd, in a virtual machine.
+ *
+ *     deno run -A tests/vm/run.ts --kernel 6.12 --udev 257 --cycles 40
+ */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import process from "node:process";
+import { parseArgs } from "@std/cli/parse-args";
+import { Apt } from "./apt.ts";
+import { type Cell, chooseCells, KERNEL_SUITES } from "./cells.ts";
+import type { GuestOptions } from "./initramfs.ts";
+import { fetchKernel, findKernel, type Kernel, listKernels } from "./kernel.ts";
+import { buildRootfs, buildRuntimes, type Runtime } from "./rootfs.ts";
+import { type CellReport, runCell } from "./run_cell.ts";
+import { STEPS } from "./steps.ts";
+import { Progress, table } from "./terminal.ts";
+
+const HELP =
+  `Boots Debian kernels with a real systemd-udevd and counts how often partitions flicker.
+
+  --kernel PATTERN   a row ("6.12 fixed"), a series ("7.0") or a release ("7.0.9"); repeatable
+  --udev VERSION     247, 252, 257, 262 or a suite's name; repeatable
+  --runtime NAME     bun or deno; repeatable (both)
+  --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all)
+  --cycles N         attach and detach cycles of each measurement (40)
+  --jobs N           machines at a time (1: more of them on few processors hide the race)
+  --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
+  --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
+  --init KIND        the guest's PID 1: steps, or systemd where the suite has it (steps)
+  --max-part N       the loop module's parameter
+  --without-udevd    runs no udevd in the guest: what is left is the kernel's own
+  --project DIR      the tree that goes to /project in the guest (.)
+  --json FILE        writes all results
+  --require-all      fails unless every chosen cell was fetched and ran to its end
+  --update           updates apt's lists first, even when they are fresh
+  --list             shows the cells and the kernels that the archive offers, and exits
+`;
+
+const options = parseArgs(process.argv.slice(2), {
+  string: [
+    ...["kernel", "udev", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
+    ...["dev", "init", "max-part"],
+  ],
+  boolean: ["without-udevd", "require-all", "update", "list", "help"],
+  collect: ["kernel", "udev", "runtime", "step"],
+  default: {
+    cycles: "40",
+    jobs: "1",
+    thread: "multi",
+    project: ".",
+    dev: "devtmpfs",
+    init: "steps",
+  },
+  unknown: (argument: string) => {
+    console.error(`unknown: ${argument}\n\n${HELP}`);
+    process.exit(2);
+  },
+}) as Record<string, unknown> & { kernel: string[]; udev: string[]; step: string[] };
+if (options.help) {
+  console.log(HELP);
+  process.exit(0);
+}
+
+const cache = join(
+  process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", ".cache"),
+  "loopdev-vm",
+);
+mkdirSync(cache, { recursive: true });
+const cells = chooseCells(options.kernel, options.udev);
+const runtimes = (options.runtime as Runtime[]).length > 0
+  ? options.runtime as Runtime[]
+  : ["bun", "deno"] as const;
+const steps = STEPS.filter(({ name }) => options.step.length === 0 || options.step.includes(name));
+
+const apt = new Apt(join(cache, "apt"), KERNEL_SUITES);
+for (const complaint of apt.update(Boolean(options.update))) console.error(`apt: ${complaint}`);
+const offered = listKernels(apt);
+
+if (options.list) {
+  const rows = cells.map(({ kernel, suite }) => [
+    kernel.id,
+    kernel.affected ? "affected" : "",
+    `udev ${suite.udev} (${suite.name})`,
+    findKernel(offered, kernel)?.image.version ?? "not in the archive",
+  ]);
+  console.log(table([["kernel", "", "udev", "package"], ...rows]));
+  console.log("\nOn offer: " + [...new Set(offered.map(({ release }) => release))].join(" "));
+  process.exit(0);
+}
+
+/** Cells that cannot run, and why. */
+const unfetched: { cell: Cell; reason: string }[] = [];
+const ready: { cell: Cell; kernel: Kernel; rootfs: string }[] = [];
+const { archive: runtimesArchive, versions } = buildRuntimes(join(cache, "runtimes"));
+const fetched = new Map<string, { kernel?: Kernel; rootfs?: string; reason?: string }>();
+for (const cell of cells) {
+  const { kernel: row, suite } = cell;
+  if (!fetched.has(row.id)) {
+    const found = findKernel(offered, row);
+    console.error(`fetching kernel ${row.id}: ${found?.image.name ?? "not in the archive"}`);
+    fetched.set(
+      row.id,
+      attempt(() => {
+        if (found === undefined) throw new Error("not in the archive");
+        return { kernel: fetchKernel(apt, join(cache, "kernels"), found) };
+      }),
+    );
+  }
+  if (!fetched.has(suite.name)) {
+    console.error(`preparing udev ${suite.udev} (${suite.name})`);
+    fetched.set(
+      suite.name,
+      attempt(() => ({ rootfs: buildRootfs(join(cache, "rootfs"), apt.mirror, suite) })),
+    );
+  }
+  const { kernel, reason } = fetched.get(row.id)!;
+  const { rootfs, reason: noRootfs } = fetched.get(suite.name)!;
+  if (kernel && rootfs) ready.push({ cell, kernel, rootfs });
+  else unfetched.push({ cell, reason: reason ?? noRootfs ?? "" });
+}
+
+function attempt<T>(fetch: () => T): T | { reason: string } {
+  try {
+    return fetch();
+  } catch (error) {
+    return { reason: (error as Error).message };
+  }
+}
+
+const guest: GuestOptions = {
+  dev: options.dev as "devtmpfs" | "static",
+  init: options.init as "steps" | "systemd",
+  udev: !options["without-udevd"],
+  maxPart: options["max-part"] === undefined ? undefined : Number(options["max-part"]),
+};
+// QEMU's processes are killed by an "exit" handler, which a signal's default would not run.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
+
+const progress = new Progress(ready.length);
+const reports: CellReport[] = [];
+const queue = ready.values();
+await Promise.all(
+  Array.from({ length: Number(options.jobs) }, async () => {
+    for (const { cell, kernel, rootfs } of queue) {
+      const report = await runCell({
+        cell,
+        kernel,
+        base: [rootfs, runtimesArchive],
+        project: resolve(String(options.project)),
+        guest,
+        steps,
+        runtimes,
+        cycles: Number(options.cycles),
+        thread: options.thread as "multi" | "single",
+        directory: join(cache, "runs"),
+        progress: (text) => progress.show(text),
+        log: (text) => progress.log(text),
+      });
+      reports.push(report);
+      progress.finish();
+    }
+  }),
+);
+progress.close();
+
+const header =
+  "kernel,udev,losetup,step,case,cycles,adds,removes,spurious,flickered,missing,verdict";
+const rows = reports.flatMap((report) =>
+  report.results.map((result) => [
+    report.release,
+    report.udev ?? "",
+    report.losetup ?? "",
+    result.step,
+    result.case,
+    ...[result.cycles, result.adds, result.removes, result.spurious],
+    `${Math.round(100 * Number(result.flickered) / Number(result.cycles))} %`,
+    result.missing,
+    result.verdict.outcome + (result.verdict.reason ? `: ${result.verdict.reason}` : ""),
+  ])
+);
+console.log(table([header.split(","), ...rows.map((row) => row.map(String))]));
+
+const failures = reports.filter(({ failure }) => failure !== undefined);
+for (const { id, suite, failure, consoleLog } of failures) {
+  console.log(`FAILED ${id} with ${suite}: ${failure}; console: ${consoleLog}`);
+}
+for (const { cell, reason } of unfetched) {
+  console.log(`NOT FETCHED ${cell.kernel.id} with udev ${cell.suite.udev}: ${reason}`);
+}
+const verdicts = reports.flatMap(({ results }) => results.map(({ verdict }) => verdict.outcome));
+const count = (outcome: string) => verdicts.filter((verdict) => verdict === outcome).length;
+console.log(
+  `${reports.length} of ${cells.length} cells ran, ${failures.length} of them not to the end; ` +
+    `${count("pass")} passed, ${count("fail")} failed, ${count("inconclusive")} inconclusive`,
+);
+
+if (options.json !== undefined) {
+  const qemu = execFileSync("qemu-system-x86_64", ["--version"], { encoding: "utf8" });
+  const json = {
+    date: new Date().toISOString(),
+    qemu: /version (\S+)/.exec(qemu)?.[1],
+    runtimes: versions,
+    cells: reports,
+    unfetched: unfetched.map(({ cell, reason }) => ({
+      id: cell.kernel.id,
+      udev: cell.suite.udev,
+      reason,
+    })),
+  };
+  writeFileSync(String(options.json), JSON.stringify(json, null, 2) + "\n");
+}
+
+const complete = unfetched.length === 0 && failures.length === 0;
+const ran = reports.length > failures.length;
+process.exit(ran && count("fail") === 0 && (complete || !options["require-all"]) ? 0 : 1);

@@ -1,0 +1,150 @@
+/** Runs one cell: boots its guest and collects and judges what it reports. */
+import { appendFileSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Cell } from "./cells.ts";
+import process from "node:process";
+import { type GuestOptions, writeInitramfs } from "./initramfs.ts";
+import type { Kernel } from "./kernel.ts";
+import { bootWithRetry, type GuestEvent } from "./qemu.ts";
+import type { Runtime } from "./rootfs.ts";
+import { type Context, guestCommand, type Step, type Verdict } from "./steps.ts";
+
+export interface CellOptions {
+  cell: Cell;
+  kernel: Kernel;
+  base: readonly string[];
+  project: string;
+  guest: GuestOptions;
+  steps: readonly Step[];
+  runtimes: readonly Runtime[];
+  cycles: number;
+  thread: "multi" | "single";
+  /** Where initramfs and console logs are written. */
+  directory: string;
+  progress(text: string): void;
+  log(text: string): void;
+}
+
+export type Result = GuestEvent & { step: string; runtime: Runtime; verdict: Verdict };
+
+export interface CellReport {
+  id: string;
+  affected: boolean;
+  release: string;
+  uname?: string;
+  suite: string;
+  /** As the running programs say. */
+  udev?: string;
+  losetup?: string;
+  /** Until init's first line. */
+  bootMilliseconds?: number;
+  milliseconds: number;
+  results: Result[];
+  /** Why the cell did not run to its end. */
+  failure?: string;
+  consoleLog?: string;
+}
+
+export async function runCell(options: CellOptions): Promise<CellReport> {
+  const { cell, kernel, directory } = options;
+  const context: Context = { cell, release: kernel.release, cycles: options.cycles };
+  const planned = options.steps.flatMap((step) =>
+    (step.runtimes === "once" ? options.runtimes.slice(0, 1) : options.runtimes)
+      .map((runtime) => ({ step, runtime, command: guestCommand(step, runtime, context) }))
+  );
+  const title = `${kernel.release} with udev ${cell.suite.udev}`;
+  const report: CellReport = {
+    id: cell.kernel.id,
+    affected: cell.kernel.affected,
+    release: kernel.release,
+    suite: cell.suite.name,
+    milliseconds: 0,
+    results: [],
+  };
+
+  mkdirSync(directory, { recursive: true });
+  const name = `${kernel.release}-${cell.suite.name}-${process.pid}`;
+  const initramfs = join(directory, `${name}.cpio`);
+  const consoleLog = join(directory, `${name}.log`);
+  const commands = planned.map(({ command }) => command);
+  const removeInitramfs = () => {
+    for (const path of [initramfs, `${initramfs}.own`]) rmSync(path, { force: true });
+  };
+  process.once("exit", removeInitramfs);
+  const { base, project, guest } = options;
+  writeInitramfs(initramfs, { kernel, base, project, commands, ...guest });
+
+  const transcript: string[] = [];
+  const failures: string[] = [];
+  let current: (typeof planned)[number] | undefined;
+  const start = Date.now();
+  const onEvent = (event: GuestEvent) => {
+    switch (event.event) {
+      case "boot":
+        report.bootMilliseconds = Date.now() - start;
+        report.uname = String(event.release);
+        break;
+      case "ready":
+        report.udev = String(event.udev);
+        report.losetup = String(event.losetup);
+        break;
+      case "begin":
+        current = planned.find(({ command }) => command.name === event.step);
+        options.progress(`${title}: ${event.step}`);
+        break;
+      case "progress":
+        options.progress(`${title}: ${current?.command.name} ${event.done}/${event.total}`);
+        break;
+      case "result":
+        if (current === undefined) break;
+        report.results.push({
+          ...event,
+          step: current.step.name,
+          runtime: current.runtime,
+          verdict: { outcome: "inconclusive", reason: "the cell did not end" },
+        });
+        break;
+      case "end":
+        if (event.status === 124) failures.push(`${event.step} took too long`);
+        else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
+        break;
+      case "error":
+        failures.push(String(event.message));
+        break;
+    }
+  };
+  options.progress(`${title}: booting`);
+  const outcome = await bootWithRetry({
+    vmlinuz: kernel.vmlinuz,
+    initramfs,
+    consoleLog,
+    thread: options.thread,
+    seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
+    silenceSeconds: 90,
+    onEvent: (event) => {
+      if (event.event !== "progress") transcript.push(JSON.stringify(event));
+      onEvent(event);
+    },
+    onLine: (line) => transcript.push(line),
+  });
+  process.removeListener("exit", removeInitramfs);
+  removeInitramfs();
+  report.milliseconds = outcome.milliseconds;
+  if (outcome.failure !== undefined) failures.push(outcome.failure);
+  for (const { command, step, runtime } of planned) {
+    const all = report.results.filter((row) => row.step === step.name && row.runtime === runtime);
+    for (const row of all) row.verdict = step.judge(row, context, all);
+    if (all.length === 0) failures.push(`${command.name} reported nothing`);
+  }
+  if (failures.length > 0) {
+    report.failure = failures.join("; ");
+    report.consoleLog = consoleLog;
+    appendFileSync(consoleLog, "\n--- the guest's own lines ---\n" + transcript.join("\n") + "\n");
+    options.log(`${title}: ${report.failure}\n${transcript.slice(-15).join("\n")}`);
+  } else {
+    rmSync(consoleLog, { force: true });
+    const text = report.results.map((row) => `${row.case ?? row.step} ${row.spurious ?? ""}`);
+    options.log(`${title}: ${text.join(", ")} spurious (boot ${report.bootMilliseconds} ms)`);
+  }
+  return report;
+}

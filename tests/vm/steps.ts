@@ -1,0 +1,127 @@
+/** What runs in each guest, and what its results mean. */
+import type { Cell } from "./cells.ts";
+import type { GuestCommand } from "./initramfs.ts";
+import type { GuestEvent } from "./qemu.ts";
+import type { Runtime } from "./rootfs.ts";
+
+export interface Context {
+  cell: Cell;
+  /** The kernel's release, "6.12.90". */
+  release: string;
+  cycles: number;
+}
+
+/** "inconclusive": the cell ran, but does not show what it should be able to show. */
+export interface Verdict {
+  outcome: "pass" | "fail" | "inconclusive";
+  reason?: string;
+}
+
+/** One program of tests/vm/guest; whatever it reports with `event: "result"` is a row. */
+export interface Step {
+  name: string;
+  /** "once": with the first of the chosen runtimes; "each": with each of them. */
+  runtimes: "once" | "each";
+  /** The program, from the project's root, and its arguments. */
+  script: string;
+  args?(context: Context): readonly (string | number)[];
+  /** Its deadline, many times what it takes. */
+  seconds(context: Context): number;
+  /** Judges one row; `all` are this step's rows in this cell. */
+  judge(result: GuestEvent, context: Context, all: readonly GuestEvent[]): Verdict;
+}
+
+/** systemd-udevd before 259 re-reads the table when a writable fd of the whole disk is closed. */
+const UDEV_WITHOUT_REREAD = 259;
+
+const control: Step = {
+  name: "control",
+  runtimes: "once",
+  script: "tests/vm/guest/control.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 60 + cycles * 6,
+  judge(result, { cell }, all) {
+    const spurious = Number(result.spurious);
+    const races = cell.kernel.affected || cell.suite.udev < UDEV_WITHOUT_REREAD;
+    if (result.lost || result.overruns) {
+      return { outcome: "inconclusive", reason: `${result.lost} uevents were lost` };
+    }
+    if (result.absent || result.left) {
+      return { outcome: "fail", reason: `${result.absent} absent, ${result.left} left` };
+    }
+    if (!races && spurious > 0) {
+      return { outcome: "fail", reason: "flickers where neither race is expected" };
+    }
+    // Which opener hits the window depends on the kernel: "spin" from 6.12 on, "react" on 6.1.
+    if (cell.kernel.affected && all.every((row) => row.spurious === 0)) {
+      return { outcome: "inconclusive", reason: "an affected kernel did not flicker" };
+    }
+    return { outcome: "pass" };
+  },
+};
+
+/** Whatever makes a row worthless: an event that we did not hear may have been the one. */
+function unheard(result: GuestEvent): Verdict | undefined {
+  if (!result.lost && !result.overruns) return undefined;
+  return { outcome: "inconclusive", reason: `${result.lost} uevents were lost` };
+}
+
+const loopdev: Step = {
+  name: "loopdev",
+  runtimes: "each",
+  script: "tests/vm/guest/loopdev.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 180 + cycles * 6,
+  judge(result, { cell }) {
+    if (result.kind === "verdict") {
+      const expected = cell.kernel.affected ? "affected" : "fixed";
+      const probes = Object.keys(result.probes as object);
+      const agree = result.gate === expected && probes.join() === expected;
+      const reason = `gate ${result.gate}, probe ${JSON.stringify(result.probes)}`;
+      return { outcome: agree ? "pass" : "fail", reason: agree ? undefined : reason };
+    }
+    if (result.spurious || result.missing || result.absent || result.left) {
+      const counts = ["spurious", "missing", "absent", "left"].map((key) =>
+        `${result[key]} ${key}`
+      );
+      return { outcome: "fail", reason: counts.join(", ") };
+    }
+    return unheard(result) ?? { outcome: "pass" };
+  },
+};
+
+/** What must flicker, so that the zeros beside it mean something. */
+const mutants: Step = {
+  name: "mutants",
+  runtimes: "once",
+  script: "tests/vm/guest/loopdev.ts",
+  args: ({ cycles }) => [cycles, "mutants"],
+  seconds: ({ cycles }) => 180 + cycles * 2,
+  judge(result, { cell }, all) {
+    const name = String(result.case).replace(/ \+ opener .*/, "");
+    const expected = name === "mutant on the watched node"
+      ? cell.suite.udev < UDEV_WITHOUT_REREAD
+      : cell.kernel.affected;
+    // Which opener hits the window depends on the kernel: one of them is enough.
+    const flickers = all.some((row) => String(row.case).startsWith(name) && row.spurious);
+    if (expected && !flickers) return { outcome: "inconclusive", reason: "did not flicker" };
+    return { outcome: "pass" };
+  },
+};
+
+/** In the order in which they run. */
+export const STEPS: readonly Step[] = [control, mutants, loopdev];
+
+/** A step's command in the guest, whose working directory is the project's root. */
+export function guestCommand(step: Step, runtime: Runtime, context: Context): GuestCommand {
+  const deno = ["deno", "run", "-A", "--no-check", "--no-lock", "--config", "/guest/deno.json"];
+  return {
+    name: `${step.name}/${runtime}`,
+    seconds: step.seconds(context),
+    command: [
+      ...(runtime === "bun" ? ["bun"] : deno),
+      step.script,
+      ...(step.args?.(context) ?? []).map(String),
+    ],
+  };
+}
