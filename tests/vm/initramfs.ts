@@ -53,8 +53,8 @@ export function writeInitramfs(path: string, guest: Guest): void {
     if (name.includes(".")) cpio.file(`project/${name}`, readFileSync(source));
     else cpio.tree(source, `project/${name}`);
   }
-  const std = join(guest.project, "node_modules/deno-std");
-  if (existsSync(std)) cpio.tree(std, "project/node_modules/deno-std");
+  const std = join(guest.project, "dev/node_modules/deno-std");
+  if (existsSync(std)) cpio.tree(std, "project/dev/node_modules/deno-std");
   cpio.close();
   const fd = openSync(path, "w");
   for (const part of [...guest.base, own]) {
@@ -90,7 +90,7 @@ function denoConfig(project: string): string {
   const { imports = {} } = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : {};
   const local = Object.entries(imports as Record<string, string>).map(([name, target]) => [
     name,
-    target.replace(/^npm:(deno-std)@[^/]+\//, "/project/node_modules/$1/")
+    target.replace(/^npm:(deno-std)@[^/]+\//, "/project/dev/node_modules/$1/")
       .replace(/^\.\//, "/project/"),
   ]);
   return JSON.stringify({ imports: Object.fromEntries(local) });

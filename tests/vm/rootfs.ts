@@ -79,7 +79,7 @@ const PACKAGED = {
 
 /** A runtime's ELF binary: $LOOPDEV_BUN or $LOOPDEV_DENO, node_modules, the npm cache of this one. */
 function runtimePath(name: Runtime): string {
-  const roots = ["node_modules"];
+  const roots = ["dev/node_modules", "node_modules"];
   const global = spawnSync("npm", ["root", "-g"], { encoding: "utf8" });
   if (global.status === 0) roots.push(global.stdout.trim());
   const npx = join(

@@ -22,6 +22,7 @@ const HELP =
 
   --kernel PATTERN   a row ("6.12 fixed"), a series ("7.0") or a release ("7.0.9"); repeatable
   --udev VERSION     247, 252, 257, 262 or a suite's name; repeatable
+  --cell K/U         kernel K with udev U, instead of both of the above; repeatable
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all)
   --cycles N         attach and detach cycles of each measurement (40)
@@ -40,11 +41,11 @@ const HELP =
 
 const options = parseArgs(process.argv.slice(2), {
   string: [
-    ...["kernel", "udev", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
+    ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
     ...["dev", "init", "max-part"],
   ],
   boolean: ["without-udevd", "require-all", "update", "list", "help"],
-  collect: ["kernel", "udev", "runtime", "step"],
+  collect: ["kernel", "udev", "cell", "runtime", "step"],
   default: {
     cycles: "40",
     jobs: "1",
@@ -57,7 +58,12 @@ const options = parseArgs(process.argv.slice(2), {
     console.error(`unknown: ${argument}\n\n${HELP}`);
     process.exit(2);
   },
-}) as Record<string, unknown> & { kernel: string[]; udev: string[]; step: string[] };
+}) as Record<string, unknown> & {
+  kernel: string[];
+  udev: string[];
+  cell: string[];
+  step: string[];
+};
 if (options.help) {
   console.log(HELP);
   process.exit(0);
@@ -68,7 +74,9 @@ const cache = join(
   "loopdev-vm",
 );
 mkdirSync(cache, { recursive: true });
-const cells = chooseCells(options.kernel, options.udev);
+const cells = options.cell.length === 0
+  ? chooseCells(options.kernel, options.udev)
+  : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u]));
 const runtimes = (options.runtime as Runtime[]).length > 0
   ? options.runtime as Runtime[]
   : ["bun", "deno"] as const;
@@ -138,6 +146,25 @@ const guest: GuestOptions = {
 // QEMU's processes are killed by an "exit" handler, which a signal's default would not run.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
+/** After each cell, so that an aborted run leaves what it had. */
+function save(): void {
+  if (options.json === undefined) return;
+  const qemu = execFileSync("qemu-system-x86_64", ["--version"], { encoding: "utf8" });
+  const json = {
+    date: new Date().toISOString(),
+    qemu: /version (\S+)/.exec(qemu)?.[1],
+    runtimes: versions,
+    cycles: Number(options.cycles),
+    cells: reports,
+    unfetched: unfetched.map(({ cell, reason }) => ({
+      id: cell.kernel.id,
+      udev: cell.suite.udev,
+      reason,
+    })),
+  };
+  writeFileSync(String(options.json), JSON.stringify(json, null, 2) + "\n");
+}
+
 const progress = new Progress(ready.length);
 const reports: CellReport[] = [];
 const queue = ready.values();
@@ -159,6 +186,7 @@ await Promise.all(
         log: (text) => progress.log(text),
       });
       reports.push(report);
+      save();
       progress.finish();
     }
   }),
@@ -195,22 +223,6 @@ console.log(
   `${reports.length} of ${cells.length} cells ran, ${failures.length} of them not to the end; ` +
     `${count("pass")} passed, ${count("fail")} failed, ${count("inconclusive")} inconclusive`,
 );
-
-if (options.json !== undefined) {
-  const qemu = execFileSync("qemu-system-x86_64", ["--version"], { encoding: "utf8" });
-  const json = {
-    date: new Date().toISOString(),
-    qemu: /version (\S+)/.exec(qemu)?.[1],
-    runtimes: versions,
-    cells: reports,
-    unfetched: unfetched.map(({ cell, reason }) => ({
-      id: cell.kernel.id,
-      udev: cell.suite.udev,
-      reason,
-    })),
-  };
-  writeFileSync(String(options.json), JSON.stringify(json, null, 2) + "\n");
-}
 
 const complete = unfetched.length === 0 && failures.length === 0;
 const ran = reports.length > failures.length;

@@ -38,7 +38,7 @@ const control: Step = {
   name: "control",
   runtimes: "once",
   script: "tests/vm/guest/control.ts",
-  args: ({ cycles }) => [cycles],
+  args: ({ cycles }) => [Math.max(25, Math.ceil(cycles / 5))],
   seconds: ({ cycles }) => 60 + cycles * 6,
   judge(result, { cell }, all) {
     const spurious = Number(result.spurious);
@@ -99,9 +99,12 @@ const mutants: Step = {
   seconds: ({ cycles }) => 180 + cycles * 2,
   judge(result, { cell }, all) {
     const name = String(result.case).replace(/ \+ opener .*/, "");
-    const expected = name === "mutant on the watched node"
-      ? cell.suite.udev < UDEV_WITHOUT_REREAD
-      : cell.kernel.affected;
+    // 6.1 scans only once more without the drain where an opener is very lucky.
+    const expected = {
+      "mutant on the watched node": cell.suite.udev < UDEV_WITHOUT_REREAD,
+      "mutant one-step": cell.kernel.affected,
+      "mutant without drain": cell.kernel.affected && cell.kernel.series !== "6.1",
+    }[name];
     // Which opener hits the window depends on the kernel: one of them is enough.
     const flickers = all.some((row) => String(row.case).startsWith(name) && row.spurious);
     if (expected && !flickers) return { outcome: "inconclusive", reason: "did not flicker" };

@@ -10,7 +10,8 @@ import process from "node:process";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
-import { type OpenerKind, startOpener } from "./start_opener.ts";
+import type { OpenerKind } from "../../../examples/opener.ts";
+import { startOpener } from "./start_opener.ts";
 
 const cycles = Number(process.argv[2] ?? 40);
 const disk = "loop0";
@@ -25,7 +26,7 @@ function run(command: string, args: string[], input?: string): void {
 
 function measure(opener: "none" | OpenerKind): void {
   using socket = new UeventSocket();
-  const counter = new PartitionCounter(socket, disk, 2);
+  const counter = new PartitionCounter(socket, 2);
   counter.quiet(200);
   let absent = 0;
   let left = 0;
@@ -34,9 +35,9 @@ function measure(opener: "none" | OpenerKind): void {
     run("losetup", ["-P", `/dev/${disk}`, image]);
     // udevd before 259 re-reads the table after losetup closed its writable fd: give it the time.
     counter.quiet(60);
-    if (!counter.present(5000)) absent++;
+    if (!counter.present(disk, 5000)) absent++;
     run("losetup", ["-d", `/dev/${disk}`]);
-    if (!counter.detached(5000)) left++;
+    if (!counter.detached(disk, 5000)) left++;
     counter.quiet(30);
     counter.endCycle();
     progress(cycle + 1, cycles);

@@ -18,7 +18,7 @@ export interface Tally {
   flickered: number;
 }
 
-/** Counts the events of partitions of `disk` ("loop0"), until the kernel has been quiet a while. */
+/** Counts the events of loop devices' partitions; nobody else makes any in the guest. */
 export class PartitionCounter {
   readonly tally: Tally = {
     cycles: 0,
@@ -33,7 +33,6 @@ export class PartitionCounter {
 
   constructor(
     readonly socket: UeventSocket,
-    readonly disk: string,
     readonly partitions: number,
   ) {}
 
@@ -41,7 +40,7 @@ export class PartitionCounter {
   drain(): void {
     for (const event of this.socket.drain()) {
       if (event.env.DEVTYPE !== "partition") continue;
-      if (!event.devpath.includes(`/block/${this.disk}/`)) continue;
+      if (!event.devpath.includes("/block/loop")) continue;
       if (event.action === "add") this.#adds++;
       if (event.action === "remove") this.#removes++;
     }
@@ -52,12 +51,12 @@ export class PartitionCounter {
     do this.drain(); while (this.socket.wait(milliseconds));
   }
 
-  /** Waits until every partition is in sysfs; false when the deadline passes first. */
-  present(milliseconds: number): boolean {
+  /** Waits until every partition of `disk` is in sysfs; false when the deadline passes first. */
+  present(disk: string, milliseconds: number): boolean {
     const deadline = Date.now() + milliseconds;
     const missing = () => {
       for (let n = 1; n <= this.partitions; n++) {
-        if (!existsSync(`/sys/block/${this.disk}/${this.disk}p${n}`)) return true;
+        if (!existsSync(`/sys/block/${disk}/${disk}p${n}`)) return true;
       }
       return false;
     };
@@ -69,13 +68,13 @@ export class PartitionCounter {
     return true;
   }
 
-  /** Waits until the device has no backing file and no partition; false when the deadline passes. */
-  detached(milliseconds: number): boolean {
+  /** Waits until `disk` has no backing file and no partition; false when the deadline passes. */
+  detached(disk: string, milliseconds: number): boolean {
     const deadline = Date.now() + milliseconds;
-    const partition = (name: string) => name.startsWith(`${this.disk}p`);
+    const partition = (name: string) => name.startsWith(`${disk}p`);
     while (
-      existsSync(`/sys/block/${this.disk}/loop`) ||
-      readdirSync(`/sys/block/${this.disk}`).some(partition)
+      existsSync(`/sys/block/${disk}/loop`) ||
+      readdirSync(`/sys/block/${disk}`).some(partition)
     ) {
       if (Date.now() > deadline) return false;
       this.socket.wait(5);

@@ -10,11 +10,12 @@ import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../../mod.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
 import { ioctl, kernelRelease, O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
-import { type OpenerKind, startOpener } from "./start_opener.ts";
+import type { OpenerKind } from "../../../examples/opener.ts";
+import { startOpener } from "./start_opener.ts";
 
 const cycles = Number(process.argv[2] ?? 200);
 const mutants = process.argv[3] === "mutants";
@@ -22,40 +23,44 @@ const disk = "loop0";
 const image = "/tmp/loopdev.img";
 const PARTITIONS = 2;
 
-function run(command: string[], input?: string): void {
+function run(command: string[], input?: string): string {
   const [name, ...args] = command;
-  const { status, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
+  const { status, stdout, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
   if (status !== 0) throw new Error(`${command.join(" ")}: ${error ?? stderr}`);
+  return stdout.trim();
 }
 
-/** One attach and detach, with a look at the attached device in between. */
-type Cycle = (attached: () => void) => Promise<void>;
+/**
+ * One attach and detach, with a look at the attached device in between. Where the hostile opener was
+ * the last to close loop0, it may still be on its way out, and loop1 the next free device.
+ */
+type Cycle = (attached: (path: string) => void) => Promise<void>;
 
 /** LOOP_CLR_FD through a read-only descriptor: closing that is no IN_CLOSE_WRITE. */
-function clear(): void {
-  using device = open(`/dev/${disk}`, O_RDONLY);
+function clear(path: string): void {
+  using device = open(path, O_RDONLY);
   ioctl(device, "LOOP_CLR_FD", 0x4c01);
 }
 
 const whole = (options: AttachOptions): Cycle => async (attached) => {
-  await using _ = await attach(image, options);
-  attached();
+  await using loop = await attach(image, options);
+  attached(loop.path);
 };
 
 const persistent = (options: AttachOptions): Cycle => async (attached) => {
   await using loop = await attach(image, options);
   await loop.persist();
-  attached();
-  clear();
+  attached(loop.path);
+  clear(loop.path);
 };
 
 /** Another process attaches, leaves the device behind, and exits. */
 const exiting: Cycle = async (attached) => {
   const script = new URL("./attach_and_exit.ts", import.meta.url).pathname;
   const deno = ["run", "-A", "--no-check", "--no-config", "--no-lock"];
-  run([process.execPath, ..."Deno" in globalThis ? deno : [], script, image]);
-  attached();
-  clear();
+  const path = run([process.execPath, ..."Deno" in globalThis ? deno : [], script, image]);
+  attached(path);
+  clear(path);
   await Promise.resolve();
 };
 
@@ -65,38 +70,40 @@ const withoutDrain: Cycle = async (attached) => {
   const { device } = await bindFreeDevice({ backing, readOnly: false, partscan: false });
   using _ = device;
   await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_PARTSCAN);
-  attached();
+  attached(device.path);
 };
 
 /** One step, bound through the node that udevd watches, and closed while the device is in use. */
 const watched: Cycle = async (attached) => {
+  const path = `/dev/${disk}`;
   using backing = open(image, O_RDWR);
   {
-    using device = open(`/dev/${disk}`, O_RDWR);
-    const lo_flags = LO_FLAGS_PARTSCAN | LO_FLAGS_AUTOCLEAR;
-    loopConfigure(device, { fd: backing.fd, info: { lo_flags } });
-    await changeFlags(device, (flags) => flags & ~LO_FLAGS_AUTOCLEAR);
+    using device = open(path, O_RDWR);
+    loopConfigure(device, { fd: backing.fd, info: { lo_flags: LO_FLAGS_PARTSCAN } });
   }
-  attached();
-  clear();
+  attached(path);
+  clear(path);
+  await Promise.resolve();
 };
 
 async function measure(name: string, cycle: Cycle, opener: "none" | OpenerKind, times = cycles) {
   await using _opener = opener === "none" ? undefined : await startOpener(disk, opener);
   using socket = new UeventSocket();
-  const counter = new PartitionCounter(socket, disk, PARTITIONS);
+  const counter = new PartitionCounter(socket, PARTITIONS);
   counter.quiet(200);
   let absent = 0;
   let left = 0;
   const start = Date.now();
   for (let done = 0; done < times; done++) {
     // Now and then long enough for the slowest reaction of udevd to strike while it is attached.
-    const hold = done % 10 === 0 || mutants ? 80 : 12;
-    await cycle(() => {
-      if (!counter.present(0)) absent++;
+    const hold = done % 10 === 0 || mutants ? 80 : 8;
+    let used = disk;
+    await cycle((path) => {
+      used = path.slice("/dev/".length);
+      if (!counter.present(used, 0)) absent++;
       counter.quiet(hold);
     });
-    if (!counter.detached(5000)) left++;
+    if (!counter.detached(used, 5000)) left++;
     counter.quiet(hold / 4);
     counter.endCycle();
     progress(done + 1, times);
@@ -145,7 +152,7 @@ run(["truncate", "-s", "8M", image]);
 run(["sfdisk", "-q", image], "label: gpt\nsize=2M\nsize=2M\n");
 
 if (mutants) {
-  const few = Math.ceil(cycles / 8);
+  const few = Math.max(20, Math.ceil(cycles / 8));
   await measure("mutant without drain", withoutDrain, "react", few);
   await measure("mutant without drain", withoutDrain, "spin", few);
   await measure("mutant one-step", whole({ partscan: true, workaround: "never" }), "react", few);

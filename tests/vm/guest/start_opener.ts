@@ -1,14 +1,13 @@
 /** Starts the hostile opener as a process of its own, so that it has a processor of its own. */
 import { spawn } from "node:child_process";
 import process from "node:process";
-
-export type OpenerKind = "react" | "spin";
+import type { OpenerKind } from "../../../examples/opener.ts";
 
 /** Resolves when the opener is warm; it lives until it is disposed of. */
 export async function startOpener(disk: string, kind: OpenerKind): Promise<AsyncDisposable> {
   const opener = spawn(process.execPath, [
     ...(("Deno" in globalThis) ? ["run", "-A", "--no-check", "--no-config", "--no-lock"] : []),
-    new URL("./opener.ts", import.meta.url).pathname,
+    new URL("../../../examples/opener.ts", import.meta.url).pathname,
     disk,
     kind,
   ], { stdio: ["ignore", "pipe", "inherit"] });
