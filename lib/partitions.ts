@@ -32,10 +32,11 @@ export interface Partition {
   readonly name?: string;
 }
 
+const EIO = 5;
 const ETIMEDOUT = 110;
 
 /** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
-const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
+export const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
 
 /** Partitions that are ready, and which of them exist only because we added them. */
 export interface ReadyPartitions {
@@ -53,10 +54,11 @@ export async function readyPartitions(
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
+  const size = blkGetSize64(device);
   const table = readPartitionTable({
-    size: blkGetSize64(device),
+    size,
     sectorSize: blkSszGet(device),
-    read: (offset, length) => readAt(device, offset, length),
+    read: (offset, length) => readWithin(device, size, offset, length),
   });
   const added: number[] = [];
   try {
@@ -85,6 +87,15 @@ export async function readyPartitions(
     await removePartitions(device, added).catch(() => {});
     throw error;
   }
+}
+
+/** Short only at the device's end: a read that stops before it must not pass for "no table". */
+function readWithin(device: OpenFile, size: number, offset: number, length: number): Uint8Array {
+  const wanted = Math.max(0, Math.min(length, size - offset));
+  const bytes = readAt(device, offset, wanted);
+  if (bytes.length === wanted) return bytes;
+  const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
+  throw new LoopError({ errno: EIO, syscall: "pread", path: device.path, hint });
 }
 
 function addMissing(

@@ -20,13 +20,13 @@
  * @module
  */
 import { bindFreeDevice, changeFlags } from "./bind.ts";
-import { blkpgAddPartition } from "./blkpg.ts";
+import { blkpgAddPartition, blkpgDelPartition } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
 import { memoryFile, O_RDONLY, open, type OpenFile } from "./file.ts";
 import { hasBug, type KernelBug } from "./kernel.ts";
 import { LO_FLAGS_PARTSCAN, loopChangeFd } from "./loop.ts";
-import { removePartitions } from "./partitions.ts";
-import { poll } from "./retry.ts";
+import { removePartitions, WHILE_PROBED } from "./partitions.ts";
+import { poll, retry } from "./retry.ts";
 import { sysfsPartitions } from "./sysfs.ts";
 
 /**
@@ -88,12 +88,12 @@ export async function scanOnce(device: OpenFile, signal?: AbortSignal): Promise<
 
 const PROBE_BYTES = 1024 * 1024;
 const PROBE_PARTITION = { number: 1, start: PROBE_BYTES / 2, size: PROBE_BYTES / 4 };
-const PROBE_MS = 30;
+const SEVERAL_OPENS_MS = 5;
 
 /**
  * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}, on a device of its own
  * that is gone afterwards: what a release string hides, this shows. `"inconclusive"`: another program
- * works on the same device. Takes about 1 ms on an affected kernel and up to 50 ms on others. Rejects
+ * works on the same device. Takes about 1 ms on an affected kernel and up to 30 ms on others. Rejects
  * with {@linkcode LoopError} where attach() would.
  *
  * @example
@@ -118,10 +118,14 @@ export async function probePartscanRace(): Promise<"affected" | "fixed" | "incon
     blkpgAddPartition(device, PROBE_PARTITION);
     if (isDropped()) return "affected";
     // Or somebody's open() consumed it before our partition was there. LOOP_CHANGE_FD sets it anew,
-    // now behind the partition: on an affected kernel the next open() drops it, unless udev has the
-    // partition itself open (EBUSY inside the kernel), so we try for a while.
+    // now behind the partition, and whoever opens next drops it; unless udev has the partition itself
+    // open just then. That makes removing it EBUSY too: then both are tried again.
     loopChangeFd(device, other);
-    return await poll(isDropped, PROBE_MS) ? "affected" : "fixed";
+    return await retry(WHILE_PROBED, async () => {
+      if (await poll(isDropped, SEVERAL_OPENS_MS)) return "affected";
+      blkpgDelPartition(device, PROBE_PARTITION.number);
+      return "fixed";
+    });
   } catch (error) {
     // ENXIO and the like: another program unbound the device or took the partition away.
     if (error instanceof LoopError && ["ENXIO", "EBUSY", "EINVAL"].includes(error.code)) {
