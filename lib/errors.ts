@@ -17,6 +17,7 @@ const ERRORS: Record<number, [code: string, text: string]> = {
   12: ["ENOMEM", "cannot allocate memory"],
   13: ["EACCES", "permission denied"],
   14: ["EFAULT", "bad address"],
+  15: ["ENOTBLK", "block device required"],
   16: ["EBUSY", "device or resource busy"],
   17: ["EEXIST", "file exists"],
   19: ["ENODEV", "no such device"],

@@ -34,7 +34,7 @@ export function openUnwatched(path: string, number: number): OpenFile {
   const node = status(path);
   if (node.rdev !== dev) {
     throw new LoopError({
-      errno: ENXIO,
+      errno: ENOTBLK,
       syscall: "open",
       path,
       hint: `the node is ${node.type} ${node.rdev}, the kernel's device is ${dev}: remove the node`,
@@ -43,7 +43,7 @@ export function openUnwatched(path: string, number: number): OpenFile {
   return openOwnNode(path, number, dev) ?? open(path, O_RDWR);
 }
 
-const ENXIO = 6;
+const ENOTBLK = 15;
 
 function openOwnNode(path: string, number: number, dev: string): OpenFile | undefined {
   const own = `/dev/.loopdev-loop${number}`;

@@ -129,7 +129,9 @@ test("attach() refuses a node that is another device", ["root", "unshare"], () =
     "mknod /dev/loop-control c 10 237 && for n in $(seq 0 15); do mknod /dev/loop$n b 7 99; done";
   const printed = output([...withStaticDev(nodes), ...onThisRuntime(script)]);
   assert(
-    /ENXIO: .*'\/dev\/loop\d+' \(the node is block device 7:99, .* remove the node\)/.test(printed),
+    /ENOTBLK: .*'\/dev\/loop\d+' \(the node is block device 7:99, .* remove the node\)/.test(
+      printed,
+    ),
     printed,
   );
 });
