@@ -35,7 +35,7 @@ export interface KernelRow {
 /** Affected from 5.15 on; fixed in 6.12.91, 6.18.33, 7.0.10 and 7.1. */
 export const KERNELS: readonly KernelRow[] = [
   { id: "5.10", series: "5.10", affected: false, udev: [247, 262] },
-  { id: "6.1", series: "6.1", affected: true, udev: [252, 257, 262] },
+  { id: "6.1", series: "6.1", affected: true, udev: [252, 262] },
   { id: "6.12 before", series: "6.12", to: "6.12.90", affected: true, udev: [257, 262] },
   { id: "6.12 fixed", series: "6.12", from: "6.12.91", affected: false, udev: [257, 262] },
   { id: "6.18 before", series: "6.18", to: "6.18.32", affected: true, udev: [257, 262] },
@@ -43,7 +43,7 @@ export const KERNELS: readonly KernelRow[] = [
   { id: "7.0 before", series: "7.0", to: "7.0.9", affected: true, udev: [257, 262] },
   { id: "7.0 fixed", series: "7.0", from: "7.0.10", affected: false, udev: [257, 262] },
   { id: "7.2", series: "7.2", affected: false, udev: [257, 262] },
-  { id: "7.3", series: "7.3", affected: false, udev: [252, 257, 262] },
+  { id: "7.3", series: "7.3", affected: false, udev: [257, 262] },
 ];
 
 /** Archive parts that are searched for kernels. */

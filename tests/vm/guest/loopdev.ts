@@ -9,8 +9,8 @@ import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../../mod.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
-import { ioctl, kernelRelease, O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
-import { LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { kernelRelease, O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
@@ -36,10 +36,13 @@ function run(command: string[], input?: string): string {
  */
 type Cycle = (attached: (path: string) => void) => Promise<void>;
 
-/** LOOP_CLR_FD through a read-only descriptor: closing that is no IN_CLOSE_WRITE. */
-function clear(path: string): void {
+/**
+ * Detaches what was left behind, through a read-only descriptor: closing that is no IN_CLOSE_WRITE.
+ * Not LOOP_CLR_FD, which on older kernels leaves partitions behind that udevd has open just then.
+ */
+async function clear(path: string): Promise<void> {
   using device = open(path, O_RDONLY);
-  ioctl(device, "LOOP_CLR_FD", 0x4c01);
+  await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_AUTOCLEAR);
 }
 
 const whole = (options: AttachOptions): Cycle => async (attached) => {
@@ -51,7 +54,7 @@ const persistent = (options: AttachOptions): Cycle => async (attached) => {
   await using loop = await attach(image, options);
   await loop.persist();
   attached(loop.path);
-  clear(loop.path);
+  await clear(loop.path);
 };
 
 /** Another process attaches, leaves the device behind, and exits. */
@@ -60,8 +63,7 @@ const exiting: Cycle = async (attached) => {
   const deno = ["run", "-A", "--no-check", "--no-config", "--no-lock"];
   const path = run([process.execPath, ..."Deno" in globalThis ? deno : [], script, image]);
   attached(path);
-  clear(path);
-  await Promise.resolve();
+  await clear(path);
 };
 
 /** The two steps without the drain between them. */
@@ -82,8 +84,7 @@ const watched: Cycle = async (attached) => {
     loopConfigure(device, { fd: backing.fd, info: { lo_flags: LO_FLAGS_PARTSCAN } });
   }
   attached(path);
-  clear(path);
-  await Promise.resolve();
+  await clear(path);
 };
 
 async function measure(name: string, cycle: Cycle, opener: "none" | OpenerKind, times = cycles) {
@@ -160,8 +161,8 @@ if (mutants) {
   await measure("mutant on the watched node", watched, "none", few);
 } else {
   await verdicts();
-  await measure("auto", whole({ partscan: true }), "react");
-  await measure("auto", whole({ partscan: true }), "spin");
+  await measure("auto", whole({ partscan: true }), "react", Math.ceil(cycles / 2));
+  await measure("auto", whole({ partscan: true }), "spin", Math.ceil(cycles / 2));
   await measure("two-step", whole({ partscan: true, workaround: "always" }), "spin");
   await measure("userspace", whole({ partscan: "userspace" }), "spin");
   await measure("auto, left behind", persistent({ partscan: true }), "react");
