@@ -30,6 +30,8 @@ export interface KernelRow {
   affected: boolean;
   /** Major versions of udev it is booted with. */
   udev: readonly number[];
+  /** Booted once more with systemd as PID 1, in each suite that includes it. */
+  systemd?: boolean;
 }
 
 /** Affected from 5.15 on; fixed in 6.12.91, 6.18.33, 7.0.10 and 7.1. */
@@ -40,7 +42,7 @@ export const KERNELS: readonly KernelRow[] = [
   { id: "6.12 fixed", series: "6.12", from: "6.12.91", affected: false, udev: [257, 262] },
   { id: "6.18 before", series: "6.18", to: "6.18.32", affected: true, udev: [257, 262] },
   { id: "6.19", series: "6.19", affected: true, udev: [257, 262] },
-  { id: "7.0 before", series: "7.0", to: "7.0.9", affected: true, udev: [257, 262] },
+  { id: "7.0 before", series: "7.0", to: "7.0.9", affected: true, udev: [257, 262], systemd: true },
   { id: "7.0 fixed", series: "7.0", from: "7.0.10", affected: false, udev: [257, 262] },
   { id: "7.2", series: "7.2", affected: false, udev: [257, 262] },
   { id: "7.3", series: "7.3", affected: false, udev: [257, 262] },
@@ -60,9 +62,18 @@ export const KERNEL_SUITES: readonly string[] = [
   "sid",
 ];
 
+/** The guest's PID 1: our own, which runs the steps itself, or systemd. */
+export type Init = "steps" | "systemd";
+
 export interface Cell {
   kernel: KernelRow;
   suite: Suite;
+  init: Init;
+}
+
+/** What tells a cell from all others: "7.0.9 with udev 262, systemd as PID 1". */
+export function cellName(release: string, { suite, init }: Cell): string {
+  return `${release} with udev ${suite.udev}${init === "systemd" ? ", systemd as PID 1" : ""}`;
 }
 
 /** "6.12.90" against "6.12.117": negative, zero or positive. */
@@ -83,9 +94,14 @@ export function inRow(release: string, row: KernelRow): boolean {
 
 /**
  * The cells that the patterns choose. A kernel pattern is a row's id or series ("7.0", "6.12 fixed"),
- * or one release ("7.0.9"), which then stands for itself with every udev that its row has.
+ * or one release ("7.0.9"), which then stands for itself with every udev that its row has. An `init`
+ * is for all of them; without it each kernel has the boots that its row names.
  */
-export function chooseCells(kernels: readonly string[], udevs: readonly string[]): Cell[] {
+export function chooseCells(
+  kernels: readonly string[],
+  udevs: readonly string[],
+  init?: Init,
+): Cell[] {
   const rows = kernels.length === 0 ? [...KERNELS] : kernels.flatMap((pattern) => {
     const named = KERNELS.filter((row) => row.id === pattern || row.series === pattern);
     if (named.length > 0) return named;
@@ -93,11 +109,18 @@ export function chooseCells(kernels: readonly string[], udevs: readonly string[]
     if (row !== undefined) return [{ ...row, id: pattern, from: pattern, to: pattern }];
     throw new RangeError(`no kernel of the matrix is called or contains "${pattern}"`);
   });
-  return [...new Set(rows)].flatMap((kernel) =>
-    SUITES.filter((suite) =>
-      udevs.length === 0
-        ? kernel.udev.includes(suite.udev)
-        : udevs.includes(String(suite.udev)) || udevs.includes(suite.name)
-    ).map((suite) => ({ kernel, suite }))
+  const chosen = ({ udev, name }: Suite) => udevs.includes(String(udev)) || udevs.includes(name);
+  const distinct = [...new Set(rows)];
+  const steps = distinct.flatMap((kernel) =>
+    SUITES.filter((suite) => udevs.length === 0 ? kernel.udev.includes(suite.udev) : chosen(suite))
+      .map((suite): Cell => ({ kernel, suite, init: "steps" }))
   );
+  // A kernel that was asked for by name needs no row that says so.
+  const named = init === "systemd" && kernels.length > 0;
+  const systemd = distinct.filter((kernel) => named || kernel.systemd).flatMap((kernel) =>
+    SUITES.filter((suite) => suite.include.includes("systemd"))
+      .filter((suite) => udevs.length === 0 || chosen(suite))
+      .map((suite): Cell => ({ kernel, suite, init: "systemd" }))
+  );
+  return [...steps, ...systemd].filter((cell) => init === undefined || cell.init === init);
 }

@@ -25,11 +25,14 @@ if (runs.length === 0) {
   process.exit(1);
 }
 const last = runs.at(-1)!;
-const key = ({ id, suite }: CellReport) => `${id} ${suite}`;
-const cells = [
+const key = ({ id, suite, init }: CellReport) => `${id} ${suite} ${init ?? "steps"}`;
+const all = [
   ...new Map(runs.flatMap((run) => run.cells).map((cell) => [key(cell), cell])).values(),
 ]
   .sort((a, b) => compareReleases(a.release, b.release) || Number(a.udev) - Number(b.udev));
+
+/** The cell in which systemd is PID 1 has a table of its own. */
+const cells = all.filter(({ init }) => init !== "systemd");
 
 /** Rows of a cell by the beginning of their case, both runtimes together. */
 const rowsOf = (cell: CellReport, step: string, name: string) =>
@@ -78,13 +81,13 @@ const strategies = cells.map((cell) => {
   ];
 });
 const loopdevRows = cells.flatMap((cell) => cell.results.filter((row) => row.kind === "loopdev"));
-const wrong = cells.flatMap((cell) =>
+const wrong = all.flatMap((cell) =>
   cell.results.filter(({ verdict }) => verdict.outcome !== "pass").map((row) =>
     `- ${cell.release} with udev ${cell.udev}, ${row.case} (${row.runtime}): ` +
     `${row.verdict.outcome}, ${row.verdict.reason}`
   )
 );
-const symptom = cells.flatMap((cell) =>
+const symptom = all.flatMap((cell) =>
   cell.results.filter((row) => row.step === "symptom").map((row) => [
     ...named(cell),
     `${row.case} (${row.runtime})`,

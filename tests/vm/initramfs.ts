@@ -2,6 +2,7 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { CpioWriter } from "./cpio.ts";
+import type { Init } from "./cells.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** One command in the guest. */
@@ -13,6 +14,7 @@ export interface GuestCommand {
 
 export interface Guest extends GuestOptions {
   kernel: Kernel;
+  init: Init;
   /** cpio archives, unpacked one after another: the suite's user space, the runtimes. */
   base: readonly string[];
   /** The project's root: mod.ts, lib, tests and examples go to /project. */
@@ -26,8 +28,6 @@ export interface GuestOptions {
   dev?: "devtmpfs" | "static";
   /** Whether systemd-udevd runs. */
   udev?: boolean;
-  /** PID 1: our own, or systemd (only in suites that include it). */
-  init?: "steps" | "systemd";
   /** The loop module's parameter. */
   maxPart?: number;
 }
@@ -64,7 +64,7 @@ export function writeInitramfs(path: string, guest: Guest): void {
   closeSync(fd);
 }
 
-function environment({ dev = "devtmpfs", udev = true, init = "steps", maxPart }: Guest): string {
+function environment({ dev = "devtmpfs", udev = true, init, maxPart }: Guest): string {
   // With max_part the kernel reserves 2^n minors for each device: loop1 is not minor 1 then.
   const shift = maxPart ? Math.floor(Math.log2(maxPart)) + 1 : 0;
   return [

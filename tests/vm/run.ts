@@ -9,12 +9,12 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { Apt } from "./apt.ts";
-import { type Cell, chooseCells, KERNEL_SUITES } from "./cells.ts";
+import { type Cell, cellName, chooseCells, type Init, KERNEL_SUITES } from "./cells.ts";
 import type { GuestOptions } from "./initramfs.ts";
 import { fetchKernel, findKernel, type Kernel, listKernels } from "./kernel.ts";
 import { buildRootfs, buildRuntimes, type Runtime } from "./rootfs.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
-import { STEPS } from "./steps.ts";
+import { STEPS, stepsIn } from "./steps.ts";
 import { Progress, table } from "./terminal.ts";
 
 const HELP =
@@ -29,7 +29,7 @@ const HELP =
   --jobs N           machines at a time (1: more of them on few processors hide the race)
   --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
   --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
-  --init KIND        the guest's PID 1: steps, or systemd where the suite has it (steps)
+  --init KIND        the guest's PID 1 in all cells: steps, or systemd where the suite has it
   --max-part N       the loop module's parameter
   --without-udevd    runs no udevd in the guest: what is left is the kernel's own
   --project DIR      the tree that goes to /project in the guest (.)
@@ -52,7 +52,6 @@ const options = parseArgs(process.argv.slice(2), {
     thread: "multi",
     project: ".",
     dev: "devtmpfs",
-    init: "steps",
   },
   unknown: (argument: string) => {
     console.error(`unknown: ${argument}\n\n${HELP}`);
@@ -74,26 +73,35 @@ const cache = join(
   "loopdev-vm",
 );
 mkdirSync(cache, { recursive: true });
-const cells = options.cell.length === 0
-  ? chooseCells(options.kernel, options.udev)
-  : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u]));
 const runtimes = (options.runtime as Runtime[]).length > 0
   ? options.runtime as Runtime[]
   : ["bun", "deno"] as const;
 const steps = STEPS.filter(({ name }) => options.step.length === 0 || options.step.includes(name));
+if (steps.length === 0) {
+  console.error(`no step is called ${options.step.join(" or ")}`);
+  process.exit(2);
+}
+// Steps that run under systemd only need no --init beside them.
+const init = (options.init ??
+  (steps.every(({ init }) => init === "systemd") ? "systemd" : undefined)) as Init | undefined;
+const chosen = options.cell.length === 0
+  ? chooseCells(options.kernel, options.udev, init)
+  : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u], init));
+const cells = chosen.filter((cell) => stepsIn(steps, cell, init).length > 0);
 
 const apt = new Apt(join(cache, "apt"), KERNEL_SUITES);
 for (const complaint of apt.update(Boolean(options.update))) console.error(`apt: ${complaint}`);
 const offered = listKernels(apt);
 
 if (options.list) {
-  const rows = cells.map(({ kernel, suite }) => [
+  const rows = cells.map(({ kernel, suite, init }) => [
     kernel.id,
     kernel.affected ? "affected" : "",
     `udev ${suite.udev} (${suite.name})`,
+    init === "systemd" ? "systemd" : "",
     findKernel(offered, kernel)?.image.version ?? "not in the archive",
   ]);
-  console.log(table([["kernel", "", "udev", "package"], ...rows]));
+  console.log(table([["kernel", "", "udev", "PID 1", "package"], ...rows]));
   console.log("\nOn offer: " + [...new Set(offered.map(({ release }) => release))].join(" "));
   process.exit(0);
 }
@@ -139,7 +147,6 @@ function attempt<T>(fetch: () => T): T | { reason: string } {
 
 const guest: GuestOptions = {
   dev: options.dev as "devtmpfs" | "static",
-  init: options.init as "steps" | "systemd",
   udev: !options["without-udevd"],
   maxPart: options["max-part"] === undefined ? undefined : Number(options["max-part"]),
 };
@@ -159,6 +166,7 @@ function save(): void {
     unfetched: unfetched.map(({ cell, reason }) => ({
       id: cell.kernel.id,
       udev: cell.suite.udev,
+      init: cell.init,
       reason,
     })),
   };
@@ -177,7 +185,7 @@ await Promise.all(
         base: [rootfs, runtimesArchive],
         project: resolve(String(options.project)),
         guest,
-        steps,
+        steps: stepsIn(steps, cell, init),
         runtimes,
         cycles: Number(options.cycles),
         thread: options.thread as "multi" | "single",
@@ -211,11 +219,11 @@ const rows = reports.flatMap((report) =>
 console.log(table([header.split(","), ...rows.map((row) => row.map(String))]));
 
 const failures = reports.filter(({ failure }) => failure !== undefined);
-for (const { id, suite, failure, consoleLog } of failures) {
-  console.log(`FAILED ${id} with ${suite}: ${failure}; console: ${consoleLog}`);
+for (const { id, suite, init, failure, consoleLog } of failures) {
+  console.log(`FAILED ${id} with ${suite}, PID 1 ${init}: ${failure}; console: ${consoleLog}`);
 }
 for (const { cell, reason } of unfetched) {
-  console.log(`NOT FETCHED ${cell.kernel.id} with udev ${cell.suite.udev}: ${reason}`);
+  console.log(`NOT FETCHED ${cellName(cell.kernel.id, cell)}: ${reason}`);
 }
 const verdicts = reports.flatMap(({ results }) => results.map(({ verdict }) => verdict.outcome));
 const count = (outcome: string) => verdicts.filter((verdict) => verdict === outcome).length;

@@ -1,7 +1,7 @@
 /** Runs one cell: boots its guest and collects and judges what it reports. */
 import { appendFileSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Cell } from "./cells.ts";
+import { type Cell, cellName, type Init } from "./cells.ts";
 import process from "node:process";
 import { type GuestOptions, writeInitramfs } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
@@ -33,6 +33,7 @@ export interface CellReport {
   release: string;
   uname?: string;
   suite: string;
+  init: Init;
   /** As the running programs say. */
   udev?: string;
   losetup?: string;
@@ -52,18 +53,19 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     (step.runtimes === "once" ? options.runtimes.slice(0, 1) : options.runtimes)
       .map((runtime) => ({ step, runtime, command: guestCommand(step, runtime, context) }))
   );
-  const title = `${kernel.release} with udev ${cell.suite.udev}`;
+  const title = cellName(kernel.release, cell);
   const report: CellReport = {
     id: cell.kernel.id,
     affected: cell.kernel.affected,
     release: kernel.release,
     suite: cell.suite.name,
+    init: cell.init,
     milliseconds: 0,
     results: [],
   };
 
   mkdirSync(directory, { recursive: true });
-  const name = `${kernel.release}-${cell.suite.name}-${process.pid}`;
+  const name = `${kernel.release}-${cell.suite.name}-${cell.init}-${process.pid}`;
   const initramfs = join(directory, `${name}.cpio`);
   const consoleLog = join(directory, `${name}.log`);
   const commands = planned.map(({ command }) => command);
@@ -72,7 +74,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   };
   process.once("exit", removeInitramfs);
   const { base, project, guest } = options;
-  writeInitramfs(initramfs, { kernel, base, project, commands, ...guest });
+  writeInitramfs(initramfs, { kernel, init: cell.init, base, project, commands, ...guest });
 
   const transcript: string[] = [];
   const failures: string[] = [];
