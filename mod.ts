@@ -14,7 +14,11 @@
  * @module
  */
 export { attach } from "./lib/attach.ts";
+export { detach, openLoop } from "./lib/open_loop.ts";
 export type { AttachOptions } from "./lib/options.ts";
+export { find, list, status } from "./lib/status.ts";
+export type { LoopStatus } from "./lib/status.ts";
+export type { Holder } from "./lib/holders.ts";
 export { LoopDevice } from "./lib/loop_device.ts";
 export type { Strategy } from "./lib/loop_device.ts";
 export type { Partition } from "./lib/partitions.ts";

@@ -13,23 +13,20 @@ import {
   O_RDWR,
   open,
   type OpenFile,
-  refuse,
   setStatusFlags,
-  status,
 } from "./file.ts";
-import {
-  type LoopDevice,
-  type LoopFacts,
-  makeLoopDevice,
-  readFacts,
-  type Strategy,
-} from "./loop_device.ts";
+import { type LoopFacts, readFacts } from "./facts.ts";
+import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
+import { openLoop } from "./open_loop.ts";
 import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
+import { refuse, status as fileStatus } from "./stat.ts";
+import { isBackedBy, list, type LoopStatus } from "./status.ts";
 import { sysfsMaxPart } from "./sysfs.ts";
 
 const EOPNOTSUPP = 95;
+const EEXIST = 17;
 const EISDIR = 21;
 const EROFS = 30;
 
@@ -56,15 +53,21 @@ export async function attach(file: string, options: AttachOptions = {}): Promise
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
   using backing = openBackingFile(file, wanted);
-  const { device, number } = await bindFreeDevice({
+  if (wanted.overlap !== "allow") {
+    const same = await findSame(backing.file, wanted);
+    if (same) return await reuse(same, wanted);
+  }
+  const bound = await bindFreeDevice({
     ...wanted,
     backing: backing.file,
     readOnly: backing.readOnly,
     partscan: strategy === "one-step",
   }, wanted.signal);
+  const { device, number, nodes } = bound;
   // Bound with LO_FLAGS_AUTOCLEAR: until the handle takes over, closing this undoes everything.
   using undo = new DisposableStack();
   undo.use(device);
+  undo.defer(() => nodes.remove());
   if (strategy === "two-step") await scanOnce(device, wanted.signal);
   if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
@@ -72,9 +75,44 @@ export async function attach(file: string, options: AttachOptions = {}): Promise
   verify(device, facts, wanted);
   const ready = strategy === "none"
     ? { partitions: [], added: [] }
-    : await readyPartitions(device, number, wanted.timeout, wanted.signal);
+    : await readyPartitions(bound, wanted.timeout, wanted.signal);
+  const loop = makeLoopDevice({ bound, strategy, facts, owned: true, ready });
   undo.move();
-  return makeLoopDevice(device, number, strategy, facts, ready);
+  return loop;
+}
+
+/** The device with just the wanted range of the file; rejects if another one overlaps it. */
+async function findSame(
+  file: OpenFile,
+  { offset, sizelimit, overlap }: CheckedOptions,
+): Promise<LoopStatus | undefined> {
+  const identity = fileStatus(file);
+  const end = (from: number, limit: number) => limit > 0 ? from + limit : Infinity;
+  const others = (await list()).filter((device) =>
+    isBackedBy(device, identity) && device.offset < end(offset, sizelimit) &&
+    offset < end(device.offset, device.sizelimit)
+  );
+  const same = others.find((d) => d.offset === offset && d.sizelimit === sizelimit);
+  if (overlap === "reuse" && same) return same;
+  if (others.length === 0) return undefined;
+  const known = others.map((d) => `${d.path} (offset ${d.offset}, sizelimit ${d.sizelimit})`);
+  throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, EEXIST);
+}
+
+async function reuse(same: LoopStatus, wanted: CheckedOptions): Promise<LoopDevice> {
+  const loop = await openLoop(same.path);
+  try {
+    if (wanted.readOnly !== undefined && wanted.readOnly !== loop.readOnly) {
+      const mode = loop.readOnly ? "read-only" : "writable";
+      const hint = `it is attached ${mode} to this part of the file already`;
+      throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
+    }
+    if (wanted.partscan) await loop.rescan(wanted);
+    return loop;
+  } catch (error) {
+    await loop[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /** How partitions shall come to be, and whether the kernel's race must be walked around. */
@@ -120,7 +158,7 @@ function openBackingFile(path: string, { readOnly, offset }: CheckedOptions): Ba
   const backing = openWritableOrNot(path, readOnly);
   const { file } = backing;
   try {
-    const { type, size: fileSize } = status(file);
+    const { type, size: fileSize } = fileStatus(file);
     if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
     if (type !== "file" && type !== "block device") {
       throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);

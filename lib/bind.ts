@@ -15,13 +15,15 @@ import {
   LO_NAME_SIZE,
   type LoopConfig,
   loopConfigure,
+  loopCtlAdd,
   loopCtlGetFree,
   loopGetStatus64,
   loopSetStatus64,
 } from "./loop.ts";
+import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
-import { retry, type RetryPolicy } from "./retry.ts";
-import { sysfsBackingFile } from "./sysfs.ts";
+import { poll, retry, type RetryPolicy } from "./retry.ts";
+import { sysfsDev } from "./sysfs.ts";
 import { openUnwatched } from "./udev_reread.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
@@ -32,11 +34,15 @@ const LOST_RACE: RetryPolicy = {
 };
 
 /** EAGAIN: dirty pages on older kernels. EBUSY (from 6.19): somebody holds the device O_EXCL. */
-const SET_STATUS: RetryPolicy = {
+export const SET_STATUS: RetryPolicy = {
   codes: new Set(["EAGAIN", "EBUSY"]),
   tries: 64,
   longestPause: 250,
 };
+
+/** How long the node of a new device may take. */
+const NODE_MS = 1000;
+const ENOTBLK = 15;
 
 /** What shall be bound, and how. */
 export interface Binding {
@@ -47,28 +53,67 @@ export interface Binding {
   readonly sizelimit?: number;
   readonly sectorSize?: number;
   readonly directIo?: boolean;
+  /** lo_file_name; by default the backing file's path, as far as it fits. */
+  readonly reference?: string;
+  /** The device wanted, made if need be; by default any free one. */
+  readonly number?: number;
+  readonly nodes?: Nodes;
 }
 
 /** A device that is ours until `device` is closed. */
 export interface BoundDevice {
   readonly device: OpenFile;
   readonly number: number;
+  readonly nodes: NodeKeeper;
 }
 
-/** Binds `backing` to a free device. */
+/** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
   using control = open("/dev/loop-control", O_RDWR);
   const config = makeConfig(binding);
-  return await retry(LOST_RACE, () => {
-    const number = loopCtlGetFree(control);
-    return { device: bindDevice(number, binding.readOnly, config), number };
-  }, signal);
+  const bind = async (number: number) => {
+    const nodes = new NodeKeeper(binding.nodes ?? "auto");
+    try {
+      await nodeOf(number, nodes, signal);
+      return { device: bindDevice(number, binding.readOnly, config), number, nodes };
+    } catch (error) {
+      nodes.remove();
+      throw error;
+    }
+  };
+  const { number } = binding;
+  if (number === undefined) {
+    return await retry(LOST_RACE, () => bind(loopCtlGetFree(control)), signal);
+  }
+  try {
+    loopCtlAdd(control, number);
+  } catch (error) {
+    if (!(error instanceof LoopError && error.code === "EEXIST")) throw error;
+  }
+  return await bind(number);
+}
+
+/** Waits until loop device `number` has its node: others must be able to use it too. */
+async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): Promise<void> {
+  const path = `/dev/loop${number}`;
+  let problem: string | undefined;
+  const look = () => (problem = nodes.problem(path, sysfsDev(number))) === undefined || undefined;
+  if (await poll(look, NODE_MS, signal)) return;
+  throw new LoopError({
+    errno: ENOTBLK,
+    syscall: "stat",
+    path,
+    hint: `${problem}; is /dev a static one?`,
+  });
 }
 
 function makeConfig(binding: Binding): LoopConfig {
   const { backing, readOnly, partscan, offset = 0, sizelimit = 0 } = binding;
   const lo_file_name = new Uint8Array(LO_NAME_SIZE);
-  new TextEncoder().encodeInto(backing.path, lo_file_name.subarray(0, LO_NAME_SIZE - 1));
+  new TextEncoder().encodeInto(
+    binding.reference ?? backing.path,
+    lo_file_name.subarray(0, LO_NAME_SIZE - 1),
+  );
   const lo_flags = LO_FLAGS_AUTOCLEAR |
     (readOnly ? LO_FLAGS_READ_ONLY : 0) |
     (partscan ? LO_FLAGS_PARTSCAN : 0) |
@@ -83,8 +128,8 @@ function makeConfig(binding: Binding): LoopConfig {
 /** One attempt: the device is bound to our file and open, or nothing has changed. */
 function bindDevice(number: number, readOnly: boolean, config: LoopConfig): OpenFile {
   const path = `/dev/loop${number}`;
-  removeStalePartitions(path, number, () => sysfsBackingFile(number) !== undefined);
-  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number);
+  removeStalePartitions(path, number);
+  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, sysfsDev(number));
   try {
     loopConfigure(device, config);
     return device;

@@ -11,6 +11,8 @@ import { bytes, int, long_long, struct } from "./struct.ts";
 const BLKPG = 0x1269;
 const BLKPG_ADD_PARTITION = 1;
 const BLKPG_DEL_PARTITION = 2;
+const BLKPG_RESIZE_PARTITION = 3;
+const BLKFLSBUF = 0x1261;
 const BLKROGET = 0x125e;
 const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x80081272;
@@ -30,16 +32,24 @@ export const blkpg_partition = struct("blkpg_partition", 152, {
   volname: bytes(64),
 });
 
+/** A partition's number, and where it lies; bytes. */
+export interface Extent {
+  readonly number: number;
+  readonly start: number;
+  readonly size: number;
+}
+
 function blkpg(
   device: OpenFile,
   name: string,
   op: number,
-  partition: { start?: bigint; length?: bigint; pno: number },
+  { number, start, size }: Extent,
 ): void {
   // Argument and data in one buffer: passing it keeps both alive during the call.
   const buffer = new Uint8Array(blkpg_ioctl_arg.size + blkpg_partition.size);
   const data = libc().addressOf(buffer) + BigInt(blkpg_ioctl_arg.size);
   buffer.set(blkpg_ioctl_arg.encode({ op, datalen: blkpg_partition.size, data }));
+  const partition = { start: BigInt(start), length: BigInt(size), pno: number };
   buffer.set(blkpg_partition.encode(partition), blkpg_ioctl_arg.size);
   ioctl(device, name, BLKPG, buffer);
 }
@@ -50,18 +60,22 @@ function blkpg(
  */
 export function blkpgAddPartition(
   device: OpenFile,
-  { number, start, size }: { number: number; start: number; size: number },
+  partition: Extent,
 ): void {
-  blkpg(device, "BLKPG_ADD_PARTITION", BLKPG_ADD_PARTITION, {
-    pno: number,
-    start: BigInt(start),
-    length: BigInt(size),
-  });
+  blkpg(device, "BLKPG_ADD_PARTITION", BLKPG_ADD_PARTITION, partition);
+}
+
+/** `ioctl(fd, BLKPG)` with BLKPG_RESIZE_PARTITION: a new size at the same start; in use or not. Bytes. */
+export function blkpgResizePartition(
+  device: OpenFile,
+  partition: Extent,
+): void {
+  blkpg(device, "BLKPG_RESIZE_PARTITION", BLKPG_RESIZE_PARTITION, partition);
 }
 
 /** `ioctl(fd, BLKPG)` with BLKPG_DEL_PARTITION: EBUSY while somebody has it open, ENXIO if there is none. */
 export function blkpgDelPartition(device: OpenFile, number: number): void {
-  blkpg(device, "BLKPG_DEL_PARTITION", BLKPG_DEL_PARTITION, { pno: number });
+  blkpg(device, "BLKPG_DEL_PARTITION", BLKPG_DEL_PARTITION, { number, start: 0, size: 0 });
 }
 
 function getInt(device: OpenFile, name: string, request: number): number {
@@ -85,4 +99,9 @@ export function blkGetSize64(device: OpenFile): number {
   const argument = new BigUint64Array(1);
   ioctl(device, "BLKGETSIZE64", BLKGETSIZE64, new Uint8Array(argument.buffer));
   return Number(argument[0]);
+}
+
+/** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and forgets the clean ones. Needs CAP_SYS_ADMIN. */
+export function blkFlsBuf(device: OpenFile): void {
+  ioctl(device, "BLKFLSBUF", BLKFLSBUF);
 }

@@ -9,6 +9,7 @@
 const ERRORS: Record<number, [code: string, text: string]> = {
   1: ["EPERM", "operation not permitted"],
   2: ["ENOENT", "no such file or directory"],
+  3: ["ESRCH", "no such process"],
   4: ["EINTR", "interrupted system call"],
   5: ["EIO", "input/output error"],
   6: ["ENXIO", "no such device or address"],
@@ -90,6 +91,13 @@ const HINTS: Hint[] = [
   },
   {
     code: "EPERM",
+    call: /^mknod$/,
+    hint:
+      "/dev lacks this node, and making it needs CAP_MKNOD: mount a devtmpfs on /dev, or start " +
+      "the container with that capability",
+  },
+  {
+    code: "EPERM",
     call: /^LOOP_SET_STATUS64$/,
     hint: "through a read-only file descriptor this needs CAP_SYS_ADMIN",
   },
@@ -124,6 +132,16 @@ const HINTS: Hint[] = [
     call: /^LOOP_CONFIGURE$/,
     hint: "every device the kernel offered was taken or held by another process " +
       "(losetup --list shows who has what)",
+  },
+  {
+    code: "EINVAL",
+    call: /^LOOP_CHANGE_FD$/,
+    hint: "only a read-only device can change its file, and only for one of the same size",
+  },
+  {
+    code: "EINVAL",
+    call: /^LOOP_SET_DIRECT_IO$/,
+    hint: "the backing file's file system, or its alignment, does not allow direct I/O",
   },
   {
     code: "EMFILE",

@@ -1,5 +1,5 @@
 /**
- * Files through libc: open, read, stat, ioctl, close. Each gives a value or throws a LoopError that
+ * Files through libc: open, read, ioctl, list, close. Each gives a value or throws a LoopError that
  * names call, file and request. All of /dev and /sys goes through here, since Deno's own file API
  * asks for every permission there is before it touches them.
  *
@@ -7,7 +7,6 @@
  */
 import { LoopError } from "./errors.ts";
 import { libc } from "./libc.ts";
-import { __u16, __u32, __u64, bytes, int, long_long, struct } from "./struct.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
 export const O_RDONLY = 0;
@@ -19,15 +18,12 @@ const O_CLOEXEC = 0o2000000;
 
 const F_SETFL = 4;
 const MFD_CLOEXEC = 1;
-const S_IFMT = 0o170000;
 const S_IFBLK = 0o060000;
-const AT_FDCWD = -100;
-const AT_EMPTY_PATH = 0x1000;
-const STATX_BASIC_STATS = 0x7ff;
+/** Names are relative to the working directory. */
+export const AT_FDCWD = -100;
 /** System calls by number, for what older libcs do not wrap; they differ between machines. */
 const SYS_getdents64: Record<string, number> = { x86_64: 217, aarch64: 61 };
 const SYS_mknodat: Record<string, number> = { x86_64: 259, aarch64: 33 };
-const EINVAL = 22;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -66,7 +62,8 @@ export class OpenFile implements Disposable {
   }
 }
 
-function check(result: number, syscall: string, path: string, request?: string): number {
+/** A result ≥ 0 passes, −errno throws. */
+export function check(result: number, syscall: string, path: string, request?: string): number {
   if (result < 0) throw new LoopError({ errno: -result, syscall, path, request });
   return result;
 }
@@ -148,6 +145,13 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
+/** Where a symbolic link leads. */
+export function readLink(path: string): string {
+  const buffer = new Uint8Array(4096);
+  const length = check(libc().readlink(cString(path), buffer), "readlink", path);
+  return decoder.decode(buffer.subarray(0, length));
+}
+
 /** A small file of /sys or /proc as text, without the newline at its end. */
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
@@ -189,83 +193,6 @@ export function listDirectory(path: string): string[] {
   }
 }
 
-const statx_timestamp = struct("statx_timestamp", 16, {
-  tv_sec: long_long,
-  tv_nsec: __u32,
-  __reserved: int,
-});
-
-/** `<linux/stat.h>` */
-export const statx = struct("statx", 256, {
-  stx_mask: __u32,
-  stx_blksize: __u32,
-  stx_attributes: __u64,
-  stx_nlink: __u32,
-  stx_uid: __u32,
-  stx_gid: __u32,
-  stx_mode: __u16,
-  __spare0: __u16,
-  stx_ino: __u64,
-  stx_size: __u64,
-  stx_blocks: __u64,
-  stx_attributes_mask: __u64,
-  stx_atime: statx_timestamp,
-  stx_btime: statx_timestamp,
-  stx_ctime: statx_timestamp,
-  stx_mtime: statx_timestamp,
-  stx_rdev_major: __u32,
-  stx_rdev_minor: __u32,
-  stx_dev_major: __u32,
-  stx_dev_minor: __u32,
-  __spare: bytes(112),
-});
-
-/** What kind of file it is, and which. */
-export interface FileStatus {
-  readonly type:
-    | "file"
-    | "directory"
-    | "block device"
-    | "character device"
-    | "FIFO"
-    | "socket"
-    | "unknown";
-  /** Bytes; 0 for devices. */
-  readonly size: number;
-  /** Device number of a device node, as sysfs writes it: "259:3". */
-  readonly rdev: string;
-}
-
-const TYPES: Record<number, FileStatus["type"]> = {
-  0o100000: "file",
-  0o040000: "directory",
-  [S_IFBLK]: "block device",
-  0o020000: "character device",
-  0o010000: "FIFO",
-  0o140000: "socket",
-};
-
-/** `statx` of an open file, or of a name (symlinks followed). */
-export function status(file: OpenFile | string): FileStatus {
-  const buffer = new Uint8Array(statx.size);
-  if (typeof file === "string") {
-    check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
-  } else {
-    const empty = cString("");
-    check(
-      libc().statx(file.fd, empty, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer),
-      "statx",
-      file.path,
-    );
-  }
-  const { stx_mode, stx_size, stx_rdev_major, stx_rdev_minor } = statx.decode(buffer);
-  return {
-    type: TYPES[stx_mode & S_IFMT] ?? "unknown",
-    size: Number(stx_size),
-    rdev: `${stx_rdev_major}:${stx_rdev_minor}`,
-  };
-}
-
 /** One of the six strings of struct new_utsname, 65 bytes each. */
 function utsname(index: number): string {
   const buffer = new Uint8Array(6 * 65);
@@ -284,9 +211,4 @@ let cachedMachine: string | undefined;
 /** The machine, as `uname -m` prints it: "x86_64". */
 function machine(): string {
   return cachedMachine ??= utsname(4);
-}
-
-/** A refusal of our own that the kernel would give later, or not at all, without a reason. */
-export function refuse(file: OpenFile, hint: string, errno: number = EINVAL): LoopError {
-  return new LoopError({ errno, syscall: "statx", path: file.path, hint });
 }

@@ -20,6 +20,8 @@ export interface Libc {
   pwrite(fd: number, buffer: Uint8Array, offset: number): number;
   /** `unlink(path)` */
   unlink(path: Uint8Array): number;
+  /** `readlink(path, buffer, sizeof buffer)`: the length, without a NUL. */
+  readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: number, command: number, argument: number): number;
   /** `ioctl(fd, request, argument)` with an integer. */

@@ -27,6 +27,7 @@ export function load(): Libc {
     pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     unlink: { parameters: ["buffer"], result: "i32" },
+    readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
     ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
     ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
@@ -63,6 +64,11 @@ export function load(): Libc {
     },
     unlink(path) {
       const result = libc.unlink(path as BufferSource);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    readlink(path, buffer) {
+      const result = libc.readlink(path as BufferSource, buffer as BufferSource, buffer.length);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },

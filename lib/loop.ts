@@ -17,10 +17,16 @@ export const LO_FLAGS_AUTOCLEAR = 4;
 export const LO_FLAGS_PARTSCAN = 8;
 export const LO_FLAGS_DIRECT_IO = 16;
 
+const LOOP_CLR_FD = 0x4c01;
 const LOOP_SET_STATUS64 = 0x4c04;
 const LOOP_GET_STATUS64 = 0x4c05;
 const LOOP_CHANGE_FD = 0x4c06;
+const LOOP_SET_CAPACITY = 0x4c07;
+const LOOP_SET_DIRECT_IO = 0x4c08;
+const LOOP_SET_BLOCK_SIZE = 0x4c09;
 const LOOP_CONFIGURE = 0x4c0a;
+const LOOP_CTL_ADD = 0x4c80;
+const LOOP_CTL_REMOVE = 0x4c81;
 const LOOP_CTL_GET_FREE = 0x4c82;
 
 export const loop_info64 = struct("loop_info64", 232, {
@@ -56,6 +62,16 @@ export function loopCtlGetFree(control: OpenFile): number {
   return ioctl(control, "LOOP_CTL_GET_FREE", LOOP_CTL_GET_FREE);
 }
 
+/** `ioctl(fd, LOOP_CTL_ADD)`: makes device `number`; EEXIST if there is one. */
+export function loopCtlAdd(control: OpenFile, number: number): void {
+  ioctl(control, "LOOP_CTL_ADD", LOOP_CTL_ADD, number);
+}
+
+/** `ioctl(fd, LOOP_CTL_REMOVE)`: removes device `number`; EBUSY if it is bound or open. */
+export function loopCtlRemove(control: OpenFile, number: number): void {
+  ioctl(control, "LOOP_CTL_REMOVE", LOOP_CTL_REMOVE, number);
+}
+
 /**
  * `ioctl(fd, LOOP_CONFIGURE)`: binds a backing file and sets everything in one step. Linux 5.8;
  * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9.
@@ -86,4 +102,27 @@ export function loopSetStatus64(device: OpenFile, info: Value<typeof loop_info64
  */
 export function loopChangeFd(device: OpenFile, backing: OpenFile): void {
   ioctl(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, backing.fd);
+}
+
+/**
+ * `ioctl(fd, LOOP_CLR_FD)`: unbinds; with other openers, and from 6.11 always, only when the last one
+ * has closed the device. ENXIO if no file is bound.
+ */
+export function loopClrFd(device: OpenFile): void {
+  ioctl(device, "LOOP_CLR_FD", LOOP_CLR_FD);
+}
+
+/** `ioctl(fd, LOOP_SET_CAPACITY)`: takes the backing file's size over. */
+export function loopSetCapacity(device: OpenFile): void {
+  ioctl(device, "LOOP_SET_CAPACITY", LOOP_SET_CAPACITY);
+}
+
+/** `ioctl(fd, LOOP_SET_DIRECT_IO)`: EINVAL where the backing file cannot do it. */
+export function loopSetDirectIo(device: OpenFile, on: boolean): void {
+  ioctl(device, "LOOP_SET_DIRECT_IO", LOOP_SET_DIRECT_IO, Number(on));
+}
+
+/** `ioctl(fd, LOOP_SET_BLOCK_SIZE)`: the logical sector size in bytes; EAGAIN while pages are dirty. */
+export function loopSetBlockSize(device: OpenFile, size: number): void {
+  ioctl(device, "LOOP_SET_BLOCK_SIZE", LOOP_SET_BLOCK_SIZE, size);
 }

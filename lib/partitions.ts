@@ -7,12 +7,20 @@
  *
  * @module
  */
-import { blkGetSize64, blkpgAddPartition, blkpgDelPartition, blkSszGet } from "./blkpg.ts";
+import {
+  blkFlsBuf,
+  blkGetSize64,
+  blkpgAddPartition,
+  blkpgDelPartition,
+  blkpgResizePartition,
+  blkSszGet,
+} from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt, status } from "./file.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt } from "./file.ts";
+import type { NodeKeeper } from "./nodes.ts";
 import { readPartitionTable, type TablePartition } from "./partition_table.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
-import { type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
+import { sysfsBackingFile, type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
 
 /** A partition of an attached image; bytes throughout. */
 export interface Partition {
@@ -44,22 +52,33 @@ export interface ReadyPartitions {
   readonly added: number[];
 }
 
+/** A bound device whose partitions shall be ready. */
+export interface PartitionedDevice {
+  readonly device: OpenFile;
+  readonly number: number;
+  readonly nodes: NodeKeeper;
+}
+
+/** What the device's partition table says. */
+export function readTable(device: OpenFile): TablePartition[] {
+  const size = blkGetSize64(device);
+  return readPartitionTable({
+    size,
+    sectorSize: blkSszGet(device),
+    read: (offset, length) => readWithin(device, size, offset, length),
+  });
+}
+
 /**
  * Resolves when the kernel has every partition of the table and every partition's node is there.
  * On failure, what was added is removed again.
  */
 export async function readyPartitions(
-  device: OpenFile,
-  number: number,
+  { device, number, nodes }: PartitionedDevice,
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
-  const size = blkGetSize64(device);
-  const table = readPartitionTable({
-    size,
-    sectorSize: blkSszGet(device),
-    read: (offset, length) => readWithin(device, size, offset, length),
-  });
+  const table = readTable(device);
   const added: number[] = [];
   try {
     let missing: string[] = [];
@@ -70,7 +89,7 @@ export async function readyPartitions(
         missing = table
           .filter((wanted) => !present.some((partition) => partition.number === wanted.number))
           .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
-          .concat(present.flatMap(nodeProblem));
+          .concat(present.flatMap(({ name, dev }) => nodes.problem(`/dev/${name}`, dev) ?? []));
         return missing.length === 0 ? present.map((p) => describe(p, table)) : undefined;
       },
       timeout,
@@ -85,8 +104,37 @@ export async function readyPartitions(
     });
   } catch (error) {
     await removePartitions(device, added).catch(() => {});
+    nodes.remove();
     throw error;
   }
+}
+
+/**
+ * Brings the kernel in line with the table, partition by partition, and waits as readyPartitions()
+ * does. What has not changed is never touched.
+ */
+export async function rescanPartitions(
+  bound: PartitionedDevice,
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<ReadyPartitions> {
+  const { device, number } = bound;
+  // A table that was written to the backing file, not through the device, is not in its page cache.
+  blkFlsBuf(device);
+  const table = readTable(device);
+  const present = sysfsPartitions(number);
+  const wanted = (partition: SysfsPartition) =>
+    table.find((entry) => entry.number === partition.number && entry.start === partition.start);
+  await removePartitions(device, present.filter((p) => !wanted(p)).map((p) => p.number));
+  // What shrinks makes room for what grows.
+  const resized = present.flatMap((partition) => {
+    const entry = wanted(partition);
+    return entry && entry.size !== partition.size
+      ? [{ entry, by: entry.size - partition.size }]
+      : [];
+  });
+  for (const { entry } of resized.sort((a, b) => a.by - b.by)) blkpgResizePartition(device, entry);
+  return await readyPartitions(bound, timeout, signal);
 }
 
 /** Short only at the device's end: a read that stops before it must not pass for "no table". */
@@ -127,17 +175,8 @@ function overlap(a: { start: number; size: number }, b: { start: number; size: n
   return a.start < b.start + b.size && b.start < a.start + a.size;
 }
 
-/** What keeps a partition's node from being usable; empty if nothing does. */
-function nodeProblem({ name, dev }: SysfsPartition): string[] {
-  const node = ifExists(() => status(`/dev/${name}`));
-  if (!node) return [`/dev/${name}: no such node`];
-  if (node.type !== "block device") return [`/dev/${name}: a ${node.type}, not a block device`];
-  if (node.rdev !== dev) return [`/dev/${name}: is device ${node.rdev}, the partition is ${dev}`];
-  return [];
-}
-
 /** The kernel's word on number, start and size; the table's on type, uuid and name. */
-function describe(
+export function describe(
   { name, number, start, size }: SysfsPartition,
   table: TablePartition[],
 ): Partition {
@@ -161,10 +200,10 @@ export async function removePartitions(
  * on our file. Opened O_EXCL: as long as we hold that, nobody can bind the device (EBUSY,
  * 33ec3e53e7b1), so it is never somebody else's partitions that go.
  */
-export function removeStalePartitions(path: string, number: number, isBound: () => boolean): void {
+export function removeStalePartitions(path: string, number: number): void {
   if (sysfsPartitions(number).length === 0) return;
   using held = open(path, O_RDONLY | O_EXCL);
-  if (isBound()) return;
+  if (sysfsBackingFile(number) !== undefined) return;
   for (const { number: stale } of sysfsPartitions(number)) {
     ifExists(() => blkpgDelPartition(held, stale));
   }

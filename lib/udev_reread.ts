@@ -18,32 +18,19 @@
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { ifExists, makeBlockNode, O_RDWR, open, type OpenFile, status, unlink } from "./file.ts";
-import { sysfsDev } from "./sysfs.ts";
+import { ifExists, makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./file.ts";
+import { status } from "./stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
 export const REREAD_UNTIL = 259;
 
 /**
- * Opens loop device `number` for writing, so that closing it wakes nobody. Where no node can be made
- * (no CAP_MKNOD, /dev read-only), the device's own node is opened.
+ * Opens loop device `dev` for writing, so that closing it wakes nobody. Where no node can be made (no
+ * CAP_MKNOD, /dev read-only), the device's own node at `path` is opened.
  */
-export function openUnwatched(path: string, number: number): OpenFile {
-  const dev = sysfsDev(number);
-  // The device must be there for others too, and be the one that we mean.
-  const node = status(path);
-  if (node.rdev !== dev) {
-    throw new LoopError({
-      errno: ENOTBLK,
-      syscall: "open",
-      path,
-      hint: `the node is ${node.type} ${node.rdev}, the kernel's device is ${dev}: remove the node`,
-    });
-  }
+export function openUnwatched(path: string, number: number, dev: string): OpenFile {
   return openOwnNode(path, number, dev) ?? open(path, O_RDWR);
 }
-
-const ENOTBLK = 15;
 
 function openOwnNode(path: string, number: number, dev: string): OpenFile | undefined {
   const own = `/dev/.loopdev-loop${number}`;

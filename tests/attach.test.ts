@@ -249,7 +249,9 @@ test("attach() names the missing nodes at the timeout, with everything undone", 
   writeFileSync(
     script,
     `import { attach } from ${JSON.stringify(MOD)};
-     const error = await attach(${JSON.stringify(file)}, { partscan: true, timeout: 200 })
+     const error = await attach(${
+      JSON.stringify(file)
+    }, { partscan: true, timeout: 200, nodes: "kernel" })
        .catch((error) => error);
      console.log(JSON.stringify({ code: error.code, message: error.message }));`,
   );

@@ -14,7 +14,7 @@ import {
 
 /** Mistakes of the caller: refused before any system call, so the file need not exist. */
 const MISTAKES: [options: unknown, error: string, message: RegExp][] = [
-  [{ offest: 1 }, "TypeError", /unknown option 'offest'; options are directIo, offset, /],
+  [{ offest: 1 }, "TypeError", /unknown option 'offest'; options are directIo, nodes, number, /],
   [{ offset: "1" }, "TypeError", /offset must be a number of bytes, not "1"/],
   [{ offset: -1 }, "RangeError", /offset must be a whole number of bytes from 0 on, not -1/],
   [{ offset: 0.5 }, "RangeError", /not 0.5/],
@@ -124,13 +124,19 @@ test("attach() says that /dev/loop-control is missing", ["root", "unshare"], () 
   assertStringIncludes(message, "is the loop module loaded (modprobe loop)");
 });
 
-test("attach() says that the device's node is missing", ["root", "unshare"], () => {
+test("attach() says that making a missing node needs CAP_MKNOD", [
+  "root",
+  "unshare",
+  "setpriv",
+], () => {
   const control = "mknod /dev/loop-control c 10 237";
-  const { code, message } = refusalIn(withStaticDev(control), makeImage("node.img", 1));
-  assertEquals(code, "ENOENT");
+  const without = ["setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod", "--"];
+  const wrapper = [...withStaticDev(control), ...without];
+  const { code, message } = refusalIn(wrapper, makeImage("node.img", 1));
+  assertEquals(code, "EPERM");
   assertMatch(
     message,
-    /statx '\/dev\/loop\d+' \(the kernel has this device, but \/dev has no node/,
+    /mknod '\/dev\/loop\d+' \(\/dev lacks this node, and making it needs CAP_MKNOD/,
   );
 });
 

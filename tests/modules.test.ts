@@ -20,11 +20,13 @@ const FLOORS = [
   ["libc_bun.ts", "libc_deno.ts", "retry.ts"],
   ["libc.ts", "gpt.ts", "mbr.ts", "options.ts"],
   ["file.ts", "partition_table.ts"],
-  ["loop.ts", "blkpg.ts", "sysfs.ts", "gpt_writer.ts"],
-  ["udev_reread.ts", "partitions.ts"],
+  ["stat.ts", "loop.ts", "blkpg.ts", "sysfs.ts", "gpt_writer.ts"],
+  ["facts.ts", "udev_reread.ts", "nodes.ts", "status.ts", "holders.ts"],
+  ["partitions.ts"],
   ["bind.ts"],
   ["partscan_race.ts"],
   ["loop_device.ts"],
+  ["open_loop.ts"],
   ["attach.ts", "report.ts"],
 ];
 

@@ -49,7 +49,7 @@ test(
     const [after] = losetup(file);
     assertEquals(after, { ...before, autoclear: false });
     assertEquals(openDescriptors(), []);
-    await assertRejects(() => loop.detach(), TypeError, "is persistent; losetup -d detaches it");
+    await assertRejects(() => loop.detach(), TypeError, "is persistent");
     await loop[Symbol.asyncDispose]();
     assertEquals(losetup(file).length, 1);
     output(["losetup", "--detach", loop.path]);

@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { blkpg_ioctl_arg, blkpg_partition } from "../lib/blkpg.ts";
-import { statx } from "../lib/file.ts";
 import { loop_config, loop_info64 } from "../lib/loop.ts";
+import { statx } from "../lib/stat.ts";
 import { __u32, __u64, __u8, bytes, type Struct, struct } from "../lib/struct.ts";
 import { output, scratch, test } from "./support.ts";
 

@@ -1,0 +1,81 @@
+/**
+ * Who keeps a device from being let go, as far as this process may see it.
+ *
+ * @module
+ */
+import { ifExists, listDirectory, O_RDONLY, open, readAt, readLink, readText } from "./file.ts";
+import { LoopError } from "./errors.ts";
+import { sysfsDev, sysfsPartitions } from "./sysfs.ts";
+
+/** Somebody who holds a loop device or one of its partitions. */
+export interface Holder {
+  /** What is held: "/dev/loop4p1". */
+  readonly path: string;
+  /** A mount, another block device on top of it (LVM, dm-crypt, md), or an open file. */
+  readonly kind: "mount" | "device" | "process";
+  /** The mount point, the device's node, or the process: "/mnt", "/dev/dm-0", "1234 (qemu)". */
+  readonly by: string;
+}
+
+/** Everyone who holds loop device `number` or a partition of it. */
+export function findHolders(number: number): Holder[] {
+  const disk = `loop${number}`;
+  const held = new Map([[sysfsDev(number), disk]]);
+  for (const { name, dev } of sysfsPartitions(number)) held.set(dev, name);
+  const folders = [...held.values()].map((
+    name,
+  ) => [name, name === disk ? disk : `${disk}/${name}`]);
+  return [
+    ...mounts(held),
+    ...folders.flatMap(([name, folder]) =>
+      (ifExists(() => listDirectory(`/sys/block/${folder}/holders`)) ?? [])
+        .map((by): Holder => ({ path: `/dev/${name}`, kind: "device", by: `/dev/${by}` }))
+    ),
+    ...processes(new Set(held.values())),
+  ];
+}
+
+/** proc(5): device number and mount point are the third and fifth field. */
+function mounts(held: Map<string, string>): Holder[] {
+  using file = open("/proc/self/mountinfo", O_RDONLY);
+  const lines = new TextDecoder().decode(readAt(file, 0, 1024 * 1024)).split("\n");
+  return lines.flatMap((line): Holder[] => {
+    const [, , dev, , point] = line.split(" ");
+    const name = held.get(dev);
+    return name === undefined ? [] : [{ path: `/dev/${name}`, kind: "mount", by: unescape(point) }];
+  });
+}
+
+/** Spaces and the like stand as octal in mountinfo. */
+function unescape(point: string): string {
+  return point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+/** Open files of every process whose descriptors we may read; loopdev's own nodes are links, too. */
+function processes(names: Set<string>): Holder[] {
+  const holders = new Map<string, Holder>();
+  for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
+    const folder = `/proc/${pid}/fd`;
+    for (const fd of ifAllowed(() => listDirectory(folder)) ?? []) {
+      const link = ifAllowed(() => readLink(`${folder}/${fd}`));
+      const name = /^\/dev\/(?:\.loopdev-)?(loop\d+(?:p\d+)?)(?: \(deleted\))?$/.exec(link ?? "")
+        ?.[1];
+      if (name === undefined || !names.has(name)) continue;
+      const comm = ifAllowed(() => readText(`/proc/${pid}/comm`));
+      const by = `${pid}${comm === undefined ? "" : ` (${comm})`}`;
+      holders.set(`${name} ${pid}`, { path: `/dev/${name}`, kind: "process", by });
+    }
+  }
+  return [...holders.values()];
+}
+
+function ifAllowed<T>(look: () => T): T | undefined {
+  try {
+    return ifExists(look);
+  } catch (error) {
+    if (error instanceof LoopError && ["EACCES", "EPERM", "ESRCH"].includes(error.code)) {
+      return undefined;
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * Nodes in /dev. Usually the kernel makes them (devtmpfs); in containers /dev is often static, and the
+ * device is in sysfs without a node ever appearing.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { ifExists, makeBlockNode, unlink } from "./file.ts";
+import { type FileStatus, status } from "./stat.ts";
+
+/**
+ * `"auto"`: a node that does not appear is made with mknod, and removed at detach. `"kernel"`: wait
+ * for it, never make one. `"never"`: do not look at nodes at all.
+ */
+export type Nodes = "auto" | "kernel" | "never";
+
+/** How long the kernel, or udev where it makes nodes, may take before we make one. */
+const PATIENCE_MS = 50;
+
+/** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
+export class NodeKeeper {
+  readonly #policy: Nodes;
+  readonly #since = performance.now();
+  readonly #made: string[] = [];
+
+  constructor(policy: Nodes) {
+    this.#policy = policy;
+  }
+
+  /** What keeps `path` from being device `dev` ("7:4"); undefined if nothing does. */
+  problem(path: string, dev: string): string | undefined {
+    if (this.#policy === "never") return undefined;
+    const node = ifExists(() => status(path));
+    if (node?.type === "block device" && node.rdev === dev) return undefined;
+    const late = performance.now() - this.#since >= PATIENCE_MS;
+    if (this.#policy === "auto" && late && this.#make(path, dev, node)) return undefined;
+    if (!node) return `${path}: no such node`;
+    if (node.type !== "block device") return `${path}: a ${node.type}, not a block device`;
+    return `${path}: is device ${node.rdev}, the kernel's is ${dev}`;
+  }
+
+  /** A stale node is replaced if it is a block device's, as it is where /dev outlived a device. */
+  #make(path: string, dev: string, stale: FileStatus | undefined): boolean {
+    if (stale && stale.type !== "block device") return false;
+    if (stale) unlink(path);
+    try {
+      makeBlockNode(path, dev);
+    } catch (error) {
+      // EEXIST: somebody was faster; the next look tells what it is.
+      if (error instanceof LoopError && error.code === "EEXIST") return false;
+      throw error;
+    }
+    this.#made.push(path);
+    return true;
+  }
+
+  /** Leaves the nodes where they are: the device outlives us. */
+  keep(): void {
+    this.#made.length = 0;
+  }
+
+  /** Removes what we made. */
+  remove(): void {
+    for (const path of this.#made.splice(0)) ifExists(() => unlink(path));
+  }
+}

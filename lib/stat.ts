@@ -1,0 +1,101 @@
+/**
+ * What a file is, by statx(2): one layout on all architectures, unlike stat's.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
+import { libc } from "./libc.ts";
+import { __u16, __u32, __u64, bytes, int, long_long, struct } from "./struct.ts";
+
+const AT_EMPTY_PATH = 0x1000;
+const STATX_BASIC_STATS = 0x7ff;
+const S_IFMT = 0o170000;
+const EINVAL = 22;
+
+const statx_timestamp = struct("statx_timestamp", 16, {
+  tv_sec: long_long,
+  tv_nsec: __u32,
+  __reserved: int,
+});
+
+/** `<linux/stat.h>` */
+export const statx = struct("statx", 256, {
+  stx_mask: __u32,
+  stx_blksize: __u32,
+  stx_attributes: __u64,
+  stx_nlink: __u32,
+  stx_uid: __u32,
+  stx_gid: __u32,
+  stx_mode: __u16,
+  __spare0: __u16,
+  stx_ino: __u64,
+  stx_size: __u64,
+  stx_blocks: __u64,
+  stx_attributes_mask: __u64,
+  stx_atime: statx_timestamp,
+  stx_btime: statx_timestamp,
+  stx_ctime: statx_timestamp,
+  stx_mtime: statx_timestamp,
+  stx_rdev_major: __u32,
+  stx_rdev_minor: __u32,
+  stx_dev_major: __u32,
+  stx_dev_minor: __u32,
+  __spare: bytes(112),
+});
+
+/** What kind of file it is, and which. */
+export interface FileStatus {
+  readonly type:
+    | "file"
+    | "directory"
+    | "block device"
+    | "character device"
+    | "FIFO"
+    | "socket"
+    | "unknown";
+  /** Bytes; 0 for devices. */
+  readonly size: number;
+  /** Device number of a device node, as sysfs writes it: "259:3". */
+  readonly rdev: string;
+  /** The file's identity: device number of its file system, and inode there. */
+  readonly dev: string;
+  readonly inode: bigint;
+}
+
+const TYPES: Record<number, FileStatus["type"]> = {
+  0o100000: "file",
+  0o040000: "directory",
+  0o060000: "block device",
+  0o020000: "character device",
+  0o010000: "FIFO",
+  0o140000: "socket",
+};
+
+/** `statx` of an open file, or of a name (symlinks followed). */
+export function status(file: OpenFile | string): FileStatus {
+  const buffer = new Uint8Array(statx.size);
+  if (typeof file === "string") {
+    check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
+  } else {
+    const empty = cString("");
+    check(
+      libc().statx(file.fd, empty, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer),
+      "statx",
+      file.path,
+    );
+  }
+  const stx = statx.decode(buffer);
+  return {
+    type: TYPES[stx.stx_mode & S_IFMT] ?? "unknown",
+    size: Number(stx.stx_size),
+    rdev: `${stx.stx_rdev_major}:${stx.stx_rdev_minor}`,
+    dev: `${stx.stx_dev_major}:${stx.stx_dev_minor}`,
+    inode: stx.stx_ino,
+  };
+}
+
+/** A refusal of our own that the kernel would give later, or not at all, without a reason. */
+export function refuse(file: OpenFile, hint: string, errno: number = EINVAL): LoopError {
+  return new LoopError({ errno, syscall: "statx", path: file.path, hint });
+}

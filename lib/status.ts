@@ -1,0 +1,154 @@
+/**
+ * What is attached on this machine, by anyone: `losetup --list` as values.
+ *
+ * @module
+ */
+import { LoopError } from "./errors.ts";
+import { ifExists, listDirectory, O_RDONLY, open, readText } from "./file.ts";
+import { loopGetStatus64 } from "./loop.ts";
+import { type FileStatus, status as fileStatus } from "./stat.ts";
+import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./sysfs.ts";
+
+/** A bound loop device as the kernel describes it; bytes. Beside each field losetup's column. */
+export interface LoopStatus {
+  /** NAME: "/dev/loop4". */
+  readonly path: string;
+  /** 4. */
+  readonly number: number;
+  /** MAJ:MIN: "7:4". */
+  readonly dev: string;
+  /** BACK-FILE: the whole path, with " (deleted)" behind it if the file has no name any more. */
+  readonly backingFile: string;
+  /** BACK-MAJ:MIN; undefined without permission to open the device. */
+  readonly backingDev: string | undefined;
+  /** BACK-INO; undefined without permission to open the device. */
+  readonly backingInode: bigint | undefined;
+  /** REF: lo_file_name; undefined without permission to open the device. */
+  readonly reference: string | undefined;
+  /** OFFSET. */
+  readonly offset: number;
+  /** SIZELIMIT; 0: none. */
+  readonly sizelimit: number;
+  /** Of the device. */
+  readonly size: number;
+  /** LOG-SEC. */
+  readonly sectorSize: number;
+  /** AUTOCLEAR. */
+  readonly autoclear: boolean;
+  /** PARTSCAN. */
+  readonly partscan: boolean;
+  /** RO. */
+  readonly readOnly: boolean;
+  /** DIO. */
+  readonly directIo: boolean;
+  /** Tells this use of the device from others; undefined before Linux 5.15. */
+  readonly diskseq: number | undefined;
+}
+
+/** Every bound loop device of this machine, by number. */
+export async function list(): Promise<LoopStatus[]> {
+  const numbers = listDirectory("/sys/block").flatMap((name) =>
+    /^loop(\d+)$/.exec(name)?.[1] ?? []
+  );
+  const all = numbers.map(Number).sort((a, b) => a - b).map(readStatus);
+  return await Promise.resolve(all.filter((status) => status !== undefined));
+}
+
+/**
+ * The loop device at `path`. Rejects with {@linkcode LoopError}, code ENXIO if no file is bound to it,
+ * ENOTBLK if it is no loop device.
+ */
+export async function status(path: string): Promise<LoopStatus> {
+  const found = readStatus(loopNumber(path));
+  if (!found) {
+    throw new LoopError({ errno: ENXIO, syscall: "ioctl", path, hint: "no file is bound to it" });
+  }
+  return await Promise.resolve({ ...found, path });
+}
+
+/**
+ * The devices that `file` is attached to: the file itself, by device and inode, whatever its name.
+ * With `offset` or `sizelimit` only those with just these.
+ */
+export async function find(
+  file: string,
+  { offset, sizelimit }: { offset?: number; sizelimit?: number } = {},
+): Promise<LoopStatus[]> {
+  const identity = fileStatus(file);
+  return (await list()).filter((device) =>
+    isBackedBy(device, identity) && (offset ?? device.offset) === device.offset &&
+    (sizelimit ?? device.sizelimit) === device.sizelimit
+  );
+}
+
+/** Whether the device's backing file is this file: the inode, not the name. */
+export function isBackedBy(device: LoopStatus, { dev, inode }: FileStatus): boolean {
+  return device.backingInode === inode && device.backingDev === dev;
+}
+
+const ENXIO = 6;
+const ENOTBLK = 15;
+
+/** The number of the loop device that a node is, whatever its name: by its device number. */
+export function loopNumber(path: string): number {
+  const { type, rdev } = fileStatus(path);
+  const link = type === "block device"
+    ? ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`))
+    : undefined;
+  const number = /^DEVNAME=loop(\d+)$/m.exec(link ?? "")?.[1];
+  if (number !== undefined) return Number(number);
+  const hint = `it is ${
+    type === "block device" ? `device ${rdev}` : `a ${type}`
+  }, not a loop device`;
+  throw new LoopError({ errno: ENOTBLK, syscall: "stat", path, hint });
+}
+
+function readStatus(number: number): LoopStatus | undefined {
+  const disk = `/sys/block/loop${number}`;
+  const backingFile = sysfsBackingFile(number);
+  if (backingFile === undefined) return undefined;
+  // A device that goes away while we look is not attached.
+  return ifExists(() => ({
+    path: `/dev/loop${number}`,
+    number,
+    dev: sysfsDev(number),
+    backingFile,
+    ...readIdentity(number),
+    offset: Number(readText(`${disk}/loop/offset`)),
+    sizelimit: Number(readText(`${disk}/loop/sizelimit`)),
+    size: Number(readText(`${disk}/size`)) * 512,
+    sectorSize: Number(readText(`${disk}/queue/logical_block_size`)),
+    autoclear: readText(`${disk}/loop/autoclear`) === "1",
+    partscan: readText(`${disk}/loop/partscan`) === "1",
+    readOnly: readText(`${disk}/ro`) === "1",
+    directIo: ifExists(() => readText(`${disk}/loop/dio`)) === "1",
+    diskseq: sysfsDiskseq(number),
+  }));
+}
+
+type Identity = Pick<LoopStatus, "backingDev" | "backingInode" | "reference">;
+
+/** What only the ioctl tells; a user without permission still gets the rest. */
+function readIdentity(number: number): Identity {
+  try {
+    using device = open(`/dev/loop${number}`, O_RDONLY);
+    const { lo_device, lo_inode, lo_file_name } = loopGetStatus64(device);
+    const end = lo_file_name.indexOf(0);
+    return {
+      backingDev: decodeDev(lo_device),
+      backingInode: lo_inode,
+      reference: new TextDecoder().decode(lo_file_name.subarray(0, end < 0 ? undefined : end)),
+    };
+  } catch (error) {
+    if (!(error instanceof LoopError && ["EACCES", "EPERM", "ENOENT"].includes(error.code))) {
+      throw error;
+    }
+    return { backingDev: undefined, backingInode: undefined, reference: undefined };
+  }
+}
+
+/** The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. */
+export function decodeDev(encoded: bigint): string {
+  const dev = Number(encoded);
+  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+}

@@ -1,0 +1,266 @@
+/** Everything between attach and detach: devices of others, growing, changing, looking. */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { linkSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { attach, detach, find, list, LoopError, openLoop, status } from "../mod.ts";
+import {
+  holdOpen,
+  losetup,
+  makeImage,
+  openDescriptors,
+  output,
+  run,
+  scratch,
+  sysfs,
+  test,
+  THREE_PARTITIONS,
+} from "./support.ts";
+
+const MIB = 1024 * 1024;
+
+/** A device that real losetup attached; detached at the end, if it still is. */
+function foreign(file: string, ...options: string[]): { path: string } & Disposable {
+  const path = output(["losetup", "--find", "--show", ...options, file]).trim();
+  return { path, [Symbol.dispose]: () => void run(["losetup", "--detach", path]) };
+}
+
+test("status(), list() and find() say what losetup says", ["root", "losetup"], async () => {
+  const file = makeImage("theirs.img", 4);
+  using loop = foreign(file, "--offset", "4096", "--sizelimit", "1048576", "--read-only");
+  const [row] = losetup(file);
+  const found = await status(loop.path);
+  assertEquals(
+    [
+      found.path,
+      found.backingFile,
+      found.offset,
+      found.sizelimit,
+      found.readOnly,
+      found.sectorSize,
+    ],
+    [row.name, row["back-file"], row.offset, row.sizelimit, row.ro, row["log-sec"]],
+  );
+  assertEquals([found.autoclear, found.directIo, found.size], [row.autoclear, row.dio, MIB]);
+  const columns = "MAJ:MIN,BACK-MAJ:MIN,BACK-INO,PARTSCAN";
+  const json = output(["losetup", "--json", "--list", "--output", columns, loop.path]);
+  const device = JSON.parse(json).loopdevices[0];
+  assertEquals(found.dev, device["maj:min"].trim());
+  assertEquals(found.backingDev, device["back-maj:min"].trim());
+  assertEquals([Number(found.backingInode), found.partscan], [device["back-ino"], device.partscan]);
+  assertEquals((await list()).find(({ path }) => path === loop.path), found);
+
+  linkSync(file, scratch("other-name.img"));
+  assertEquals(await find(scratch("other-name.img")), [found]);
+  assertEquals(await find(file, { offset: 4096, sizelimit: MIB }), [found]);
+  assertEquals(await find(file, { offset: 0 }), []);
+});
+
+test("status() and openLoop() say what is wrong", ["root"], async () => {
+  const loop = await attach(makeImage("gone.img", 1));
+  await loop.detach();
+  const unbound = await assertRejects(() => status(loop.path), LoopError, "no file is bound to it");
+  assertEquals(unbound.code, "ENXIO");
+  for (const look of [status, openLoop]) {
+    const error = await assertRejects(() => look("/dev/null"), LoopError, "not a loop device");
+    assertEquals(error.code, "ENOTBLK");
+  }
+});
+
+test(
+  "openLoop() leaves another's device alone, detach() detaches it",
+  ["root", "losetup"],
+  async () => {
+    const file = makeImage("open.img", 8, THREE_PARTITIONS);
+    using theirs = foreign(file);
+    {
+      await using loop = await openLoop(theirs.path);
+      assertEquals([loop.backingFile, loop.size, loop.strategy], [file, 8 * MIB, "none"]);
+    }
+    assertEquals(losetup(file).length, 1);
+    const loop = await openLoop(theirs.path);
+    assertEquals(await loop.detach(), "detached");
+    assertEquals([losetup(file), openDescriptors()], [[], []]);
+  },
+);
+
+test(
+  "detach() takes a node or a file, and says what is not attached",
+  ["root", "losetup"],
+  async () => {
+    const file = makeImage("detach.img", 1);
+    foreign(file), foreign(file);
+    assertEquals(losetup(file).length, 2);
+    assertEquals(await detach(file), "detached");
+    assertEquals(losetup(file), []);
+    using again = foreign(file);
+    assertEquals(await detach(again.path), "detached");
+    const error = await assertRejects(
+      () => detach(file),
+      LoopError,
+      "not attached to any loop device",
+    );
+    assertEquals(error.code, "ENXIO");
+  },
+);
+
+test(
+  "detach() with remove takes the device away, attach() with number makes it",
+  ["root"],
+  async () => {
+    const file = makeImage("number.img", 1);
+    const number = 77;
+    const loop = await attach(file, { number });
+    assertEquals(loop.path, "/dev/loop77");
+    const taken = await assertRejects(() => attach(file, { number }), LoopError);
+    assertEquals(taken.code, "EBUSY");
+    await loop.persist();
+    assertEquals(await detach("/dev/loop77", { remove: true }), "detached");
+    assertEquals(run(["ls", "-d", "/sys/block/loop77"]).status, 2);
+  },
+);
+
+test("holders() names who holds the device or a partition", ["root", "sfdisk"], async () => {
+  const file = makeImage("holders.img", 8, THREE_PARTITIONS);
+  await using loop = await attach(file, { partscan: true });
+  await using _ = await holdOpen(loop.partitions[1].path);
+  const held = (await loop.holders()).filter(({ path }) => path === loop.partitions[1].path);
+  assertEquals(held.map(({ kind }) => kind), ["process"]);
+  assertStringIncludes(held[0].by, "(sh)");
+});
+
+test("attach() with overlap refuses what is attached, or reuses it", ["root"], async () => {
+  const file = makeImage("overlap.img", 4);
+  await using first = await attach(file, { offset: MIB, sizelimit: MIB });
+  for (const range of [{ offset: MIB, sizelimit: MIB }, { offset: 0 }, { offset: 1.5 * MIB }]) {
+    const error = await assertRejects(
+      () => attach(file, { ...range, overlap: "refuse" }),
+      LoopError,
+    );
+    assertEquals(error.code, "EEXIST");
+    assertStringIncludes(error.message, `${first.path} (offset 1048576, sizelimit 1048576)`);
+  }
+  await using beside = await attach(file, { offset: 2 * MIB, overlap: "refuse" });
+  assert(beside.number !== first.number);
+  {
+    await using same = await attach(file, { offset: MIB, sizelimit: MIB, overlap: "reuse" });
+    assertEquals(same.path, first.path);
+  }
+  assertEquals(await first.isCurrent(), true, "the second handle must leave it alone");
+  await assertRejects(
+    () => attach(file, { offset: MIB, sizelimit: MIB, overlap: "reuse", readOnly: true }),
+    LoopError,
+    "attached writable",
+  );
+});
+
+test("attach() with reference sets lo_file_name", ["root", "losetup"], async () => {
+  const reference = "x".repeat(63);
+  await using loop = await attach(makeImage("reference.img", 1), { reference });
+  assertEquals((await status(loop.path)).reference, reference);
+  await assertRejects(
+    () => attach("/nowhere", { reference: "ü".repeat(32) }),
+    RangeError,
+    "64 bytes",
+  );
+});
+
+test(
+  "setCapacity(), setSectorSize() and setDirectIo() are what sysfs says then",
+  ["root"],
+  async () => {
+    const file = makeImage("change.img", 4);
+    await using loop = await attach(file);
+    truncateSync(file, 6 * MIB);
+    assertEquals(loop.size, 4 * MIB);
+    await loop.setCapacity();
+    assertEquals(loop.size, 6 * MIB);
+    await loop.setSectorSize(4096);
+    assertEquals(loop.sectorSize, Number(sysfs(`loop${loop.number}/queue/logical_block_size`)));
+    assertEquals(loop.sectorSize, 4096);
+    await loop.setDirectIo(true);
+    assertEquals([loop.directIo, sysfs(`loop${loop.number}/loop/dio`)], [true, "1"]);
+    await loop.setDirectIo(false);
+    assertEquals([loop.directIo, sysfs(`loop${loop.number}/loop/dio`)], [false, "0"]);
+    await assertRejects(() => loop.setSectorSize(513), RangeError, "sectorSize must be one of");
+  },
+);
+
+test("changeFile() needs a read-only device and the same size", ["root"], async () => {
+  const [file, other] = [makeImage("one.img", 1), makeImage("two.img", 1)];
+  const longer = makeImage("longer.img", 2);
+  await using loop = await attach(file, { readOnly: true });
+  assertEquals(await loop.isCurrent(), true);
+  await loop.changeFile(other);
+  assertEquals([loop.backingFile, await loop.isCurrent()], [other, true]);
+  await assertRejects(() => loop.changeFile(longer), LoopError, "the same size");
+  await using writable = await attach(file);
+  await assertRejects(() => writable.changeFile(other), LoopError, "read-only device");
+});
+
+test(
+  "isCurrent() knows when the device is somebody else's by now",
+  ["root", "losetup"],
+  async () => {
+    const file = makeImage("current.img", 1);
+    using theirs = foreign(file);
+    await using loop = await openLoop(theirs.path);
+    assertEquals(await loop.isCurrent(), true);
+    {
+      await using again = await openLoop(theirs.path);
+      assertEquals(await again.detach(), "deferred", "we hold it ourselves");
+    }
+    await loop[Symbol.asyncDispose]();
+    assertEquals(await loop.isCurrent(), false);
+  },
+);
+
+test("rescan() adds, removes, resizes, and never touches what is unchanged", [
+  "root",
+  "sfdisk",
+], async () => {
+  const file = makeImage("rescan.img", 16, "label: gpt\n1: size=1MiB\n2: size=1MiB\n");
+  await using loop = await attach(file);
+  assertEquals(loop.partitions, []);
+  await loop.rescan();
+  assertEquals(loop.partitions.map(({ number, size }) => [number, size]), [[1, MIB], [2, MIB]]);
+  // Held open the whole time: dropping it would fail, and so would the rescan.
+  await using _ = await holdOpen(loop.partitions[0].path);
+  const table = "label: gpt\n1: start=2048, size=2048\n2: start=4096, size=8192\n4: size=1MiB\n";
+  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
+    input: table,
+  });
+  await loop.rescan();
+  assertEquals(
+    loop.partitions.map(({ number, start, size }) => [number, start, size]),
+    [[1, MIB, MIB], [2, 2 * MIB, 4 * MIB], [4, 6 * MIB, MIB]],
+  );
+  assertEquals(Number(sysfs(`loop${loop.number}/loop${loop.number}p2/size`)) * 512, 4 * MIB);
+
+  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
+    input: "label: gpt\n1: start=4096, size=2048\n",
+  });
+  const error = await assertRejects(() => loop.rescan(), LoopError, "unmount it first");
+  assertEquals([error.code, error.request], ["EBUSY", "BLKPG_DEL_PARTITION"]);
+});
+
+test("rescan() grows into a device that setCapacity() has grown", ["root", "sfdisk"], async () => {
+  const file = makeImage("grow.img", 4, "label: dos\nstart=2048, size=1MiB\n");
+  await using loop = await attach(file, { partscan: true });
+  truncateSync(file, 8 * MIB);
+  await loop.setCapacity();
+  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
+    input: "label: dos\nstart=2048, size=6MiB\n",
+  });
+  const [grown] = await loop.rescan();
+  assertEquals([grown.start, grown.size], [MIB, 6 * MIB]);
+});
+
+test("a backing file may be deleted, or a block device", ["root"], async () => {
+  const file = makeImage("deleted.img", 1);
+  await using outer = await attach(file);
+  await using inner = await attach(outer.path);
+  writeFileSync(inner.path, "through both");
+  output(["sync", inner.path]);
+  assertStringIncludes(readFileSync(file, "latin1"), "through both");
+  output(["rm", file]);
+  assertEquals((await status(outer.path)).backingFile, `${file} (deleted)`);
+});

@@ -1,0 +1,119 @@
+/** A static /dev, as in containers: whatever the kernel adds, nobody makes a node. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { attach } from "../mod.ts";
+import {
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  scratch,
+  sysfs,
+  test,
+  THREE_PARTITIONS,
+  withStaticDev,
+} from "./support.ts";
+
+const CONTROL = "mknod /dev/loop-control c 10 237";
+
+/** Runs `body`, which may use attach() and `file`, in such a /dev, and gives what it prints as JSON. */
+function inStaticDev(setup: string, file: string, body: string): unknown {
+  const script = scratch("static.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawnSync } from "node:child_process";
+     import { readdirSync } from "node:fs";
+     const file = ${JSON.stringify(file)};
+     const nodes = () => readdirSync("/dev").filter((name) => /loop\\d/.test(name)).sort();
+     const dev = (path) => spawnSync("stat", ["-c", "%t:%T", path], { encoding: "utf8" }).stdout.trim();
+     ${body}`,
+  );
+  return JSON.parse(output([...withStaticDev(setup), ...onThisRuntime(script)]));
+}
+
+test("attach() makes the nodes that do not appear, and detach() removes them", [
+  "root",
+  "sfdisk",
+  "unshare",
+], () => {
+  const file = makeImage("static.img", 8, THREE_PARTITIONS);
+  const [number, during, after] = inStaticDev(
+    CONTROL,
+    file,
+    `const loop = await attach(file, { partscan: true });
+     const during = nodes();
+     await loop.detach();
+     console.log(JSON.stringify([loop.number, during, nodes()]));`,
+  ) as [number, string[], string[]];
+  const disk = `loop${number}`;
+  assertEquals(during, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
+  assertEquals(after, []);
+  assertEquals(losetup(file), []);
+});
+
+test("attach() replaces a stale node, and only one of a block device", [
+  "root",
+  "sfdisk",
+  "unshare",
+], () => {
+  const file = makeImage("stale.img", 8, THREE_PARTITIONS);
+  const stale =
+    "for n in $(seq 0 31); do mknod /dev/loop$n b 7 99; mknod /dev/loop${n}p1 b 7 98; done";
+  const [number, disk, first] = inStaticDev(
+    `${CONTROL} && ${stale}`,
+    file,
+    `await using loop = await attach(file, { partscan: true });
+     console.log(JSON.stringify([loop.number, dev(loop.path), dev(loop.path + "p1")]));`,
+  ) as [number, string, string];
+  assertEquals(disk, `7:${number.toString(16)}`);
+  assert(first !== "7:62", first);
+
+  const regular = "for n in $(seq 0 31); do mknod /dev/loop$n b 7 $n; touch /dev/loop${n}p1; done";
+  const { code, message } = inStaticDev(
+    `${CONTROL} && ${regular}`,
+    file,
+    `const { code, message } = await attach(file, { partscan: true, timeout: 300 }).catch((e) => e);
+     console.log(JSON.stringify({ code, message }));`,
+  ) as { code: string; message: string };
+  assertEquals(code, "ETIMEDOUT");
+  assertStringIncludes(message, "p1: a file, not a block device");
+});
+
+test('attach() with nodes "kernel" only waits, with "never" does not look', [
+  "root",
+  "sfdisk",
+  "unshare",
+], () => {
+  const file = makeImage("policy.img", 8, THREE_PARTITIONS);
+  const nodes = `${CONTROL} && for n in $(seq 0 31); do mknod /dev/loop$n b 7 $n; done`;
+  const body = (policy: string) =>
+    `const outcome = await attach(file, { partscan: true, timeout: 300, nodes: "${policy}" })
+       .then(async (loop) => (await loop.detach(), loop.partitions.length), ({ code }) => code);
+     console.log(JSON.stringify(outcome));`;
+  assertEquals(inStaticDev(nodes, file, body("kernel")), "ETIMEDOUT");
+  assertEquals(inStaticDev(nodes, file, body("never")), 3);
+  assertEquals(losetup(file), []);
+});
+
+test("persist() leaves the nodes that it made", ["root", "losetup", "unshare"], () => {
+  const file = makeImage("kept.img", 1);
+  const [path, left] = inStaticDev(
+    CONTROL,
+    file,
+    `const loop = await attach(file);
+     await loop.persist();
+     console.log(JSON.stringify([loop.path, nodes()]));`,
+  ) as [string, string[]];
+  output(["losetup", "--detach", path]);
+  assertEquals(left, [path.slice("/dev/".length)]);
+});
+
+test("attach() takes dev_t from sysfs, not from the device's number", ["root"], async () => {
+  await using loop = await attach(makeImage("dev.img", 1));
+  assertEquals(
+    output(["stat", "-c", "%Hr:%Lr", loop.path]).trim(),
+    sysfs(`loop${loop.number}/dev`),
+  );
+});
