@@ -23,6 +23,7 @@ import {
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
+import { status } from "./stat.ts";
 import { sysfsDev } from "./sysfs.ts";
 import { openUnwatched } from "./udev_reread.ts";
 
@@ -70,6 +71,8 @@ export interface BoundDevice {
 /** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
   using control = open("/dev/loop-control", O_RDWR);
+  // Without sysfs nothing can be verified, and every look would pass for a lost race.
+  status("/sys/block");
   const config = makeConfig(binding);
   const bind = async (number: number) => {
     const nodes = new NodeKeeper(binding.nodes ?? "auto");
@@ -90,7 +93,12 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   } catch (error) {
     if (!(error instanceof LoopError && error.code === "EEXIST")) throw error;
   }
-  return await bind(number);
+  try {
+    return await bind(number);
+  } catch (error) {
+    const busy = error instanceof LoopError && error.code === "EBUSY";
+    throw busy ? error.withHint("the wanted device is attached or held already") : error;
+  }
 }
 
 /** Waits until loop device `number` has its node: others must be able to use it too. */

@@ -6,7 +6,7 @@
 import { changeFlags, SET_STATUS } from "./bind.ts";
 import { LoopError } from "./errors.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
-import { O_RDONLY, open } from "./file.ts";
+import { ifExists, O_RDONLY, open } from "./file.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -161,16 +161,17 @@ export class LoopDevice implements AsyncDisposable {
 
   async #detach(): Promise<"detached" | "deferred"> {
     const { device, nodes } = this.#bound;
+    if (device.fd < 0) throw new TypeError(`the handle of ${this.path} is closed`);
     let inUse = false;
     try {
-      await removePartitions(device, this.#added);
-    } catch (error) {
-      // A mounted partition holds the disk too: closing defers, as it would without our partitions.
-      if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
-      inUse = true;
-    } finally {
+      await removePartitions(device, this.#added).catch((error) => {
+        // A mounted partition holds the disk too: closing defers, as it would without our partitions.
+        if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
+        inUse = true;
+      });
       // Ours goes with its last descriptor (LO_FLAGS_AUTOCLEAR); another's must be told to.
-      if (!this.#owned && device.fd >= 0) loopClrFd(device);
+      if (!this.#owned) ifExists(() => loopClrFd(device));
+    } finally {
       device.close();
       nodes.remove();
     }

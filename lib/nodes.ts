@@ -21,7 +21,7 @@ const PATIENCE_MS = 50;
 export class NodeKeeper {
   readonly #policy: Nodes;
   readonly #since = performance.now();
-  readonly #made: string[] = [];
+  #made: string[] = [];
 
   constructor(policy: Nodes) {
     this.#policy = policy;
@@ -56,11 +56,13 @@ export class NodeKeeper {
 
   /** Leaves the nodes where they are: the device outlives us. */
   keep(): void {
-    this.#made.length = 0;
+    this.#made = [];
   }
 
-  /** Removes what we made. */
-  remove(): void {
-    for (const path of this.#made.splice(0)) ifExists(() => unlink(path));
+  /** Removes those of `paths` that we made; by default all. */
+  remove(paths: readonly string[] = this.#made): void {
+    const ours = this.#made.filter((path) => paths.includes(path));
+    this.#made = this.#made.filter((path) => !paths.includes(path));
+    for (const path of ours) ifExists(() => unlink(path));
   }
 }

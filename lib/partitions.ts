@@ -104,7 +104,6 @@ export async function readyPartitions(
     });
   } catch (error) {
     await removePartitions(device, added).catch(() => {});
-    nodes.remove();
     throw error;
   }
 }
@@ -118,14 +117,16 @@ export async function rescanPartitions(
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
-  const { device, number } = bound;
+  const { device, number, nodes } = bound;
   // A table that was written to the backing file, not through the device, is not in its page cache.
   blkFlsBuf(device);
   const table = readTable(device);
   const present = sysfsPartitions(number);
   const wanted = (partition: SysfsPartition) =>
     table.find((entry) => entry.number === partition.number && entry.start === partition.start);
-  await removePartitions(device, present.filter((p) => !wanted(p)).map((p) => p.number));
+  const gone = present.filter((partition) => !wanted(partition));
+  await removePartitions(device, gone.map(({ number }) => number));
+  nodes.remove(gone.map(({ name }) => `/dev/${name}`));
   // What shrinks makes room for what grows.
   const resized = present.flatMap((partition) => {
     const entry = wanted(partition);

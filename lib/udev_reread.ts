@@ -18,7 +18,7 @@
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { ifExists, makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./file.ts";
+import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./file.ts";
 import { status } from "./stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
@@ -47,7 +47,16 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {
-    ifExists(() => unlink(own));
+    remove(own);
   }
   return undefined;
+}
+
+/** A node that stays costs nothing: the next attach takes it over. An open device must not. */
+function remove(own: string): void {
+  try {
+    unlink(own);
+  } catch {
+    // ENOENT: another process has just removed it. EROFS: somebody made /dev read-only.
+  }
 }

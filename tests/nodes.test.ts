@@ -117,3 +117,22 @@ test("attach() takes dev_t from sysfs, not from the device's number", ["root"], 
     sysfs(`loop${loop.number}/dev`),
   );
 });
+
+test("rescan() removes the nodes of partitions that are gone, and keeps the others", [
+  "root",
+  "sfdisk",
+  "unshare",
+], () => {
+  const file = makeImage("rescan.img", 8, THREE_PARTITIONS);
+  const [number, left] = inStaticDev(
+    CONTROL,
+    file,
+    `const loop = await attach(file, { partscan: true });
+     spawnSync("sfdisk", ["-q", "--delete", "--no-reread", "--no-tell-kernel", file, "2"]);
+     await loop.rescan();
+     const left = nodes();
+     await loop.detach();
+     console.log(JSON.stringify([loop.number, left]));`,
+  ) as [number, string[]];
+  assertEquals(left, [`loop${number}`, `loop${number}p1`, `loop${number}p3`]);
+});
