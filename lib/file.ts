@@ -68,6 +68,17 @@ export function check(result: number, syscall: string, path: string, request?: s
   return result;
 }
 
+const EINTR = -4;
+const MOST_INTERRUPTIONS = 100;
+
+/** A call that a signal interrupted has done nothing yet: it is made again. Never close(). */
+function uninterrupted(call: () => number): number {
+  for (let times = 0;; times++) {
+    const result = call();
+    if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
+  }
+}
+
 /** A path as C wants it. */
 export function cString(path: string): Uint8Array {
   return encoder.encode(path + "\0");
@@ -75,10 +86,9 @@ export function cString(path: string): Uint8Array {
 
 /** `open(path, flags | O_CLOEXEC, mode)`: no descriptor of ours reaches a child process. */
 export function open(path: string, flags: number, mode = 0): OpenFile {
-  return new OpenFile(
-    check(libc().open(cString(path), flags | O_CLOEXEC, mode), "open", path),
-    path,
-  );
+  const name = cString(path);
+  const fd = uninterrupted(() => libc().open(name, flags | O_CLOEXEC, mode));
+  return new OpenFile(check(fd, "open", path), path);
 }
 
 /** `fcntl(fd, F_SETFL, flags)` */
@@ -93,9 +103,11 @@ export function ioctl(
   request: number,
   argument: number | Uint8Array = 0,
 ): number {
-  const result = typeof argument === "number"
-    ? libc().ioctl(file.fd, request, argument)
-    : libc().ioctlBuffer(file.fd, request, argument);
+  const result = uninterrupted(() =>
+    typeof argument === "number"
+      ? libc().ioctl(file.fd, request, argument)
+      : libc().ioctlBuffer(file.fd, request, argument)
+  );
   return check(result, "ioctl", file.path, name);
 }
 
@@ -104,12 +116,9 @@ export function readAt(file: OpenFile, offset: number, length: number): Uint8Arr
   const buffer = new Uint8Array(length);
   let done = 0;
   while (done < length) {
-    const n = check(
-      libc().pread(file.fd, buffer.subarray(done), offset + done),
-      "pread",
-      file.path,
-    );
-    if (n === 0) break;
+    const rest = buffer.subarray(done);
+    const n = uninterrupted(() => libc().pread(file.fd, rest, offset + done));
+    if (check(n, "pread", file.path) === 0) break;
     done += n;
   }
   return buffer.subarray(0, done);
@@ -118,7 +127,9 @@ export function readAt(file: OpenFile, offset: number, length: number): Uint8Arr
 /** Writes all of `data` at `offset`. */
 export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void {
   for (let done = 0; done < data.length;) {
-    done += check(libc().pwrite(file.fd, data.subarray(done), offset + done), "pwrite", file.path);
+    const rest = data.subarray(done);
+    const at = offset + done;
+    done += check(uninterrupted(() => libc().pwrite(file.fd, rest, at)), "pwrite", file.path);
   }
 }
 

@@ -185,14 +185,21 @@ export function describe(
   return { ...entry, number, path: `/dev/${name}`, start, size };
 }
 
-/** Removes partitions by number; one that is gone already is no error. Waits while udev probes them. */
+/**
+ * Removes partitions by number; one that is gone already is no error. Waits while udev probes them.
+ * One that cannot be removed does not save the others; the first error is thrown in the end.
+ */
 export async function removePartitions(
   device: OpenFile,
   numbers: readonly number[],
 ): Promise<void> {
-  for (const number of numbers) {
-    await retry(WHILE_PROBED, () => ifExists(() => blkpgDelPartition(device, number)));
-  }
+  const removed = await Promise.allSettled(
+    numbers.map((number) =>
+      retry(WHILE_PROBED, () => ifExists(() => blkpgDelPartition(device, number)))
+    ),
+  );
+  const failed = removed.find(({ status }) => status === "rejected");
+  if (failed) throw (failed as PromiseRejectedResult).reason;
 }
 
 /**

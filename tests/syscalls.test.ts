@@ -252,3 +252,10 @@ test("attach() removes the partitions it added when one cannot be added", [
   assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
   await until(() => losetup(file).length === 0, "the device to be detached");
 });
+
+test("attach() makes interrupted calls again", ["root", "strace"], () => {
+  const file = makeImage("interrupted.img", 1);
+  const { outcome, calls } = inject(file, {}, "LOOP_CONFIGURE", "EINTR", 2);
+  assertEquals(outcome, { strategy: "none", detached: "detached" });
+  assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 3);
+});
