@@ -1,0 +1,34 @@
+/** The contract of lib/libc.ts, on whichever runtime runs this. */
+import { assertEquals } from "@std/assert";
+import { libc } from "../lib/libc.ts";
+import { cString, memoryFile, readAt, writeAt } from "../lib/file.ts";
+import { test } from "./support.ts";
+
+test("errno survives garbage collections on other threads", [], () => {
+  const missing = cString("/no/such/file");
+  const wrong = new Map<string, number>();
+  const count = (call: string, errno: number) => {
+    wrong.set(`${call} ${errno}`, (wrong.get(`${call} ${errno}`) ?? 0) + 1);
+  };
+  let garbage: unknown[] = [];
+  for (let i = 0; i < 200_000; i++) {
+    // Enough allocation for parallel collections all the time: their futexes leave EAGAIN in errno.
+    garbage.push({ i, text: String(i) }, new Uint8Array(64));
+    if (garbage.length > 20_000) garbage = [];
+    const opened = libc().open(missing, 0, 0);
+    if (opened !== -2) count("open", opened);
+    const closed = libc().close(-1);
+    if (closed !== -9) count("close", closed);
+    const controlled = libc().ioctl(-1, 0x4c82, 0);
+    if (controlled !== -9) count("ioctl", controlled);
+  }
+  assertEquals([...wrong], []);
+});
+
+test("libc's calls take offsets beyond 4 GiB and give what was written", [], () => {
+  using file = memoryFile("loopdev-test", 1);
+  const far = 5 * 2 ** 30 + 3;
+  writeAt(file, far, new TextEncoder().encode("far away"));
+  assertEquals(new TextDecoder().decode(readAt(file, far, 100)), "far away");
+  assertEquals(readAt(file, far + 8, 10).length, 0);
+});
