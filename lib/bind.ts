@@ -68,17 +68,20 @@ export interface BoundDevice {
   readonly nodes: NodeKeeper;
 }
 
+let sysfsSeen = false;
+
 /** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
   using control = open("/dev/loop-control", O_RDWR);
   // Without sysfs nothing can be verified, and every look would pass for a lost race.
-  status("/sys/block");
+  sysfsSeen ||= Boolean(status("/sys/block"));
   const config = makeConfig(binding);
   const bind = async (number: number) => {
     const nodes = new NodeKeeper(binding.nodes ?? "auto");
     try {
-      await nodeOf(number, nodes, signal);
-      return { device: bindDevice(number, binding.readOnly, config), number, nodes };
+      const dev = sysfsDev(number);
+      await nodeOf(number, dev, nodes, signal);
+      return { device: bindDevice(number, dev, binding.readOnly, config), number, nodes };
     } catch (error) {
       nodes.remove();
       throw error;
@@ -102,10 +105,15 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
 }
 
 /** Waits until loop device `number` has its node: others must be able to use it too. */
-async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): Promise<void> {
+async function nodeOf(
+  number: number,
+  dev: string,
+  nodes: NodeKeeper,
+  signal?: AbortSignal,
+): Promise<void> {
   const path = `/dev/loop${number}`;
   let problem: string | undefined;
-  const look = () => (problem = nodes.problem(path, sysfsDev(number))) === undefined || undefined;
+  const look = () => (problem = nodes.problem(path, dev)) === undefined || undefined;
   if (await poll(look, NODE_MS, signal)) return;
   throw new LoopError({
     errno: ENOTBLK,
@@ -134,10 +142,15 @@ function makeConfig(binding: Binding): LoopConfig {
 }
 
 /** One attempt: the device is bound to our file and open, or nothing has changed. */
-function bindDevice(number: number, readOnly: boolean, config: LoopConfig): OpenFile {
+function bindDevice(
+  number: number,
+  dev: string,
+  readOnly: boolean,
+  config: LoopConfig,
+): OpenFile {
   const path = `/dev/loop${number}`;
   removeStalePartitions(path, number);
-  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, sysfsDev(number));
+  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
   try {
     loopConfigure(device, config);
     return device;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { LoopError } from "./errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "./libc.ts";
 import { bytes, int, long_long, struct } from "./struct.ts";
@@ -16,6 +17,7 @@ const BLKFLSBUF = 0x1261;
 const BLKROGET = 0x125e;
 const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x80081272;
+const BLKGETDISKSEQ = 0x80081280;
 
 export const blkpg_ioctl_arg = struct("blkpg_ioctl_arg", 24, {
   op: int,
@@ -94,11 +96,29 @@ export function blkRoGet(device: OpenFile): boolean {
   return getInt(device, "BLKROGET", BLKROGET) !== 0;
 }
 
+function getU64(device: OpenFile, name: string, request: number): number {
+  const argument = new BigUint64Array(1);
+  ioctl(device, name, request, new Uint8Array(argument.buffer));
+  return Number(argument[0]);
+}
+
 /** `ioctl(fd, BLKGETSIZE64)`: the device's size in bytes. */
 export function blkGetSize64(device: OpenFile): number {
-  const argument = new BigUint64Array(1);
-  ioctl(device, "BLKGETSIZE64", BLKGETSIZE64, new Uint8Array(argument.buffer));
-  return Number(argument[0]);
+  return getU64(device, "BLKGETSIZE64", BLKGETSIZE64);
+}
+
+/**
+ * `ioctl(fd, BLKGETDISKSEQ)`: grows at each bind and detach of any loop device, so it tells one use
+ * from the next. Undefined before Linux 5.15.
+ */
+export function blkGetDiskseq(device: OpenFile): number | undefined {
+  try {
+    return getU64(device, "BLKGETDISKSEQ", BLKGETDISKSEQ);
+  } catch (error) {
+    // The answers of kernels that do not know the request.
+    if (error instanceof LoopError && /^(ENOTTY|EINVAL)$/.test(error.code)) return undefined;
+    throw error;
+  }
 }
 
 /** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and forgets the clean ones. Needs CAP_SYS_ADMIN. */

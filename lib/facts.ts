@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { blkGetSize64, blkSszGet } from "./blkpg.ts";
+import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./blkpg.ts";
 import type { OpenFile } from "./file.ts";
 import { LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, loopGetStatus64 } from "./loop.ts";
-import { sysfsBackingFile, sysfsDiskseq } from "./sysfs.ts";
+import { sysfsBackingFile } from "./sysfs.ts";
 
 /** What the kernel says of a bound loop device; bytes. */
 export interface LoopFacts {
@@ -34,6 +34,6 @@ export function readFacts(device: OpenFile, number: number): LoopFacts {
     sectorSize: blkSszGet(device),
     readOnly: (lo_flags & LO_FLAGS_READ_ONLY) !== 0,
     directIo: (lo_flags & LO_FLAGS_DIRECT_IO) !== 0,
-    diskseq: sysfsDiskseq(number),
+    diskseq: blkGetDiskseq(device),
   };
 }

@@ -166,8 +166,11 @@ export function readLink(path: string): string {
 /** A small file of /sys or /proc as text, without the newline at its end. */
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
-  // One page is the most that a sysfs attribute can give.
-  return decoder.decode(readAt(file, 0, 4096)).replace(/\n$/, "");
+  // One page is the most that a sysfs attribute has, and one read gives all of it.
+  const page = new Uint8Array(4096);
+  const length = uninterrupted(() => libc().pread(file.fd, page, 0));
+  check(length, "pread", path);
+  return decoder.decode(page.subarray(0, length)).replace(/\n$/, "");
 }
 
 /** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */
