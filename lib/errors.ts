@@ -191,6 +191,8 @@ export class LoopError extends Error {
   readonly code: string;
   /** Negative error number: −16. */
   readonly errno: number;
+  /** What strerror(3) says, in lower case: "device or resource busy". */
+  readonly reason: string;
   /** The refused system call: `"ioctl"`. */
   readonly syscall: string;
   /** The file or device: `"/dev/loop4"`. */
@@ -211,6 +213,7 @@ export class LoopError extends Error {
     );
     this.code = code;
     this.errno = -errno;
+    this.reason = text;
     this.syscall = syscall;
     this.path = path;
     if (request !== undefined) this.request = request;

@@ -51,6 +51,19 @@ test("the library depends on nothing but itself and the runtime's FFI", [], () =
   }
 });
 
+test(
+  "the command line tool depends on nothing either; only runtime.ts knows Bun's node:",
+  [],
+  () => {
+    const files = ["cli.ts", ...readdirSync(join(ROOT, "cli")).map((name) => `cli/${name}`)];
+    for (const file of files) {
+      const foreign = imports(file).filter((specifier) => !/^\.\.?\//.test(specifier));
+      assertEquals(foreign, file === "cli/runtime.ts" ? ["node:process", "node:fs"] : [], file);
+      assert(source(file).split("\n").length <= 300, file);
+    }
+  },
+);
+
 test("only the adapters name a runtime", [], () => {
   for (const file of library().filter((file) => !/^lib\/libc/.test(file))) {
     assert(!/\bDeno\.|\bBun\./.test(code(file)), `${file} names a runtime`);

@@ -15,6 +15,7 @@ const TOOLS: Record<string, string> = {
   "losetup": "mount",
   "sfdisk": "fdisk",
   "strace": "strace",
+  "script": "bsdutils",
   "setpriv": "util-linux",
   "unshare": "util-linux",
   "bun": "npm install --prefix dev",

@@ -13,7 +13,8 @@ import type { CellReport, Result } from "./run_cell.ts";
 interface Run {
   date: string;
   qemu: string;
-  runtimes: Record<string, string>;
+  /** "bun-1.4.5_deno-2.9.6" */
+  runtimes: string;
   cycles: number;
   cells: CellReport[];
   unfetched: { id: string; udev: number; reason: string }[];
@@ -106,9 +107,9 @@ and detaches it. It owes exactly one add and one remove uevent for each partitio
 is spurious. A hostile opener does what udev does, only faster: it opens the device at every uevent
 ("react") or all the time ("spin"); where two were measured, the worse one is shown.
 
-**loopdev, over all cells, runtimes and strategies: ${sum(loopdevRows, "spurious")} spurious events,
-${sum(loopdevRows, "missing")} missing ones and ${sum(loopdevRows, "left")} devices left behind in
-${sum(loopdevRows, "cycles")} cycles.**
+**loopdev, over all cells, runtimes and strategies: ${sum(loopdevRows, "spurious")} spurious events
+and ${sum(loopdevRows, "missing")} missing ones in ${sum(loopdevRows, "cycles")} cycles, and
+${sum(loopdevRows, "left")} devices left behind.**
 
 ![Cycles that flicker, by cell](kernel-matrix.svg)
 
@@ -178,8 +179,10 @@ deno task vm --cycles ${last.cycles} --json results.json
 deno run -A tests/vm/docs.ts results.json
 \`\`\`
 
-QEMU ${last.qemu} (software emulation, 2 processors), Bun ${last.runtimes.bun}, Deno
-${last.runtimes.deno}; ${cells.length} cells. Kernels leave Debian's archive with time; a cell that
+QEMU ${last.qemu} (software emulation, 2 processors), ${
+  last.runtimes.replaceAll("-", " ").replace("_", ", ")
+};
+${cells.length} cells. Kernels leave Debian's archive with time; a cell that
 cannot be fetched is named, and missing here:
 ${
   last.unfetched.length === 0

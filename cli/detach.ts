@@ -1,0 +1,83 @@
+/**
+ * Detaching, with and without waiting for the kernel to let go.
+ *
+ * @module
+ */
+import { LoopError } from "../lib/errors.ts";
+import { O_RDONLY, O_RDWR, open } from "../lib/file.ts";
+import { findHolders, type Holder } from "../lib/holders.ts";
+import { loopClrFd, loopCtlRemove } from "../lib/loop.ts";
+import { removeStalePartitions } from "../lib/partitions.ts";
+import { poll } from "../lib/retry.ts";
+import { loopNumber } from "../lib/status.ts";
+import { sysfsBackingFile, sysfsDiskseq, sysfsPartitions } from "../lib/sysfs.ts";
+import type { Command } from "./command.ts";
+import { Failure, isRefusal } from "./failure.ts";
+
+/** Whoever holds a device longer than this does not just look at it. */
+const PASSING_OPENERS_MS = 1000;
+
+/** Detaches the device at `path`; the kernel does it later if the device is in use. */
+export async function detachDevice(path: string, { wait, timeout }: Command): Promise<void> {
+  let isGone: () => boolean;
+  let number: number;
+  try {
+    using device = open(path, O_RDONLY);
+    number = numberOf(device.path);
+    isGone = watch(path, number);
+    loopClrFd(device);
+  } catch (error) {
+    throw new Failure(`${path}: detach failed`, error);
+  }
+  const gone = () => isGone() || undefined;
+  if (gone()) return;
+  const passing = wait || !findHolders(number).some(isLasting);
+  if (await poll(gone, wait ? timeout : passing ? PASSING_OPENERS_MS : 0) || !wait) return;
+  const holders = findHolders(number).map(({ path, kind, by }) => `${path}: ${kind} ${by}`);
+  const who = holders.length > 0 ? holders.join(", ") : "somebody out of sight";
+  throw new Failure(
+    `${path}: still in use after ${timeout} ms (${who}); it goes with its last user`,
+  );
+}
+
+/** −1 for what is no loop device: the kernel's own refusal says so. */
+function numberOf(path: string): number {
+  try {
+    return loopNumber(path);
+  } catch (error) {
+    if (!isRefusal(error, "ENOTBLK")) throw error;
+    return -1;
+  }
+}
+
+function isLasting({ kind }: Holder): boolean {
+  return kind !== "process";
+}
+
+/** Tells whether this use of the device is over. */
+function watch(path: string, number: number): () => boolean {
+  const [file, diskseq] = [sysfsBackingFile(number), sysfsDiskseq(number)];
+  return () => {
+    const now = sysfsBackingFile(number);
+    if (now !== undefined) return now !== file || sysfsDiskseq(number) !== diskseq;
+    try {
+      // Older kernels leave partitions behind that somebody had open just then.
+      removeStalePartitions(path, number);
+    } catch (error) {
+      if (!(error instanceof LoopError)) throw error;
+    }
+    return sysfsPartitions(number).length === 0;
+  };
+}
+
+/** Removes the device itself; its number is in its name. */
+export function removeDevice(path: string): void {
+  const [, digits] = /\/(?:loop)?(\d+)[^/]*$/.exec(path) ?? [];
+  if (digits === undefined) throw new Failure(`${path}: remove failed: Invalid argument`);
+  try {
+    using control = open("/dev/loop-control", O_RDWR);
+    loopCtlRemove(control, Number(digits));
+  } catch (error) {
+    throw new Failure(`${path}: remove failed`, error);
+  }
+}

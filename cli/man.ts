@@ -1,0 +1,112 @@
+/**
+ * The manual page loopdev(8), from the same tables as --help:
+ *
+ *     deno run cli/man.ts > docs/loopdev.8
+ *
+ * @module
+ */
+import { COLUMNS } from "./columns.ts";
+import { SYNOPSIS } from "./help.ts";
+import { type Option, OPTIONS } from "./options.ts";
+import { LOSETUP_VERSION, VERSION } from "./program.ts";
+
+const DESCRIPTION = [
+  "`loopdev` attaches files and block devices as loop devices, detaches them, and tells which there " +
+  "are. It takes the options of losetup(8) of util-linux " + LOSETUP_VERSION +
+  ", and prints what " +
+  "it prints; called `losetup` it says so in its messages. Without arguments it lists all attached " +
+  "devices. A device stays attached when the program ends.",
+  "What it does differently: two of them never take the same device; with `--partscan` the " +
+  "partitions are there when it returns, and do not vanish again; and its exit does not wake udev " +
+  "to read the partition table again.",
+  "A <loopdev> without a slash at its beginning is a node in /dev. A <num> may have a fraction and " +
+  "a suffix: K, M, G, T, P, E, Z, Y, or KiB and so on, are powers of 1024; KB and so on powers of " +
+  "1000. 0x and 0 begin hexadecimal and octal numbers.",
+];
+
+const DIFFERENCES = [
+  "`--partscan` fails where not every partition of the table can be made usable in time.",
+  "`--offset` and `--sizelimit` end at 2^53-1.",
+  "Names and output are UTF-8, and messages English, in every locale.",
+  "`--verbose`, `--detach=`<loopdev> and `-d`<loopdev>, which util-linux has dropped, still work.",
+];
+
+const EXAMPLES: [string, string][] = [
+  [
+    "Attach an image, mount its second partition, and detach both at umount:",
+    [
+      "# dev=$(loopdev -fP --show disk.img)",
+      "# mount ${dev}p2 /mnt",
+      "# loopdev --autoclear $dev",
+    ].join("\n"),
+  ],
+  [
+    "Wait until a device is really gone, or be told who holds it:",
+    "# loopdev -d --wait /dev/loop0",
+  ],
+  [
+    "Use it in scripts that call losetup:",
+    [
+      "# bun build --compile cli.ts --outfile /usr/local/sbin/losetup",
+    ].join("\n"),
+  ],
+];
+
+/** Backquotes are bold, angle brackets italic. */
+function inline(text: string): string {
+  return escape(text)
+    .replaceAll(/`([^`]+)`/g, "\\fB$1\\fR")
+    .replaceAll(/<([a-z|]+)>/g, "\\fI$1\\fR")
+    .replaceAll(/\b((?:losetup|loopdev|udev|loop|mount))\((\d)\)/g, "\\fB$1\\fR(\\fI$2\\fR)");
+}
+
+function escape(text: string): string {
+  return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replaceAll(/^(?=[.'])/gm, "\\&");
+}
+
+function entry(tag: string, text: string): string {
+  return `.TP\n${tag}\n${inline(text)}\n`;
+}
+
+function optionEntry({ short, long, value = "", help, manual }: Option): string {
+  const names = `${short === undefined ? "" : `\`-${short}\`, `}\`--${long}\`${value}`;
+  return entry(inline(names), manual ?? `${help[0].toUpperCase()}${help.slice(1)}.`);
+}
+
+function section(title: string, ...parts: string[]): string {
+  return `.SH ${title}\n${parts.join("")}`;
+}
+
+/** The page's whole source. */
+export function manPage(): string {
+  const of = (...sections: Option["section"][]) =>
+    OPTIONS.filter(({ section }) => sections.includes(section)).map(optionEntry).join("");
+  const paragraphs = (texts: string[]) => texts.map((text) => `${inline(text)}\n`).join(".PP\n");
+  return [
+    '.\\" Made by cli/man.ts: edit the tables there and in cli/options.ts.\n',
+    `.TH LOOPDEV 8 "" "loopdev ${VERSION}" "System Administration"\n`,
+    section("NAME", "loopdev \\- set up and control loop devices\n"),
+    section(
+      "SYNOPSIS",
+      SYNOPSIS.map((line) => `\\fBloopdev\\fR ${inline(line)}\n`).join(".br\n"),
+    ),
+    section("DESCRIPTION", paragraphs(DESCRIPTION)),
+    section("OPTIONS", of("command", "setup", "output", "general")),
+    section("BEYOND LOSETUP", of("beyond")),
+    section(
+      "COLUMNS",
+      ...COLUMNS.map(({ name, help }) =>
+        entry(inline(`\`${name}\``), `${help[0].toUpperCase()}${help.slice(1)}.`)
+      ),
+    ),
+    section("EXIT STATUS", "0 on success, 1 if anything failed.\n"),
+    section("DIFFERENCES FROM LOSETUP", paragraphs(DIFFERENCES)),
+    section(
+      "EXAMPLES",
+      ...EXAMPLES.map(([what, how]) => `.PP\n${inline(what)}\n.PP\n.nf\n${escape(how)}\n.fi\n`),
+    ),
+    section("SEE ALSO", inline("losetup(8), loop(4), mount(8)") + "\n"),
+  ].join("");
+}
+
+if (import.meta.main) console.log(manPage().trimEnd());

@@ -1,0 +1,191 @@
+/**
+ * Attaching a file so that the device outlives the program, as losetup does.
+ *
+ * @module
+ */
+import { attach } from "../lib/attach.ts";
+import { bindFreeDevice, type BoundDevice, changeFlags } from "../lib/bind.ts";
+import { ifExists, O_NONBLOCK, O_RDONLY, O_RDWR, open, type OpenFile } from "../lib/file.ts";
+import { LO_FLAGS_AUTOCLEAR } from "../lib/loop.ts";
+import { openLoop } from "../lib/open_loop.ts";
+import { scanOnce } from "../lib/partscan_race.ts";
+import { status as fileStatus } from "../lib/stat.ts";
+import { find, loopNumber, type LoopStatus } from "../lib/status.ts";
+import type { Command } from "./command.ts";
+import { Failure, isRefusal } from "./failure.ts";
+import { canonicalPath } from "./show.ts";
+
+/** What came of it. */
+export interface Setup {
+  readonly path: string;
+  readonly warning: string | undefined;
+}
+
+/** Attaches `command.file` to `command.device`, or to a free one. */
+export async function setUp(command: Command): Promise<Setup> {
+  const file = command.file!;
+  try {
+    if (command.nooverlap) {
+      const same = await findSame(command, file);
+      if (same) return { path: await useAgain(same, command), warning: warnSize(command, file) };
+    }
+    const path = await attachPersistently(command, file);
+    return { path: command.device ?? path, warning: warnSize(command, file) };
+  } catch (error) {
+    throw explain(error, command, file);
+  }
+}
+
+function explain(error: unknown, { device }: Command, file: string): unknown {
+  if (error instanceof Failure) return error;
+  if (isRefusal(error, "EEXIST")) return new Failure(`${file}: overlapping loop device exists`);
+  if (isRefusal(error, "ENOENT", "EACCES", "EPERM") && error.path === "/dev/loop-control") {
+    return new Failure("cannot find an unused loop device", error);
+  }
+  if (
+    isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
+  ) {
+    return new Failure(`${file}: partitions are not usable: ${(error as Error).message}`);
+  }
+  const isDevice = isRefusal(error, "ENOENT", "EACCES", "EPERM", "ENXIO") &&
+    device !== undefined && error.path === device;
+  return new Failure(`${isDevice ? device : file}: failed to set up loop device`, error);
+}
+
+/** Number of the device that is wanted, which need not exist yet. */
+function wantedNumber(device: string | undefined, file: string): number | undefined {
+  if (device === undefined) return undefined;
+  const digits = /^\/dev\/loop(0|[1-9]\d{0,6})$/.exec(device)?.[1];
+  if (digits !== undefined && Number(digits) < 2 ** 20) return Number(digits);
+  try {
+    return loopNumber(device);
+  } catch (error) {
+    if (!isRefusal(error, "ENOTBLK")) throw error;
+    if (fileStatus(device).type === "directory") {
+      throw new Failure(`${device}: failed to set up loop device: Is a directory`);
+    }
+    throw new Failure(`${file}: failed to set up loop device: Inappropriate ioctl for device`);
+  }
+}
+
+async function attachPersistently(command: Command, file: string): Promise<string> {
+  const { readOnly, partscan, workaround, timeout, nooverlap } = command;
+  const options = {
+    readOnly: readOnly || undefined,
+    offset: toNumber(command.offset, file),
+    sizelimit: toNumber(command.sizelimit, file),
+    sectorSize: command.sectorSize ? Number(command.sectorSize) : undefined,
+    directIo: command.directIo,
+    reference: cutToFit(command.reference ?? canonicalPath(file)),
+    number: wantedNumber(command.device, file),
+  };
+  if (isOutOfRange(file, options)) {
+    return await bindAnyway(file, { ...options, partscan: partscan !== false }, command.autoclear);
+  }
+  const overlap = nooverlap ? "refuse" : "allow";
+  const wanted = { ...options, partscan, workaround, timeout, overlap } as const;
+  const loop = await attach(file, wanted).catch((error) => {
+    // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
+    if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
+    return attach(file, { ...wanted, directIo: false });
+  });
+  if (!command.autoclear) await loop.persist();
+  return loop.path;
+}
+
+/** lo_file_name holds 63 bytes; losetup cuts without a word. */
+function cutToFit(reference: string): string {
+  const bytes = new Uint8Array(63);
+  const { written } = new TextEncoder().encodeInto(reference, bytes);
+  return new TextDecoder().decode(bytes.subarray(0, written));
+}
+
+function toNumber(bytes: bigint | undefined, file: string): number | undefined {
+  if (bytes === undefined) return undefined;
+  if (bytes <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(bytes);
+  throw new Failure(`${file}: failed to set up loop device: Value too large for defined data type`);
+}
+
+interface Range {
+  readonly offset?: number;
+  readonly sectorSize?: number;
+}
+
+/** What attach() refuses with a reason, and losetup does: no whole sector, sectors above 4096 bytes. */
+function isOutOfRange(file: string, { offset = 0, sectorSize = 512 }: Range): boolean {
+  const { type, size } = fileStatus(file);
+  return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
+}
+
+type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"> & {
+  readonly readOnly?: boolean;
+};
+
+async function bindAnyway(file: string, options: Options, autoclear: boolean): Promise<string> {
+  using backing = openBacking(file, options.readOnly ?? false);
+  const { partscan } = options;
+  const readOnly = backing.readOnly;
+  const bound: BoundDevice = await bindFreeDevice({
+    ...options,
+    backing: backing.file,
+    readOnly,
+    partscan: false,
+  });
+  // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
+  using undo = new DisposableStack();
+  undo.use(bound.device);
+  if (partscan) await scanOnce(bound.device);
+  if (autoclear) undo.move();
+  else await changeFlags(bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+  return bound.device.path;
+}
+
+function openBacking(file: string, readOnly: boolean): Disposable & {
+  file: OpenFile;
+  readOnly: boolean;
+} {
+  const attempt = (readOnly: boolean) => {
+    const opened = open(file, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+    return { file: opened, readOnly, [Symbol.dispose]: () => opened.close() };
+  };
+  try {
+    return attempt(readOnly);
+  } catch (error) {
+    if (readOnly || !isRefusal(error, "EACCES", "EROFS", "ETXTBSY")) throw error;
+    return attempt(true);
+  }
+}
+
+/** The device that has just the wanted part of the file; an error if there is one and one is named. */
+async function findSame(command: Command, file: string): Promise<LoopStatus | undefined> {
+  if (ifExists(() => fileStatus(file)) === undefined) return undefined;
+  const { offset = 0n, sizelimit = 0n, device, readOnly } = command;
+  const [same] = await find(file, { offset: Number(offset), sizelimit: Number(sizelimit) });
+  if (!same) return undefined;
+  if (device !== undefined) throw new Failure(`${file}: overlapping loop device exists`);
+  if (same.readOnly && !readOnly) {
+    throw new Failure(`${file}: overlapping read-only loop device exists`);
+  }
+  return same;
+}
+
+async function useAgain(same: LoopStatus, { autoclear, partscan, timeout }: Command) {
+  await using loop = await openLoop(same.path);
+  if (partscan) await loop.rescan({ timeout });
+  if (same.autoclear && !autoclear) await loop.persist();
+  return same.path;
+}
+
+/** What losetup says of a size that is no whole number of sectors. */
+function warnSize({ offset = 0n, sizelimit = 0n }: Command, file: string): string | undefined {
+  const { type, size } = fileStatus(file);
+  // Like losetup's, the difference has 64 bits and no sign.
+  const bytes = sizelimit || (type === "file" ? BigInt.asUintN(64, BigInt(size) - offset) : 512n);
+  if (bytes < 512n) {
+    return `${file}: Warning: file is smaller than 512 bytes; the loop device may be useless or ` +
+      "invisible for system tools.";
+  }
+  if (bytes % 512n === 0n) return undefined;
+  return `${file}: Warning: file does not end on a 512-byte sector boundary; the remaining end of ` +
+    "the file will be ignored.";
+}

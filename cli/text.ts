@@ -1,0 +1,36 @@
+/**
+ * Text on a terminal: how wide it is, and what must not get there raw.
+ *
+ * @module
+ */
+
+const encoder = new TextEncoder();
+
+function hex(text: string): string {
+  return [...encoder.encode(text)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
+    .join("");
+}
+
+/** What is no printable character as \xHH, byte by byte, and so the backslash of a literal \x. */
+export function encodeControls(text: string): string {
+  return text.replace(/\\(?=x)|[\p{Cc}\p{Cs}\p{Cn}\p{Zl}\p{Zp}]/gu, hex);
+}
+
+/** Blanks, backslashes and everything but printable ASCII as \xHH. */
+export function encodeNonBlank(text: string): string {
+  return text.replace(/[^\x21-\x5b\x5d-\x7e]/gu, hex);
+}
+
+/** East Asian wide and fullwidth, and emoji, as far as file names need it. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/** Terminal cells that `text` takes. */
+export function width(text: string): number {
+  let cells = 0;
+  for (const character of text) {
+    if (/[\p{Mn}\p{Me}\u200b-\u200f]/u.test(character)) continue;
+    cells += WIDE.test(character) ? 2 : 1;
+  }
+  return cells;
+}
