@@ -4,8 +4,9 @@
  * @module
  */
 import { attach } from "../lib/attach.ts";
+import { openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, type BoundDevice, changeFlags } from "../lib/bind.ts";
-import { ifExists, O_NONBLOCK, O_RDONLY, O_RDWR, open, type OpenFile } from "../lib/file.ts";
+import { ifExists } from "../lib/file.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../lib/loop.ts";
 import { openLoop } from "../lib/open_loop.ts";
 import { scanOnce } from "../lib/partscan_race.ts";
@@ -122,7 +123,7 @@ type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"
 };
 
 async function bindAnyway(file: string, options: Options, autoclear: boolean): Promise<string> {
-  using backing = openBacking(file, options.readOnly ?? false);
+  using backing = openWritableOrNot(file, options.readOnly);
   const { partscan } = options;
   const readOnly = backing.readOnly;
   const bound: BoundDevice = await bindFreeDevice({
@@ -138,22 +139,6 @@ async function bindAnyway(file: string, options: Options, autoclear: boolean): P
   if (autoclear) undo.move();
   else await changeFlags(bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
   return bound.device.path;
-}
-
-function openBacking(file: string, readOnly: boolean): Disposable & {
-  file: OpenFile;
-  readOnly: boolean;
-} {
-  const attempt = (readOnly: boolean) => {
-    const opened = open(file, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
-    return { file: opened, readOnly, [Symbol.dispose]: () => opened.close() };
-  };
-  try {
-    return attempt(readOnly);
-  } catch (error) {
-    if (readOnly || !isRefusal(error, "EACCES", "EROFS", "ETXTBSY")) throw error;
-    return attempt(true);
-  }
 }
 
 /** The device that has just the wanted part of the file; an error if there is one and one is named. */

@@ -3,18 +3,10 @@
  *
  * @module
  */
+import { openBackingFile } from "./backing_file.ts";
 import { bindFreeDevice } from "./bind.ts";
-import { blkGetSize64, blkRoGet } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
-import {
-  kernelRelease,
-  O_NONBLOCK,
-  O_RDONLY,
-  O_RDWR,
-  open,
-  type OpenFile,
-  setStatusFlags,
-} from "./file.ts";
+import { kernelRelease, type OpenFile } from "./file.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
@@ -27,8 +19,6 @@ import { sysfsMaxPart } from "./sysfs.ts";
 
 const EOPNOTSUPP = 95;
 const EEXIST = 17;
-const EISDIR = 21;
-const EROFS = 30;
 
 /**
  * Attaches a file as a loop device and resolves when it, and with `partscan` every partition of it,
@@ -145,57 +135,6 @@ async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<bo
       probed ??= probePartscanRace();
       probed.catch(() => probed = undefined);
       return await probed !== "fixed";
-  }
-}
-
-interface BackingFile extends Disposable {
-  readonly file: OpenFile;
-  readonly readOnly: boolean;
-}
-
-/** Opens once and asks the open file, never the name again: nobody can swap it in between. */
-function openBackingFile(path: string, { readOnly, offset }: CheckedOptions): BackingFile {
-  const backing = openWritableOrNot(path, readOnly);
-  const { file } = backing;
-  try {
-    const { type, size: fileSize } = fileStatus(file);
-    if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
-    if (type !== "file" && type !== "block device") {
-      throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
-    }
-    const size = type === "file" ? fileSize : blkGetSize64(file);
-    if (size === 0) throw refuse(file, "it is empty");
-    if (size < 512) throw refuse(file, `it has ${size} bytes, less than one 512-byte sector`);
-    if (offset > size - 512) {
-      throw refuse(file, `offset ${offset} leaves no whole 512-byte sector of its ${size} bytes`);
-    }
-    // A block device can be opened for writing and refuse the writes themselves.
-    const readOnlyDevice = type === "block device" && blkRoGet(file);
-    if (readOnlyDevice && readOnly === false) {
-      throw refuse(file, "this block device is read-only", EROFS);
-    }
-    // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
-    setStatusFlags(file, 0);
-    return { ...backing, readOnly: backing.readOnly || readOnlyDevice };
-  } catch (error) {
-    file.close();
-    throw error;
-  }
-}
-
-function openWritableOrNot(path: string, readOnly: boolean | undefined): BackingFile {
-  const attempt = (readOnly: boolean): BackingFile => {
-    const file = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
-    return { file, readOnly, [Symbol.dispose]: () => file.close() };
-  };
-  if (readOnly !== undefined) return attempt(readOnly);
-  try {
-    return attempt(false);
-  } catch (error) {
-    const refused = error instanceof LoopError &&
-      ["EACCES", "EROFS", "ETXTBSY"].includes(error.code);
-    if (!refused) throw error;
-    return attempt(true);
   }
 }
 

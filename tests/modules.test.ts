@@ -21,7 +21,7 @@ const FLOORS = [
   ["libc.ts", "gpt.ts", "mbr.ts", "options.ts"],
   ["file.ts", "partition_table.ts"],
   ["stat.ts", "loop.ts", "blkpg.ts", "sysfs.ts", "gpt_writer.ts"],
-  ["facts.ts", "udev_reread.ts", "nodes.ts", "status.ts", "holders.ts"],
+  ["backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "status.ts", "holders.ts"],
   ["partitions.ts"],
   ["bind.ts"],
   ["partscan_race.ts"],

@@ -1,0 +1,71 @@
+/**
+ * Opening what shall be attached, and refusing what cannot be, with a reason.
+ *
+ * @module
+ */
+import { blkGetSize64, blkRoGet } from "./blkpg.ts";
+import { LoopError } from "./errors.ts";
+import { O_NONBLOCK, O_RDONLY, O_RDWR, open, type OpenFile, setStatusFlags } from "./file.ts";
+import { refuse, status as fileStatus } from "./stat.ts";
+
+const EISDIR = 21;
+const EROFS = 30;
+
+/** An open backing file, and whether the device on it shall refuse writes. */
+export interface BackingFile extends Disposable {
+  readonly file: OpenFile;
+  readonly readOnly: boolean;
+}
+
+/**
+ * A file that can be attached from `offset` on. Opens once and asks the open file, never the name
+ * again: nobody can swap it in between.
+ */
+export function openBackingFile(
+  path: string,
+  { readOnly, offset }: { readOnly?: boolean; offset: number },
+): BackingFile {
+  const backing = openWritableOrNot(path, readOnly);
+  const { file } = backing;
+  try {
+    const { type, size: fileSize } = fileStatus(file);
+    if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
+    if (type !== "file" && type !== "block device") {
+      throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
+    }
+    const size = type === "file" ? fileSize : blkGetSize64(file);
+    if (size === 0) throw refuse(file, "it is empty");
+    if (size < 512) throw refuse(file, `it has ${size} bytes, less than one 512-byte sector`);
+    if (offset > size - 512) {
+      throw refuse(file, `offset ${offset} leaves no whole 512-byte sector of its ${size} bytes`);
+    }
+    // A block device can be opened for writing and refuse the writes themselves.
+    const readOnlyDevice = type === "block device" && blkRoGet(file);
+    if (readOnlyDevice && readOnly === false) {
+      throw refuse(file, "this block device is read-only", EROFS);
+    }
+    // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
+    setStatusFlags(file, 0);
+    return { ...backing, readOnly: backing.readOnly || readOnlyDevice };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** `readOnly` left out: writable if the file is, as losetup does. */
+export function openWritableOrNot(path: string, readOnly: boolean | undefined): BackingFile {
+  const attempt = (readOnly: boolean): BackingFile => {
+    const file = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+    return { file, readOnly, [Symbol.dispose]: () => file.close() };
+  };
+  if (readOnly !== undefined) return attempt(readOnly);
+  try {
+    return attempt(false);
+  } catch (error) {
+    const refused = error instanceof LoopError &&
+      ["EACCES", "EROFS", "ETXTBSY"].includes(error.code);
+    if (!refused) throw error;
+    return attempt(true);
+  }
+}
