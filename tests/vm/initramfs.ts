@@ -32,7 +32,16 @@ export interface GuestOptions {
   maxPart?: number;
 }
 
-const PROJECT = ["mod.ts", "cli.ts", "lib", "tests", "examples", "package.json", "tsconfig.json"];
+const PROJECT = [
+  "mod.ts",
+  "cli.ts",
+  "cli",
+  "lib",
+  "tests",
+  "examples",
+  "package.json",
+  "tsconfig.json",
+];
 
 /** Writes the initramfs; uncompressed, as emulated decompression takes longer than copying. */
 export function writeInitramfs(path: string, guest: Guest): void {

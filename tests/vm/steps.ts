@@ -89,6 +89,14 @@ const loopdev: Step = {
   },
 };
 
+/** The command line tool, whose process ends each time. */
+const cli: Step = {
+  ...loopdev,
+  name: "cli",
+  script: "tests/vm/guest/cli.ts",
+  args: ({ cycles }) => [Math.max(8, Math.ceil(cycles / 20))],
+};
+
 /** What must flicker, so that the zeros beside it mean something. */
 const mutants: Step = {
   name: "mutants",
@@ -138,7 +146,7 @@ const symptom: Step = {
 };
 
 /** In the order in which they run. */
-export const STEPS: readonly Step[] = [control, mutants, loopdev, symptom];
+export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, symptom];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
 export function stepsIn(steps: readonly Step[], { init }: Cell, asked?: Init): readonly Step[] {
