@@ -109,7 +109,7 @@ if (options.list) {
 /** Cells that cannot run, and why. */
 const unfetched: { cell: Cell; reason: string }[] = [];
 const ready: { cell: Cell; kernel: Kernel; rootfs: string }[] = [];
-const { archive: runtimesArchive, versions } = buildRuntimes(join(cache, "runtimes"));
+const { archive: runtimesArchive, versions } = orSay(() => buildRuntimes(join(cache, "runtimes")));
 const fetched = new Map<string, { kernel?: Kernel; rootfs?: string; reason?: string }>();
 for (const cell of cells) {
   const { kernel: row, suite } = cell;
@@ -135,6 +135,16 @@ for (const cell of cells) {
   const { rootfs, reason: noRootfs } = fetched.get(suite.name)!;
   if (kernel && rootfs) ready.push({ cell, kernel, rootfs });
   else unfetched.push({ cell, reason: reason ?? noRootfs ?? "" });
+}
+
+/** What the whole run needs: without it there is one line and an end. */
+function orSay<T>(make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    console.error(`vm: ${(error as Error).message}`);
+    process.exit(1);
+  }
 }
 
 function attempt<T>(fetch: () => T): T | { reason: string } {
