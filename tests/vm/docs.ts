@@ -1,6 +1,6 @@
 /**
- * Writes docs/kernel-matrix.md and its chart from the results of one or more runs; of a cell that
- * was run more than once, the last counts.
+ * Writes docs/kernel-matrix.md and its chart from the results of one or more runs; what a cell gave
+ * in several of them is added up.
  *
  *     deno run -A tests/vm/docs.ts results.json...
  */
@@ -15,7 +15,6 @@ interface Run {
   qemu: string;
   /** "bun-1.4.5_deno-2.9.6" */
   runtimes: string;
-  cycles: number;
   cells: CellReport[];
   unfetched: { id: string; udev: number; reason: string }[];
 }
@@ -27,9 +26,12 @@ if (runs.length === 0) {
 }
 const last = runs.at(-1)!;
 const key = ({ id, suite, init }: CellReport) => `${id} ${suite} ${init ?? "steps"}`;
-const all = [
-  ...new Map(runs.flatMap((run) => run.cells).map((cell) => [key(cell), cell])).values(),
-]
+const merged = new Map<string, CellReport>();
+for (const cell of runs.flatMap((run) => run.cells)) {
+  const before = merged.get(key(cell))?.results ?? [];
+  merged.set(key(cell), { ...cell, results: [...before, ...cell.results] });
+}
+const all = [...merged.values()]
   .sort((a, b) => compareReleases(a.release, b.release) || Number(a.udev) - Number(b.udev));
 
 /** The cell in which systemd is PID 1 has a table of its own. */
@@ -136,7 +138,7 @@ ${
 ## loopdev by strategy
 
 Gate is \`isAffected()\` for the kernel's release, probe is \`probePartscanRace()\`, asked 30 times by
-each runtime, 20 of them under a hostile opener. Spurious events in so many cycles; Bun and Deno
+each runtime in each run, 20 of them under a hostile opener. Spurious events in so many cycles; Bun and Deno
 together.
 
 ${
@@ -175,7 +177,7 @@ ${wrong.join("\n")}
 
 \`\`\`sh
 apt-get install --no-install-recommends debootstrap qemu-system-x86 seabios xz-utils
-deno task vm --cycles ${last.cycles} --json results.json
+deno task vm --json results.json
 deno run -A tests/vm/docs.ts results.json
 \`\`\`
 

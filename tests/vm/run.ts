@@ -25,7 +25,7 @@ const HELP =
   --cell K/U         kernel K with udev U, instead of both of the above; repeatable
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all)
-  --cycles N         attach and detach cycles of each measurement (40)
+  --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --jobs N           machines at a time (1: more of them on few processors hide the race)
   --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
   --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
@@ -47,7 +47,7 @@ const options = parseArgs(process.argv.slice(2), {
   boolean: ["without-udevd", "require-all", "update", "list", "help"],
   collect: ["kernel", "udev", "cell", "runtime", "step"],
   default: {
-    cycles: "40",
+    cycles: "100",
     jobs: "1",
     thread: "multi",
     project: ".",
