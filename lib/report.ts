@@ -143,7 +143,9 @@ function explain(facts: Omit<Report, "reasons">): string[] {
     );
   }
   if (dev === "static") {
-    reasons.push("Nobody makes nodes in /dev here: partitions need theirs made in time.");
+    reasons.push(
+      "/dev is static: nodes that are missing are made with mknod, and removed at detach.",
+    );
   }
   return reasons;
 }
