@@ -93,7 +93,7 @@ const SEVERAL_OPENS_MS = 5;
 /**
  * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}, on a device of its own
  * that is gone afterwards: what a release string hides, this shows. `"inconclusive"`: another program
- * works on the same device. Takes about 1 ms on an affected kernel and up to 30 ms on others. Rejects
+ * works on the same device. Takes about 1 ms on an affected kernel and up to 60 ms on others. Rejects
  * with {@linkcode LoopError} where attach() would.
  *
  * @example
@@ -119,13 +119,18 @@ export async function probePartscanRace(): Promise<"affected" | "fixed" | "incon
     if (isDropped()) return "affected";
     // Or somebody's open() consumed it before our partition was there. LOOP_CHANGE_FD sets it anew,
     // now behind the partition, and whoever opens next drops it; unless udev has the partition itself
-    // open just then. That makes removing it EBUSY too: then both are tried again.
-    loopChangeFd(device, other);
-    return await retry(WHILE_PROBED, async () => {
-      if (await poll(isDropped, SEVERAL_OPENS_MS)) return "affected";
-      blkpgDelPartition(device, PROBE_PARTITION.number);
-      return "fixed";
-    });
+    // open all the while. That makes removing it EBUSY too, but for a moment: so it is asked twice.
+    for (const next of [other, backing]) {
+      loopChangeFd(device, next);
+      const dropped = await retry(WHILE_PROBED, async () => {
+        if (await poll(isDropped, SEVERAL_OPENS_MS)) return true;
+        blkpgDelPartition(device, PROBE_PARTITION.number);
+        return false;
+      });
+      if (dropped) return "affected";
+      blkpgAddPartition(device, PROBE_PARTITION);
+    }
+    return "fixed";
   } catch (error) {
     // ENXIO and the like: another program unbound the device or took the partition away.
     if (error instanceof LoopError && ["ENXIO", "EBUSY", "EINVAL"].includes(error.code)) {

@@ -75,7 +75,9 @@ const loopdev: Step = {
     if (result.kind === "verdict") {
       const expected = cell.kernel.affected ? "affected" : "fixed";
       const probes = Object.keys(result.probes as object);
-      const agree = result.gate === expected && probes.join() === expected;
+      // Under a hostile opener the probe may say that it cannot tell; it must not say what is wrong.
+      const agree = result.gate === expected && probes.includes(expected) &&
+        probes.every((verdict) => verdict === expected || verdict === "inconclusive");
       const reason = `gate ${result.gate}, probe ${JSON.stringify(result.probes)}`;
       return { outcome: agree ? "pass" : "fail", reason: agree ? undefined : reason };
     }
