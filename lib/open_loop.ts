@@ -51,8 +51,8 @@ export async function detach(
   target: string,
   { remove = false }: { remove?: boolean } = {},
 ): Promise<"detached" | "deferred"> {
-  const isLoop = fileStatus(target).type === "block device" &&
-    /^7:/.test(fileStatus(target).rdev);
+  const { type, rdev } = fileStatus(target);
+  const isLoop = type === "block device" && rdev.startsWith("7:");
   const paths = isLoop ? [target] : (await find(target)).map(({ path }) => path);
   if (paths.length === 0) {
     throw new LoopError({
