@@ -9,6 +9,9 @@
  */
 import { main } from "./cli/main.ts";
 import { currentRuntime } from "./cli/runtime.ts";
+import { waitHere } from "./lib/libc.ts";
 
+// Nothing else is going on: a thread would only take time to start.
+waitHere();
 const runtime = await currentRuntime();
 runtime.exit(await main(runtime));

@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { LoopError } from "../lib/errors.ts";
+import { isDetached } from "../lib/detached.ts";
 import { O_RDONLY, O_RDWR, open } from "../lib/file.ts";
 import { findHolders, type Holder } from "../lib/holders.ts";
 import { loopClrFd, loopCtlRemove } from "../lib/loop.ts";
-import { removeStalePartitions } from "../lib/partitions.ts";
 import { poll } from "../lib/retry.ts";
 import { loopNumber } from "../lib/status.ts";
-import { sysfsBackingFile, sysfsDiskseq, sysfsPartitions } from "../lib/sysfs.ts";
+import { sysfsBackingFile, sysfsDiskseq } from "../lib/sysfs.ts";
 import type { Command } from "./command.ts";
 import { Failure, isRefusal } from "./failure.ts";
 
@@ -24,8 +23,14 @@ export async function detachDevice(path: string, { wait, timeout }: Command): Pr
   try {
     using device = open(path, O_RDONLY);
     number = numberOf(device.path);
-    isGone = watch(path, number);
-    loopClrFd(device);
+    const use = {
+      number,
+      path,
+      backingFile: sysfsBackingFile(number),
+      diskseq: sysfsDiskseq(number),
+    };
+    isGone = () => isDetached(use, true);
+    await loopClrFd(device);
   } catch (error) {
     throw new Failure(`${path}: detach failed`, error);
   }
@@ -52,22 +57,6 @@ function numberOf(path: string): number {
 
 function isLasting({ kind }: Holder): boolean {
   return kind !== "process";
-}
-
-/** Tells whether this use of the device is over. */
-function watch(path: string, number: number): () => boolean {
-  const [file, diskseq] = [sysfsBackingFile(number), sysfsDiskseq(number)];
-  return () => {
-    const now = sysfsBackingFile(number);
-    if (now !== undefined) return now !== file || sysfsDiskseq(number) !== diskseq;
-    try {
-      // Older kernels leave partitions behind that somebody had open just then.
-      removeStalePartitions(path, number);
-    } catch (error) {
-      if (!(error instanceof LoopError)) throw error;
-    }
-    return sysfsPartitions(number).length === 0;
-  };
 }
 
 /** Removes the device itself; its number is in its name. */

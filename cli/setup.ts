@@ -5,7 +5,7 @@
  */
 import { attach } from "../lib/attach.ts";
 import { openWritableOrNot } from "../lib/backing_file.ts";
-import { bindFreeDevice, type BoundDevice, changeFlags } from "../lib/bind.ts";
+import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
 import { ifExists } from "../lib/file.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../lib/loop.ts";
 import { openLoop } from "../lib/open_loop.ts";
@@ -123,15 +123,10 @@ type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"
 };
 
 async function bindAnyway(file: string, options: Options, autoclear: boolean): Promise<string> {
-  using backing = openWritableOrNot(file, options.readOnly);
+  const { file: backing, readOnly } = await openWritableOrNot(file, options.readOnly);
+  using _ = backing;
   const { partscan } = options;
-  const readOnly = backing.readOnly;
-  const bound: BoundDevice = await bindFreeDevice({
-    ...options,
-    backing: backing.file,
-    readOnly,
-    partscan: false,
-  });
+  const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
   // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
   using undo = new DisposableStack();
   undo.use(bound.device);

@@ -7,15 +7,16 @@ import { openBackingFile } from "./backing_file.ts";
 import { bindFreeDevice } from "./bind.ts";
 import { LoopError } from "./errors.ts";
 import { kernelRelease, type OpenFile } from "./file.ts";
-import { type LoopFacts, readFacts } from "./facts.ts";
+import type { LoopFacts } from "./facts.ts";
+import { libc } from "./libc.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
 import { openLoop } from "./open_loop.ts";
-import { readyPartitions } from "./partitions.ts";
+import { readTableIn, readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { refuse, status as fileStatus } from "./stat.ts";
 import { isBackedBy, list, type LoopStatus } from "./status.ts";
-import { sysfsMaxPart } from "./sysfs.ts";
+import { closeFlushed, flush } from "./waiting.ts";
 
 const EOPNOTSUPP = 95;
 const EEXIST = 17;
@@ -39,33 +40,40 @@ const EEXIST = 17;
 export async function attach(file: string, options: AttachOptions = {}): Promise<LoopDevice> {
   const wanted = checkOptions(file, options);
   wanted.signal?.throwIfAborted();
-  const { strategy, detour } = await choosePlan(wanted);
+  const { planned, detour } = await choosePlan(wanted);
+  if (planned === "two-step") libc().startThread();
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
-  using backing = openBackingFile(file, wanted);
+  using backing = await openBackingFile(file, wanted);
   if (wanted.overlap !== "allow") {
     const same = await findSame(backing.file, wanted);
     if (same) return await reuse(same, wanted);
   }
+  await flush(backing.file, backing.size);
   const bound = await bindFreeDevice({
     ...wanted,
     backing: backing.file,
     readOnly: backing.readOnly,
-    partscan: strategy === "one-step",
+    partscan: planned === "one-step",
   }, wanted.signal);
-  const { device, number, nodes } = bound;
+  const { device, nodes, facts } = bound;
   // Bound with LO_FLAGS_AUTOCLEAR: until the handle takes over, closing this undoes everything.
-  using undo = new DisposableStack();
-  undo.use(device);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => closeFlushed(device, facts.size));
   undo.defer(() => nodes.remove());
+  verify(device, facts, wanted);
+  // With loop.max_part > 0 the kernel scans in LOOP_CONFIGURE, asked or not.
+  const strategy = facts.partscan ? "one-step" : planned;
   if (strategy === "two-step") await scanOnce(device, wanted.signal);
   if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
-  const facts = readFacts(device, number);
-  verify(device, facts, wanted);
-  const ready = strategy === "none"
-    ? { partitions: [], added: [] }
-    : await readyPartitions(bound, wanted.timeout, wanted.signal);
+  // Read from the file: the device would need a turn of its own worker for each page.
+  const ready = strategy === "none" ? { partitions: [], added: [] } : await readyPartitions(
+    bound,
+    readTableIn(backing.file, facts),
+    wanted.timeout,
+    wanted.signal,
+  );
   const loop = makeLoopDevice({ bound, strategy, facts, owned: true, ready });
   undo.move();
   return loop;
@@ -107,17 +115,15 @@ async function reuse(same: LoopStatus, wanted: CheckedOptions): Promise<LoopDevi
 
 /** How partitions shall come to be, and whether the kernel's race must be walked around. */
 interface Plan {
-  readonly strategy: Strategy;
+  readonly planned: Strategy;
   readonly detour: boolean;
 }
 
 async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Plan> {
-  // With loop.max_part > 0 the kernel sets LO_FLAGS_PARTSCAN in LOOP_CONFIGURE whether we ask or not.
-  if (sysfsMaxPart() > 0) return { strategy: "one-step", detour: false };
-  if (partscan === false) return { strategy: "none", detour: false };
+  if (partscan === false) return { planned: "none", detour: false };
   const detour = await needsDetour(workaround);
-  if (partscan === "userspace") return { strategy: "userspace", detour };
-  return { strategy: detour ? "two-step" : "one-step", detour };
+  if (partscan === "userspace") return { planned: "userspace", detour };
+  return { planned: detour ? "two-step" : "one-step", detour };
 }
 
 let probed: ReturnType<typeof probePartscanRace> | undefined;

@@ -5,8 +5,9 @@
  */
 import { blkGetSize64, blkRoGet } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
-import { O_NONBLOCK, O_RDONLY, O_RDWR, open, type OpenFile, setStatusFlags } from "./file.ts";
+import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./file.ts";
 import { refuse, status as fileStatus } from "./stat.ts";
+import { openUncached } from "./waiting.ts";
 
 const EISDIR = 21;
 const EROFS = 30;
@@ -15,18 +16,20 @@ const EROFS = 30;
 export interface BackingFile extends Disposable {
   readonly file: OpenFile;
   readonly readOnly: boolean;
+  /** Bytes. */
+  readonly size: number;
 }
 
 /**
  * A file that can be attached from `offset` on. Opens once and asks the open file, never the name
  * again: nobody can swap it in between.
  */
-export function openBackingFile(
+export async function openBackingFile(
   path: string,
   { readOnly, offset }: { readOnly?: boolean; offset: number },
-): BackingFile {
-  const backing = openWritableOrNot(path, readOnly);
-  const { file } = backing;
+): Promise<BackingFile> {
+  const opened = await openWritableOrNot(path, readOnly);
+  const { file } = opened;
   try {
     const { type, size: fileSize } = fileStatus(file);
     if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
@@ -46,7 +49,12 @@ export function openBackingFile(
     }
     // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
     setStatusFlags(file, 0);
-    return { ...backing, readOnly: backing.readOnly || readOnlyDevice };
+    return {
+      file,
+      size,
+      readOnly: opened.readOnly || readOnlyDevice,
+      [Symbol.dispose]: () => file.close(),
+    };
   } catch (error) {
     file.close();
     throw error;
@@ -54,18 +62,21 @@ export function openBackingFile(
 }
 
 /** `readOnly` left out: writable if the file is, as losetup does. */
-export function openWritableOrNot(path: string, readOnly: boolean | undefined): BackingFile {
-  const attempt = (readOnly: boolean): BackingFile => {
-    const file = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
-    return { file, readOnly, [Symbol.dispose]: () => file.close() };
-  };
-  if (readOnly !== undefined) return attempt(readOnly);
+export async function openWritableOrNot(
+  path: string,
+  readOnly: boolean | undefined,
+): Promise<{ file: OpenFile; readOnly: boolean }> {
+  const attempt = async (readOnly: boolean) => ({
+    file: await openUncached(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK),
+    readOnly,
+  });
+  if (readOnly !== undefined) return await attempt(readOnly);
   try {
-    return attempt(false);
+    return await attempt(false);
   } catch (error) {
     const refused = error instanceof LoopError &&
       ["EACCES", "EROFS", "ETXTBSY"].includes(error.code);
     if (!refused) throw error;
-    return attempt(true);
+    return await attempt(true);
   }
 }

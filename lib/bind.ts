@@ -13,6 +13,7 @@ import {
   LO_FLAGS_PARTSCAN,
   LO_FLAGS_READ_ONLY,
   LO_NAME_SIZE,
+  loop_info64,
   type LoopConfig,
   loopConfigure,
   loopCtlAdd,
@@ -20,6 +21,7 @@ import {
   loopGetStatus64,
   loopSetStatus64,
 } from "./loop.ts";
+import { type LoopFacts, readFacts } from "./facts.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
@@ -43,6 +45,8 @@ export const SET_STATUS: RetryPolicy = {
 
 /** How long the node of a new device may take. */
 const NODE_MS = 1000;
+const encoder = new TextEncoder();
+const LOOP_MAJOR = 7;
 const ENOTBLK = 15;
 
 /** What shall be bound, and how. */
@@ -66,6 +70,7 @@ export interface BoundDevice {
   readonly device: OpenFile;
   readonly number: number;
   readonly nodes: NodeKeeper;
+  readonly facts: LoopFacts;
 }
 
 let sysfsSeen = false;
@@ -79,9 +84,8 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   const bind = async (number: number) => {
     const nodes = new NodeKeeper(binding.nodes ?? "auto");
     try {
-      const dev = sysfsDev(number);
-      await nodeOf(number, dev, nodes, signal);
-      return { device: bindDevice(number, dev, binding.readOnly, config), number, nodes };
+      const dev = await nodeOf(number, nodes, signal);
+      return { ...bindDevice(number, dev, binding, config), number, nodes };
     } catch (error) {
       nodes.remove();
       throw error;
@@ -104,17 +108,19 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   }
 }
 
-/** Waits until loop device `number` has its node: others must be able to use it too. */
-async function nodeOf(
-  number: number,
-  dev: string,
-  nodes: NodeKeeper,
-  signal?: AbortSignal,
-): Promise<void> {
+/**
+ * Waits until loop device `number` has its node, since others must be able to use it too. Gives the
+ * device number.
+ */
+async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): Promise<string> {
   const path = `/dev/loop${number}`;
+  const usual = `${LOOP_MAJOR}:${number}`;
+  if (nodes.isThere(path, usual)) return usual;
+  // With loop.max_part the minor is not the number.
+  const dev = sysfsDev(number);
   let problem: string | undefined;
   const look = () => (problem = nodes.problem(path, dev)) === undefined || undefined;
-  if (await poll(look, NODE_MS, signal)) return;
+  if (await poll(look, NODE_MS, signal)) return dev;
   throw new LoopError({
     errno: ENOTBLK,
     syscall: "stat",
@@ -126,7 +132,7 @@ async function nodeOf(
 function makeConfig(binding: Binding): LoopConfig {
   const { backing, readOnly, partscan, offset = 0, sizelimit = 0 } = binding;
   const lo_file_name = new Uint8Array(LO_NAME_SIZE);
-  new TextEncoder().encodeInto(
+  encoder.encodeInto(
     binding.reference ?? backing.path,
     lo_file_name.subarray(0, LO_NAME_SIZE - 1),
   );
@@ -141,19 +147,25 @@ function makeConfig(binding: Binding): LoopConfig {
   };
 }
 
-/** One attempt: the device is bound to our file and open, or nothing has changed. */
+/**
+ * One attempt: the device is bound to our file and open, or nothing has changed. LOOP_CTL_GET_FREE,
+ * just before, and this are one turn of the event loop: attaches of one process never collide.
+ */
 function bindDevice(
   number: number,
   dev: string,
-  readOnly: boolean,
+  { readOnly, backing }: Binding,
   config: LoopConfig,
-): OpenFile {
+): { device: OpenFile; facts: LoopFacts } {
   const path = `/dev/loop${number}`;
   removeStalePartitions(path, number);
   const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
   try {
     loopConfigure(device, config);
-    return device;
+    const facts = readFacts(device, backing);
+    if (facts.number === number) return { device, facts };
+    const hint = `it is loop device ${facts.number}; is /dev a static one?`;
+    throw new LoopError({ errno: ENOTBLK, syscall: "open", path, hint });
   } catch (error) {
     // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
     device.close();
@@ -188,9 +200,10 @@ export async function changeFlags(
   change: (lo_flags: number) => number,
   signal?: AbortSignal,
 ): Promise<void> {
-  await retry(SET_STATUS, () => {
+  await retry(SET_STATUS, async () => {
     // LOOP_SET_STATUS64 rewrites offset, size limit, name and flags together: keep them all.
     const info = loopGetStatus64(device);
-    loopSetStatus64(device, { ...info, lo_flags: change(info.lo_flags) });
+    loop_info64.write(info, { lo_flags: change(loop_info64.reader(info)("lo_flags")) });
+    await loopSetStatus64(device, info);
   }, signal);
 }

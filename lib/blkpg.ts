@@ -7,7 +7,8 @@
 import { LoopError } from "./errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "./libc.ts";
-import { bytes, int, long_long, struct } from "./struct.ts";
+import { __u64, bytes, int, long_long, struct } from "./struct.ts";
+import { ioctlLater } from "./waiting.ts";
 
 const BLKPG = 0x1269;
 const BLKPG_ADD_PARTITION = 1;
@@ -33,6 +34,12 @@ export const blkpg_partition = struct("blkpg_partition", 152, {
   devname: bytes(64),
   volname: bytes(64),
 });
+
+/** What the kernel fills where a request takes a plain `int *` or `__u64 *`. */
+const an_int = struct("int", 4, { value: int });
+const a_u64 = struct("__u64", 8, { value: __u64 });
+const [intBuffer, u64Buffer] = [an_int.buffer(), a_u64.buffer()];
+const [readInt, readU64] = [an_int.reader(intBuffer), a_u64.reader(u64Buffer)];
 
 /** A partition's number, and where it lies; bytes. */
 export interface Extent {
@@ -81,9 +88,8 @@ export function blkpgDelPartition(device: OpenFile, number: number): void {
 }
 
 function getInt(device: OpenFile, name: string, request: number): number {
-  const argument = new Int32Array(1);
-  ioctl(device, name, request, new Uint8Array(argument.buffer));
-  return argument[0];
+  ioctl(device, name, request, intBuffer);
+  return readInt("value");
 }
 
 /** `ioctl(fd, BLKSSZGET)`: the logical sector size in bytes. */
@@ -97,9 +103,8 @@ export function blkRoGet(device: OpenFile): boolean {
 }
 
 function getU64(device: OpenFile, name: string, request: number): number {
-  const argument = new BigUint64Array(1);
-  ioctl(device, name, request, new Uint8Array(argument.buffer));
-  return Number(argument[0]);
+  ioctl(device, name, request, u64Buffer);
+  return Number(readU64("value"));
 }
 
 /** `ioctl(fd, BLKGETSIZE64)`: the device's size in bytes. */
@@ -122,6 +127,6 @@ export function blkGetDiskseq(device: OpenFile): number | undefined {
 }
 
 /** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and forgets the clean ones. Needs CAP_SYS_ADMIN. */
-export function blkFlsBuf(device: OpenFile): void {
-  ioctl(device, "BLKFLSBUF", BLKFLSBUF);
+export async function blkFlsBuf(device: OpenFile): Promise<void> {
+  await ioctlLater(device, "BLKFLSBUF", BLKFLSBUF);
 }

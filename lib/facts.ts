@@ -4,12 +4,20 @@
  * @module
  */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./blkpg.ts";
-import type { OpenFile } from "./file.ts";
-import { LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, loopGetStatus64 } from "./loop.ts";
+import { ifExists, type OpenFile, readLink } from "./file.ts";
+import {
+  LO_FLAGS_DIRECT_IO,
+  LO_FLAGS_PARTSCAN,
+  LO_FLAGS_READ_ONLY,
+  loop_info64,
+  loopGetStatus64,
+} from "./loop.ts";
 import { sysfsBackingFile } from "./sysfs.ts";
 
 /** What the kernel says of a bound loop device; bytes. */
 export interface LoopFacts {
+  /** lo_number: which device it is, whatever its node's name. */
+  readonly number: number;
   readonly backingFile: string;
   /** lo_device and lo_inode: which file it is, whatever its name. */
   readonly backingIdentity: string;
@@ -19,21 +27,29 @@ export interface LoopFacts {
   readonly sectorSize: number;
   readonly readOnly: boolean;
   readonly directIo: boolean;
+  readonly partscan: boolean;
   readonly diskseq: number | undefined;
 }
 
-/** Asks the kernel, not our memory of what we told it. */
-export function readFacts(device: OpenFile, number: number): LoopFacts {
-  const { lo_offset, lo_sizelimit, lo_flags, lo_device, lo_inode } = loopGetStatus64(device);
+/**
+ * Asks the kernel, not our memory of what we told it. `backing`: the bound file if it is still open,
+ * whose name /proc knows faster than sysfs.
+ */
+export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
+  const info = loop_info64.reader(loopGetStatus64(device));
+  const [lo_number, lo_flags] = [info("lo_number"), info("lo_flags")];
+  const name = backing && ifExists(() => readLink(`/proc/self/fd/${backing.fd}`));
   return {
-    backingFile: sysfsBackingFile(number) ?? "",
-    backingIdentity: `${lo_device} ${lo_inode}`,
-    offset: Number(lo_offset),
-    sizelimit: Number(lo_sizelimit),
+    number: lo_number,
+    backingFile: name ?? sysfsBackingFile(lo_number) ?? "",
+    backingIdentity: `${info("lo_device")} ${info("lo_inode")}`,
+    offset: Number(info("lo_offset")),
+    sizelimit: Number(info("lo_sizelimit")),
     size: blkGetSize64(device),
     sectorSize: blkSszGet(device),
     readOnly: (lo_flags & LO_FLAGS_READ_ONLY) !== 0,
     directIo: (lo_flags & LO_FLAGS_DIRECT_IO) !== 0,
+    partscan: (lo_flags & LO_FLAGS_PARTSCAN) !== 0,
     diskseq: blkGetDiskseq(device),
   };
 }

@@ -14,7 +14,7 @@ export const O_RDWR = 0o2;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
+export const O_CLOEXEC = 0o2000000;
 
 const F_SETFL = 4;
 const MFD_CLOEXEC = 1;
@@ -45,14 +45,18 @@ export class OpenFile implements Disposable {
 
   /** The same open file under the name that users know; this one is done with. */
   renamed(path: string): OpenFile {
-    const file = new OpenFile(this.#fd, path);
+    return new OpenFile(this.release(), path);
+  }
+
+  /** The descriptor, for someone else to close; −1 if it is closed. */
+  release(): number {
+    const fd = this.#fd;
     this.#fd = -1;
-    return file;
+    return fd;
   }
 
   close(): void {
-    const fd = this.#fd;
-    this.#fd = -1;
+    const fd = this.release();
     // What close reports (a failed flush) comes too late to act on; the descriptor is gone anyway.
     if (fd >= 0) libc().close(fd);
   }
@@ -68,11 +72,11 @@ export function check(result: number, syscall: string, path: string, request?: s
   return result;
 }
 
-const EINTR = -4;
-const MOST_INTERRUPTIONS = 100;
+export const EINTR = -4;
+export const MOST_INTERRUPTIONS = 100;
 
 /** A call that a signal interrupted has done nothing yet: it is made again. Never close(). */
-function uninterrupted(call: () => number): number {
+export function uninterrupted(call: () => number): number {
   for (let times = 0;; times++) {
     const result = call();
     if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
@@ -116,12 +120,12 @@ export function readAt(file: OpenFile, offset: number, length: number): Uint8Arr
   const buffer = new Uint8Array(length);
   let done = 0;
   while (done < length) {
-    const rest = buffer.subarray(done);
+    const rest = done === 0 ? buffer : buffer.subarray(done);
     const n = uninterrupted(() => libc().pread(file.fd, rest, offset + done));
     if (check(n, "pread", file.path) === 0) break;
     done += n;
   }
-  return buffer.subarray(0, done);
+  return done === length ? buffer : buffer.subarray(0, done);
 }
 
 /** Writes all of `data` at `offset`. */
@@ -156,18 +160,19 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
+/** For what is read and decoded at once. PATH_MAX, too. */
+const page = new Uint8Array(4096);
+
 /** Where a symbolic link leads. */
 export function readLink(path: string): string {
-  const buffer = new Uint8Array(4096);
-  const length = check(libc().readlink(cString(path), buffer), "readlink", path);
-  return decoder.decode(buffer.subarray(0, length));
+  const length = check(libc().readlink(cString(path), page), "readlink", path);
+  return decoder.decode(page.subarray(0, length));
 }
 
 /** A small file of /sys or /proc as text, without the newline at its end. */
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
   // One page is the most that a sysfs attribute has, and one read gives all of it.
-  const page = new Uint8Array(4096);
   const length = uninterrupted(() => libc().pread(file.fd, page, 0));
   check(length, "pread", path);
   return decoder.decode(page.subarray(0, length)).replace(/\n$/, "");
@@ -215,12 +220,13 @@ function utsname(index: number): string {
   return decoder.decode(field.subarray(0, field.indexOf(0)));
 }
 
+let cachedRelease: string | undefined;
+let cachedMachine: string | undefined;
+
 /** The running kernel's release, as `uname -r` prints it. */
 export function kernelRelease(): string {
-  return utsname(2);
+  return cachedRelease ??= utsname(2);
 }
-
-let cachedMachine: string | undefined;
 
 /** The machine, as `uname -m` prints it: "x86_64". */
 function machine(): string {

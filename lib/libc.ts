@@ -5,15 +5,25 @@
  * @module
  */
 
-/**
- * Every call returns what the system call returns (≥ 0), or −errno. Paths are bytes with a NUL at
- * their end. Nothing here throws, allocates on success, or retries.
- */
-export interface Libc {
+/** The calls that can wait for long: for a disk, for an RCU grace period. */
+export interface WaitingCalls {
   /** `open(path, flags, mode)` */
   open(path: Uint8Array, flags: number, mode: number): number;
   /** `close(fd)`: never repeated, the descriptor is gone even if it fails. */
   close(fd: number): number;
+  /** `fsync(fd)` */
+  fsync(fd: number): number;
+  /** `ioctl(fd, request, argument)` with an integer. */
+  ioctl(fd: number, request: number, argument: number): number;
+  /** `ioctl(fd, request, buffer)` with the address of a buffer. */
+  ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
+}
+
+/**
+ * Every call returns what the system call returns (≥ 0), or −errno. Paths are bytes with a NUL at
+ * their end. Nothing here throws, allocates on success, or retries.
+ */
+export interface Libc extends WaitingCalls {
   /** `pread(fd, buffer, sizeof buffer, offset)` */
   pread(fd: number, buffer: Uint8Array, offset: number): number;
   /** `pwrite(fd, buffer, sizeof buffer, offset)` */
@@ -24,20 +34,29 @@ export interface Libc {
   readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: number, command: number, argument: number): number;
-  /** `ioctl(fd, request, argument)` with an integer. */
-  ioctl(fd: number, request: number, argument: number): number;
-  /** `ioctl(fd, request, buffer)` with the address of a buffer. */
-  ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
   /** `statx(dirfd, path, flags, mask, buffer)`: one layout on all architectures, unlike stat. */
   statx(dirfd: number, path: Uint8Array, flags: number, mask: number, buffer: Uint8Array): number;
   /** `syscall(number, fd, buffer, c, d)`, for what older libcs do not wrap. */
-  syscall(number: number, fd: number, buffer: Uint8Array, c: number, d: number): number;
+  syscall(number: number, fd: number, buffer: Uint8Array, c: number | bigint, d: number): number;
   /** `memfd_create(name, flags)` */
   memfd_create(name: Uint8Array, flags: number): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;
   /** Where `buffer` lies, for a struct that points to another one. */
   addressOf(buffer: Uint8Array): bigint;
+  /**
+   * One of the {@linkcode WaitingCalls}, made by another thread, so that its wait stops nobody. What
+   * the kernel writes into a buffer may be lost: only for calls that read theirs. Rejects if the
+   * thread dies, which is a bug; the process does not end before the call has.
+   */
+  later<Name extends keyof WaitingCalls>(
+    name: Name,
+    ...args: Parameters<WaitingCalls[Name]>
+  ): Promise<number>;
+  /** Whether a thread is at hand. If not, the first `later` takes 3 ms longer. */
+  readonly threaded: boolean;
+  /** Begins to start a thread if none is at hand: something will be called `later` soon. */
+  startThread(): void;
 }
 
 /** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
@@ -48,6 +67,12 @@ const adapter: { load(): Libc } | undefined = "Deno" in globalThis
   : undefined;
 
 let loaded: Libc | undefined;
+let threadless = false;
+
+/** Makes every call here from now on: for a program that has nothing else to do while it waits. */
+export function waitHere(): void {
+  threadless = true;
+}
 
 /** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
 export function libc(): Libc {
@@ -57,7 +82,13 @@ export function libc(): Libc {
         "loopdev calls libc through the FFI of Bun or Deno; this runtime is neither",
       );
     }
-    loaded = adapter.load();
+    const calls = loaded = adapter.load();
+    if (threadless) {
+      const call = (name: keyof WaitingCalls, args: unknown[]): number =>
+        (calls[name] as (...args: unknown[]) => number)(...args);
+      const later: Libc["later"] = (name, ...args) => Promise.resolve(call(name, args));
+      loaded = { ...calls, later, threaded: true, startThread() {} };
+    }
   }
   return loaded;
 }

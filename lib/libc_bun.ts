@@ -4,7 +4,8 @@
  *
  * @module
  */
-import type { Libc } from "./libc.ts";
+import type { Libc, WaitingCalls } from "./libc.ts";
+import { Threads } from "./libc_bun_threads.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
@@ -15,6 +16,7 @@ export function load(): Libc {
     __errno_location: { args: [], returns: "ptr" },
     open: { args: ["ptr", "i32", "u32"], returns: "i32" },
     close: { args: ["i32"], returns: "i32" },
+    fsync: { args: ["i32"], returns: "i32" },
     // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     pread: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
     pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
@@ -34,9 +36,10 @@ export function load(): Libc {
   const errnoPointer = libc.__errno_location()!;
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
 
-  return {
+  const calls: Libc = {
     open: (path, flags, mode) => outcome(libc.open(path, flags, mode)),
     close: (fd) => outcome(libc.close(fd)),
+    fsync: (fd) => outcome(libc.fsync(fd)),
     pread: (fd, buffer, offset) => outcome(libc.pread(fd, buffer, buffer.length, offset)),
     pwrite: (fd, buffer, offset) => outcome(libc.pwrite(fd, buffer, buffer.length, offset)),
     unlink: (path) => outcome(libc.unlink(path)),
@@ -50,5 +53,14 @@ export function load(): Libc {
     memfd_create: (name, flags) => outcome(libc.memfd_create(name, flags)),
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: (buffer) => BigInt(ptr(buffer)),
+    later: (name, ...args) => threads.call(name, args),
+    get threaded() {
+      return threads.available;
+    },
+    startThread: () => threads.start(),
   };
+  const threads = new Threads((name, args) =>
+    (calls[name as keyof WaitingCalls] as (...args: unknown[]) => number)(...args)
+  );
+  return calls;
 }

@@ -9,6 +9,8 @@
  */
 import type { Libc } from "./libc.ts";
 
+const EIO = 5;
+
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {
   [Name in keyof Symbols]: Symbols[Name] extends (...args: infer Args) => infer Result
@@ -16,21 +18,38 @@ type TakesNumbers<Symbols> = {
     : never;
 };
 
+const SIGNATURES = {
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
+  fsync: { parameters: ["i32"], result: "i32" },
+  ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
+  ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
+} as const;
+
+/** The same calls on a thread of the runtime's pool, each as a promise. */
+function loadNonblocking() {
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    open: { ...SIGNATURES.open, nonblocking: true },
+    close: { ...SIGNATURES.close, nonblocking: true },
+    fsync: { ...SIGNATURES.fsync, nonblocking: true },
+    ioctl: { ...SIGNATURES.ioctl, nonblocking: true },
+    ioctlBuffer: { ...SIGNATURES.ioctlBuffer, nonblocking: true },
+  });
+  return symbols as unknown as Record<string, (...args: unknown[]) => Promise<number>>;
+}
+
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
-    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
+    ...SIGNATURES,
     // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     unlink: { parameters: ["buffer"], result: "i32" },
     readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
-    ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
-    ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
     statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize"], result: "i32" },
     memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
@@ -40,8 +59,9 @@ export function load(): Libc {
   const errnoPointer = libc.__errno_location();
   const errno = new Int32Array(1);
   const errnoBytes = new Uint8Array(errno.buffer);
+  let nonblocking: ReturnType<typeof loadNonblocking> | undefined;
 
-  return {
+  const calls: Libc = {
     open(path, flags, mode) {
       const result = libc.open(path as BufferSource, flags, mode);
       libc.memcpy(errnoBytes, errnoPointer, 4);
@@ -49,6 +69,11 @@ export function load(): Libc {
     },
     close(fd) {
       const result = libc.close(fd);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
+    fsync(fd) {
+      const result = libc.fsync(fd);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
@@ -110,5 +135,17 @@ export function load(): Libc {
     addressOf(buffer) {
       return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
     },
+    async later(name, ...args) {
+      nonblocking ??= loadNonblocking();
+      const result = await nonblocking[name](...args);
+      if (result >= 0) return result;
+      // errno stayed behind in the thread. The same call from here tells it, or succeeds; but a
+      // closed descriptor may be somebody else's by now.
+      if (name === "close") return -EIO;
+      return (calls[name] as (...args: unknown[]) => number)(...args);
+    },
+    threaded: true,
+    startThread() {},
   };
+  return calls;
 }

@@ -1,11 +1,13 @@
 /**
  * TypeScript's `<linux/loop.h>`: constants, structs and one function a request. The kernel's words
- * are the kernel's: grep them in Documentation/ and loop(4).
+ * are the kernel's: grep them in Documentation/ and loop(4). A request that freezes the device's
+ * queue waits for an RCU grace period, 5 to 16 ms and more, and is a promise here.
  *
  * @module
  */
 import { ioctl, type OpenFile } from "./file.ts";
 import { __u32, __u64, array, bytes, struct, type Value } from "./struct.ts";
+import { ioctlLater } from "./waiting.ts";
 
 /** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */
 export const LO_NAME_SIZE = 64;
@@ -81,35 +83,35 @@ export function loopConfigure(device: OpenFile, config: LoopConfig): void {
   ioctl(device, "LOOP_CONFIGURE", LOOP_CONFIGURE, argument);
 }
 
-/** `ioctl(fd, LOOP_GET_STATUS64)`: ENXIO if no file is bound. */
-export function loopGetStatus64(device: OpenFile): Value<typeof loop_info64> {
-  const argument = new Uint8Array(loop_info64.size);
-  ioctl(device, "LOOP_GET_STATUS64", LOOP_GET_STATUS64, argument);
-  return loop_info64.decode(argument);
+/** `ioctl(fd, LOOP_GET_STATUS64)`: a loop_info64 as it lies in memory; ENXIO if no file is bound. */
+export function loopGetStatus64(device: OpenFile): Uint8Array {
+  const info = loop_info64.buffer();
+  ioctl(device, "LOOP_GET_STATUS64", LOOP_GET_STATUS64, info);
+  return info;
 }
 
 /**
  * `ioctl(fd, LOOP_SET_STATUS64)`: rewrites offset, sizelimit, name and flags together, so begin
- * with what LOOP_GET_STATUS64 gave. Freezes the queue: 5 to 16 ms.
+ * with what LOOP_GET_STATUS64 gave. Freezes the queue.
  */
-export function loopSetStatus64(device: OpenFile, info: Value<typeof loop_info64>): void {
-  ioctl(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, loop_info64.encode(info));
+export async function loopSetStatus64(device: OpenFile, info: Uint8Array): Promise<void> {
+  await ioctlLater(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, info);
 }
 
 /**
  * `ioctl(fd, LOOP_CHANGE_FD)`: another backing file of the same size, on a read-only device; EINVAL
- * otherwise.
+ * otherwise. Freezes the queue.
  */
-export function loopChangeFd(device: OpenFile, backing: OpenFile): void {
-  ioctl(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, backing.fd);
+export async function loopChangeFd(device: OpenFile, backing: OpenFile): Promise<void> {
+  await ioctlLater(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, backing.fd);
 }
 
 /**
  * `ioctl(fd, LOOP_CLR_FD)`: unbinds; with other openers, and from 6.11 always, only when the last one
- * has closed the device. ENXIO if no file is bound.
+ * has closed the device. ENXIO if no file is bound. Until 6.10 it freezes the queue and writes back.
  */
-export function loopClrFd(device: OpenFile): void {
-  ioctl(device, "LOOP_CLR_FD", LOOP_CLR_FD);
+export async function loopClrFd(device: OpenFile): Promise<void> {
+  await ioctlLater(device, "LOOP_CLR_FD", LOOP_CLR_FD);
 }
 
 /** `ioctl(fd, LOOP_SET_CAPACITY)`: takes the backing file's size over. */
@@ -117,12 +119,15 @@ export function loopSetCapacity(device: OpenFile): void {
   ioctl(device, "LOOP_SET_CAPACITY", LOOP_SET_CAPACITY);
 }
 
-/** `ioctl(fd, LOOP_SET_DIRECT_IO)`: EINVAL where the backing file cannot do it. */
-export function loopSetDirectIo(device: OpenFile, on: boolean): void {
-  ioctl(device, "LOOP_SET_DIRECT_IO", LOOP_SET_DIRECT_IO, Number(on));
+/** `ioctl(fd, LOOP_SET_DIRECT_IO)`: EINVAL where the backing file cannot do it. Freezes the queue. */
+export async function loopSetDirectIo(device: OpenFile, on: boolean): Promise<void> {
+  await ioctlLater(device, "LOOP_SET_DIRECT_IO", LOOP_SET_DIRECT_IO, Number(on));
 }
 
-/** `ioctl(fd, LOOP_SET_BLOCK_SIZE)`: the logical sector size in bytes; EAGAIN while pages are dirty. */
-export function loopSetBlockSize(device: OpenFile, size: number): void {
-  ioctl(device, "LOOP_SET_BLOCK_SIZE", LOOP_SET_BLOCK_SIZE, size);
+/**
+ * `ioctl(fd, LOOP_SET_BLOCK_SIZE)`: the logical sector size in bytes; EAGAIN while pages are dirty.
+ * Freezes the queue.
+ */
+export async function loopSetBlockSize(device: OpenFile, size: number): Promise<void> {
+  await ioctlLater(device, "LOOP_SET_BLOCK_SIZE", LOOP_SET_BLOCK_SIZE, size);
 }

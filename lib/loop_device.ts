@@ -4,9 +4,10 @@
  * @module
  */
 import { changeFlags, SET_STATUS } from "./bind.ts";
+import { isDetached } from "./detached.ts";
 import { LoopError } from "./errors.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
-import { ifExists, O_RDONLY, open } from "./file.ts";
+import { O_RDONLY, type OpenFile } from "./file.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -22,12 +23,12 @@ import {
   type PartitionedDevice,
   type ReadyPartitions,
   removePartitions,
-  removeStalePartitions,
   rescanPartitions,
 } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
 import { poll, retry } from "./retry.ts";
-import { sysfsBackingFile, sysfsDiskseq, sysfsPartitions } from "./sysfs.ts";
+import { sysfsPartitions } from "./sysfs.ts";
+import { closeFlushed, openUncached } from "./waiting.ts";
 
 /**
  * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;
@@ -39,12 +40,12 @@ export type Strategy = "none" | "one-step" | "two-step" | "userspace";
 const PASSING_OPENERS_MS = 1000;
 const RESCAN_MS = 10_000;
 
-/** A clean-up that somebody is in the way of, for now. */
-function ifBusy(cleanUp: () => void): void {
+/** Unbinds a device that another process bound; one that is unbound already is no error. */
+async function clear(device: OpenFile): Promise<void> {
   try {
-    cleanUp();
+    await loopClrFd(device);
   } catch (error) {
-    if (!(error instanceof LoopError && ["EBUSY", "ENXIO"].includes(error.code))) throw error;
+    if (!(error instanceof LoopError && error.code === "ENXIO")) throw error;
   }
 }
 
@@ -170,27 +171,15 @@ export class LoopDevice implements AsyncDisposable {
         inUse = true;
       });
       // Ours goes with its last descriptor (LO_FLAGS_AUTOCLEAR); another's must be told to.
-      if (!this.#owned) ifExists(() => loopClrFd(device));
+      if (!this.#owned) await clear(device);
     } finally {
-      device.close();
+      await closeFlushed(device, this.size);
       nodes.remove();
     }
     const wait = inUse ? 0 : PASSING_OPENERS_MS;
-    return await poll(() => this.#isGone() || undefined, wait) ? "detached" : "deferred";
-  }
-
-  /** Whether the kernel is done with our use of the device: it may be free, or somebody else's. */
-  #isGone(): boolean {
-    const backingFile = sysfsBackingFile(this.number);
-    if (backingFile === undefined) {
-      // The backing file goes first; where another opener was the last, partitions follow a bit
-      // later. LOOP_CLR_FD leaves those behind, on older kernels, that somebody had open just then.
-      if (!this.#owned) ifBusy(() => removeStalePartitions(this.path, this.number));
-      return sysfsPartitions(this.number).length === 0;
-    }
-    return this.diskseq === undefined
-      ? backingFile !== this.backingFile
-      : this.diskseq !== sysfsDiskseq(this.number);
+    return await poll(() => isDetached(this, !this.#owned) || undefined, wait)
+      ? "detached"
+      : "deferred";
   }
 
   /**
@@ -207,7 +196,7 @@ export class LoopDevice implements AsyncDisposable {
     await changeFlags(this.#bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
     this.#persistent = true;
     this.#bound.nodes.keep();
-    this.#bound.device.close();
+    await closeFlushed(this.#bound.device, this.size);
   }
 
   /** Who holds the device or one of its partitions, as far as this process may see: not only others. */
@@ -222,7 +211,7 @@ export class LoopDevice implements AsyncDisposable {
   async isCurrent(): Promise<boolean> {
     if (this.#bound.device.fd < 0) return false;
     try {
-      const now = readFacts(this.#bound.device, this.number);
+      const now = readFacts(this.#bound.device);
       return await Promise.resolve(
         now.diskseq === this.diskseq && now.backingIdentity === this.#facts.backingIdentity,
       );
@@ -254,13 +243,13 @@ export class LoopDevice implements AsyncDisposable {
    * is writable or the sizes differ.
    */
   async changeFile(file: string): Promise<void> {
-    using backing = open(file, O_RDONLY);
+    using backing = await openUncached(file, O_RDONLY);
     await this.#change(() => loopChangeFd(this.#bound.device, backing));
   }
 
-  async #change(request: () => void): Promise<void> {
+  async #change(request: () => void | Promise<void>): Promise<void> {
     await retry(SET_STATUS, request);
-    this.#facts = readFacts(this.#bound.device, this.number);
+    this.#facts = readFacts(this.#bound.device);
   }
 
   /**
@@ -273,7 +262,7 @@ export class LoopDevice implements AsyncDisposable {
     { timeout = RESCAN_MS, signal }: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
     // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
-    if (sysfsPartitions(this.number).length === 0) drain(this.#bound.device);
+    if (sysfsPartitions(this.number, true).length === 0) drain(this.#bound.device);
     const { partitions, added } = await rescanPartitions(this.#bound, timeout, signal);
     const numbers = partitions.map(({ number }) => number);
     this.#added = [...this.#added, ...added].filter((number) => numbers.includes(number));
@@ -285,6 +274,6 @@ export class LoopDevice implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#persistent) return;
     if (this.#owned) await this.detach();
-    else this.#bound.device.close();
+    else await closeFlushed(this.#bound.device, this.size);
   }
 }

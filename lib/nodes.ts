@@ -17,6 +17,22 @@ export type Nodes = "auto" | "kernel" | "never";
 /** How long the kernel, or udev where it makes nodes, may take before we make one. */
 const PATIENCE_MS = 50;
 
+function tryToUnlink(path: string): void {
+  try {
+    unlink(path);
+  } catch {
+    // ENOENT: somebody did it. EROFS, EPERM: it stays, as a node may whose device is gone.
+  }
+}
+
+function look(path: string): FileStatus | undefined {
+  return ifExists(() => status(path));
+}
+
+function isDevice(node: FileStatus | undefined, dev: string): boolean {
+  return node?.type === "block device" && node.rdev === dev;
+}
+
 /** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
 export class NodeKeeper {
   readonly #policy: Nodes;
@@ -27,11 +43,16 @@ export class NodeKeeper {
     this.#policy = policy;
   }
 
+  /** Whether `path` is seen to be device `dev` ("7:4"). */
+  isThere(path: string, dev: string): boolean {
+    return this.#policy !== "never" && isDevice(look(path), dev);
+  }
+
   /** What keeps `path` from being device `dev` ("7:4"); undefined if nothing does. */
   problem(path: string, dev: string): string | undefined {
     if (this.#policy === "never") return undefined;
-    const node = ifExists(() => status(path));
-    if (node?.type === "block device" && node.rdev === dev) return undefined;
+    const node = look(path);
+    if (isDevice(node, dev)) return undefined;
     const late = performance.now() - this.#since >= PATIENCE_MS;
     if (this.#policy === "auto" && late && this.#make(path, dev, node)) return undefined;
     if (!node) return `${path}: no such node`;
@@ -59,10 +80,10 @@ export class NodeKeeper {
     this.#made = [];
   }
 
-  /** Removes those of `paths` that we made; by default all. */
+  /** Removes those of `paths` that we made, by default all; as far as /dev allows, and no error if not. */
   remove(paths: readonly string[] = this.#made): void {
     const ours = this.#made.filter((path) => paths.includes(path));
     this.#made = this.#made.filter((path) => !paths.includes(path));
-    for (const path of ours) ifExists(() => unlink(path));
+    for (const path of ours) tryToUnlink(path);
   }
 }

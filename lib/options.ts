@@ -76,12 +76,14 @@ const NAMES = [...Object.keys(DEFAULTS), "readOnly", "sectorSize", "number", "re
 export function checkOptions(file: string, options: AttachOptions): CheckedOptions {
   if (typeof file !== "string") throw new TypeError(`file must be a path, not ${show(file)}`);
   if (file.includes("\0")) throw new TypeError(`file ${show(file)} contains a NUL`);
-  const unknown = Object.keys(options).find((name) => !NAMES.includes(name));
-  if (unknown) {
-    throw new TypeError(`unknown option '${unknown}'; options are ${NAMES.toSorted().join(", ")}`);
+  const given: Record<string, unknown> = {};
+  for (const name of Object.keys(options) as (keyof AttachOptions)[]) {
+    if (!NAMES.includes(name)) {
+      throw new TypeError(`unknown option '${name}'; options are ${NAMES.toSorted().join(", ")}`);
+    }
+    if (options[name] !== undefined) given[name] = options[name];
   }
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  const checked: CheckedOptions = { ...DEFAULTS, ...Object.fromEntries(given) };
+  const checked: CheckedOptions = { ...DEFAULTS, ...given };
 
   oneOf("partscan", checked.partscan, [false, true, "userspace"]);
   oneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);

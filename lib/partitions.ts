@@ -20,7 +20,7 @@ import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt } from "./file.
 import type { NodeKeeper } from "./nodes.ts";
 import { readPartitionTable, type TablePartition } from "./partition_table.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
-import { sysfsBackingFile, type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
+import { sysfsBackingFile, sysfsIsBare, type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
 
 /** A partition of an attached image; bytes throughout. */
 export interface Partition {
@@ -61,11 +61,25 @@ export interface PartitionedDevice {
 
 /** What the device's partition table says. */
 export function readTable(device: OpenFile): TablePartition[] {
-  const size = blkGetSize64(device);
+  return readTableIn(device, { size: blkGetSize64(device), sectorSize: blkSszGet(device) });
+}
+
+/** What the table says in `file`, where a device of this geometry begins at `offset`; bytes. */
+export function readTableIn(
+  file: OpenFile,
+  { size, sectorSize, offset = 0 }: { size: number; sectorSize: number; offset?: number },
+): TablePartition[] {
   return readPartitionTable({
     size,
-    sectorSize: blkSszGet(device),
-    read: (offset, length) => readWithin(device, size, offset, length),
+    sectorSize,
+    read(from, length) {
+      // Short only at the device's end: a read that stops before it must not pass for "no table".
+      const wanted = Math.max(0, Math.min(length, size - from));
+      const bytes = readAt(file, offset + from, wanted);
+      if (bytes.length === wanted) return bytes;
+      const hint = `only ${bytes.length} of ${wanted} bytes at ${offset + from} could be read`;
+      throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
+    },
   });
 }
 
@@ -75,19 +89,20 @@ export function readTable(device: OpenFile): TablePartition[] {
  */
 export async function readyPartitions(
   { device, number, nodes }: PartitionedDevice,
+  table: TablePartition[],
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
-  const table = readTable(device);
   const added: number[] = [];
   try {
     let missing: string[] = [];
     const partitions = await poll(
       () => {
-        addMissing(device, number, table, added);
-        const present = sysfsPartitions(number);
-        missing = table
-          .filter((wanted) => !present.some((partition) => partition.number === wanted.number))
+        let present = sysfsPartitions(number, true);
+        if (addMissing(device, number, table, present, added)) {
+          present = sysfsPartitions(number, true);
+        }
+        missing = lackingIn(present, table)
           .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
           .concat(present.flatMap(({ name, dev }) => nodes.problem(`/dev/${name}`, dev) ?? []));
         return missing.length === 0 ? present.map((p) => describe(p, table)) : undefined;
@@ -119,9 +134,9 @@ export async function rescanPartitions(
 ): Promise<ReadyPartitions> {
   const { device, number, nodes } = bound;
   // A table that was written to the backing file, not through the device, is not in its page cache.
-  blkFlsBuf(device);
+  await blkFlsBuf(device);
   const table = readTable(device);
-  const present = sysfsPartitions(number);
+  const present = sysfsPartitions(number, true);
   const wanted = (partition: SysfsPartition) =>
     table.find((entry) => entry.number === partition.number && entry.start === partition.start);
   const gone = present.filter((partition) => !wanted(partition));
@@ -135,26 +150,23 @@ export async function rescanPartitions(
       : [];
   });
   for (const { entry } of resized.sort((a, b) => a.by - b.by)) blkpgResizePartition(device, entry);
-  return await readyPartitions(bound, timeout, signal);
+  return await readyPartitions(bound, table, timeout, signal);
 }
 
-/** Short only at the device's end: a read that stops before it must not pass for "no table". */
-function readWithin(device: OpenFile, size: number, offset: number, length: number): Uint8Array {
-  const wanted = Math.max(0, Math.min(length, size - offset));
-  const bytes = readAt(device, offset, wanted);
-  if (bytes.length === wanted) return bytes;
-  const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
-  throw new LoopError({ errno: EIO, syscall: "pread", path: device.path, hint });
+function lackingIn(present: SysfsPartition[], table: TablePartition[]): TablePartition[] {
+  return table.filter(({ number }) => !present.some((partition) => partition.number === number));
 }
 
+/** Adds what is in the table and not present; whether there was any. */
 function addMissing(
   device: OpenFile,
   number: number,
   table: TablePartition[],
+  present: SysfsPartition[],
   added: number[],
-): void {
-  const present = sysfsPartitions(number);
-  for (const wanted of table.filter((entry) => !present.some((p) => p.number === entry.number))) {
+): boolean {
+  const lacking = lackingIn(present, table);
+  for (const wanted of lacking) {
     try {
       blkpgAddPartition(device, wanted);
       added.push(wanted.number);
@@ -162,7 +174,7 @@ function addMissing(
       if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
       // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look. An
       // overlap never goes away: the kernel's own parsers accept it, BLKPG does not.
-      const other = sysfsPartitions(number).find((other) => overlap(other, wanted));
+      const other = sysfsPartitions(number, true).find((other) => overlap(other, wanted));
       if (other && other.number !== wanted.number) {
         throw error.withHint(
           `the image's table is wrong: partition ${wanted.number} overlaps partition ${other.number}`,
@@ -170,6 +182,7 @@ function addMissing(
       }
     }
   }
+  return lacking.length > 0;
 }
 
 function overlap(a: { start: number; size: number }, b: { start: number; size: number }): boolean {
@@ -193,6 +206,7 @@ export async function removePartitions(
   device: OpenFile,
   numbers: readonly number[],
 ): Promise<void> {
+  if (numbers.length === 0) return;
   const removed = await Promise.allSettled(
     numbers.map((number) =>
       retry(WHILE_PROBED, () => ifExists(() => blkpgDelPartition(device, number)))
@@ -209,7 +223,7 @@ export async function removePartitions(
  * 33ec3e53e7b1), so it is never somebody else's partitions that go.
  */
 export function removeStalePartitions(path: string, number: number): void {
-  if (sysfsPartitions(number).length === 0) return;
+  if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;
   using held = open(path, O_RDONLY | O_EXCL);
   if (sysfsBackingFile(number) !== undefined) return;
   for (const { number: stale } of sysfsPartitions(number)) {

@@ -110,7 +110,8 @@ export async function probePartscanRace(): Promise<"affected" | "fixed" | "incon
   using _ = device;
   const isDropped = () => {
     drain(device);
-    return !sysfsPartitions(number).some((p) => p.number === PROBE_PARTITION.number) || undefined;
+    return !sysfsPartitions(number, true).some((p) => p.number === PROBE_PARTITION.number) ||
+      undefined;
   };
   try {
     // While scanning is suppressed, only one thing drops a partition: an open() that consumes
@@ -121,7 +122,7 @@ export async function probePartscanRace(): Promise<"affected" | "fixed" | "incon
     // now behind the partition, and whoever opens next drops it; unless udev has the partition itself
     // open all the while. That makes removing it EBUSY too, but for a moment: so it is asked twice.
     for (const next of [other, backing]) {
-      loopChangeFd(device, next);
+      await loopChangeFd(device, next);
       const dropped = await retry(WHILE_PROBED, async () => {
         if (await poll(isDropped, SEVERAL_OPENS_MS)) return true;
         blkpgDelPartition(device, PROBE_PARTITION.number);

@@ -87,7 +87,7 @@ async function isParsed(write: (file: OpenFile) => void): Promise<boolean> {
   const { device, number } = await bindFreeDevice({ backing, readOnly: true, partscan: false });
   using _ = device;
   await scanOnce(device);
-  return sysfsPartitions(number).length > 0;
+  return sysfsPartitions(number, true).length > 0;
 }
 
 /** The version stands in what systemd-udevd logs when it starts, so it stands in its program. */

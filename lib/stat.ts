@@ -54,6 +54,8 @@ export interface FileStatus {
     | "FIFO"
     | "socket"
     | "unknown";
+  /** Hard links; of a directory: 2, and one for each directory in it. */
+  readonly links: number;
   /** Bytes; 0 for devices. */
   readonly size: number;
   /** Device number of a device node, as sysfs writes it: "259:3". */
@@ -72,9 +74,12 @@ const TYPES: Record<number, FileStatus["type"]> = {
   0o140000: "socket",
 };
 
+/** One for all calls, each of which is done with it when it returns. */
+const buffer = statx.buffer();
+const stx = statx.reader(buffer);
+
 /** `statx` of an open file, or of a name (symlinks followed). */
 export function status(file: OpenFile | string): FileStatus {
-  const buffer = new Uint8Array(statx.size);
   if (typeof file === "string") {
     check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
   } else {
@@ -85,13 +90,13 @@ export function status(file: OpenFile | string): FileStatus {
       file.path,
     );
   }
-  const stx = statx.decode(buffer);
   return {
-    type: TYPES[stx.stx_mode & S_IFMT] ?? "unknown",
-    size: Number(stx.stx_size),
-    rdev: `${stx.stx_rdev_major}:${stx.stx_rdev_minor}`,
-    dev: `${stx.stx_dev_major}:${stx.stx_dev_minor}`,
-    inode: stx.stx_ino,
+    type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",
+    links: stx("stx_nlink"),
+    size: Number(stx("stx_size")),
+    rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
+    dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
+    inode: stx("stx_ino"),
   };
 }
 

@@ -5,7 +5,7 @@
  */
 import { LoopError } from "./errors.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readText } from "./file.ts";
-import { loopGetStatus64 } from "./loop.ts";
+import { loop_info64, loopGetStatus64 } from "./loop.ts";
 import { type FileStatus, status as fileStatus } from "./stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./sysfs.ts";
 
@@ -132,7 +132,7 @@ type Identity = Pick<LoopStatus, "backingDev" | "backingInode" | "reference">;
 function readIdentity(number: number): Identity {
   try {
     using device = open(`/dev/loop${number}`, O_RDONLY);
-    const { lo_device, lo_inode, lo_file_name } = loopGetStatus64(device);
+    const { lo_device, lo_inode, lo_file_name } = loop_info64.decode(loopGetStatus64(device));
     const end = lo_file_name.indexOf(0);
     return {
       backingDev: decodeDev(lo_device),

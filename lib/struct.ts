@@ -18,9 +18,16 @@ export interface Struct<T> extends CType<T> {
   readonly name: string;
   /** Field → byte offset, as offsetof(3) gives it. */
   readonly offsets: Readonly<Record<keyof T & string, number>>;
+  /** All zero, for the kernel to fill. */
+  buffer(): Uint8Array<ArrayBuffer>;
   /** Fields left out are zero, as in a C initialiser. */
   encode(value: Partial<T>): Uint8Array<ArrayBuffer>;
-  decode(bytes: Uint8Array): T;
+  /** Sets some fields of an encoded struct. */
+  write(encoded: Uint8Array, value: Partial<T>): void;
+  /** All fields; those of bytes are views of `encoded`. */
+  decode(encoded: Uint8Array): T;
+  /** For a few fields of a large struct: reads them one by one. */
+  reader(encoded: Uint8Array): <K extends keyof T>(field: K) => T[K];
 }
 
 /** The JavaScript value of a C type. */
@@ -74,12 +81,12 @@ export const long_long: CType<bigint> = {
   set: (view, at, value) => view.setBigInt64(at, value, true),
 };
 
-/** `__u8 name[length]`, `char name[length]`: a copy of the bytes, NULs and all. */
+/** `__u8 name[length]`, `char name[length]`: the bytes, NULs and all. */
 export function bytes(length: number): CType<Uint8Array> {
   return {
     size: length,
     align: 1,
-    get: (view, at) => new Uint8Array(view.buffer, view.byteOffset + at, length).slice(),
+    get: (view, at) => new Uint8Array(view.buffer, view.byteOffset + at, length),
     set(view, at, value) {
       if (value.length > length) {
         throw new RangeError(`${value.length} bytes in a field of ${length}`);
@@ -141,14 +148,28 @@ export function struct<F extends Record<string, CType<any>>>(
     offsets,
     get,
     set,
+    buffer: () => zeroed(size),
     encode(value) {
-      const encoded = new Uint8Array(size);
-      set(new DataView(encoded.buffer), 0, value);
+      const encoded = zeroed(size);
+      set(viewOf(encoded), 0, value);
       return encoded;
     },
-    decode: (encoded) =>
-      get(new DataView(encoded.buffer, encoded.byteOffset, encoded.byteLength), 0),
+    write: (encoded, value) => set(viewOf(encoded), 0, value),
+    decode: (encoded) => get(viewOf(encoded), 0),
+    reader(encoded) {
+      const view = viewOf(encoded);
+      return (field) => fields[field].get(view, offsets[field as keyof F & string]);
+    },
   };
+}
+
+/** From an ArrayBuffer: JavaScriptCore would have to make one later, for the view, and slowly. */
+function zeroed(size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new ArrayBuffer(size));
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
+  return new DataView(buffer, byteOffset, byteLength);
 }
 
 function roundUp(n: number, to: number): number {

@@ -5,6 +5,7 @@
  * @module
  */
 import { ifExists, listDirectory, readText } from "./file.ts";
+import { status } from "./stat.ts";
 
 const SECTOR = 512;
 
@@ -19,23 +20,48 @@ export interface SysfsPartition {
   readonly dev: string;
 }
 
-/** The partitions that the kernel has on loop device `number`, in the order of their numbers. */
-export function sysfsPartitions(number: number): SysfsPartition[] {
-  const disk = `/sys/block/loop${number}`;
-  const partitions: SysfsPartition[] = [];
-  for (const name of listDirectory(disk)) {
-    if (!name.startsWith(`loop${number}p`)) continue;
-    const read = (attribute: string) => readText(`${disk}/${name}/${attribute}`);
-    const partition = ifExists(() => ({
-      name,
-      number: Number(read("partition")),
-      start: Number(read("start")) * SECTOR,
-      size: Number(read("size")) * SECTOR,
-      dev: read("dev"),
-    }));
-    if (partition) partitions.push(partition);
+/** Links of a loop device's folder that has neither a file bound to it nor a partition. */
+let bareLinks = 0;
+
+/** Whether loop device `number` is free: no file bound, no partition left. One call, not a listing. */
+export function sysfsIsBare(number: number): boolean {
+  return status(diskFolder(number)).links <= bareLinks;
+}
+
+/**
+ * The partitions that the kernel has on loop device `number`, in the order of their numbers. `bound`:
+ * a file is bound to it for certain.
+ */
+export function sysfsPartitions(number: number, bound = false): SysfsPartition[] {
+  const disk = diskFolder(number);
+  // Partitions are folders in it, and so is `loop` while a file is bound. The others are the same on
+  // all loop devices, so that their number, once learnt, saves listing and reading 30 names.
+  const { links } = status(disk);
+  if (links <= bareLinks + Number(bound)) return [];
+  const names = listDirectory(disk);
+  const partitions = names.filter((name) => name.startsWith(`loop${number}p`));
+  if (status(disk).links === links) {
+    const bare = links - partitions.length - Number(names.includes("loop"));
+    bareLinks = Math.min(bare, bareLinks || bare);
   }
-  return partitions.sort((a, b) => a.number - b.number);
+  return partitions
+    .flatMap((name) => readPartition(disk, name) ?? [])
+    .sort((a, b) => a.number - b.number);
+}
+
+function diskFolder(number: number): string {
+  return `/sys/block/loop${number}`;
+}
+
+function readPartition(disk: string, name: string): SysfsPartition | undefined {
+  const read = (attribute: string) => readText(`${disk}/${name}/${attribute}`);
+  return ifExists(() => ({
+    name,
+    number: Number(name.slice(name.lastIndexOf("p") + 1)),
+    start: Number(read("start")) * SECTOR,
+    size: Number(read("size")) * SECTOR,
+    dev: read("dev"),
+  }));
 }
 
 /** The backing file's whole path as the kernel knows it, or undefined if nothing is bound. */

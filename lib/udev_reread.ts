@@ -34,15 +34,17 @@ export function openUnwatched(path: string, number: number, dev: string): OpenFi
 
 function openOwnNode(path: string, number: number, dev: string): OpenFile | undefined {
   const own = `/dev/.loopdev-loop${number}`;
+  let found = false;
   try {
     makeBlockNode(own, dev);
   } catch (error) {
     // EEXIST: left by a process that was killed in between, or in use by one right now.
     if (!(error instanceof LoopError && error.code === "EEXIST")) return undefined;
+    found = true;
   }
   try {
     const file = open(own, O_RDWR).renamed(path);
-    if (status(file).rdev === dev) return file;
+    if (!found || status(file).rdev === dev) return file;
     file.close();
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.

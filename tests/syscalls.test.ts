@@ -4,6 +4,7 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
+import type { AttachOptions } from "../mod.ts";
 import {
   losetup,
   makeImage,
@@ -25,10 +26,13 @@ interface Outcome {
   message?: string;
 }
 
-/** Attaches and detaches under strace; gives the outcome and the calls of the thread that did it. */
+/**
+ * Attaches and detaches under strace; gives the outcome and the calls in their order. With the option
+ * `threads: false` one thread makes them all: strace's `when=` counts each thread's for itself.
+ */
 function trace(
   file: string,
-  options: object,
+  { threads = true, ...options }: AttachOptions & { threads?: boolean },
   ...strace: string[]
 ): { outcome: Outcome; calls: string[] } {
   const script = scratch("traced.ts");
@@ -36,6 +40,8 @@ function trace(
   writeFileSync(
     script,
     `import { attach } from ${JSON.stringify(MOD)};
+     import { waitHere } from ${JSON.stringify(new URL("lib/libc.ts", MOD))};
+     if (!${threads}) waitHere();
      try {
        const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
        console.log(JSON.stringify({ strategy: loop.strategy, detached: await loop.detach() }));
@@ -46,11 +52,26 @@ function trace(
   const command = ["strace", "-f", "-o", log, ...strace, ...onThisRuntime(script)];
   const { stdout, stderr } = run(command);
   assert(stdout !== "", stderr);
-  const lines = readFileSync(log, "utf8").split("\n");
-  const thread = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
-  const calls = lines.filter((line) => line.startsWith(`${thread} `))
-    .map((line) => line.slice(thread!.length).trim());
+  const lines = joinResumed(readFileSync(log, "utf8").split("\n"));
+  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  const calls = lines.filter((line) => threads || line.startsWith(`${main} `))
+    .map((line) => line.replace(/^\d+ +/, ""));
   return { outcome: JSON.parse(stdout), calls };
+}
+
+/** A call during which another thread made one stands on two lines; here it is one, where it began. */
+function joinResumed(lines: string[]): string[] {
+  const open = new Map<string, number>();
+  lines.forEach((line, index) => {
+    const [, thread, rest] = /^(\d+) +(.*)$/.exec(line) ?? [];
+    if (rest?.endsWith(" <unfinished ...>")) open.set(thread, index);
+    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest ?? "")?.[1];
+    const begun = open.get(thread);
+    if (resumed === undefined || begun === undefined) return;
+    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed);
+    lines[index] = "";
+  });
+  return lines;
 }
 
 /** The calls on the loop device in their order, each by its name, with the flags that matter here. */
@@ -81,11 +102,11 @@ const TRACED = ["-e", "trace=openat,close,ioctl"];
 const TWO_STEPS = [
   "open O_RDWR",
   "LOOP_CONFIGURE AUTOCLEAR",
+  "LOOP_GET_STATUS64 AUTOCLEAR",
   "open O_RDONLY",
   "close O_RDONLY",
   "LOOP_GET_STATUS64 AUTOCLEAR",
   "LOOP_SET_STATUS64 AUTOCLEAR PARTSCAN",
-  "LOOP_GET_STATUS64 AUTOCLEAR PARTSCAN",
   "close O_RDWR",
 ];
 const ONE_STEP = [
@@ -168,8 +189,8 @@ test("attach() opens every file O_CLOEXEC and never clears a device", ["root", "
 });
 
 /** Which of this thread's ioctls, counted from 1, is the request: what strace's `when=` counts. */
-function nthIoctl(file: string, options: object, request: string): number {
-  const { calls } = trace(file, options, "-e", "trace=openat,ioctl");
+function nthIoctl(file: string, options: AttachOptions, request: string): number {
+  const { calls } = trace(file, { ...options, threads: false }, "-e", "trace=openat,ioctl");
   const n = calls.filter((call) => call.startsWith("ioctl(")).findIndex((call) =>
     call.includes(request)
   );
@@ -178,12 +199,18 @@ function nthIoctl(file: string, options: object, request: string): number {
 }
 
 /** Makes the kernel refuse `request`, `times` times from its first call on. */
-function inject(file: string, options: object, request: string, error: string, times: number) {
+function inject(
+  file: string,
+  options: AttachOptions,
+  request: string,
+  error: string,
+  times: number,
+) {
   const from = nthIoctl(file, options, request);
   const when = times === Infinity ? `${from}+` : `${from}..${from + times - 1}`;
   return trace(
     file,
-    options,
+    { ...options, threads: false },
     "-e",
     "trace=openat,ioctl",
     "-e",
@@ -216,7 +243,7 @@ test("attach() says that no device is left", ["root", "strace"], () => {
 
 for (const error of ["EAGAIN", "EBUSY"]) {
   test(`attach() tries LOOP_SET_STATUS64 again after ${error}`, ["root", "strace"], () => {
-    const options = { partscan: true, workaround: "always" };
+    const options = { partscan: true, workaround: "always" } as const;
     const { outcome, calls } = inject(
       makeImage("again.img", 1),
       options,
@@ -231,7 +258,7 @@ for (const error of ["EAGAIN", "EBUSY"]) {
 
 test("attach() undoes everything when LOOP_SET_STATUS64 fails for good", ["root", "strace"], () => {
   const file = makeImage("fails.img", 1);
-  const options = { partscan: true, workaround: "always" };
+  const options = { partscan: true, workaround: "always" } as const;
   const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EPERM", 1);
   assertEquals([outcome.code, outcome.request], ["EPERM", "LOOP_SET_STATUS64"]);
   assertStringIncludes(outcome.message!, "CAP_SYS_ADMIN");
@@ -245,10 +272,11 @@ test("attach() removes the partitions it added when one cannot be added", [
   "sfdisk",
 ], async () => {
   const file = makeImage("blkpg.img", 8, THREE_PARTITIONS);
-  const options = { partscan: "userspace" };
+  const options = { partscan: "userspace" } as const;
   const second = nthIoctl(file, options, "BLKPG") + 1;
   const fault = `inject=ioctl:error=ENOMEM:when=${second}`;
-  const { outcome } = trace(file, options, "-e", "trace=openat,ioctl", "-e", fault);
+  const traced = { ...options, threads: false };
+  const { outcome } = trace(file, traced, "-e", "trace=openat,ioctl", "-e", fault);
   assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
   await until(() => losetup(file).length === 0, "the device to be detached");
 });

@@ -1,0 +1,125 @@
+/**
+ * Calls that can wait for long, made by another thread where they would, so that the event loop goes
+ * on. What can be known beforehand is asked first: most of these calls wait for nothing, and a
+ * thread costs 40 to 70 µs a call, the first one in Bun 3 ms.
+ *
+ * Never waits: LOOP_CONFIGURE. The kernel flushes the backing file in it, so we do that before
+ * ({@linkcode flush}); from then to the bind no other call of this process comes in between.
+ *
+ * @module
+ */
+import {
+  AT_FDCWD,
+  check,
+  cString,
+  EINTR,
+  MOST_INTERRUPTIONS,
+  O_CLOEXEC,
+  open,
+  OpenFile,
+  uninterrupted,
+} from "./file.ts";
+import { libc } from "./libc.ts";
+import { __u64, struct } from "./struct.ts";
+
+/** The same on all architectures. */
+const SYS_openat2 = 437;
+const SYS_cachestat = 451;
+const EAGAIN = -11;
+
+/** `<linux/openat2.h>` */
+const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
+const RESOLVE_CACHED = 0x20n;
+/** Of these there is one for all calls, each of which is done with it when it returns. */
+const how = open_how.buffer();
+let howAddress: bigint | undefined;
+
+/** `<linux/mman.h>`: struct cachestat_range, and struct cachestat behind it. */
+const cachestat = struct("cachestat", 56, {
+  off: __u64,
+  len: __u64,
+  nr_cache: __u64,
+  nr_dirty: __u64,
+  nr_writeback: __u64,
+  nr_evicted: __u64,
+  nr_recently_evicted: __u64,
+});
+
+/**
+ * `open(path, flags)`, by a thread if the path is not in the kernel's cache of names: its directories
+ * are on a disk or at the other end of a network then. Before Linux 5.12 nobody can tell.
+ */
+export async function openUncached(path: string, flags: number): Promise<OpenFile> {
+  const name = cString(path);
+  open_how.write(how, { flags: BigInt(flags | O_CLOEXEC), resolve: RESOLVE_CACHED });
+  howAddress ??= libc().addressOf(how);
+  const fd = uninterrupted(() =>
+    libc().syscall(SYS_openat2, AT_FDCWD, name, howAddress!, open_how.size)
+  );
+  if (fd >= 0) return new OpenFile(fd, path);
+  // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
+  if (fd !== EAGAIN) return open(path, flags);
+  const opened = await uninterruptedLater(() => libc().later("open", name, flags | O_CLOEXEC, 0));
+  return new OpenFile(check(opened, "open", path), path);
+}
+
+/** `ioctl(fd, request, argument)` by a thread: for requests that freeze the queue or write back. */
+export async function ioctlLater(
+  file: OpenFile,
+  name: string,
+  request: number,
+  argument: number | Uint8Array = 0,
+): Promise<void> {
+  const result = await uninterruptedLater(() =>
+    typeof argument === "number"
+      ? libc().later("ioctl", file.fd, request, argument)
+      : libc().later("ioctlBuffer", file.fd, request, argument)
+  );
+  check(result, "ioctl", file.path, name);
+}
+
+/**
+ * Writes a file of `size` bytes back, as LOOP_CONFIGURE would. What fails here fails there as well,
+ * where the kernel does not care.
+ */
+export async function flush(file: OpenFile, size: number): Promise<void> {
+  if (waitsForStorage(file, size)) await libc().later("fsync", file.fd);
+}
+
+/** Closes a block device of `size` bytes: the last close writes its dirty pages back. */
+export async function closeFlushed(file: OpenFile, size: number): Promise<void> {
+  if (file.fd >= 0 && waitsForStorage(file, size)) await libc().later("close", file.release());
+  else file.close();
+}
+
+/** What a disk writes in a millisecond or two: less than a first thread takes to start. */
+const FEW_PAGES = 256;
+const PIECE = 2n ** 30n;
+const PATIENCE_MS = 1;
+
+const pages = cachestat.buffer();
+const count = cachestat.reader(pages);
+let resultAddress: bigint | undefined;
+
+/** Whether so much of a file is dirty that writing it back is worth a thread. */
+function waitsForStorage(file: OpenFile, size: number): boolean {
+  resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
+  const few = libc().threaded ? 0 : FEW_PAGES;
+  const start = performance.now();
+  for (let offset = 0, unwritten = 0; offset < size; offset += Number(PIECE)) {
+    cachestat.write(pages, { off: BigInt(offset), len: PIECE });
+    // Before Linux 6.5, and where only the owner may know, we cannot.
+    if (libc().syscall(SYS_cachestat, file.fd, pages, resultAddress, 0) < 0) return true;
+    unwritten += Number(count("nr_dirty") + count("nr_writeback"));
+    if (unwritten > few || performance.now() - start > PATIENCE_MS) return true;
+  }
+  return false;
+}
+
+/** A call that a signal interrupted has done nothing yet: it is made again. */
+async function uninterruptedLater(call: () => Promise<number>): Promise<number> {
+  for (let times = 0;; times++) {
+    const result = await call();
+    if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * What can wait for long is made by another thread: who makes which call, as strace sees it, and what
+ * becomes of the process, of an AbortSignal and of an exception meanwhile.
+ */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { attach, type AttachOptions } from "../mod.ts";
+import { libc } from "../lib/libc.ts";
+import {
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  scratch,
+  sysfs,
+  test,
+  THREE_PARTITIONS,
+  until,
+} from "./support.ts";
+
+const TWO_STEPS = { partscan: true, workaround: "always" } as const;
+
+/** A script of its own, in which loopdev is imported and `file` is the image. */
+function script(body: string, file: string): string {
+  const path = scratch("script.ts");
+  const lib = JSON.stringify(new URL("lib/libc.ts", MOD));
+  writeFileSync(
+    path,
+    `import { attach, detach } from ${JSON.stringify(MOD)};
+     import { libc } from ${lib};
+     const file = ${JSON.stringify(file)};
+     ${body}`,
+  );
+  return path;
+}
+
+/** Attaches and detaches under strace: the calls that match, each with whether the main thread made it. */
+function whoMakes(calls: RegExp, file: string, options: AttachOptions): string[] {
+  const log = scratch("strace.log");
+  const body = `const loop = await attach(file, ${JSON.stringify(options)});
+     await loop.detach();`;
+  const trace = ["-e", "trace=openat,openat2,fsync,close,ioctl"];
+  output(["strace", "-f", "-o", log, ...trace, ...onThisRuntime(script(body, file))]);
+  const lines = readFileSync(log, "utf8").split("\n");
+  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  return lines.flatMap((line) => {
+    const name = calls.exec(line)?.[0];
+    return name === undefined ? [] : [`${line.startsWith(`${main} `) ? "main" : "other"} ${name}`];
+  });
+}
+
+test("LOOP_SET_STATUS64 is made by another thread, LOOP_CONFIGURE by the main one", [
+  "root",
+  "strace",
+], () => {
+  const calls = whoMakes(/LOOP_CONFIGURE|LOOP_SET_STATUS64/, makeImage("steps.img", 1), TWO_STEPS);
+  assertEquals(calls, ["main LOOP_CONFIGURE", "other LOOP_SET_STATUS64"]);
+});
+
+test("a file with dirty pages is flushed by another thread, a clean one not at all", [
+  "root",
+  "strace",
+], () => {
+  const file = makeImage("dirty.img", 16);
+  output(["dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=8", "conv=notrunc"]);
+  assertEquals(whoMakes(/fsync/, file, {}), ["other fsync"]);
+  assertEquals(whoMakes(/fsync/, file, {}), []);
+});
+
+test("a file whose directory must be read from a disk is opened by another thread", [
+  "root",
+  "strace",
+], async () => {
+  const [folder, mount, image] = ["content", "mount", "disk.img"].map(scratch);
+  mkdirSync(folder);
+  mkdirSync(mount);
+  output(["truncate", "-s", "1M", `${folder}/inner.img`]);
+  output(["truncate", "-s", "16M", image]);
+  output(["mkfs.ext4", "-q", "-d", folder, image]);
+  await using loop = await attach(image);
+  output(["mount", loop.path, mount]);
+  try {
+    const opens = () => whoMakes(/openat2?\(.*inner\.img"/, `${mount}/inner.img`, {});
+    const who = (calls: string[]) => calls.map((call) => call.replace(/\(.*/, ""));
+    assertEquals(who(opens()), ["main openat2", "other openat"]);
+    assertEquals(who(opens()), ["main openat2"], "its name is known now");
+  } finally {
+    output(["umount", mount]);
+  }
+});
+
+test("a process ends by itself: idle threads do not keep it", ["root"], () => {
+  const file = makeImage("ends.img", 1);
+  const options = JSON.stringify(TWO_STEPS);
+  const detached = `await (await attach(file, ${options})).detach(); console.log("end");`;
+  assertEquals(output(onThisRuntime(script(detached, file)), { timeout: 10_000 }), "end\n");
+  const attached = `await attach(file, ${options}); console.log("end");`;
+  assertEquals(output(onThisRuntime(script(attached, file)), { timeout: 10_000 }), "end\n");
+});
+
+test("a process does not end before its call has", ["root"], () => {
+  const file = makeImage("waits.img", 1);
+  const body = `attach(file, ${JSON.stringify(TWO_STEPS)}).then(async (loop) => {
+    console.log(loop.strategy, await loop.detach());
+  });`;
+  assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
+});
+
+test("attach() that is aborted while the kernel is busy undoes everything", ["root"], async () => {
+  const file = makeImage("aborted.img", 8, THREE_PARTITIONS);
+  for (let round = 0; round < 5; round++) {
+    const controller = new AbortController();
+    const reason = new Error("enough");
+    let busy: string[] = [];
+    // LOOP_SET_STATUS64 takes 5 to 16 ms: the first turn of the event loop comes in its midst.
+    setTimeout(() => {
+      busy = losetup(file).map(({ name }) => sysfs(`${name.slice(5)}/loop/partscan`));
+      controller.abort(reason);
+    });
+    const error = await assertRejects(() =>
+      attach(file, { ...TWO_STEPS, signal: controller.signal })
+    );
+    assertEquals(error, reason);
+    assertEquals(busy.length, 1, "it was bound when it was aborted");
+    assertEquals(openDescriptors(), []);
+    await until(() => losetup(file).length === 0, "the device to be detached");
+  }
+});
+
+test("an exception in a thread rejects its call, and the next one works", ["root"], async () => {
+  const error = await assertRejects(() => libc().later("no such call" as "fsync", 1));
+  assert(error instanceof Error);
+  assertMatch(error.message, /is not a function/);
+  await using loop = await attach(makeImage("after.img", 1), TWO_STEPS);
+  assertEquals(loop.strategy, "two-step");
+});
+
+test("where no thread can be started the main one makes the calls", ["root"], () => {
+  const file = makeImage("threadless.img", 1);
+  for (const failing of ["throw new Error('no thread')", "this.terminate = () => {}"]) {
+    // Only Bun's threads are Workers. The second kind fails later, as one does that cannot load.
+    const body = `globalThis.Worker = class {
+        constructor() { ${failing}; setTimeout(() => this.onerror({ message: "no thread" }), 1); }
+        ref() {}
+        unref() {}
+      };
+      const loop = await attach(file, ${JSON.stringify(TWO_STEPS)});
+      console.log(loop.strategy, await loop.detach());`;
+    assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
+  }
+});
+
+test("errno comes back from a thread", [], async () => {
+  assertEquals(await libc().later("fsync", -1), -9);
+  assertEquals(await libc().later("ioctl", -1, 0x4c82, 0), -9);
+  assertEquals(await libc().later("open", new TextEncoder().encode("/no/such\0"), 0, 0), -2);
+  const both = await Promise.all(Array.from({ length: 40 }, () => libc().later("fsync", -1)));
+  assertEquals(new Set(both), new Set([-9]));
+});
