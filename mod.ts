@@ -14,6 +14,8 @@
  * @module
  */
 export { attach } from "./lib/attach.ts";
+export { attachAll } from "./lib/attach_all.ts";
+export type { AttachAllOptions, LoopDevices } from "./lib/attach_all.ts";
 export { detach, openLoop } from "./lib/open_loop.ts";
 export type { AttachOptions } from "./lib/options.ts";
 export { find, list, status } from "./lib/status.ts";

@@ -1,0 +1,84 @@
+/**
+ * attachAll(): many files at once, all or nothing.
+ *
+ * @module
+ */
+import { attach } from "./attach.ts";
+import type { LoopDevice } from "./loop_device.ts";
+import { type AttachOptions, checkOptions } from "./options.ts";
+
+/** Options of {@linkcode attachAll}: those of attach() for each file, and two of its own. */
+export interface AttachAllOptions extends Omit<AttachOptions, "number"> {
+  /** How many files are worked on at a time. Default 32; more wait for the kernel no faster. */
+  concurrency?: number;
+  /** Called after each file. */
+  onProgress?: (progress: { attached: number; total: number; device: LoopDevice }) => void;
+}
+
+/** In the order of the files. `await using` detaches them all. */
+export interface LoopDevices extends ReadonlyArray<LoopDevice>, AsyncDisposable {}
+
+const CONCURRENCY = 32;
+
+/**
+ * Attaches many files at once, so that their waits for the kernel overlap: all of them, or none. The
+ * first that fails stops the others; what was attached is detached before it rejects with that
+ * failure. With plain `Promise.all` those would stay.
+ *
+ * Throws (rejects with) what {@linkcode attach} does, and RangeError for a bad `concurrency`.
+ *
+ * @example
+ * ```ts ignore
+ * import { attachAll } from "@loopdev/loopdev";
+ * await using loops = await attachAll(["a.img", "b.img"], { partscan: true });
+ * console.log(loops.map(({ path }) => path));
+ * ```
+ */
+export async function attachAll(
+  files: readonly string[],
+  { concurrency = CONCURRENCY, onProgress, ...options }: AttachAllOptions = {},
+): Promise<LoopDevices> {
+  if (!(Number.isSafeInteger(concurrency) && concurrency > 0)) {
+    throw new RangeError(`concurrency must be a whole number from 1 on, not ${concurrency}`);
+  }
+  if ("number" in options) throw new TypeError("number is for one file; attachAll() takes many");
+  // A caller's mistake shows before anything is attached.
+  for (const file of files) checkOptions(file, options);
+  const devices = new Map<number, LoopDevice>();
+  const stop = new AbortController();
+  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  let next = 0;
+  const work = async () => {
+    while (next < files.length) {
+      const index = next++;
+      const device = await attach(files[index], { ...options, signal });
+      devices.set(index, device);
+      onProgress?.({ attached: devices.size, total: files.length, device });
+    }
+  };
+  const detachAll = async () => {
+    const ends = await Promise.allSettled(
+      [...devices.values()].map((device) => device[Symbol.asyncDispose]()),
+    );
+    const failed = ends.find(({ status }) => status === "rejected");
+    if (failed) throw (failed as PromiseRejectedResult).reason;
+  };
+  let failure: { error: unknown } | undefined;
+  await Promise.all(
+    Array.from({ length: Math.min(concurrency, files.length) }, async () => {
+      try {
+        await work();
+      } catch (error) {
+        failure ??= { error };
+        stop.abort(error);
+      }
+    }),
+  );
+  if (failure) {
+    // The first error wins; whatever goes wrong in undoing goes with the process at the latest.
+    await detachAll().catch(() => {});
+    throw failure.error;
+  }
+  const loops = files.map((_, index) => devices.get(index)!);
+  return Object.assign(loops, { [Symbol.asyncDispose]: detachAll });
+}
