@@ -1,16 +1,24 @@
 /*
- * The yardstick: the same system calls as loopdev, with nothing around them. Reads lines
- * "STRATEGY CYCLES" and answers each with the nanoseconds of every attach + detach on one line.
+ * The yardstick. Reads lines "STRATEGY CYCLES" and answers each with the nanoseconds of every
+ * attach + detach on one line. "same" makes the system calls that loopdev makes, in their order, with
+ * nothing around them; "bare" only those without which nothing is attached.
  *
- *     cc -O2 -o cycle bench/cycle.c && echo "one-step 100" | ./cycle plain.img disk.img
+ *     cc -O2 -o cycle bench/cycle.c && echo "one-step 100" | ./cycle same plain.img disk.img
  */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/blkpg.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,10 +26,23 @@
 #define PARTITIONS 4
 #define MIB (1024LL * 1024)
 
+#define SYS_CACHESTAT 451
+#define SYS_OPENAT2 437
+
+static char buffer[16384];
+static struct statx status;
+
 static void die(const char *what)
 {
 	perror(what);
 	exit(1);
+}
+
+static int must(int result, const char *what)
+{
+	if (result < 0)
+		die(what);
+	return result;
 }
 
 static void partition(int fd, int op, int number)
@@ -29,43 +50,90 @@ static void partition(int fd, int op, int number)
 	struct blkpg_partition data = { .start = number * MIB, .length = MIB, .pno = number };
 	struct blkpg_ioctl_arg arg = { .op = op, .datalen = sizeof data, .data = &data };
 
-	if (ioctl(fd, BLKPG, &arg) < 0)
-		die("BLKPG");
+	must(ioctl(fd, BLKPG, &arg), "BLKPG");
 }
 
-static void cycle(int control, const char *image, const char *strategy)
+static void look(const char *path)
+{
+	statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &status);
+}
+
+static void look_at(int fd)
+{
+	must(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status), "statx");
+}
+
+static void read_text(const char *path)
+{
+	int fd = must(open(path, O_RDONLY | O_CLOEXEC), path);
+
+	must(pread(fd, buffer, 4096, 0), path);
+	close(fd);
+}
+
+static void count_dirty(int fd)
+{
+	uint64_t range[2] = { 0, 1 << 30 }, result[5];
+
+	syscall(SYS_CACHESTAT, fd, range, result, 0);
+}
+
+static int open_cached(const char *path)
+{
+	/* struct open_how: flags, mode, resolve = RESOLVE_CACHED */
+	uint64_t how[3] = { O_RDWR | O_NONBLOCK | O_CLOEXEC, 0, 0x20 };
+
+	return must(syscall(SYS_OPENAT2, AT_FDCWD, path, how, sizeof how), path);
+}
+
+/* A node of our own, which no udev watches: see lib/udev_reread.ts. */
+static int open_unwatched(int number)
+{
+	char own[64];
+	int fd;
+
+	snprintf(own, sizeof own, "/dev/.loopdev-loop%d", number);
+	must(mknod(own, S_IFBLK | 0600, makedev(7, number)), own);
+	fd = must(open(own, O_RDWR | O_CLOEXEC), own);
+	look_at(fd);
+	unlink(own);
+	return fd;
+}
+
+static void two_steps(int fd, const char *path)
+{
+	struct loop_info64 info;
+
+	close(open(path, O_RDONLY | O_CLOEXEC));
+	must(ioctl(fd, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
+	info.lo_flags |= LO_FLAGS_PARTSCAN;
+	must(ioctl(fd, LOOP_SET_STATUS64, &info), "LOOP_SET_STATUS64");
+}
+
+static void bare(const char *image, const char *strategy)
 {
 	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
-	int userspace = !strcmp(strategy, "userspace");
-	int one_step = !strcmp(strategy, "one-step");
-	int two_step = !strcmp(strategy, "two-step");
+	int control = must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
 	char path[32];
-	int number, fd, i;
+	int fd, i;
 
-	config.fd = open(image, O_RDWR | O_CLOEXEC);
-	if ((int)config.fd < 0)
-		die(image);
-	number = ioctl(control, LOOP_CTL_GET_FREE);
-	snprintf(path, sizeof path, "/dev/loop%d", number);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		die(path);
-	if (one_step)
+	config.fd = must(open(image, O_RDWR | O_CLOEXEC), image);
+	if (!strcmp(strategy, "one-step"))
 		config.info.lo_flags |= LO_FLAGS_PARTSCAN;
-	if (ioctl(fd, LOOP_CONFIGURE, &config) < 0)
-		die("LOOP_CONFIGURE");
-	close(config.fd);
-	if (two_step) {
-		struct loop_info64 info;
-
-		close(open(path, O_RDONLY | O_CLOEXEC));
-		if (ioctl(fd, LOOP_GET_STATUS64, &info) < 0)
-			die("LOOP_GET_STATUS64");
-		info.lo_flags |= LO_FLAGS_PARTSCAN;
-		if (ioctl(fd, LOOP_SET_STATUS64, &info) < 0)
-			die("LOOP_SET_STATUS64");
+	for (;;) {
+		snprintf(path, sizeof path, "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
+		fd = must(open(path, O_RDWR | O_CLOEXEC), path);
+		if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+			break;
+		if (errno != EBUSY)
+			die("LOOP_CONFIGURE");
+		close(fd);
 	}
-	if (userspace) {
+	close(control);
+	close(config.fd);
+	if (!strcmp(strategy, "two-step"))
+		two_steps(fd, path);
+	if (!strcmp(strategy, "userspace")) {
 		for (i = 1; i <= PARTITIONS; i++)
 			partition(fd, BLKPG_ADD_PARTITION, i);
 		for (i = 1; i <= PARTITIONS; i++)
@@ -74,24 +142,104 @@ static void cycle(int control, const char *image, const char *strategy)
 	close(fd);
 }
 
+static void look_at_partitions(const char *disk, int number)
+{
+	static const char *attributes[] = { "start", "size", "dev" };
+	char path[96];
+	int fd, i, j;
+
+	look(disk);
+	fd = must(open(disk, O_RDONLY | O_CLOEXEC), disk);
+	while (syscall(SYS_getdents64, fd, buffer, 8192) > 0)
+		;
+	close(fd);
+	look(disk);
+	for (i = 1; i <= PARTITIONS; i++)
+		for (j = 0; j < 3; j++) {
+			snprintf(path, sizeof path, "%s/loop%dp%d/%s", disk, number, i, attributes[j]);
+			read_text(path);
+		}
+	for (i = 1; i <= PARTITIONS; i++) {
+		snprintf(path, sizeof path, "/dev/loop%dp%d", number, i);
+		look(path);
+	}
+}
+
+static void same(const char *image, const char *strategy)
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	struct loop_info64 info;
+	char path[32], disk[32], link[32];
+	int control, number, fd, sector_size, i;
+	uint64_t size, diskseq;
+	int none = !strcmp(strategy, "none");
+	int userspace = !strcmp(strategy, "userspace");
+
+	config.fd = open_cached(image);
+	look_at(config.fd);
+	fcntl(config.fd, F_SETFL, 0);
+	count_dirty(config.fd);
+	control = must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
+	if (!strcmp(strategy, "one-step"))
+		config.info.lo_flags |= LO_FLAGS_PARTSCAN;
+	for (;;) {
+		number = must(ioctl(control, LOOP_CTL_GET_FREE), "LOOP_CTL_GET_FREE");
+		snprintf(path, sizeof path, "/dev/loop%d", number);
+		snprintf(disk, sizeof disk, "/sys/block/loop%d", number);
+		look(path);
+		look(disk);
+		fd = open_unwatched(number);
+		if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+			break;
+		if (errno != EBUSY)
+			die("LOOP_CONFIGURE");
+		close(fd);
+	}
+	must(ioctl(fd, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
+	snprintf(link, sizeof link, "/proc/self/fd/%d", config.fd);
+	must(readlink(link, buffer, 4096), link);
+	must(ioctl(fd, BLKGETSIZE64, &size), "BLKGETSIZE64");
+	must(ioctl(fd, BLKSSZGET, &sector_size), "BLKSSZGET");
+	ioctl(fd, BLKGETDISKSEQ, &diskseq);
+	close(control);
+	if (!strcmp(strategy, "two-step"))
+		two_steps(fd, path);
+	if (!none) {
+		pread(config.fd, buffer, 512, 0);
+		pread(config.fd, buffer, 512, 0);
+		look(disk);
+	}
+	if (userspace) {
+		for (i = 1; i <= PARTITIONS; i++)
+			partition(fd, BLKPG_ADD_PARTITION, i);
+		look_at_partitions(disk, number);
+	}
+	close(config.fd);
+	if (userspace)
+		for (i = 1; i <= PARTITIONS; i++)
+			partition(fd, BLKPG_DEL_PARTITION, i);
+	count_dirty(fd);
+	close(fd);
+	look(disk);
+}
+
 int main(int argc, char **argv)
 {
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	void (*cycle)(const char *, const char *);
 	char strategy[32];
 	int cycles;
 
-	if (argc != 3) {
-		fprintf(stderr, "Usage: cycle IMAGE PARTITIONED_IMAGE\n");
+	if (argc != 4 || (strcmp(argv[1], "same") && strcmp(argv[1], "bare"))) {
+		fprintf(stderr, "Usage: cycle same|bare IMAGE PARTITIONED_IMAGE\n");
 		return 1;
 	}
-	if (control < 0)
-		die("/dev/loop-control");
+	cycle = !strcmp(argv[1], "same") ? same : bare;
 	while (scanf("%31s %d", strategy, &cycles) == 2) {
 		while (cycles-- > 0) {
 			struct timespec start, end;
 
 			clock_gettime(CLOCK_MONOTONIC, &start);
-			cycle(control, argv[strcmp(strategy, "userspace") ? 1 : 2], strategy);
+			cycle(argv[strcmp(strategy, "userspace") ? 2 : 3], strategy);
 			clock_gettime(CLOCK_MONOTONIC, &end);
 			printf("%lld ", (end.tv_sec - start.tv_sec) * 1000000000LL + end.tv_nsec - start.tv_nsec);
 		}
