@@ -100,11 +100,16 @@ static int open_unwatched(int number)
 	return fd;
 }
 
+static void drain(const char *path)
+{
+	close(must(open(path, O_RDONLY | O_CLOEXEC), path));
+}
+
 static void two_steps(int fd, const char *path)
 {
 	struct loop_info64 info;
 
-	close(open(path, O_RDONLY | O_CLOEXEC));
+	drain(path);
 	must(ioctl(fd, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
 	info.lo_flags |= LO_FLAGS_PARTSCAN;
 	must(ioctl(fd, LOOP_SET_STATUS64, &info), "LOOP_SET_STATUS64");
@@ -134,6 +139,7 @@ static void bare(const char *image, const char *strategy)
 	if (!strcmp(strategy, "two-step"))
 		two_steps(fd, path);
 	if (!strcmp(strategy, "userspace")) {
+		drain(path);
 		for (i = 1; i <= PARTITIONS; i++)
 			partition(fd, BLKPG_ADD_PARTITION, i);
 		for (i = 1; i <= PARTITIONS; i++)
@@ -204,6 +210,8 @@ static void same(const char *image, const char *strategy)
 	close(control);
 	if (!strcmp(strategy, "two-step"))
 		two_steps(fd, path);
+	if (userspace)
+		drain(path);
 	if (!none) {
 		pread(config.fd, buffer, 512, 0);
 		pread(config.fd, buffer, 512, 0);

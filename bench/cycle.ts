@@ -1,7 +1,8 @@
 /**
- * loopdev's side of the benchmark: the same protocol as bench/cycle.c. Reads lines "STRATEGY CYCLES"
- * and answers each with the nanoseconds of every attach + detach on one line.
+ * loopdev's side of the benchmark, with the same protocol as bench/cycle.c: reads lines
+ * "STRATEGY CYCLES" and answers each with the nanoseconds of every attach + detach on one line.
  */
+import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { attach, type AttachOptions } from "../mod.ts";
@@ -13,16 +14,31 @@ const OPTIONS: Record<string, [file: string, options: AttachOptions]> = {
   "none": [image, {}],
   "one-step": [image, { partscan: true, workaround: "never" }],
   "two-step": [image, { partscan: true, workaround: "always" }],
-  "userspace": [partitioned, { partscan: "userspace", workaround: "never" }],
+  "two-step, 4 partitions": [partitioned, { partscan: true, workaround: "always" }],
+  "userspace": [partitioned, { partscan: "userspace", workaround: "always" }],
 };
 
+function losetup(...args: string[]): string {
+  const { stdout, stderr, status } = spawnSync("losetup", args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return stdout.trim();
+}
+
+async function cycle(strategy: string): Promise<void> {
+  if (strategy === "losetup") {
+    losetup("--detach", losetup("--find", "--show", "--partscan", image));
+  } else {
+    const loop = await attach(...OPTIONS[strategy]);
+    await loop.detach();
+  }
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const [strategy, cycles] = line.split(" ");
+  const [, strategy, cycles] = /^(.*) (\d+)$/.exec(line)!;
   const times: number[] = [];
   for (let i = 0; i < Number(cycles); i++) {
     const start = performance.now();
-    const loop = await attach(...OPTIONS[strategy]);
-    await loop.detach();
+    await cycle(strategy);
     times.push(Math.round((performance.now() - start) * 1e6));
   }
   console.log(times.join(" "));

@@ -1,184 +1,182 @@
 /**
- * Attach + detach beside each other, in one run: a C program with the same system calls, loopdev on
- * Bun and on Deno, and losetup spawned twice. Contenders take turns, so that all meet the same weather.
+ * What loopdev costs beside C, beside losetup, and what its waits cost others. Contenders take turns
+ * in one run, so that all meet the same weather; what counts are the ratios.
  *
- *     deno task bench --rounds 20
+ *     deno task bench --rounds 20 --json bench.json
  */
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, release, tmpdir } from "node:os";
+import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { createInterface } from "node:readline";
 import { parseArgs } from "@std/cli/parse-args";
+import { list } from "../mod.ts";
+import { O_RDWR, open } from "../lib/file.ts";
+import { loopCtlRemove } from "../lib/loop.ts";
+import { command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
+import { makeImage, makeImages, measureCycles, median } from "./measure.ts";
+import { type Cycles, type Figure, figures, type Measured, type Waits } from "./figures.ts";
 
-const HELP = `Usage: run.ts [--rounds N] [--json FILE]
+const HELP = `Usage: run.ts [--rounds N] [--json FILE] [--c FILE] [--cycles-only]
 
-Measures attach + detach with each strategy; medians in µs, and ratios to the C program. Needs root,
-cc, bun, deno, losetup and sfdisk; says so and goes on where one is missing.
+Measures attach + detach with each strategy beside C and losetup, and the figures that loopdev
+promises. Needs root, cc, bun, deno, losetup and sfdisk; says so and goes on where one is missing.
+Exits with 1 if a figure misses its target.
 
-  --rounds N   turns of each contender (20), 10 cycles each
-  --json FILE  writes all times`;
+  --rounds N     turns of each contender (20), 10 cycles each
+  --json FILE    writes everything measured
+  --c FILE       bench/cycle.c, compiled already
+  --cycles-only  the cycles, without event loop, memory and start-up`;
 
-const CYCLES = 10;
-const STRATEGIES = ["none", "one-step", "two-step", "userspace"] as const;
-type Strategy = typeof STRATEGIES[number];
+const MANY = 1000;
+const CONCURRENT = 64;
+const STARTS = 15;
 
-const { rounds, json, help } = parseArgs(process.argv.slice(2), {
-  string: ["rounds", "json"],
-  boolean: ["help"],
-  default: { rounds: "20" },
-});
-if (help) {
-  console.log(HELP);
-  process.exit(0);
-}
-
-const ROOT = new URL("..", import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-const image = join(folder, "plain.img");
-const partitioned = join(folder, "partitioned.img");
 
-function must(command: string, args: string[], input?: string): void {
-  const { status, stderr, error } = spawnSync(command, args, { input, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command} ${args.join(" ")}: ${error ?? stderr}`);
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r${text}\x1b[K`);
 }
 
-/** Does so many cycles of a strategy and gives the time of each in ns. */
-interface Contender {
-  name: string;
-  run(strategy: Strategy, cycles: number): Promise<number[]> | number[];
-  stop(): void;
+/** Runs a subject and gives the JSON that it prints. */
+function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
+  progress(`${runtime}: ${script} ${args[0].startsWith("/") ? "" : args[0]}`);
+  const [file, ...rest] = command(runtime, script, ...args);
+  const options = { encoding: "utf8", maxBuffer: 2 ** 24 } as const;
+  return JSON.parse(execFileSync(file, rest, options));
 }
 
-/** A program that answers "STRATEGY CYCLES" with a line of times. */
-function program(name: string, command: string, args: string[]): Contender {
-  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+function wholeProcess(runtime: RuntimeName, ...args: string[]): number {
+  const [file, ...rest] = command(runtime, "start.ts", ...args);
+  const start = performance.now();
+  const { status, stderr } = spawnSync(file, rest, { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return performance.now() - start;
+}
+
+function measureWaits(runtime: RuntimeName): Waits {
+  const images = (count: number) =>
+    Array.from({ length: count }, (_, index) => makeImage(folder, `many-${index}.img`, 1));
+  const plain = makeImage(folder, "start.img", 8);
+  const start: Waits["start"] = { empty: [], attach: [] };
+  for (let turn = 0; turn < STARTS; turn++) {
+    start.empty.push(wholeProcess(runtime));
+    start.attach.push(wholeProcess(runtime, plain));
+  }
   return {
-    name,
-    async run(strategy, cycles) {
-      child.stdin.write(`${strategy} ${cycles}\n`);
-      const { value, done } = await lines.next();
-      if (done) throw new Error(`${name} ended`);
-      return value.trim().split(" ").map(Number);
-    },
-    stop: () => void child.kill(),
+    start,
+    gap: ask(runtime, "waits.ts", "gap", makeImage(folder, "large.img", 256)),
+    concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
+    many: ask(runtime, "many.ts", ...images(MANY)),
   };
 }
 
-/** What everybody does today: two processes a cycle. losetup has no two steps, and adds nothing itself. */
-const losetup: Contender = {
-  name: "losetup ×2",
-  run(strategy, cycles) {
-    if (strategy === "two-step" || strategy === "userspace") return [];
-    const scan = strategy === "one-step" ? ["--partscan"] : [];
-    return Array.from({ length: Math.ceil(cycles / 5) }, () => {
-      const start = performance.now();
-      const { stdout } = spawnSync("losetup", ["--find", "--show", ...scan, image], {
-        encoding: "utf8",
-      });
-      must("losetup", ["--detach", stdout.trim()]);
-      return (performance.now() - start) * 1e6;
-    });
-  },
-  stop() {},
-};
-
-function contenders(): Contender[] {
-  const script = join(ROOT, "bench/cycle.ts");
-  const all: Contender[] = [];
-  const attempt = (name: string, make: () => Contender) => {
+/** Loop devices that the thousand needed and nobody has any more. */
+async function removeDevices(numbers: number[]): Promise<void> {
+  const attached = new Set((await list()).map(({ number }) => number));
+  using control = open("/dev/loop-control", O_RDWR);
+  for (const number of numbers.filter((number) => !attached.has(number))) {
     try {
-      all.push(make());
-    } catch (error) {
-      console.error(`bench: without ${name}: ${(error as Error).message}`);
+      loopCtlRemove(control, number);
+    } catch {
+      // EBUSY: somebody has found a use for it.
     }
-  };
-  attempt("C", () => {
-    must("cc", ["-O2", "-o", join(folder, "cycle"), join(ROOT, "bench/cycle.c")]);
-    return program("C", join(folder, "cycle"), [image, partitioned]);
-  });
-  attempt("Bun", () => {
-    must("bun", ["--version"]);
-    return program("loopdev, Bun", "bun", ["run", script, image, partitioned]);
-  });
-  attempt("Deno", () => {
-    must("deno", ["--version"]);
-    const args = ["run", "--quiet", "--allow-ffi", script, image, partitioned];
-    return program("loopdev, Deno", "deno", args);
-  });
-  attempt("losetup", () => {
-    must("losetup", ["--version"]);
-    return losetup;
-  });
-  return all;
-}
-
-function median(times: number[]): number {
-  return times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)];
-}
-
-writeFileSync(image, new Uint8Array(8 * 1024 * 1024));
-writeFileSync(partitioned, new Uint8Array(8 * 1024 * 1024));
-must(
-  "sfdisk",
-  ["--quiet", partitioned],
-  "label: dos\n" + [1, 2, 3, 4].map((n) => `${n}: start=${n * 2048}, size=2048\n`).join(""),
-);
-
-const all = contenders();
-const times = new Map<string, number[]>();
-const key = (strategy: Strategy, { name }: Contender) => `${strategy}\t${name}`;
-try {
-  for (let round = 0; round <= Number(rounds); round++) {
-    for (const strategy of STRATEGIES) {
-      for (const contender of all) {
-        const measured = await contender.run(strategy, CYCLES);
-        // The first round warms up.
-        if (round > 0) {
-          times.set(key(strategy, contender), [
-            ...times.get(key(strategy, contender)) ?? [],
-            ...measured,
-          ]);
-        }
-      }
-    }
-    if (process.stderr.isTTY) process.stderr.write(`\rround ${round} of ${rounds}\x1b[K`);
-  }
-} finally {
-  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-  for (const contender of all) contender.stop();
-}
-
-console.log(`Linux ${release()}, ${cpus()[0].model}, ${cpus().length} processors\n`);
-console.log("strategy   contender          median µs   × C");
-for (const strategy of STRATEGIES) {
-  const yardstick = median(times.get(`${strategy}\tC`) ?? [NaN]);
-  for (const contender of all) {
-    const measured = times.get(key(strategy, contender)) ?? [];
-    if (measured.length === 0) continue;
-    const middle = median(measured);
-    const columns = [
-      strategy.padEnd(10),
-      contender.name.padEnd(16),
-      (middle / 1000).toFixed(0).padStart(11),
-      Number.isNaN(yardstick) ? "" : (middle / yardstick).toFixed(2).padStart(5),
-    ];
-    console.log(columns.join(" "));
   }
 }
-if (json !== undefined) {
-  const result = {
-    date: new Date().toISOString(),
-    kernel: release(),
-    cpu: cpus()[0].model,
-    cycles: CYCLES,
-  };
-  writeFileSync(
-    json,
-    JSON.stringify({ ...result, nanoseconds: Object.fromEntries(times) }, null, 2) + "\n",
+
+function existingDevices(): Set<number> {
+  const names = must("ls", ["/sys/block"]).match(/(?<=\bloop)\d+\b/g) ?? [];
+  return new Set(names.map(Number));
+}
+
+function printCycles(cycles: Cycles): void {
+  console.log("strategy                contender               median µs  × bare  × same");
+  for (const [strategy, byContender] of Object.entries(cycles)) {
+    for (const [name, times] of Object.entries(byContender)) {
+      const ratio = (yardstick: string) => {
+        const times = byContender[yardstick];
+        return times ? (middle / median(times)).toFixed(2).padStart(8) : "";
+      };
+      const middle = median(times);
+      const value = (middle / 1000).toFixed(0).padStart(9);
+      const ratios = `${ratio("C, bare")}${ratio("C, same calls")}`;
+      console.log(`${strategy.padEnd(24)}${name.padEnd(24)}${value}${ratios}`);
+    }
+  }
+}
+
+function printFigures(all: Figure[]): void {
+  console.log(
+    "\nfigure                                                          runtime     value  target",
   );
+  for (const { what, runtime, value, unit, bound, target, holds, from } of all) {
+    const shown = `${value.toFixed(2)} ${unit}`.padStart(11);
+    const wanted = `${bound} ${target}`.padEnd(7);
+    const columns = [
+      what.padEnd(64),
+      runtime.padEnd(5),
+      shown,
+      ` ${wanted}`,
+      holds ? "holds " : "MISSED",
+    ];
+    console.log(`${columns.join("")}  ${from}`);
+  }
 }
-process.exit(0);
+
+async function main(): Promise<number> {
+  const options = parseArgs(process.argv.slice(2), {
+    string: ["rounds", "json", "c"],
+    boolean: ["help", "cycles-only"],
+    default: { rounds: "20" },
+  });
+  if (options.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const all = contenders({ folder, ...makeImages(folder), c: options.c });
+  const measured: Measured = { cycles: {}, waits: {} };
+  try {
+    const rounds = Number(options.rounds);
+    measured.cycles = await measureCycles(
+      all,
+      rounds,
+      (round) => progress(`cycles, round ${round} of ${rounds}`),
+    );
+  } finally {
+    for (const contender of all) contender.stop();
+  }
+  if (!options["cycles-only"]) {
+    const existing = existingDevices();
+    for (const runtime of RUNTIMES) {
+      if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
+      measured.waits[runtime] = measureWaits(runtime);
+    }
+    await removeDevices([...existingDevices()].filter((number) => !existing.has(number)));
+  }
+  progress("");
+
+  const machine = {
+    kernel: release(),
+    cpu: cpus()[0].model.trim(),
+    processors: availableParallelism(),
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    bun: must("bun", ["--version"]).trim(),
+    deno: must("deno", ["--version"]).split("\n")[0].replace(/^deno (\S+).*/, "$1"),
+  };
+  console.log(
+    `Linux ${machine.kernel}, ${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, ` +
+      `Bun ${machine.bun}, Deno ${machine.deno}\n`,
+  );
+  printCycles(measured.cycles);
+  const result = figures(measured);
+  printFigures(result);
+  if (options.json !== undefined) {
+    const date = new Date().toISOString();
+    const json = JSON.stringify({ date, machine, figures: result, ...measured });
+    writeFileSync(options.json, `${json}\n`);
+  }
+  return result.every(({ holds }) => holds) ? 0 : 1;
+}
+
+process.exit(await main());

@@ -94,7 +94,8 @@ export async function closeFlushed(file: OpenFile, size: number): Promise<void> 
 
 /** What a disk writes in a millisecond or two: less than a first thread takes to start. */
 const FEW_PAGES = 256;
-const PIECE = 2n ** 30n;
+/** The kernel looks at each page that it has of a file: some µs a GiB that is not there, ms if it is. */
+const PIECE = 2 ** 30;
 const PATIENCE_MS = 1;
 
 const pages = cachestat.buffer();
@@ -106,14 +107,17 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
   resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
   const few = libc().threaded ? 0 : FEW_PAGES;
   const start = performance.now();
-  for (let offset = 0, unwritten = 0; offset < size; offset += Number(PIECE)) {
-    cachestat.write(pages, { off: BigInt(offset), len: PIECE });
+  let unwritten = 0;
+  let offset = 0;
+  do {
+    cachestat.write(pages, { off: BigInt(offset), len: BigInt(PIECE) });
     // Before Linux 6.5, and where only the owner may know, we cannot.
     if (libc().syscall(SYS_cachestat, file.fd, pages, resultAddress, 0) < 0) return true;
     unwritten += Number(count("nr_dirty") + count("nr_writeback"));
-    if (unwritten > few || performance.now() - start > PATIENCE_MS) return true;
-  }
-  return false;
+    if (unwritten > few) return true;
+    offset += PIECE;
+  } while (offset < size && performance.now() - start < PATIENCE_MS);
+  return offset < size;
 }
 
 /** A call that a signal interrupted has done nothing yet: it is made again. */

@@ -1,5 +1,6 @@
 /** Puts one guest together: user space, runtimes, loop.ko, the project and what to run. */
-import { closeSync, existsSync, openSync, readFileSync, writeSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { CpioWriter } from "./cpio.ts";
 import type { Init } from "./cells.ts";
@@ -37,6 +38,7 @@ const PROJECT = [
   "cli.ts",
   "cli",
   "lib",
+  "bench",
   "tests",
   "examples",
   "package.json",
@@ -62,6 +64,8 @@ export function writeInitramfs(path: string, guest: Guest): void {
     if (name.includes(".")) cpio.file(`project/${name}`, readFileSync(source));
     else cpio.tree(source, `project/${name}`);
   }
+  const yardstick = compileStatically(join(guest.project, "bench/cycle.c"), own);
+  if (yardstick) cpio.file("project/bench/cycle", yardstick, 0o755);
   const std = join(guest.project, "dev/node_modules/deno-std");
   if (existsSync(std)) cpio.tree(std, "project/dev/node_modules/deno-std");
   cpio.close();
@@ -71,6 +75,16 @@ export function writeInitramfs(path: string, guest: Guest): void {
     for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
   }
   closeSync(fd);
+}
+
+/** The guest has no compiler; undefined if the host has none either. */
+function compileStatically(source: string, scratch: string): Uint8Array | undefined {
+  const binary = `${scratch}.out`;
+  const { status } = spawnSync("cc", ["-O2", "-static", "-o", binary, source]);
+  if (status !== 0) return undefined;
+  const bytes = readFileSync(binary);
+  rmSync(binary);
+  return bytes;
 }
 
 function environment({ dev = "devtmpfs", udev = true, init, maxPart }: Guest): string {

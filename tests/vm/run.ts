@@ -24,7 +24,7 @@ const HELP =
   --udev VERSION     247, 252, 257, 262 or a suite's name; repeatable
   --cell K/U         kernel K with udev U, instead of both of the above; repeatable
   --runtime NAME     bun or deno; repeatable (both)
-  --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all)
+  --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all but bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --jobs N           machines at a time (1: more of them on few processors hide the race)
   --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
@@ -76,7 +76,9 @@ mkdirSync(cache, { recursive: true });
 const runtimes = (options.runtime as Runtime[]).length > 0
   ? options.runtime as Runtime[]
   : ["bun", "deno"] as const;
-const steps = STEPS.filter(({ name }) => options.step.length === 0 || options.step.includes(name));
+const steps = STEPS.filter(({ name, unasked }) =>
+  options.step.length === 0 ? unasked !== false : options.step.includes(name)
+);
 if (steps.length === 0) {
   console.error(`no step is called ${options.step.join(" or ")}`);
   process.exit(2);
@@ -212,7 +214,7 @@ await Promise.all(
 progress.close();
 
 const header =
-  "kernel,udev,losetup,step,case,cycles,adds,removes,spurious,flickered,missing,verdict";
+  "kernel,udev,losetup,step,case,cycles,adds,removes,spurious,flickered,missing,µs,verdict";
 const rows = reports.flatMap((report) =>
   report.results.map((result) => [
     report.release,
@@ -221,12 +223,15 @@ const rows = reports.flatMap((report) =>
     result.step,
     result.case,
     ...[result.cycles, result.adds, result.removes, result.spurious],
-    `${Math.round(100 * Number(result.flickered) / Number(result.cycles))} %`,
+    "flickered" in result
+      ? `${Math.round(100 * Number(result.flickered) / Number(result.cycles))} %`
+      : "",
     result.missing,
+    "nanoseconds" in result ? Math.round(Number(result.nanoseconds) / 1000) : "",
     result.verdict.outcome + (result.verdict.reason ? `: ${result.verdict.reason}` : ""),
   ])
 );
-console.log(table([header.split(","), ...rows.map((row) => row.map(String))]));
+console.log(table([header.split(","), ...rows.map((row) => row.map((cell) => String(cell ?? "")))]));
 
 const failures = reports.filter(({ failure }) => failure !== undefined);
 for (const { id, suite, init, failure, consoleLog } of failures) {

@@ -145,7 +145,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     options.log(`${title}: ${report.failure}\n${transcript.slice(-15).join("\n")}`);
   } else {
     rmSync(consoleLog, { force: true });
-    const text = report.results.map((row) => `${row.case ?? row.step} ${row.spurious ?? ""}`);
+    const text = report.results.map((row) => `${row.case ?? row.step} ${row.spurious ?? "–"}`);
     options.log(`${title}: ${text.join(", ")} spurious (boot ${report.bootMilliseconds} ms)`);
   }
   return report;

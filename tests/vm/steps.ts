@@ -22,6 +22,8 @@ export interface Step {
   name: string;
   /** "once": with the first of the chosen runtimes; "each": with each of them. */
   runtimes: "once" | "each";
+  /** `false`: runs only if `--step` names it. */
+  unasked?: boolean;
   /** Runs only where this is PID 1; without it everywhere, and by default under our own. */
   init?: Init;
   /** The program, from the project's root, and its arguments. */
@@ -147,8 +149,19 @@ const symptom: Step = {
   },
 };
 
+/** What an attach costs there; only where it is asked for. */
+const bench: Step = {
+  name: "bench",
+  runtimes: "once",
+  unasked: false,
+  script: "tests/vm/guest/bench.ts",
+  args: ({ cycles }) => [Math.max(3, Math.ceil(cycles / 10))],
+  seconds: ({ cycles }) => 300 + cycles * 20,
+  judge: (result) => ({ outcome: Number(result.nanoseconds) > 0 ? "pass" : "fail" }),
+};
+
 /** In the order in which they run. */
-export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, symptom];
+export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, symptom, bench];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
 export function stepsIn(steps: readonly Step[], { init }: Cell, asked?: Init): readonly Step[] {

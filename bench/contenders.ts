@@ -1,0 +1,125 @@
+/** Who is measured: each answers "STRATEGY CYCLES" with the nanoseconds of each cycle. */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+/** Does so many cycles of a strategy and gives the time of each in ns; none if it has no such strategy. */
+export interface Contender {
+  name: string;
+  run(strategy: string, cycles: number): Promise<number[]>;
+  stop(): void;
+}
+
+export const RUNTIMES = ["Bun", "Deno"] as const;
+export type RuntimeName = typeof RUNTIMES[number];
+
+const ROOT = new URL("..", import.meta.url).pathname;
+
+/** The command line that runs a script of ours. */
+export function command(runtime: RuntimeName, script: string, ...args: string[]): string[] {
+  const path = join(ROOT, "bench", script);
+  return runtime === "Bun"
+    ? ["bun", "run", path, ...args]
+    : ["deno", "run", "--quiet", "--no-lock", "--allow-all", path, ...args];
+}
+
+export function must(command: string, args: string[], input?: string): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { input, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${command} ${args.join(" ")}: ${error ?? stderr}`);
+  return stdout;
+}
+
+interface Program {
+  name: string;
+  command: string[];
+  /** The strategies that it knows, by the names that it knows them by. */
+  strategies: Record<string, string>;
+}
+
+function program({ name, command: [file, ...args], strategies }: Program): Contender {
+  const child: ChildProcess = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+  return {
+    name,
+    async run(strategy, cycles) {
+      const own = strategies[strategy];
+      if (own === undefined) return [];
+      const start = performance.now();
+      child.stdin!.write(`${own} ${cycles}\n`);
+      const { value, done } = await lines.next();
+      if (done) throw new Error(`${name} ended`);
+      // A shell has no clock: the mean, then.
+      const mean = (performance.now() - start) * 1e6 / cycles;
+      return value === "done" ? [mean] : value.trim().split(" ").map(Number);
+    },
+    stop: () => void child.stdin!.end(),
+  };
+}
+
+const LOSETUP_LOOP = `while read -r scan cycles; do
+  while [ "$cycles" -gt 0 ]; do
+    device=$(losetup --find --show $scan "$0") && losetup --detach "$device" || exit
+    cycles=$((cycles - 1))
+  done
+  echo done
+done`;
+
+export const STRATEGIES = [
+  "none",
+  "one-step",
+  "two-step",
+  "two-step, 4 partitions",
+  "userspace",
+] as const;
+
+function all(strategies: readonly string[]): Record<string, string> {
+  return Object.fromEntries(strategies.map((name) => [name, name]));
+}
+
+/** What this machine has of them; what it lacks is said on stderr. `c`: the compiled bench/cycle.c. */
+export function contenders(
+  { folder, image, partitioned, c }: Record<"folder" | "image" | "partitioned", string> & {
+    c?: string;
+  },
+): Contender[] {
+  const found: Contender[] = [];
+  const attempt = (name: string, make: () => Program[]) => {
+    try {
+      found.push(...make().map(program));
+    } catch (error) {
+      console.error(`bench: without ${name}: ${(error as Error).message}`);
+    }
+  };
+  attempt("C", () => {
+    const binary = c ?? join(folder, "cycle");
+    if (!c) must("cc", ["-O2", "-o", binary, join(ROOT, "bench/cycle.c")]);
+    const strategies = all(STRATEGIES.filter((name) => !name.includes("4 partitions")));
+    return [
+      { name: "C, bare", command: [binary, "bare", image, partitioned], strategies },
+      { name: "C, same calls", command: [binary, "same", image, partitioned], strategies },
+    ];
+  });
+  for (const runtime of RUNTIMES) {
+    attempt(runtime, () => {
+      must(runtime.toLowerCase(), ["--version"]);
+      const script = command(runtime, "cycle.ts", image, partitioned);
+      return [
+        { name: `loopdev, ${runtime}`, command: script, strategies: all(STRATEGIES) },
+        {
+          name: `losetup ×2 from ${runtime}`,
+          command: script,
+          strategies: { "one-step": "losetup" },
+        },
+      ];
+    });
+  }
+  attempt("losetup", () => {
+    must("losetup", ["--version"]);
+    return [{
+      name: "losetup ×2 from sh",
+      command: ["sh", "-c", LOSETUP_LOOP, image],
+      strategies: { "none": "--nooverlap", "one-step": "--partscan" },
+    }];
+  });
+  return found;
+}

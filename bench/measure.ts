@@ -1,0 +1,50 @@
+/** The cycles of all contenders, interleaved. */
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Contender, must, STRATEGIES } from "./contenders.ts";
+import type { Cycles } from "./figures.ts";
+
+const CYCLES = 10;
+
+/** A sparse file of so many MiB. */
+export function makeImage(folder: string, name: string, mib: number): string {
+  const path = join(folder, name);
+  writeFileSync(path, "");
+  truncateSync(path, mib * 1024 * 1024);
+  return path;
+}
+
+/** One image without a table, and one with four partitions. */
+export function makeImages(folder: string): { image: string; partitioned: string } {
+  const partitioned = makeImage(folder, "partitioned.img", 8);
+  const table = [1, 2, 3, 4].map((n) => `${n}: start=${n * 2048}, size=2048\n`).join("");
+  const quietly = ["--quiet", "--no-reread", "--no-tell-kernel"];
+  must("sfdisk", [...quietly, partitioned], `label: dos\n${table}`);
+  return { image: makeImage(folder, "plain.img", 8), partitioned };
+}
+
+/** Contenders take turns, so that all meet the same weather. */
+export async function measureCycles(
+  all: readonly Contender[],
+  rounds: number,
+  onProgress: (round: number) => void,
+): Promise<Cycles> {
+  const cycles: Cycles = {};
+  // The first round warms up.
+  for (let round = 0; round <= rounds; round++) {
+    for (const strategy of STRATEGIES) {
+      for (const contender of all) {
+        const count = contender.name.startsWith("losetup") ? 2 : CYCLES;
+        const measured = await contender.run(strategy, count);
+        if (round === 0 || measured.length === 0) continue;
+        ((cycles[strategy] ??= {})[contender.name] ??= []).push(...measured);
+      }
+    }
+    onProgress(round);
+  }
+  return cycles;
+}
+
+export function median(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)];
+}
