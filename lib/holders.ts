@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { ifExists, listDirectory, O_RDONLY, open, readAt, readLink, readText } from "./file.ts";
 import { LoopError } from "./errors.ts";
+import { ifExists, listDirectory, readLink, readText } from "./file.ts";
+import { mounts } from "./mountinfo.ts";
 import { sysfsDev, sysfsPartitions } from "./sysfs.ts";
 
 /** Somebody who holds a loop device or one of its partitions. */
@@ -26,7 +27,7 @@ export function findHolders(number: number): Holder[] {
     name,
   ) => [name, name === disk ? disk : `${disk}/${name}`]);
   return [
-    ...mounts(held),
+    ...mountsOf(held),
     ...folders.flatMap(([name, folder]) =>
       (ifExists(() => listDirectory(`/sys/block/${folder}/holders`)) ?? [])
         .map((by): Holder => ({ path: `/dev/${name}`, kind: "device", by: `/dev/${by}` }))
@@ -35,20 +36,11 @@ export function findHolders(number: number): Holder[] {
   ];
 }
 
-/** proc(5): device number and mount point are the third and fifth field. */
-function mounts(held: Map<string, string>): Holder[] {
-  using file = open("/proc/self/mountinfo", O_RDONLY);
-  const lines = new TextDecoder().decode(readAt(file, 0, 1024 * 1024)).split("\n");
-  return lines.flatMap((line): Holder[] => {
-    const [, , dev, , point] = line.split(" ");
+function mountsOf(held: Map<string, string>): Holder[] {
+  return mounts().flatMap(({ dev, point }): Holder[] => {
     const name = held.get(dev);
-    return name === undefined ? [] : [{ path: `/dev/${name}`, kind: "mount", by: unescape(point) }];
+    return name === undefined ? [] : [{ path: `/dev/${name}`, kind: "mount", by: point }];
   });
-}
-
-/** Spaces and the like stand as octal in mountinfo. */
-function unescape(point: string): string {
-  return point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }
 
 /** Open files of every process whose descriptors we may read; loopdev's own nodes are links, too. */

@@ -16,6 +16,7 @@ import {
   readText,
   writeAt,
 } from "./file.ts";
+import { mounts } from "./mountinfo.ts";
 import { mbrSector, writeGpt } from "./gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { sysfsMaxPart, sysfsPartitions } from "./sysfs.ts";
@@ -105,11 +106,8 @@ function findUdev(): Report["udev"] {
 }
 
 function kindOfDev(): Report["dev"] {
-  using mounts = open("/proc/self/mountinfo", O_RDONLY);
-  const lines = new TextDecoder().decode(readAt(mounts, 0, 1024 * 1024)).split("\n");
-  // proc(5): the mount point is the fifth field, the type the first after " - "; the last mount wins.
-  const dev = lines.findLast((line) => line.split(" ")[4] === "/dev");
-  return dev?.split(" - ")[1].startsWith("devtmpfs ") ? "devtmpfs" : "static";
+  const dev = mounts().findLast(({ point }) => point === "/dev");
+  return dev?.type === "devtmpfs" ? "devtmpfs" : "static";
 }
 
 function explain(facts: Omit<Report, "reasons">): string[] {

@@ -21,7 +21,7 @@ const FLOORS = [
   ["libc_bun.ts", "libc_deno.ts"],
   ["libc.ts", "gpt.ts", "mbr.ts", "options.ts"],
   ["file.ts", "partition_table.ts"],
-  ["waiting.ts", "stat.ts", "gpt_writer.ts"],
+  ["waiting.ts", "stat.ts", "mountinfo.ts", "gpt_writer.ts"],
   ["loop.ts", "blkpg.ts", "sysfs.ts"],
   ["backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "status.ts", "holders.ts"],
   ["partitions.ts"],

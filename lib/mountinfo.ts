@@ -1,0 +1,35 @@
+/**
+ * What is mounted in this process's namespace: /proc/self/mountinfo as values, see proc(5).
+ *
+ * @module
+ */
+import { O_RDONLY, open, readAt } from "./file.ts";
+
+/** One mount. */
+export interface Mount {
+  /** Device number of the file system: "7:4". */
+  readonly dev: string;
+  /** Where. */
+  readonly point: string;
+  /** "ext4", "devtmpfs". */
+  readonly type: string;
+}
+
+const MOST_BYTES = 1024 * 1024;
+
+/** In the order in which they were mounted: of two at one point the last is the one that is seen. */
+export function mounts(): Mount[] {
+  using file = open("/proc/self/mountinfo", O_RDONLY);
+  const lines = new TextDecoder().decode(readAt(file, 0, MOST_BYTES)).split("\n").slice(0, -1);
+  return lines.map((line) => {
+    // Optional fields stand between the sixth and " - ".
+    const [mount, fileSystem] = line.split(" - ");
+    const [, , dev, , point] = mount.split(" ");
+    return { dev, point: unescape(point), type: fileSystem.split(" ")[0] };
+  });
+}
+
+/** Spaces and the like stand as octal. */
+function unescape(point: string): string {
+  return point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+}
