@@ -1,5 +1,7 @@
 /** Draws how often partitions flicker, by cell: bars for losetup, a zero that can be seen for loopdev. */
 
+import { svg, svgText } from "./svg.ts";
+
 export interface Bar {
   /** "7.0.9, udev 262". */
   label: string;
@@ -16,12 +18,10 @@ const ROW = 34;
 const TOP = 78;
 const COLOURS = { losetup: "#b9770e", losetupHostile: "#c0392b", loopdev: "#1e8449" };
 
-/** A standalone SVG, legible on light and dark pages alike since it brings its own background. */
 export function drawChart(bars: readonly Bar[], title: string): string {
   const height = TOP + bars.length * ROW + 40;
   const parts: string[] = [];
-  const text = (x: number, y: number, content: string, attributes = "") =>
-    parts.push(`<text x="${x}" y="${y}" ${attributes}>${escape(content)}</text>`);
+  const text = (...args: Parameters<typeof svgText>) => parts.push(svgText(...args));
   const bar = (y: number, percent: number, colour: string) => {
     // A zero is drawn as a dot: it was measured, not left out.
     parts.push(
@@ -64,11 +64,5 @@ export function drawChart(bars: readonly Bar[], title: string): string {
     "● kernel with the race; cycles in which a partition came or went too often",
     'font-size="11"',
   );
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 ${height}" role="img" ` +
-    `font-family="sans-serif" fill="#222">\n<title>${escape(title)}</title>\n` +
-    `<rect width="720" height="${height}" fill="#fff"/>\n${parts.join("\n")}\n</svg>\n`;
-}
-
-function escape(text: string): string {
-  return text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  return svg(height, title, parts);
 }

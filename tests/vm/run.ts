@@ -231,7 +231,9 @@ const rows = reports.flatMap((report) =>
     result.verdict.outcome + (result.verdict.reason ? `: ${result.verdict.reason}` : ""),
   ])
 );
-console.log(table([header.split(","), ...rows.map((row) => row.map((cell) => String(cell ?? "")))]));
+console.log(
+  table([header.split(","), ...rows.map((row) => row.map((cell) => String(cell ?? "")))]),
+);
 
 const failures = reports.filter(({ failure }) => failure !== undefined);
 for (const { id, suite, init, failure, consoleLog } of failures) {
