@@ -79,6 +79,7 @@ const HINTS: Hint[] = [
   },
   {
     code: "EACCES",
+    call: /^open$/,
     path: /^\/dev\/loop/,
     hint: "attaching loop devices needs root",
   },

@@ -4,6 +4,7 @@
  * @module
  */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./blkpg.ts";
+import { LoopError } from "./errors.ts";
 import { ifExists, type OpenFile, readLink } from "./file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
@@ -38,10 +39,9 @@ export interface LoopFacts {
 export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
   const info = loop_info64.reader(loopGetStatus64(device));
   const [lo_number, lo_flags] = [info("lo_number"), info("lo_flags")];
-  const name = backing && ifExists(() => readLink(`/proc/self/fd/${backing.fd}`));
   return {
     number: lo_number,
-    backingFile: name ?? sysfsBackingFile(lo_number) ?? "",
+    backingFile: (backing && nameOf(backing)) ?? sysfsBackingFile(lo_number) ?? "",
     backingIdentity: `${info("lo_device")} ${info("lo_inode")}`,
     offset: Number(info("lo_offset")),
     sizelimit: Number(info("lo_sizelimit")),
@@ -52,4 +52,15 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
     partscan: (lo_flags & LO_FLAGS_PARTSCAN) !== 0,
     diskseq: blkGetDiskseq(device),
   };
+}
+
+/** As sysfs writes it, and faster; undefined where /proc is not mounted. */
+function nameOf(file: OpenFile): string | undefined {
+  try {
+    return ifExists(() => readLink(`/proc/self/fd/${file.fd}`));
+  } catch (error) {
+    // ENAMETOOLONG: longer than PATH_MAX with the working directory before it; nobody can say it.
+    if (error instanceof LoopError && error.code === "ENAMETOOLONG") return file.path;
+    throw error;
+  }
 }

@@ -1,0 +1,211 @@
+/** Surroundings that nobody would choose: what attach() says in them, and that nothing is left. */
+import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
+import { spawn } from "node:child_process";
+import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { attach, type AttachOptions, LoopError } from "../mod.ts";
+import {
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  run,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+  until,
+  withStaticDev,
+} from "./support.ts";
+
+/** Attaches in a child process and gives what became of it: the first bytes, or code and message. */
+function attachIn(
+  wrapper: string[],
+  file: string,
+  options: AttachOptions = {},
+  cwd?: string,
+): { content?: string; code?: string; request?: string; message?: string } {
+  const script = scratch("attach.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { readFileSync } from "node:fs";
+     try {
+       await using loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
+       console.log(JSON.stringify({ content: readFileSync(loop.path, "latin1").slice(0, 5) }));
+     } catch ({ code, request, message }) {
+       console.log(JSON.stringify({ code, request, message }));
+     }`,
+  );
+  return JSON.parse(output([...wrapper, ...onThisRuntime(script)], { cwd }));
+}
+
+function writtenImage(name: string, content: string): string {
+  const file = makeImage(name, 1);
+  truncateSync(file, 0);
+  writeFileSync(file, content);
+  truncateSync(file, 1024 * 1024);
+  return file;
+}
+
+test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without partitions", [
+  "root",
+  "sfdisk",
+  "unshare",
+  "setpriv",
+], () => {
+  const file = makeImage("disk-group.img", 8, THREE_PARTITIONS);
+  // As udev's rules do for group disk. All devices are there: any may be the free one.
+  const nodes = "mknod -m 666 /dev/loop-control c 10 237 && cd /sys/block && for l in loop*; do " +
+    "mknod -m 666 /dev/$l b $(tr : ' ' <$l/dev); done && cd -";
+  const nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+  const wrapper = [...withStaticDev(`{ ${nodes}; } >/dev/null`), ...nobody];
+  const plain = attachIn(wrapper, file);
+  assertEquals(plain.code, undefined, plain.message);
+  const refused = attachIn(wrapper, file, { partscan: "userspace" });
+  assertEquals([refused.code, refused.request], ["EACCES", "BLKPG_ADD_PARTITION"]);
+  assertStringIncludes(refused.message!, "adding and removing partitions needs CAP_SYS_ADMIN");
+  assertEquals(losetup(file), []);
+});
+
+test("attach() says that there is no loop driver behind /dev/loop-control", [
+  "root",
+  "unshare",
+], () => {
+  // A misc device of which this kernel has no driver, as loop's is where the module is missing.
+  const wrapper = withStaticDev("mknod /dev/loop-control c 10 251");
+  const { code, message } = attachIn(wrapper, makeImage("driver.img", 1));
+  assertEquals(code, "ENODEV");
+  assertStringIncludes(message!, "this kernel has no loop driver, or its module is not installed");
+});
+
+test("attach() works where /dev is read-only", ["root", "unshare"], () => {
+  const file = writtenImage("read-only-dev.img", "HELLO");
+  const bind = 'mount --bind /dev /dev && mount -o remount,ro,bind /dev && exec "$@"';
+  const { content, message } = attachIn(["unshare", "--mount", "sh", "-c", bind, "sh"], file);
+  assertEquals(content, "HELLO", message);
+});
+
+test("a file that is truncated while it is attached can still be detached", ["root"], async () => {
+  const file = makeImage("truncated.img", 1);
+  await using loop = await attach(file, { partscan: true });
+  truncateSync(file, 4096);
+  assertEquals(loop.size, 1024 * 1024);
+  // Beyond its end there are zeros or errors, as the file system likes; nothing hangs.
+  run(["dd", `if=${loop.path}`, "of=/dev/null", "bs=64k", "iflag=direct"]);
+  await loop.setCapacity();
+  assertEquals(loop.size, 4096);
+  assertEquals(await loop.detach(), "detached");
+  assertEquals([losetup(file), openDescriptors()], [[], []]);
+});
+
+test("a file that grows while it is attached is as large as it was, until setCapacity()", [
+  "root",
+], async () => {
+  const file = makeImage("grown.img", 1);
+  await using loop = await attach(file);
+  truncateSync(file, 4 * 1024 * 1024);
+  assertEquals(loop.size, 1024 * 1024);
+  await loop.setCapacity();
+  assertEquals(loop.size, 4 * 1024 * 1024);
+});
+
+test("attach() takes files of tmpfs, and read-only mounts read-only", [
+  "root",
+  "unshare",
+], async () => {
+  const folder = scratch("mounted");
+  mkdirSync(folder);
+  const setup = `mount -t tmpfs none "$0" && printf HELLO >"$0/a.img" && truncate -s 1M "$0/a.img"`;
+  const wrapper = (more: string) => [
+    ...["unshare", "--mount", "sh", "-c", `${setup} && ${more} exec "$@"`, folder],
+  ];
+  const file = `${folder}/a.img`;
+  assertEquals(attachIn(wrapper(""), file), { content: "HELLO" });
+  const readOnly = wrapper('mount -o remount,ro "$0" &&');
+  assertEquals(attachIn(readOnly, file), { content: "HELLO" });
+  const refused = attachIn(readOnly, file, { readOnly: false });
+  assertEquals(refused.code, "EROFS");
+  assertStringIncludes(refused.message!, "read-only file system, open");
+  await until(() => !output(["losetup", "--list"]).includes(folder), "the devices to be detached");
+});
+
+test("attach() attaches what it has looked at: a name that changes in between is no matter", [
+  "root",
+], async () => {
+  const images = ["AAAAA", "BBBBB"].map((content) => writtenImage(`${content}.img`, content));
+  const link = scratch("link.img");
+  const swap = `while :; do ln -sfn ${images[0]} "$0"; ln -sfn ${images[1]} "$0"; done`;
+  output(["ln", "-s", images[0], link]);
+  const swapper = spawn("sh", ["-c", swap, link]);
+  try {
+    const seen = new Set<string>();
+    for (let round = 0; round < 100; round++) {
+      await using loop = await attach(link).catch((error) => {
+        // ln replaces a link by removing it first.
+        if (error instanceof LoopError && error.code === "ENOENT") return undefined;
+        throw error;
+      });
+      if (!loop) continue;
+      const content = readFileSync(loop.path, "latin1").slice(0, 5);
+      assertEquals(loop.backingFile, scratch(`${content}.img`));
+      seen.add(content);
+    }
+    assertEquals(seen.size, 2, "both were met");
+  } finally {
+    swapper.kill("SIGKILL");
+  }
+});
+
+test("attach() takes a name of 4095 bytes, and says that one of 4096 is too long", [
+  "root",
+], async () => {
+  const base = scratch("long");
+  const folders = `/${"d".repeat(200)}`.repeat(Math.floor((4095 - base.length - 100) / 201));
+  mkdirSync(base + folders, { recursive: true });
+  const start = `${base}${folders}/`;
+  const file = start + "f".repeat(4095 - start.length);
+  const [name, folder] = [file.slice(start.length), dirname(file)];
+  output(["truncate", "-s", "1M", name], { cwd: folder });
+  await using loop = await attach(file);
+  assertEquals([loop.backingFile, loop.size], [file, 1024 * 1024]);
+  const error = await assertRejects(() => attach(`${file}f`), LoopError);
+  assertEquals(error.code, "ENAMETOOLONG");
+  assertMatch(error.message, /file name too long/);
+});
+
+test("a file whose name is no UTF-8 is attached by a link, and found by its inode", [
+  "root",
+], async () => {
+  const image = makeImage("plain.img", 1);
+  const folder = scratch("bytes");
+  mkdirSync(folder);
+  output([
+    "sh",
+    "-c",
+    'mv "$0" "$1/$(printf "\\377\\376")" && ln -s "$1"/* "$1.link"',
+    image,
+    folder,
+  ]);
+  await using loop = await attach(`${folder}.link`);
+  assertEquals(loop.backingFile, `${folder}/\ufffd\ufffd`);
+  assertEquals(losetup(`${folder}.link`).length, 1);
+  await assertRejects(() => attach("/tmp/\ud800.img"), TypeError, "is no valid Unicode");
+});
+
+test("a libc.so.6 in the working directory is not loaded", ["root", "cc"], () => {
+  const folder = scratch("planted");
+  mkdirSync(folder);
+  const source = `${folder}/planted.c`;
+  writeFileSync(
+    source,
+    `#include <stdlib.h>
+     __attribute__((constructor)) static void load(void) { system("touch ${folder}/loaded"); }`,
+  );
+  output(["cc", "-shared", "-fPIC", "-o", `${folder}/libc.so.6`, source]);
+  chmodSync(`${folder}/libc.so.6`, 0o755);
+  const file = writtenImage("planted.img", "HELLO");
+  assertEquals(attachIn([], file, {}, folder), { content: "HELLO" });
+  assertEquals(run(["ls", `${folder}/loaded`]).status === 0, false);
+});
