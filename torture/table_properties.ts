@@ -1,0 +1,116 @@
+/**
+ * What must hold of the partitions that are read from any table whatsoever, and what reading them
+ * may cost.
+ *
+ * @module
+ */
+import { type Disk, readPartitionTable, type TablePartition } from "../lib/partition_table.ts";
+import type { TableCase } from "./table_cases.ts";
+
+/** DISK_MAX_PARTS − 1. */
+const MOST_PARTITIONS = 255;
+/** Each of the 251 logical partitions and 4 chains has a record, and 100 empty ones after it. */
+const MOST_RECORDS = MOST_PARTITIONS * (1 + 100);
+/** The boot record is read twice; a GPT's two headers and arrays are less than this. */
+export const MOST_READS = 2 + MOST_RECORDS;
+/** The largest entry array that is read, as the kernel allocates none beyond. */
+export const LONGEST_READ = 4 * 1024 * 1024;
+/** Either a chain, or two headers and two arrays. */
+export const MOST_BYTES = Math.max(512 * MOST_READS, 2 * 512 + 2 * (4096 + LONGEST_READ));
+/** Per table; what takes longer hangs, or makes its caller wait as if it did. */
+export const MOST_MILLISECONDS = 5000;
+
+const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+const MBR_TYPE = /^0x[0-9a-f]{1,2}$/;
+const MBR_UUID = /^[0-9a-f]{8}-[0-9a-f]{2}$/;
+/** UTF-16 units of a GPT's partition name. */
+const LONGEST_NAME = 36;
+
+class ReadFailure extends Error {}
+class BoundExceeded extends Error {}
+
+/** A disk that counts what is read from it, and fails as the case says. */
+class CountedDisk implements Disk {
+  readonly size: number;
+  readonly sectorSize: number;
+  reads = 0;
+  bytes = 0;
+  failure: ReadFailure | undefined;
+
+  constructor(private readonly table: TableCase) {
+    this.size = table.disk.size;
+    this.sectorSize = table.disk.sectorSize;
+  }
+
+  read(offset: number, length: number): Uint8Array {
+    const number = this.reads++;
+    this.bytes += length;
+    if (this.reads > MOST_READS) throw new BoundExceeded(`more than ${MOST_READS} reads`);
+    if (this.bytes > MOST_BYTES) throw new BoundExceeded(`more than ${MOST_BYTES} bytes read`);
+    if (!(length >= 0 && length <= LONGEST_READ)) {
+      throw new BoundExceeded(`${length} bytes in one read`);
+    }
+    if (!(Number.isSafeInteger(offset) && offset >= 0)) {
+      throw new BoundExceeded(`a read at ${offset}`);
+    }
+    const { disk, fault } = this.table;
+    if (fault?.read === number && fault.kind === "throws") throw this.failure = new ReadFailure();
+    const bytes = disk.read(offset, length);
+    return fault?.read === number ? bytes.subarray(0, bytes.length >> 1) : bytes;
+  }
+}
+
+/** What came of one table. */
+export interface Outcome {
+  readonly partitions: readonly TablePartition[];
+  readonly violations: readonly string[];
+  readonly reads: number;
+  readonly bytes: number;
+  readonly milliseconds: number;
+}
+
+/** Reads one table, and says what was wrong with that. */
+export function tryTable(table: TableCase): Outcome {
+  const disk = new CountedDisk(table);
+  const violations: string[] = [];
+  let partitions: readonly TablePartition[] = [];
+  let thrown: unknown;
+  const start = performance.now();
+  try {
+    partitions = readPartitionTable(disk);
+  } catch (error) {
+    thrown = error;
+    if (error !== disk.failure) violations.push(`threw ${error}`);
+  }
+  const milliseconds = performance.now() - start;
+  // A failing read must not pass for "no table".
+  if (disk.failure && !thrown) violations.push("swallowed the reader's error");
+  if (milliseconds > MOST_MILLISECONDS) violations.push(`took ${milliseconds} ms`);
+  violations.push(...wrong(partitions, disk));
+  return { partitions, violations, reads: disk.reads, bytes: disk.bytes, milliseconds };
+}
+
+/** What is wrong with these partitions of that disk. */
+function wrong(partitions: readonly TablePartition[], disk: Disk): string[] {
+  const found: string[] = [];
+  if (partitions.length > MOST_PARTITIONS) found.push(`${partitions.length} partitions`);
+  let before = 0;
+  for (const partition of partitions) {
+    const { number, start, size, type, uuid, name } = partition;
+    const complain = (what: string) => found.push(`partition ${number}: ${what}`);
+    if (!Number.isInteger(number) || number > MOST_PARTITIONS) complain("no such number");
+    if (number <= before) complain(`comes after partition ${before}`);
+    before = number;
+    if (!Number.isSafeInteger(start) || start < 0) complain(`begins at ${start}`);
+    if (!Number.isSafeInteger(size) || size <= 0) complain(`has ${size} bytes`);
+    if (start % disk.sectorSize !== 0) complain(`begins within a sector, at ${start}`);
+    if (size % disk.sectorSize !== 0) complain(`has no whole sectors but ${size} bytes`);
+    if (start + size > disk.size) complain(`ends at ${start + size} of ${disk.size}`);
+    if (name === undefined ? !MBR_TYPE.test(type) : !GUID.test(type)) complain(`type ${type}`);
+    if (name === undefined ? !MBR_UUID.test(uuid) : !GUID.test(uuid)) complain(`UUID ${uuid}`);
+    if (name !== undefined && (name.length > LONGEST_NAME || name.includes("\0"))) {
+      complain(`name ${JSON.stringify(name)}`);
+    }
+  }
+  return found;
+}

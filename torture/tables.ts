@@ -1,0 +1,157 @@
+/**
+ * Reads partition tables that strangers could have written, by the million, and stops at none.
+ *
+ *     bun torture/tables.ts --count 1000000
+ *     deno run -A torture/tables.ts --seed 7 --case 1234
+ */
+import { writeFileSync } from "node:fs";
+import process from "node:process";
+import { parseArgs } from "@std/cli/parse-args";
+import { KINDS, makeCase } from "./table_cases.ts";
+import {
+  LONGEST_READ,
+  MOST_BYTES,
+  MOST_MILLISECONDS,
+  MOST_READS,
+  type Outcome,
+  tryTable,
+} from "./table_properties.ts";
+
+const HELP = `Reads generated partition tables, whole, damaged and hostile ones, and checks what
+loopdev makes of each. Exits with 1 if anything is wrong with one of them.
+
+  --count N    how many tables (1000000)
+  --seed N     gives the same tables again (random)
+  --case N     reads this table of the seed alone, and shows it
+  --json FILE  writes the summary
+`;
+/** More than these are counted, not shown. */
+const MOST_SHOWN = 20;
+const PROGRESS_MS = process.stderr.isTTY ? 200 : 10_000;
+
+interface Tally {
+  tables: number;
+  withPartitions: number;
+  partitions: number;
+  violations: number;
+}
+
+const options = parseArgs(process.argv.slice(2), {
+  string: ["count", "seed", "case", "json"],
+  boolean: ["help"],
+  default: { count: "1000000", seed: String(crypto.getRandomValues(new Uint32Array(1))[0]) },
+  unknown: (argument: string) => {
+    console.error(`unknown: ${argument}\n\n${HELP}`);
+    process.exit(2);
+  },
+});
+if (options.help) {
+  console.log(HELP);
+  process.exit(0);
+}
+
+function numeric(name: "count" | "seed" | "case"): number {
+  const value = Number(options[name]);
+  if (!Number.isSafeInteger(value) || value < 0) {
+    console.error(`--${name} takes a number, not '${options[name]}'`);
+    process.exit(2);
+  }
+  return value;
+}
+
+const seed = numeric("seed");
+console.error(`seed ${seed}`);
+if (options.case !== undefined) showCase(numeric("case"));
+else run(numeric("count"));
+
+function showCase(number: number): void {
+  const table = makeCase(seed, number);
+  const { kind, disk, fault } = table;
+  const size = `${disk.size} bytes in sectors of ${disk.sectorSize}`;
+  console.log(`${kind}: ${size}${fault ? `, read ${fault.read} ${fault.kind}` : ""}`);
+  process.stdout.write(disk.hexdump());
+  const { partitions, violations } = tryTable(table);
+  for (const partition of partitions) console.log(JSON.stringify(partition));
+  for (const violation of violations) console.log(`VIOLATION: ${violation}`);
+  process.exitCode = violations.length > 0 ? 1 : 0;
+}
+
+/** Says how to see the table again, and leaves it in a file. */
+function complain(number: number, kind: string, violations: readonly string[]): void {
+  const file = `table-${seed}-${number}.xxd`;
+  const { disk } = makeCase(seed, number);
+  writeFileSync(file, disk.hexdump());
+  console.log(`VIOLATION: seed ${seed}, case ${number} (${kind}): ${violations.join("; ")}`);
+  console.log(`  ${file}: xxd -r gives it back; ${disk.size} bytes, sectors of ${disk.sectorSize}`);
+}
+
+function run(count: number): void {
+  const tallies = Object.fromEntries(
+    Object.keys(KINDS).map((kind): [string, Tally] => [
+      kind,
+      { tables: 0, withPartitions: 0, partitions: 0, violations: 0 },
+    ]),
+  );
+  const most = { reads: 0, bytes: 0, milliseconds: 0 };
+  const start = performance.now();
+  let nextProgress = start + PROGRESS_MS;
+  let violated = 0;
+  for (let number = 0; number < count; number++) {
+    const table = makeCase(seed, number);
+    const outcome = tryTable(table);
+    add(tallies[table.kind], outcome);
+    most.reads = Math.max(most.reads, outcome.reads);
+    most.bytes = Math.max(most.bytes, outcome.bytes);
+    most.milliseconds = Math.max(most.milliseconds, outcome.milliseconds);
+    if (outcome.violations.length > 0 && violated++ < MOST_SHOWN) {
+      complain(number, table.kind, outcome.violations);
+    }
+    if (number % 64 === 0 && performance.now() > nextProgress) {
+      nextProgress = performance.now() + PROGRESS_MS;
+      showProgress(number, count, violated);
+    }
+  }
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  const seconds = (performance.now() - start) / 1000;
+  printSummary(tallies, most);
+  const rate = Math.round(count / seconds);
+  console.log(
+    `seed ${seed}: ${count} tables in ${
+      seconds.toFixed(1)
+    } s (${rate}/s), ${violated} in violation`,
+  );
+  if (options.json !== undefined) {
+    const runtime = "Bun" in globalThis ? "bun" : "deno";
+    const summary = { runtime, seed, count, seconds, violated, most, kinds: tallies };
+    writeFileSync(options.json, JSON.stringify(summary, null, 2) + "\n");
+  }
+  process.exitCode = violated > 0 ? 1 : 0;
+}
+
+function add(tally: Tally, { partitions, violations }: Outcome): void {
+  tally.tables++;
+  tally.partitions += partitions.length;
+  if (partitions.length > 0) tally.withPartitions++;
+  if (violations.length > 0) tally.violations++;
+}
+
+function showProgress(done: number, count: number, violated: number): void {
+  const text = `${done} of ${count} tables, ${violated} in violation`;
+  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`);
+}
+
+function printSummary(tallies: Record<string, Tally>, most: Record<string, number>): void {
+  const cells = (row: readonly (string | number)[]) =>
+    row.map((cell, i) => i === 0 ? String(cell).padEnd(34) : String(cell).padStart(12)).join("");
+  console.log(cells(["kind", "tables", "gave some", "partitions", "violations"]));
+  for (
+    const [kind, { tables, withPartitions, partitions, violations }] of Object.entries(tallies)
+  ) {
+    console.log(cells([kind, tables, withPartitions, partitions, violations]));
+  }
+  console.log(
+    `at most ${most.reads} reads (bound ${MOST_READS}), ${most.bytes} bytes (bound ${MOST_BYTES}, ` +
+      `${LONGEST_READ} at once) and ${most.milliseconds.toFixed(1)} ms ` +
+      `(bound ${MOST_MILLISECONDS}) for a table`,
+  );
+}
