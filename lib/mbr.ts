@@ -4,17 +4,7 @@
  *
  * @module
  */
-import { __u32, __u8, bytes, struct } from "./struct.ts";
 import type { Disk, TablePartition } from "./partition_table.ts";
-
-const msdos_partition = struct("msdos_partition", 16, {
-  boot_ind: __u8,
-  start_chs: bytes(3),
-  sys_ind: __u8,
-  end_chs: bytes(3),
-  start_sect: __u32,
-  nr_sects: __u32,
-});
 
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
@@ -25,7 +15,13 @@ const MOST_EMPTY_RECORDS = 100;
 /** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
 const MOST_PARTITIONS = 255;
 
-type Entry = ReturnType<typeof msdos_partition.decode>;
+/** What counts of struct msdos_partition: all but the CHS addresses. */
+interface Entry {
+  readonly boot_ind: number;
+  readonly sys_ind: number;
+  readonly start_sect: number;
+  readonly nr_sects: number;
+}
 
 /** The four entries of a boot record, or undefined if its last two bytes do not say it is one. */
 function readRecord(
@@ -34,13 +30,17 @@ function readRecord(
 ): { entries: Entry[]; signature: number } | undefined {
   const record = disk.read(start, 512);
   if (record.length < 512 || record[510] !== 0x55 || record[511] !== 0xaa) return undefined;
-  const entries = [0, 1, 2, 3].map((i) =>
-    msdos_partition.decode(record.subarray(TABLE_OFFSET + 16 * i))
-  );
-  const signature = new DataView(record.buffer, record.byteOffset).getUint32(
-    DISK_SIGNATURE_OFFSET,
-    true,
-  );
+  const view = new DataView(record.buffer, record.byteOffset);
+  const entries = [0, 1, 2, 3].map((slot): Entry => {
+    const at = TABLE_OFFSET + 16 * slot;
+    return {
+      boot_ind: view.getUint8(at),
+      sys_ind: view.getUint8(at + 4),
+      start_sect: view.getUint32(at + 8, true),
+      nr_sects: view.getUint32(at + 12, true),
+    };
+  });
+  const signature = view.getUint32(DISK_SIGNATURE_OFFSET, true);
   return { entries, signature };
 }
 
@@ -90,7 +90,7 @@ function readChain(
   put: (number: number, start: number, size: number, entry: Entry) => void,
 ): number {
   let here = whole;
-  for (let empty = 0; empty < MOST_EMPTY_RECORDS && next <= MOST_PARTITIONS; empty++) {
+  for (let empty = 1; empty <= MOST_EMPTY_RECORDS && next <= MOST_PARTITIONS; empty++) {
     const record = readRecord(disk, here.start);
     if (!record) break;
     for (const [slot, entry] of record.entries.entries()) {
