@@ -209,7 +209,7 @@ export const MBR_KINDS: Readonly<Record<string, (random: Random) => SparseDisk>>
   })),
   "mbr, graph of records": graph,
   "noise": (random) => {
-    const disk = mbrDisk(random, random.between(1, 40));
+    const disk = mbrDisk(random);
     const bytes = random.bytes(512);
     if (random.oneIn(2)) { for (let i = 0; i < 4; i++) bytes[ENTRIES_OFFSET + 16 * i] = 0; }
     bytes.set([0x55, 0xaa], 510);
