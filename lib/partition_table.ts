@@ -14,7 +14,7 @@ export interface Disk {
   readonly size: number;
   /** Logical sector size in bytes: the unit of every number in a table. */
   readonly sectorSize: number;
-  /** Up to `length` bytes from `offset`; fewer at the end. */
+  /** `length` bytes from `offset`; never asked for any beyond the last whole sector. */
   read(offset: number, length: number): Uint8Array;
 }
 
@@ -34,10 +34,20 @@ export interface TablePartition {
  * does (block/partitions/core.c), here to whole sectors.
  */
 export function readPartitionTable(disk: Disk): TablePartition[] {
-  const partitions = hasProtectiveMbr(disk) ? readGpt(disk) : readMbr(disk);
-  const end = disk.size - disk.size % disk.sectorSize;
+  const whole = wholeSectors(disk);
+  const end = whole.size;
+  const partitions = hasProtectiveMbr(whole) ? readGpt(whole) : readMbr(whole);
   return (partitions ?? [])
     .filter(({ start }) => start < end)
     .map((partition) => ({ ...partition, size: Math.min(partition.size, end - partition.start) }))
     .sort((a, b) => a.number - b.number);
+}
+
+/** The disk without what is left at its end: reading less than a sector is EIO. */
+function wholeSectors(disk: Disk): Disk {
+  const { sectorSize } = disk;
+  const size = disk.size - disk.size % sectorSize;
+  const read = (offset: number, length: number) =>
+    offset < size ? disk.read(offset, Math.min(length, size - offset)) : new Uint8Array();
+  return { size, sectorSize, read };
 }

@@ -50,8 +50,9 @@ class CountedDisk implements Disk {
     if (!(length >= 0 && length <= LONGEST_READ)) {
       throw new BoundExceeded(`${length} bytes in one read`);
     }
-    if (!(Number.isSafeInteger(offset) && offset >= 0)) {
-      throw new BoundExceeded(`a read at ${offset}`);
+    const whole = this.size - this.size % this.sectorSize;
+    if (!(Number.isSafeInteger(offset) && offset >= 0 && offset + length <= whole)) {
+      throw new BoundExceeded(`a read of ${length} bytes at ${offset} of ${whole}`);
     }
     const { disk, fault } = this.table;
     if (fault?.read === number && fault.kind === "throws") throw this.failure = new ReadFailure();
