@@ -18,7 +18,7 @@ export interface Guest extends GuestOptions {
   init: Init;
   /** cpio archives, unpacked one after another: the suite's user space, the runtimes. */
   base: readonly string[];
-  /** The project's root: mod.ts, lib, tests and examples go to /project. */
+  /** The project's root: mod.ts, lib, tests, examples and so on go to /project. */
   project: string;
   commands: readonly GuestCommand[];
 }
@@ -40,6 +40,7 @@ const PROJECT = [
   "lib",
   "bench",
   "tests",
+  "torture",
   "examples",
   "package.json",
   "tsconfig.json",

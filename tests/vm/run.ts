@@ -26,6 +26,8 @@ const HELP =
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all but bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
+  --tables N         partition tables that are compared with the kernel's view of them (500)
+  --seed N           of these tables: another one gives others (1)
   --jobs N           machines at a time (1: more of them on few processors hide the race)
   --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
   --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
@@ -42,12 +44,14 @@ const HELP =
 const options = parseArgs(process.argv.slice(2), {
   string: [
     ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
-    ...["dev", "init", "max-part"],
+    ...["dev", "init", "max-part", "tables", "seed"],
   ],
   boolean: ["without-udevd", "require-all", "update", "list", "help"],
   collect: ["kernel", "udev", "cell", "runtime", "step"],
   default: {
     cycles: "100",
+    tables: "500",
+    seed: "1",
     jobs: "1",
     thread: "multi",
     project: ".",
@@ -200,6 +204,8 @@ await Promise.all(
         steps: stepsIn(steps, cell, init),
         runtimes,
         cycles: Number(options.cycles),
+        tables: Number(options.tables),
+        seed: Number(options.seed),
         thread: options.thread as "multi" | "single",
         directory: join(cache, "runs"),
         progress: (text) => progress.show(text),

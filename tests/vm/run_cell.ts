@@ -18,6 +18,8 @@ export interface CellOptions {
   steps: readonly Step[];
   runtimes: readonly Runtime[];
   cycles: number;
+  tables: number;
+  seed: number;
   thread: "multi" | "single";
   /** Where initramfs and console logs are written. */
   directory: string;
@@ -48,7 +50,8 @@ export interface CellReport {
 
 export async function runCell(options: CellOptions): Promise<CellReport> {
   const { cell, kernel, directory } = options;
-  const context: Context = { cell, release: kernel.release, cycles: options.cycles };
+  const { cycles, tables, seed } = options;
+  const context: Context = { cell, release: kernel.release, cycles, tables, seed };
   const planned = options.steps.flatMap((step) =>
     (step.runtimes === "once" ? options.runtimes.slice(0, 1) : options.runtimes)
       .map((runtime) => ({ step, runtime, command: guestCommand(step, runtime, context) }))

@@ -9,6 +9,9 @@ export interface Context {
   /** The kernel's release, "6.12.90". */
   release: string;
   cycles: number;
+  /** How many partition tables, and the seed that makes them. */
+  tables: number;
+  seed: number;
 }
 
 /** "inconclusive": the cell ran, but does not show what it should be able to show. */
@@ -160,8 +163,32 @@ const bench: Step = {
   judge: (result) => ({ outcome: Number(result.nanoseconds) > 0 ? "pass" : "fail" }),
 };
 
+/** Whether our parser and the kernel's read the same from the tables of strangers. */
+const tables: Step = {
+  name: "tables",
+  runtimes: "once",
+  script: "tests/vm/guest/tables.ts",
+  args: ({ tables, seed }) => [tables, seed],
+  seconds: ({ tables }) => 120 + tables,
+  judge(result) {
+    const listed = (counts: unknown) =>
+      Object.entries(counts as Record<string, number>).map(([name, n]) => `${n} ${name}`).join(
+        ", ",
+      );
+    if (result.differing) {
+      return { outcome: "fail", reason: `${result.differing} differ: ${result.examples}` };
+    }
+    // Tables that neither side finds a partition in say little.
+    if (Number(result.adds) < Number(result.cycles) / 2) {
+      return { outcome: "inconclusive", reason: `only ${result.adds} partitions` };
+    }
+    const expected = listed(result.expected);
+    return { outcome: "pass", reason: expected && `different on purpose: ${expected}` };
+  },
+};
+
 /** In the order in which they run. */
-export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, symptom, bench];
+export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, tables, symptom, bench];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
 export function stepsIn(steps: readonly Step[], { init }: Cell, asked?: Init): readonly Step[] {
