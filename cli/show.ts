@@ -104,13 +104,11 @@ function formatLine(
   terminal: number | undefined,
 ): string {
   const { backingDev, backingInode, offset, sizelimit } = status;
-  const backingFile = terminal === undefined
-    ? status.backingFile
-    : encodeControls(status.backingFile);
+  const safe = terminal === undefined ? (name: string) => name : encodeControls;
   const identity = backingDev === undefined
     ? "[]: "
     : `[${String(encodeDev(backingDev)).padStart(4, "0")}]:${backingInode} `;
-  return `${path}${lost ? " (lost)" : ""}: ${identity}(${backingFile})` +
+  return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(status.backingFile)})` +
     (offset > 0 ? `, offset ${offset}` : "") +
     (sizelimit > 0 ? `, sizelimit ${sizelimit}` : "") + "\n";
 }

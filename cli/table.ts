@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { encodeControls, encodeNonBlank, width } from "./text.ts";
+import { encodeControls, encodeNonBlank, quoteJson, width } from "./text.ts";
 
 /** How a column is printed. */
 export interface Layout {
@@ -106,5 +106,5 @@ export function jsonTable(columns: readonly Layout[], rows: Rows): string {
 function jsonValue(type: Layout["json"], value: string): string {
   if (type === "boolean") return String(value !== "" && value !== "0");
   if (value === "") return "null";
-  return type === "number" ? value : JSON.stringify(value);
+  return type === "number" ? value : quoteJson(value);
 }

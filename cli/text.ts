@@ -11,9 +11,20 @@ function hex(text: string): string {
     .join("");
 }
 
-/** What is no printable character as \xHH, byte by byte, and so the backslash of a literal \x. */
+/**
+ * What is no printable character as \xHH, byte by byte, and so the backslash of a literal \x. Those
+ * that turn the direction of writing, which losetup lets through, can make a line read as another.
+ */
 export function encodeControls(text: string): string {
-  return text.replace(/\\(?=x)|[\p{Cc}\p{Cs}\p{Cn}\p{Zl}\p{Zp}]/gu, hex);
+  return text.replace(/\\(?=x)|[\p{Cc}\p{Cs}\p{Cn}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, hex);
+}
+
+/** The same in a JSON string, whose value stays: what JSON.stringify() leaves alone as \uHHHH. */
+export function quoteJson(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** Blanks, backslashes and everything but printable ASCII as \xHH. */
