@@ -5,6 +5,7 @@
  *     deno run --allow-ffi examples/demo.ts
  */
 import process from "node:process";
+import { encodeControls } from "../cli/text.ts";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
 import { ifExists, kernelRelease, O_RDONLY, open, readAt, unlink } from "../lib/file.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
@@ -41,7 +42,9 @@ async function demo(): Promise<void> {
     using node = open(path, O_RDONLY);
     const begin = new TextDecoder().decode(readAt(node, 0, 64)).replace(/\0.*/s, "");
     const columns = [path.padEnd(13), mib(start).padStart(9), mib(size).padStart(9)];
-    console.log(`${columns.join(" ")}  ${name.padEnd(4)}  ${JSON.stringify(begin)}`);
+    // Whatever stands on a disk may be a stranger's, and a terminal would obey it.
+    const content = encodeControls(JSON.stringify(begin));
+    console.log(`${columns.join(" ")}  ${encodeControls(name).padEnd(4)}  ${content}`);
     if (begin !== PARTITIONS.find((spec) => spec.name === name)?.content) {
       throw new Error(`${path} does not begin with what was written to partition ${name}`);
     }
@@ -62,6 +65,6 @@ async function demo(): Promise<void> {
 try {
   await demo();
 } catch (error) {
-  console.error(`demo: ${error instanceof Error ? error.message : error}`);
+  console.error(`demo: ${encodeControls(error instanceof Error ? error.message : String(error))}`);
   process.exitCode = 1;
 }

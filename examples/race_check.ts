@@ -9,6 +9,7 @@
  */
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
+import { encodeControls } from "../cli/text.ts";
 import { attach, isAffected, probePartscanRace, type Strategy } from "../mod.ts";
 import { ifExists, kernelRelease, O_CREAT, O_RDWR, open, unlink, writeAt } from "../lib/file.ts";
 import { loopCtlGetFree } from "../lib/loop.ts";
@@ -254,7 +255,8 @@ try {
 } catch (error) {
   status = stop.signal.aborted ? stop.signal.reason : 1;
   if (!stop.signal.aborted) {
-    console.error(`race_check: ${error instanceof Error ? error.message : error}`);
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(`race_check: ${encodeControls(message)}`);
   }
 }
 process.exit(status);
