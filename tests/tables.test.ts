@@ -1,10 +1,12 @@
 /** Partition tables that strangers wrote: thousands of generated ones, and hostile MBRs by name. */
 import { assert, assertEquals } from "@std/assert";
+import { writeFileSync } from "node:fs";
 import { type Link, putRecord, sound, writeChain } from "../torture/mbr_cases.ts";
 import { SparseDisk } from "../torture/sparse_disk.ts";
 import { KINDS, makeCase } from "../torture/table_cases.ts";
 import { MOST_READS, tryTable } from "../torture/table_properties.ts";
-import { test } from "./support.ts";
+import { attach } from "../mod.ts";
+import { scratch, test } from "./support.ts";
 import { type Extent, extents } from "./table_extents.ts";
 
 const TABLES = 20_000;
@@ -86,6 +88,15 @@ test("MBR: 99 empty records between two partitions are followed, 100 are not", [
   }
 });
 
+test("MBR: the longest walk that a chain can cause stays within the bounds", [], () => {
+  const records = 251 * 101;
+  const disk = new SparseDisk((2 * records + 100) * 512, 512);
+  writeChain(disk, sound(records, (i) => i % 100 === 0));
+  const { partitions, reads, violations } = tryTable({ kind: "", disk });
+  assertEquals([partitions.length, violations], [253, []]);
+  assert(25_000 < reads && reads <= MOST_READS, `${reads} reads`);
+});
+
 test("MBR: a chain longer than numbers go", [], () => {
   assertEquals(chain(sound(400)).map(([number]) => number).at(-1), 255);
 });
@@ -143,6 +154,15 @@ test("MBR: overlapping partitions are shown as they are", [], () => {
   const disk = new SparseDisk(100 * 512, 512);
   putRecord(disk, 0, [{ type: 0x83, start: 5, count: 9 }, { type: 0x83, start: 6, count: 9 }]);
   assertEquals(extents(disk), [[1, 5, 9], [2, 6, 9]]);
+});
+
+test("an image smaller than its sectors attaches, without partitions", ["root"], async () => {
+  const path = scratch("small.img");
+  const bytes = new Uint8Array(512);
+  bytes.set([0x55, 0xaa], 510);
+  writeFileSync(path, bytes);
+  await using loop = await attach(path, { sectorSize: 4096, partscan: "userspace" });
+  assertEquals([loop.size, loop.partitions], [512, []]);
 });
 
 test("disks of 0 to 40 sectors, and of parts of one", [], () => {

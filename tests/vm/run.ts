@@ -178,6 +178,8 @@ function save(): void {
     qemu: /version (\S+)/.exec(qemu)?.[1],
     runtimes: versions,
     cycles: Number(options.cycles),
+    tables: Number(options.tables),
+    seed: Number(options.seed),
     cells: reports,
     unfetched: unfetched.map(({ cell, reason }) => ({
       id: cell.kernel.id,
