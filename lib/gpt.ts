@@ -74,7 +74,6 @@ function readTableAt(disk: Disk, lba: number, lastLba: number): TablePartition[]
 
   const length = header.num_partition_entries * gpt_entry.size;
   if (length === 0 || length > MOST_ENTRY_BYTES) return undefined;
-  if (header.partition_entry_lba > BigInt(lastLba)) return undefined;
   const entries = disk.read(Number(header.partition_entry_lba) * disk.sectorSize, length);
   if (entries.length < length) return undefined;
   if (crc32(entries) !== header.partition_entry_array_crc32) return undefined;

@@ -150,6 +150,13 @@ test("MBR: a chain ends at a record without a signature", [], () => {
   }
 });
 
+test("MBR: a record's third and fourth entry count only inside the extended partition", [], () => {
+  const disk = writeChain(new SparseDisk(1000 * 512, 512), [{ at: 0 }], { count: 50 });
+  const at = (start: number, count: number) => ({ type: 0x83, start, count });
+  putRecord(disk, 10, [at(1, 60), at(20, 99), at(20, 30), at(20, 31)]);
+  assertEquals(extents(disk).slice(2), [[5, 11, 60], [6, 30, 99], [7, 30, 30]]);
+});
+
 test("MBR: overlapping partitions are shown as they are", [], () => {
   const disk = new SparseDisk(100 * 512, 512);
   putRecord(disk, 0, [{ type: 0x83, start: 5, count: 9 }, { type: 0x83, start: 6, count: 9 }]);

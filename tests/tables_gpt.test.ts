@@ -1,6 +1,7 @@
 /** GUID partition tables that strangers wrote, each hostile kind by name. */
 import { assertEquals } from "@std/assert";
 import { crc32, gpt_header, GPT_HEADER_SIZE } from "../lib/gpt.ts";
+import type { Value } from "../lib/struct.ts";
 import { fixChecksums, layOut, putEntry, writeBoth } from "../torture/gpt_cases.ts";
 import { putRecord } from "../torture/mbr_cases.ts";
 import { Random } from "../torture/random.ts";
@@ -39,6 +40,19 @@ const spoil = (disk: SparseDisk, ...offsets: number[]) => {
 const PRIMARY = 512;
 const BACKUP = (SECTORS - 1) * 512;
 
+/** A GPT without a backup, whose primary header says this, under a right checksum of its own. */
+function withHeader(fields: Partial<Value<typeof gpt_header>>): SparseDisk {
+  const disk = spoil(gptDisk(), BACKUP);
+  const sector = disk.read(PRIMARY, 512);
+  const put = (header: Value<typeof gpt_header>) =>
+    sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
+  const header = { ...gpt_header.decode(sector), ...fields, header_crc32: 0 };
+  put(header);
+  put({ ...header, header_crc32: crc32(sector.subarray(0, Math.min(header.header_size, 512))) });
+  disk.write(PRIMARY, sector);
+  return disk;
+}
+
 test("GPT: the backup counts where the primary is damaged", [], () => {
   assertEquals(extents(gptDisk()), TWO);
   assertEquals(extents(spoil(gptDisk(), PRIMARY + 72)), TWO, "primary header");
@@ -74,11 +88,19 @@ test("GPT: entries beyond the 255th have no number", [], () => {
 });
 
 test("GPT: an entry size that is not 128 makes a header damaged", [], () => {
-  for (const size of [0, 127, 129, 256, 2 ** 32 - 1]) {
-    const disk = gptDisk(({ primary, backup }) => {
-      primary.sizeof_partition_entry = backup.sizeof_partition_entry = size;
-    });
-    assertEquals(extents(disk), [], `${size}`);
+  for (const sizeof_partition_entry of [0, 127, 129, 256, 2 ** 32 - 1]) {
+    const disk = withHeader({ sizeof_partition_entry });
+    assertEquals(extents(disk), [], `${sizeof_partition_entry}`);
+  }
+});
+
+test("GPT: an array that the disk's end cuts makes a header damaged", [], () => {
+  for (const left of [1, 4, 31]) {
+    const partition_entry_array_crc32 = crc32(new Uint8Array(512 * left));
+    const partition_entry_lba = BigInt(SECTORS - left);
+    const disk = withHeader({ partition_entry_lba, partition_entry_array_crc32 });
+    disk.write(BACKUP - 31 * 512, new Uint8Array(32 * 512));
+    assertEquals(extents(disk), [], `${left} sectors left`);
   }
 });
 
@@ -105,30 +127,22 @@ test("GPT: overlapping entries are shown as they are", [], () => {
 });
 
 test("GPT: a header that lies about where it is, or where its entries are, is damaged", [], () => {
-  for (const lba of [0n, 2n, BigInt(SECTORS - 1), -1n]) {
-    const my_lba = BigInt.asUintN(64, lba);
-    assertEquals(extents(gptDisk(({ primary }) => primary.my_lba = my_lba)), TWO, `my_lba ${lba}`);
+  for (const lba of [0n, 2n, BigInt(SECTORS - 1), 2n ** 64n - 1n]) {
+    assertEquals(extents(withHeader({ my_lba: lba })), [], `my_lba ${lba}`);
   }
-  for (const lba of [BigInt(SECTORS), BigInt(SECTORS - 1), 2n ** 53n, -1n]) {
-    const partition_entry_lba = BigInt.asUintN(64, lba);
-    const disk = gptDisk(({ primary }) => Object.assign(primary, { partition_entry_lba }));
-    assertEquals(extents(disk), TWO, `partition_entry_lba ${lba}`);
+  for (const lba of [BigInt(SECTORS), BigInt(SECTORS - 1), 2n ** 53n, 2n ** 55n, 2n ** 64n - 1n]) {
+    assertEquals(extents(withHeader({ partition_entry_lba: lba })), [], `entries at ${lba}`);
   }
+  const last = BigInt(SECTORS);
+  assertEquals(extents(withHeader({ last_usable_lba: last })), [], "usable beyond the end");
+  assertEquals(extents(withHeader({ first_usable_lba: last - 1n })), [], "usable from behind");
 });
 
 test("GPT: header sizes below 92 bytes and above a sector make a header damaged", [], () => {
   for (const header_size of [0, 91, 513, 2 ** 32 - 1]) {
-    const disk = gptDisk();
-    const sector = disk.read(PRIMARY, 512);
-    const header = { ...gpt_header.decode(sector), header_size, header_crc32: 0 };
-    sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
-    header.header_crc32 = crc32(sector.subarray(0, Math.min(header_size, 512)));
-    sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
-    disk.write(PRIMARY, sector);
-    assertEquals(extents(spoil(disk, BACKUP)), [], `${header_size}`);
+    assertEquals(extents(withHeader({ header_size })), [], `${header_size}`);
   }
-  const whole = gptDisk(({ primary }) => primary.header_size = 512);
-  assertEquals(extents(spoil(whole, BACKUP)), TWO, "512");
+  assertEquals(extents(withHeader({ header_size: 512 })), TWO, "512");
 });
 
 test("GPT: a disk that lost its end, or gained one, keeps the primary's partitions", [], () => {
