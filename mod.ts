@@ -6,7 +6,7 @@
  *
  * await using loop = await attach("disk.img", { partscan: true });
  * console.log(loop.path, loop.strategy); // /dev/loop0 one-step
- * for (const { path, size, name } of loop.partitions) console.log(path, size, name);
+ * for (const { path, size, type } of loop.partitions) console.log(path, size, type);
  * ```
  *
  * Sizes and positions are in bytes. On Deno, `--allow-ffi` is all the permission it needs.

@@ -34,7 +34,7 @@ const EEXIST = 17;
  * ```ts ignore
  * import { attach } from "@loopdev/loopdev";
  * await using loop = await attach("disk.img", { partscan: true });
- * for (const { path, size, name } of loop.partitions) console.log(path, size, name);
+ * for (const { path, size, type } of loop.partitions) console.log(path, size, type);
  * ```
  */
 export async function attach(file: string, options: AttachOptions = {}): Promise<LoopDevice> {

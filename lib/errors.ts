@@ -209,7 +209,7 @@ export class LoopError extends Error {
       row.code === code && (row.call?.test(call) ?? true) && (row.path?.test(path) ?? true)
     )?.hint;
     super(
-      `${code}: ${text}, ${call} ${quote(path)}${hint ? ` (${hint})` : ""}`,
+      `${code}: ${text}, ${call} ${quote(path)}${hint ? ` (${printable(hint)})` : ""}`,
       cause === undefined ? undefined : { cause },
     );
     this.code = code;
@@ -227,9 +227,17 @@ export class LoopError extends Error {
   }
 }
 
-/** Control characters in a file's name must not reach a terminal raw. */
 function quote(path: string): string {
-  const shown = JSON.stringify(path).slice(1, -1);
-  // JSON leaves DEL and the C1 controls alone.
-  return `'${shown.replace(/[\x7f-\x9f]/g, (c) => `\\u00${c.charCodeAt(0).toString(16)}`)}'`;
+  return `'${printable(JSON.stringify(path).slice(1, -1))}'`;
+}
+
+/**
+ * What comes from a file's name must not reach a terminal raw: controls, line separators, and what
+ * turns the direction of writing. JSON.stringify() leaves most of them alone.
+ */
+function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

@@ -95,10 +95,12 @@ export async function readyPartitions(
 ): Promise<ReadyPartitions> {
   const added: number[] = [];
   try {
+    let seen: SysfsPartition[] | undefined = await possiblePartitions(device, number);
     let missing: string[] = [];
     const partitions = await poll(
       () => {
-        let present = sysfsPartitions(number, true);
+        let present = seen ?? sysfsPartitions(number, true);
+        seen = undefined;
         if (addMissing(device, number, table, present, added)) {
           present = sysfsPartitions(number, true);
         }
@@ -151,6 +153,18 @@ export async function rescanPartitions(
   });
   for (const { entry } of resized.sort((a, b) => a.by - b.by)) blkpgResizePartition(device, entry);
   return await readyPartitions(bound, table, timeout, signal);
+}
+
+/**
+ * The kernel takes a GPT entry whose last sector lies before its first for one of almost 2^64
+ * sectors (block/partitions/efi.c checks only that the last lies on the disk). No table means that,
+ * so it is removed; the others are given.
+ */
+async function possiblePartitions(device: OpenFile, number: number): Promise<SysfsPartition[]> {
+  const present = sysfsPartitions(number, true);
+  const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
+  await removePartitions(device, impossible.map(({ number }) => number));
+  return present.filter((partition) => !impossible.includes(partition));
 }
 
 function lackingIn(present: SysfsPartition[], table: TablePartition[]): TablePartition[] {

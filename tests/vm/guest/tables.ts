@@ -8,8 +8,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { blkGetSize64, blkSszGet } from "../../../lib/blkpg.ts";
-import { memoryFile, O_RDONLY, open, readAt, writeAt } from "../../../lib/file.ts";
+import { memoryFile, O_RDONLY, open, type OpenFile, readAt, writeAt } from "../../../lib/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { attach, LoopError } from "../../../mod.ts";
 import type { SparseDisk } from "../../../torture/sparse_disk.ts";
 import { makeCase } from "../../../torture/table_cases.ts";
 import { progress, report } from "./report.ts";
@@ -41,16 +42,21 @@ async function detached(): Promise<void> {
   }
 }
 
+function makeFile(image: SparseDisk, size: number): OpenFile {
+  const file = memoryFile("table", size);
+  for (const { offset, bytes } of image.written()) {
+    writeAt(file, offset, bytes.subarray(0, Math.max(0, size - offset)));
+  }
+  return file;
+}
+
 /** Both views of an image, and the differences between them. */
-async function compare(image: SparseDisk): Promise<{ views: Views; names?: string[] }> {
+function compare(image: SparseDisk): { views: Views; names?: string[] } {
   // The kernel counts in units of 512 bytes, and knows nothing of the rest.
   const size = image.size - image.size % SECTOR;
-  using backing = memoryFile("table", size);
-  for (const { offset, bytes } of image.written()) {
-    writeAt(backing, offset, bytes.subarray(0, Math.max(0, size - offset)));
-  }
+  using backing = makeFile(image, size);
   using device = open(`/dev/${disk}`, O_RDONLY);
-  await loopConfigure(device, {
+  loopConfigure(device, {
     fd: backing.fd,
     block_size: image.sectorSize,
     info: { lo_flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN },
@@ -65,6 +71,30 @@ async function compare(image: SparseDisk): Promise<{ views: Views; names?: strin
   }
   const views = { ours: ourView(bound), kernel: kernelView() };
   return { views, names: explain(views, bound) };
+}
+
+/** The kernel's view again, after attach() has dealt with what the kernel made of the table. */
+async function attachOne(image: SparseDisk): Promise<{ views: Views; names?: string[] }> {
+  const size = image.size - image.size % SECTOR;
+  using backing = makeFile(image, size);
+  const { sectorSize } = image;
+  try {
+    await using loop = await attach(`/proc/self/fd/${backing.fd}`, { partscan: true, sectorSize });
+    const ours = loop.partitions.map(({ number, start, size }) => ({
+      number,
+      start: BigInt(start),
+      size: BigInt(size),
+    }));
+    const views = { ours, kernel: kernelView() };
+    const inside = [...views.ours, ...views.kernel].every(({ start, size: length }) =>
+      length > 0n && start + length <= BigInt(size)
+    );
+    return { views, names: inside ? [] : undefined };
+  } catch (error) {
+    // Partitions that overlap are refused where the kernel lacks one of them.
+    if (!(error instanceof LoopError)) throw error;
+    return { views: { ours: [], kernel: [] }, names: [`refused: ${error.code}`] };
+  }
 }
 
 /** udevd would open the device in between, and at times hold a partition while it is removed. */
@@ -86,7 +116,7 @@ class Row {
   readonly expected: Record<string, number> = {};
   readonly examples: string[] = [];
 
-  add(number: number, kind: string, { views, names }: Awaited<ReturnType<typeof compare>>): void {
+  add(number: number, kind: string, { views, names }: ReturnType<typeof compare>): void {
     this.tables++;
     this.partitions += views.kernel.length;
     for (const name of names ?? []) this.expected[name] = (this.expected[name] ?? 0) + 1;
@@ -101,6 +131,7 @@ class Row {
 using _ = stopUdevd();
 await detached();
 const rows = new Map<string, Row>();
+const attached = new Row();
 const start = Date.now();
 for (let number = 0, done = 0; done < count; number++) {
   const { kind, disk: image } = makeCase(seed, number);
@@ -108,10 +139,17 @@ for (let number = 0, done = 0; done < count; number++) {
   const name = `${kind.startsWith("gpt") ? "GPT" : "MBR"}, ${image.sectorSize}-byte sectors`;
   const row = rows.get(name) ?? new Row();
   rows.set(name, row);
-  row.add(number, kind, await compare(image));
+  const compared = compare(image);
+  row.add(number, kind, compared);
   await detached();
+  // Where the kernel sees it otherwise, and here and there.
+  if ((compared.names?.length || number % 7 === 0) && image.size >= image.sectorSize) {
+    attached.add(number, kind, await attachOne(image));
+    await detached();
+  }
   progress(++done, count);
 }
+rows.set("attach() keeps within the device", attached);
 for (const [name, { tables, partitions, differing, expected, examples }] of rows) {
   report({
     event: "result",
