@@ -4,7 +4,7 @@
  * @module
  */
 import { openBackingFile } from "./backing_file.ts";
-import { bindFreeDevice } from "./bind.ts";
+import { bindFreeDevice, type BoundDevice } from "./bind.ts";
 import { LoopError } from "./errors.ts";
 import { kernelRelease, type OpenFile } from "./file.ts";
 import type { LoopFacts } from "./facts.ts";
@@ -56,27 +56,39 @@ export async function attach(file: string, options: AttachOptions = {}): Promise
     readOnly: backing.readOnly,
     partscan: planned === "one-step",
   }, wanted.signal);
-  const { device, nodes, facts } = bound;
-  // Bound with LO_FLAGS_AUTOCLEAR: until the handle takes over, closing this undoes everything.
-  await using undo = new AsyncDisposableStack();
-  undo.defer(() => closeFlushed(device, facts.size));
-  undo.defer(() => nodes.remove());
+  try {
+    return await makeReady(bound, backing.file, planned, detour, wanted);
+  } catch (error) {
+    // Bound with LO_FLAGS_AUTOCLEAR: closing it undoes everything. The first error wins.
+    bound.nodes.remove();
+    await closeFlushed(bound.device, bound.facts.size).catch(() => {});
+    throw error;
+  }
+}
+
+/** From bound to usable. */
+async function makeReady(
+  bound: BoundDevice,
+  backing: OpenFile,
+  planned: Strategy,
+  detour: boolean,
+  wanted: CheckedOptions,
+): Promise<LoopDevice> {
+  const { device, facts } = bound;
   verify(device, facts, wanted);
   // With loop.max_part > 0 the kernel scans in LOOP_CONFIGURE, asked or not.
   const strategy = facts.partscan ? "one-step" : planned;
   if (strategy === "two-step") await scanOnce(device, wanted.signal);
   if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
+  if (strategy === "none") {
+    const ready = { partitions: [], added: [] };
+    return makeLoopDevice({ bound, strategy, facts, owned: true, ready });
+  }
   // Read from the file: the device would need a turn of its own worker for each page.
-  const ready = strategy === "none" ? { partitions: [], added: [] } : await readyPartitions(
-    bound,
-    readTableIn(backing.file, facts),
-    wanted.timeout,
-    wanted.signal,
-  );
-  const loop = makeLoopDevice({ bound, strategy, facts, owned: true, ready });
-  undo.move();
-  return loop;
+  const table = readTableIn(backing, facts);
+  const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
+  return makeLoopDevice({ bound, strategy, facts, owned: true, ready });
 }
 
 /** The device with just the wanted range of the file; rejects if another one overlaps it. */
