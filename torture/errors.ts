@@ -1,0 +1,91 @@
+/** Which errors a system call can give, by its manual page and by what drivers behind it return. */
+
+const OPEN = [
+  ...["EPERM", "EACCES", "EBUSY", "EINTR", "EINVAL", "EIO"],
+  ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC", "EMFILE"],
+];
+const MAKE = ["EPERM", "EACCES", "EINVAL", "EIO", "ENOMEM", "ENOSPC"];
+const READ = ["EAGAIN", "EINTR", "EINVAL", "EIO", "ENOMEM", "ENXIO", "ENODEV"];
+const WRITE = [...READ, "EPERM", "ENOSPC"];
+const STAT = ["EACCES", "EINVAL", "EIO", "ENOMEM"];
+const REMOVE = ["EPERM", "EACCES", "EBUSY", "EIO", "ENOMEM"];
+const SYNC = ["EINTR", "EINVAL", "EIO", "ENOSPC"];
+
+export const ERRORS: Record<string, readonly string[]> = {
+  open: OPEN,
+  openat: OPEN,
+  openat2: OPEN,
+  ioctl: [
+    ...["EPERM", "EACCES", "EBUSY", "EAGAIN", "EINTR", "EINVAL", "EIO"],
+    ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC"],
+  ],
+  read: READ,
+  pread64: READ,
+  preadv: READ,
+  write: WRITE,
+  pwrite64: WRITE,
+  pwritev: WRITE,
+  stat: STAT,
+  fstat: STAT,
+  lstat: STAT,
+  newfstatat: STAT,
+  statx: STAT,
+  access: STAT,
+  faccessat2: STAT,
+  statfs: STAT,
+  fstatfs: STAT,
+  getdents64: ["EINVAL", "EIO", "ENOMEM"],
+  fcntl: ["EPERM", "EINTR", "EINVAL", "EMFILE"],
+  mknod: MAKE,
+  mknodat: MAKE,
+  mkdir: MAKE,
+  mkdirat: MAKE,
+  unlink: REMOVE,
+  unlinkat: REMOVE,
+  rename: REMOVE,
+  renameat2: REMOVE,
+  readlink: STAT,
+  readlinkat: STAT,
+  lseek: ["EINVAL", "ENXIO"],
+  fsync: SYNC,
+  fdatasync: SYNC,
+  syncfs: SYNC,
+  sync_file_range: [...SYNC, "ENOMEM"],
+  fallocate: ["EPERM", "EINTR", "EIO", "ENODEV", "ENOSPC"],
+  ftruncate: ["EPERM", "EINTR", "EINVAL", "EIO"],
+  flock: ["EAGAIN", "EINTR", "EINVAL", "ENOMEM"],
+  memfd_create: ["EPERM", "EINVAL", "EMFILE", "ENOMEM"],
+  dup: ["EBUSY", "EMFILE", "EINTR"],
+  dup3: ["EBUSY", "EMFILE", "EINTR"],
+  inotify_add_watch: ["EACCES", "ENOMEM", "ENOSPC"],
+};
+
+/**
+ * Not covered, and why. strace gives close() an error by not making the call: the descriptor would
+ * stay open, which the kernel never does, and no option of strace makes the call and changes what it
+ * returns (`syscall=` replaces it by one without effect).
+ */
+export const UNFAITHFUL: Record<string, string> = {
+  close: "strace would leave the descriptor open, which the kernel never does",
+  uname: "cannot fail",
+};
+
+/** What a runtime does by itself between two calls of a library, on any thread: not traced. */
+export const RUNTIME_CALLS: readonly string[] = [
+  ...["futex", "madvise", "mmap", "munmap", "mprotect", "mremap", "brk", "membarrier"],
+  ...["epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll", "ppoll"],
+  ...["preadv2", "pwritev2", "sendto", "recvfrom"],
+  ...["sendmsg", "recvmsg", "timerfd_settime", "eventfd2", "restart_syscall"],
+  ...["nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "getrandom"],
+  ...["sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_setscheduler"],
+  ...["sched_getscheduler", "sched_getparam", "sched_setparam", "setpriority", "getpriority"],
+  ...["sched_get_priority_min", "sched_get_priority_max"],
+  ...["rt_sigprocmask", "rt_sigaction", "rt_sigreturn", "rt_sigsuspend", "sigaltstack", "tgkill"],
+  ...["gettid", "getpid", "getrusage", "prctl", "rseq", "set_robust_list", "set_tid_address"],
+  ...["clone", "clone3", "exit", "exit_group", "arch_prctl", "prlimit64", "sysinfo", "mincore"],
+  ...["pkey_alloc", "pkey_mprotect", "pkey_free", "getcpu", "mlock", "munlock", "mbind"],
+];
+
+/** What a runtime reads now and then to learn how much memory it has and uses. */
+export const RUNTIME_FILES =
+  /^\/(proc\/(self|\d+)\/(stat|statm|status|maps|smaps\w*|cgroup)|proc\/(meminfo|stat)|sys\/fs\/cgroup\/.*)$/;

@@ -1,0 +1,95 @@
+/** Which call shall fail how, and which error the library may tell for it. */
+import type { Request } from "./common.ts";
+import { ERRORS } from "./errors.ts";
+import { type Call, signature } from "./strace.ts";
+import type { Reply } from "./subject_process.ts";
+
+export interface Fault {
+  readonly call: Call;
+  /** Which of the calls that are alike. */
+  readonly occurrence: number;
+  readonly code: string;
+  /** Every call of this name from here on fails, not only this one: on any thread. */
+  readonly lasting: boolean;
+  readonly name: string;
+}
+
+/** Errors that are an answer, and would be a lie here: the library rightly believes them. */
+const LIES = [
+  // Nothing is bound, or there is no such partition: somebody else was faster.
+  { call: /^ioctl (LOOP_CLR_FD|BLKPG_DEL_PARTITION)/, error: /^(ENXIO|ENODEV)/ },
+  // The partition went away while we looked.
+  { call: /\/sys\/block\/loopN\/loopNp/, error: /^(ENXIO|ENODEV)/ },
+  // It is mounted: the device goes with its last user.
+  { call: /^ioctl BLKPG_DEL_PARTITION/, error: /^EBUSY from then on$/ },
+];
+
+/**
+ * At ci size one of calls that differ only in their partition, and of the errors every third: which
+ * ones turns with the experiment.
+ */
+export function plan(
+  calls: readonly Call[],
+  mainThread: string,
+  prefix: string,
+  { full, only }: Request,
+  turn: number,
+): Fault[] {
+  const faults: Fault[] = [];
+  const seen = new Map<string, number>();
+  const alike = new Map<string, number>();
+  for (const call of calls) {
+    const occurrence = alike.get(signature(call)) ?? 0;
+    alike.set(signature(call), occurrence + 1);
+    const kind = signature(call).replaceAll(/loopNp\d+/g, "loopNpN");
+    const times = (seen.get(kind) ?? 0) + 1;
+    seen.set(kind, times);
+    if (!full && times > 1) continue;
+    for (const [i, code] of (ERRORS[call.name] ?? []).entries()) {
+      if (!full && (i + seen.size + turn) % 3 !== 0) continue;
+      const lasts = full && times === 1 && call.name === "ioctl" && call.thread === mainThread &&
+        ["EAGAIN", "EBUSY", "EIO"].includes(code);
+      for (const lasting of lasts ? [false, true] : [false]) {
+        const error = `${code}${lasting ? " from then on" : ""}`;
+        if (LIES.some((lie) => lie.call.test(kind) && lie.error.test(error))) continue;
+        const name = `${prefix} ${signature(call)} #${times} ${error}`;
+        if (only?.test(name) ?? true) faults.push({ call, occurrence, code, lasting, name });
+      }
+    }
+  }
+  return faults;
+}
+
+/** strace's names of what the manual, and so a LoopError, calls otherwise. */
+const MANUAL: Record<string, string> = {
+  openat: "open",
+  pread64: "pread",
+  pwrite64: "pwrite",
+  mknodat: "mknod",
+  unlinkat: "unlink",
+  readlinkat: "readlink",
+  newfstatat: "stat",
+};
+
+/** Errors by which the kernel says something that users are told in other words. */
+const TRANSLATED = [
+  // The device, or what was bound to it, went away while we looked: no file is bound to it.
+  {
+    call: /^(openat|pread64 fd|ioctl LOOP_GET_STATUS64 fd) \/(sys\/block|dev)\/loopN/,
+    from: ["ENXIO", "ENODEV"],
+    to: "ENXIO",
+  },
+  // A partition that never appears: the message says which are missing.
+  { call: /^ioctl BLKPG_ADD_PARTITION/, from: ["EBUSY"], to: "ETIMEDOUT" },
+  { call: / \/sys\/dev\/block\/7:N\/uevent/, from: ["ENXIO", "ENODEV"], to: "ENOTBLK" },
+];
+
+/** Whether an error names a call that failed. */
+export function names(error: NonNullable<Reply["error"]>, call: Call): boolean {
+  const { name, request, path, injected = "" } = call;
+  const translated = TRANSLATED.some((row) =>
+    row.call.test(signature(call)) && row.from.includes(injected) && row.to === error.code
+  );
+  return translated || error.code === injected && error.request === request &&
+      error.path === path && [name, MANUAL[name]].includes(error.syscall!);
+}

@@ -1,0 +1,68 @@
+/** What an act left in the kernel, and taking it away, so that the next act begins clean. */
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { output, run } from "../tests/support.ts";
+import { devicesOf, isBound, partitionsOf, within } from "./common.ts";
+import type { Call } from "./strace.ts";
+
+/** A detach by the last close takes effect a moment later. */
+const DETACH_MS = 1000;
+
+export interface Leftovers {
+  readonly devices: readonly string[];
+  readonly partitions: readonly string[];
+  /** Those through which loopdev opens a device: they should live for two system calls. */
+  readonly nodes: readonly string[];
+}
+
+/** Numbers of the loop devices that the calls had to do with. */
+export function touched(calls: readonly Call[]): number[] {
+  const numbers = calls.flatMap(({ path }) => /^\/dev\/loop(\d+)$/.exec(path)?.[1] ?? []);
+  return [...new Set(numbers.map(Number))];
+}
+
+/** What is still there, by default a second later, of `images`, and on the devices that were ours for a while. */
+export async function leftovers(
+  images: readonly string[],
+  numbers: readonly number[],
+  wait = true,
+): Promise<Leftovers> {
+  const left = () => ({
+    devices: images.flatMap(devicesOf).map(({ number, autoclear }) =>
+      `/dev/loop${number}${autoclear ? " (autoclear)" : ""}`
+    ),
+    // On a device that somebody else has bound by now they are theirs.
+    partitions: numbers.filter((number) => !isBound(number)).flatMap((number) =>
+      partitionsOf(number).map((partition) => `/dev/loop${number}p${partition}`)
+    ),
+    nodes: numbers.map((number) => `/dev/.loopdev-loop${number}`).filter((node) =>
+      existsSync(node)
+    ),
+  });
+  let last = left();
+  const clean = () => Object.values(last = left()).flat().length === 0;
+  await within(wait ? DETACH_MS : 0, clean);
+  return last;
+}
+
+/** Takes it away: devices are bound to images of ours, partitions lie on a device that is free. */
+export function takeAway({ devices, partitions, nodes }: Leftovers): void {
+  for (const device of devices) output(["losetup", "--detach", device.split(" ")[0]]);
+  for (const partition of partitions) {
+    const [, disk, number] = /^(.*)p(\d+)$/.exec(partition)!;
+    run(["delpart", disk, number]);
+  }
+  for (const node of nodes) rmSync(node, { force: true });
+}
+
+/** Detaches every device that is bound to a file below `folder`. */
+export function detachBelow(folder: string): void {
+  for (const name of readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name))) {
+    const attribute = `/sys/block/${name}/loop/backing_file`;
+    try {
+      if (!readFileSync(attribute, "utf8").startsWith(`${folder}/`)) continue;
+    } catch {
+      continue;
+    }
+    run(["losetup", "--detach", `/dev/${name}`]);
+  }
+}

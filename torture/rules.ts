@@ -1,0 +1,55 @@
+/** What must hold for the calls of one act, whatever came of it. */
+import type { Call } from "./strace.ts";
+
+/** Changes a device: allowed on ours alone. */
+const CHANGES =
+  /^(LOOP_(CLR_FD|SET_\w+|CHANGE_FD)|BLKPG\w*|BLKRRPART|BLKFLSBUF|BLKROSET|BLKDISCARD|BLKZEROOUT)$/;
+
+/**
+ * Calls that change a loop device which this process has not bound. `prepared` are those that it bound
+ * before. Stale partitions of a free device may be deleted through a descriptor that was opened O_EXCL:
+ * nobody can bind the device meanwhile.
+ */
+export function foreignChanges(calls: readonly Call[], prepared: readonly string[]): string[] {
+  const ours = new Set(prepared);
+  const binding = new Map<number, string>();
+  const exclusive = new Set<number>();
+  const wrong: string[] = [];
+  for (const { name, fd = -1, request, path, result, text } of calls) {
+    if (name === "openat" && result !== undefined && result >= 0) {
+      if (text.includes("O_EXCL")) exclusive.add(result);
+      else exclusive.delete(result);
+    } else if (name === "close") {
+      exclusive.delete(fd);
+      if (binding.has(fd)) ours.delete(path);
+      binding.delete(fd);
+    } else if (request === "LOOP_CTL_REMOVE") {
+      wrong.push(text);
+    } else if (request === "LOOP_CONFIGURE" && result === 0) {
+      ours.add(path);
+      binding.set(fd, path);
+    } else if (request !== undefined && CHANGES.test(request) && path.startsWith("/dev/loop")) {
+      const stale = request === "BLKPG_DEL_PARTITION" && exclusive.has(fd);
+      if (!ours.has(path) && !stale) wrong.push(text);
+    }
+  }
+  return wrong.map((text) => `changes a device that is not ours: ${text}`);
+}
+
+const CLOSED_ON_EXEC: Record<string, string> = {
+  open: "O_CLOEXEC",
+  openat: "O_CLOEXEC",
+  openat2: "O_CLOEXEC",
+  memfd_create: "MFD_CLOEXEC",
+  socket: "SOCK_CLOEXEC",
+  dup3: "O_CLOEXEC",
+  inotify_init1: "IN_CLOEXEC",
+};
+
+/** Descriptors that a child process would inherit. */
+export function inheritable(calls: readonly Call[]): string[] {
+  return calls.filter(({ name, text, result }) =>
+    result !== undefined && result >= 0 &&
+    (name === "dup" || name in CLOSED_ON_EXEC && !text.includes(CLOSED_ON_EXEC[name]))
+  ).map(({ text }) => `a child process would inherit it: ${text}`);
+}

@@ -1,0 +1,160 @@
+/**
+ * What the torture tests put under strace: does one scenario after the other, as the lines of stdin
+ * say. "prepare NAME" makes what the act needs; "act NAME" acts, between two system calls that mark
+ * the act in a trace; "undo NAME" takes back what the act rightly left. Each answers with a line of
+ * JSON. Uses nothing but mod.ts.
+ */
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { isatty } from "node:tty";
+import { attach, type AttachOptions, detach, find, type LoopDevice } from "../mod.ts";
+import { MARKS, type ScenarioName } from "./scenarios.ts";
+
+const [gpt, dos] = process.argv.slice(2);
+
+let loop: LoopDevice | undefined;
+
+/** What a handle says, for comparison with a run without faults. */
+function describe({ path, size, backingFile, strategy, partitions }: LoopDevice) {
+  return { path, size, backingFile, strategy, partitions };
+}
+
+/** MiB of each partition, one after the other from 1 MiB on; 0 leaves the entry empty. */
+function writeTable(file: string, ...sizes: number[]): void {
+  const sector = new Uint8Array(512);
+  const view = new DataView(sector.buffer);
+  let start = 1;
+  for (const [i, mib] of sizes.entries()) {
+    if (mib === 0) continue;
+    sector[0x1be + 16 * i + 4] = 0x83;
+    view.setUint32(0x1be + 16 * i + 8, start * 2048, true);
+    view.setUint32(0x1be + 16 * i + 12, mib * 2048, true);
+    start += mib;
+  }
+  sector.set([0x55, 0xaa], 510);
+  const fd = openSync(file, "r+");
+  writeSync(fd, sector, 0, 512, 0);
+  closeSync(fd);
+}
+
+interface Scenario {
+  prepare?(): Promise<void>;
+  act(): Promise<unknown>;
+  undo?(): Promise<void>;
+}
+
+const attachAndDetach = (options: AttachOptions): Scenario => ({
+  async act() {
+    const loop = await attach(gpt, options);
+    return { ...describe(loop), detached: await loop.detach() };
+  },
+});
+
+async function detachAll(): Promise<void> {
+  for (const { path } of await find(gpt)) await detach(path);
+}
+
+const SCENARIOS: Record<ScenarioName, Scenario> = {
+  "none": attachAndDetach({}),
+  "one-step": attachAndDetach({ partscan: true, workaround: "never" }),
+  "two-step": attachAndDetach({ partscan: true, workaround: "always" }),
+  "userspace": attachAndDetach({ partscan: "userspace", workaround: "never" }),
+  "persist": {
+    async prepare() {
+      loop = await attach(gpt);
+    },
+    async act() {
+      await loop!.persist();
+      existsSync(MARKS.persisted);
+      return { path: loop!.path };
+    },
+    async undo() {
+      // A handle that could not persist still detaches; one that could does not.
+      await loop!.detach().catch((error) => {
+        if (!(error instanceof TypeError)) throw error;
+      });
+      await detachAll();
+    },
+  },
+  "rescan": {
+    async prepare() {
+      writeTable(dos, 1, 1, 2, 1);
+      loop = await attach(dos, { partscan: true });
+      writeTable(dos, 1, 2, 0, 3);
+    },
+    act: async () => ({ path: loop!.path, partitions: await loop!.rescan() }),
+    async undo() {
+      if (await loop!.detach() === "deferred") throw new Error("detached only later");
+    },
+  },
+  "detach-other": {
+    async prepare() {
+      loop = await attach(gpt);
+      await loop.persist();
+    },
+    act: async () => ({ path: loop!.path, detached: await detach(loop!.path) }),
+    undo: detachAll,
+  },
+};
+
+/** As many calls on this thread as a pool's thread may have made: their ordinals never coincide. */
+function makeHarmlessCalls(): void {
+  const tolerant = (call: () => unknown) => {
+    try {
+      return call();
+    } catch {
+      // A fault meant for another thread.
+    }
+  };
+  for (let i = 0; i < 8; i++) {
+    const fd = tolerant(() => openSync("/dev/zero", "r")) as number | undefined;
+    if (fd !== undefined) {
+      tolerant(() => readSync(fd, new Uint8Array(1), 0, 1, 0));
+      tolerant(() => fstatSync(fd));
+      tolerant(() => isatty(fd));
+      tolerant(() => closeSync(fd));
+    }
+    tolerant(() => readdirSync("/dev/pts"));
+    tolerant(() => readlinkSync("/proc/self/exe"));
+    tolerant(() => unlinkSync("/dev/.loopdev-no-such-node"));
+  }
+}
+
+async function answer(line: string): Promise<unknown> {
+  const [verb, name] = line.split(" ");
+  const scenario = SCENARIOS[name as ScenarioName];
+  if (verb === "undo") {
+    const undone = scenario.undo?.() ?? Promise.resolve();
+    return await undone.then(() => ({}), (error) => ({ error: error.message }));
+  }
+  if (verb === "prepare") {
+    await scenario.prepare?.();
+    return {};
+  }
+  makeHarmlessCalls();
+  existsSync(MARKS.begin);
+  try {
+    return { result: await scenario.act() };
+  } catch (error) {
+    const { name, code, syscall, request, path, message } = error as Record<string, unknown>;
+    return { error: { name, code, syscall, request, path, message } };
+  } finally {
+    existsSync(MARKS.end);
+  }
+}
+
+console.log(JSON.stringify({ pid: process.pid }));
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify(await answer(line)));
+}

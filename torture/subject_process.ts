@@ -1,0 +1,150 @@
+/** A subject in a process of its own, with images of its own. */
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { makeImage, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
+import { onRuntime, openFiles } from "./common.ts";
+import type { RuntimeName, ScenarioName } from "./scenarios.ts";
+
+/** What an act came to. */
+export interface Reply {
+  readonly result?: { readonly path?: string };
+  readonly error?: {
+    readonly name?: string;
+    readonly code?: string;
+    readonly syscall?: string;
+    readonly request?: string;
+    readonly path?: string;
+    readonly message?: string;
+  };
+}
+
+/** Longer than any bounded retry of the library. */
+const HANG_MS = 30_000;
+
+let made = 0;
+
+/** An image with a GPT, and one whose MBR changes. */
+export function makeImages(): string[] {
+  const number = made++;
+  return [makeImage(`gpt-${number}.img`, 8, THREE_PARTITIONS), makeImage(`dos-${number}.img`, 8)];
+}
+
+/** Lines that a child writes to stdout, with a deadline. */
+export class Lines {
+  #lines: string[] = [];
+  #wake = () => {};
+  #over = false;
+  #stderr = "";
+  readonly ended: Promise<void>;
+
+  constructor(child: ChildProcessWithoutNullStreams) {
+    let rest = "";
+    child.stdout.on("data", (data) => {
+      const lines = (rest + data).split("\n");
+      rest = lines.pop()!;
+      this.#lines.push(...lines);
+      this.#wake();
+    });
+    child.stderr.on("data", (data) => this.#stderr += data);
+    child.stdin.on("error", () => {});
+    this.ended = new Promise((resolve) =>
+      child.on("close", () => {
+        this.#over = true;
+        this.#wake();
+        resolve();
+      })
+    );
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  async next(ms = HANG_MS): Promise<string> {
+    const deadline = Date.now() + ms;
+    while (this.#lines.length === 0) {
+      if (this.#over) throw new Error(`the process died: ${this.#stderr.slice(0, 500)}`);
+      const left = deadline - Date.now();
+      if (left <= 0) throw new Error(`no answer within ${ms} ms`);
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+    return this.#lines.shift()!;
+  }
+}
+
+export class Subject implements AsyncDisposable {
+  readonly images: readonly string[];
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #lines: Lines;
+  #pid = 0;
+
+  private constructor(runtime: RuntimeName, images: readonly string[]) {
+    this.images = images;
+    const [name, ...args] = onRuntime(runtime, join(ROOT, "torture/subject.ts"), ...images);
+    this.#child = spawn(name, args, { stdio: "pipe" });
+    this.#lines = new Lines(this.#child);
+  }
+
+  /** Starts one and lets it act once: what it loads lazily is loaded then. */
+  static async start(
+    runtime: RuntimeName,
+    warmUp: ScenarioName,
+    images: readonly string[] = makeImages(),
+  ): Promise<Subject> {
+    const subject = new Subject(runtime, images);
+    subject.#pid = JSON.parse(await subject.#lines.next()).pid;
+    await subject.prepare(warmUp);
+    const { error } = await subject.act(warmUp);
+    if (error) throw new Error(`${runtime} ${warmUp} fails without a fault: ${error.message}`);
+    await subject.undo(warmUp);
+    return subject;
+  }
+
+  get pid(): number {
+    return this.#pid;
+  }
+
+  async prepare(scenario: ScenarioName): Promise<void> {
+    await this.#ask(`prepare ${scenario}`);
+  }
+
+  /** Acts a scenario; rejects if the process dies or hangs. */
+  async act(scenario: ScenarioName): Promise<Reply> {
+    return await this.#ask(`act ${scenario}`) as Reply;
+  }
+
+  /** Takes back what an act rightly left; gives what went wrong, if anything. */
+  async undo(scenario: ScenarioName): Promise<string | undefined> {
+    return (await this.#ask(`undo ${scenario}`) as { error?: string }).error;
+  }
+
+  async #ask(request: string): Promise<unknown> {
+    this.#child.stdin.write(`${request}\n`);
+    return JSON.parse(await this.#lines.next());
+  }
+
+  descriptors(): string[] {
+    return openFiles(this.#pid);
+  }
+
+  threads(): string[] {
+    return readdirSync(`/proc/${this.#pid}/task`);
+  }
+
+  get isRunning(): boolean {
+    return !this.#lines.over;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.isRunning) process.kill(this.#child.pid!, "SIGKILL");
+    await this.#lines.ended;
+  }
+}
