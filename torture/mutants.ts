@@ -1,0 +1,145 @@
+/**
+ * Breaks loopdev on purpose, in a copy of the source tree, and shows which part of the torture tests,
+ * or which test, notices. Each check must pass on an unbroken copy first.
+ *
+ *     deno run --allow-all torture/mutants.ts --json mutants.json
+ */
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { parseArgs } from "@std/cli/parse-args";
+import { output, ROOT, run, scratch } from "../tests/support.ts";
+import { table } from "../tests/vm/terminal.ts";
+import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
+import { type Row, say } from "./common.ts";
+import { detachBelow } from "./leftovers.ts";
+import { copyTree, type Replacement, replaceOnce } from "./tree.ts";
+
+const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
+const torture = (...args: string[]) => [...DENO, "torture/run.ts", "--size", "full", ...args];
+const onBun = ["--runtime", "bun", "--scenario", "none"];
+const failingConfigure = ["--part", "faults", ...onBun, "--only", "LOOP_CONFIGURE .* (EBUSY|EIO)$"];
+
+const CHECKS: Record<string, string[]> = {
+  "torture --part kill": torture("--part", "kill", ...onBun, "--only", "access"),
+  "torture --part faults, calls without faults": torture(
+    ...["--part", "faults", ...onBun, "--only", "LOOP_CTL_GET_FREE .* EPERM$"],
+  ),
+  "torture --part faults, LOOP_CONFIGURE": torture(...failingConfigure),
+  "tables": existsSync(join(ROOT, "torture/tables.ts"))
+    ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
+    : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
+};
+
+interface Mutation {
+  readonly name: string;
+  readonly check: keyof typeof CHECKS;
+  readonly replacements: Replacement[];
+}
+
+const MUTATIONS: Mutation[] = [
+  {
+    name: "bind without LO_FLAGS_AUTOCLEAR",
+    check: "torture --part kill",
+    replacements: [
+      {
+        file: "lib/bind.ts",
+        from: "const lo_flags = LO_FLAGS_AUTOCLEAR |",
+        to: "const lo_flags =",
+      },
+    ],
+  },
+  {
+    name: "open without O_CLOEXEC",
+    check: "torture --part faults, calls without faults",
+    replacements: [{
+      file: "lib/file.ts",
+      from: "open(name, flags | O_CLOEXEC",
+      to: "open(name, flags",
+    }],
+  },
+  {
+    name: "LOOP_CLR_FD after EBUSY",
+    check: "torture --part faults, LOOP_CONFIGURE",
+    replacements: [
+      { file: "lib/bind.ts", from: "  loopCtlAdd,\n", to: "  loopClrFd,\n  loopCtlAdd,\n" },
+      {
+        file: "lib/bind.ts",
+        from: "    device.close();\n    throw explain(error, path);",
+        to: "    ifExists(() => loopClrFd(device));\n    device.close();\n" +
+          "    throw explain(error, path);",
+      },
+    ],
+  },
+  {
+    name: "no close after a failing LOOP_CONFIGURE",
+    check: "torture --part faults, LOOP_CONFIGURE",
+    replacements: [{
+      file: "lib/bind.ts",
+      from: "    device.close();\n    throw explain(error, path);",
+      to: "    throw explain(error, path);",
+    }],
+  },
+  {
+    name: "partitions as large as the table says",
+    check: "tables",
+    replacements: [{
+      file: "lib/partition_table.ts",
+      from: "Math.min(partition.size, end - partition.start)",
+      to: "partition.size",
+    }],
+  },
+];
+
+/** Runs a check in a copy, with a temporary folder of its own; gives what it says, if it fails. */
+function check(name: keyof typeof CHECKS, folder: string): string | undefined {
+  const temporary = join(folder, "dev/tmp");
+  output(["mkdir", "-p", temporary]);
+  const env = { ...process.env, TMPDIR: temporary };
+  const { status, stdout, stderr } = run(CHECKS[name], { cwd: folder, env, timeout: 120_000 });
+  // Mutants leave devices.
+  detachBelow(temporary);
+  if (status === 0) return undefined;
+  const text = `${stderr}\n${stdout}`;
+  return /VIOLATION.*\n.*/.exec(text)?.[0].replace(/^VIOLATION /, "").replace(/\s+/g, " ") ??
+    text.trim().split("\n").at(-1) ?? "";
+}
+
+function main(): Row[] {
+  const { json } = parseArgs(process.argv.slice(2), { string: ["json"] });
+  const rows: Row[] = [];
+  const intact = scratch("intact");
+  copyTree(intact);
+  const broken = new Map(
+    [...new Set(MUTATIONS.map(({ check }) => check))].map((name) => [name, check(name, intact)]),
+  );
+  for (const [i, mutation] of MUTATIONS.entries()) {
+    const folder = scratch(`mutant-${i}`);
+    copyTree(folder);
+    for (const replacement of mutation.replacements) replaceOnce(folder, replacement);
+    const before = broken.get(mutation.check);
+    const said = before === undefined ? check(mutation.check, folder) : undefined;
+    const detail = before !== undefined
+      ? `${mutation.check} fails without the mutation: ${before}`
+      : said === undefined
+      ? `not caught by ${mutation.check}`
+      : `caught by ${mutation.check}: ${said}`;
+    const outcome = before === undefined && said !== undefined ? "pass" : "fail";
+    rows.push({ part: "mutants", name: mutation.name, outcome, detail });
+    say(`${mutation.name}: ${detail}`);
+  }
+  console.log(table([["mutant", "outcome"], ...rows.map(({ name, outcome }) => [name, outcome])]));
+  if (json !== undefined) writeFileSync(json, JSON.stringify({ rows }, null, 2) + "\n");
+  return rows;
+}
+
+cleanUpWhenInterrupted();
+let rows: Row[] = [];
+try {
+  rows = main();
+} catch (error) {
+  console.error(`mutants: ${error instanceof Error ? error.message : error}`);
+} finally {
+  cleanUp();
+}
+process.exit(rows.length > 0 && rows.every(({ outcome }) => outcome === "pass") ? 0 : 1);
