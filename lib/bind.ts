@@ -36,6 +36,9 @@ const LOST_RACE: RetryPolicy = {
   longestPause: 250,
 };
 
+/** More of them are no accident: somebody holds the device that is offered. */
+const LOST_RACES_IN_A_ROW = 16;
+
 /** EAGAIN: dirty pages on older kernels. EBUSY (from 6.19): somebody holds the device O_EXCL. */
 export const SET_STATUS: RetryPolicy = {
   codes: new Set(["EAGAIN", "EBUSY"]),
@@ -93,7 +96,10 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   };
   const { number } = binding;
   if (number === undefined) {
-    return await retry(LOST_RACE, () => bind(loopCtlGetFree(control)), signal);
+    // LOOP_CTL_GET_FREE offers the lowest one again and again; a new one is known to nobody yet.
+    const next = (tries: number) =>
+      tries % LOST_RACES_IN_A_ROW === 0 ? loopCtlAdd(control, -1) : loopCtlGetFree(control);
+    return await retry(LOST_RACE, (tries) => bind(next(tries)), signal);
   }
   try {
     loopCtlAdd(control, number);

@@ -13,7 +13,7 @@ import {
   loop_info64,
   loopGetStatus64,
 } from "./loop.ts";
-import { sysfsBackingFile } from "./sysfs.ts";
+import { sysfsBoundFile } from "./sysfs.ts";
 
 /** What the kernel says of a bound loop device; bytes. */
 export interface LoopFacts {
@@ -41,7 +41,7 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
   const [lo_number, lo_flags] = [info("lo_number"), info("lo_flags")];
   return {
     number: lo_number,
-    backingFile: (backing && nameOf(backing)) ?? sysfsBackingFile(lo_number) ?? "",
+    backingFile: (backing && nameOf(backing)) ?? sysfsBoundFile(lo_number),
     backingIdentity: `${info("lo_device")} ${info("lo_inode")}`,
     offset: Number(info("lo_offset")),
     sizelimit: Number(info("lo_sizelimit")),

@@ -64,9 +64,9 @@ export function loopCtlGetFree(control: OpenFile): number {
   return ioctl(control, "LOOP_CTL_GET_FREE", LOOP_CTL_GET_FREE);
 }
 
-/** `ioctl(fd, LOOP_CTL_ADD)`: makes device `number`; EEXIST if there is one. */
-export function loopCtlAdd(control: OpenFile, number: number): void {
-  ioctl(control, "LOOP_CTL_ADD", LOOP_CTL_ADD, number);
+/** `ioctl(fd, LOOP_CTL_ADD)`: makes device `number`; EEXIST if there is one. −1: any; gives which. */
+export function loopCtlAdd(control: OpenFile, number: number): number {
+  return ioctl(control, "LOOP_CTL_ADD", LOOP_CTL_ADD, number);
 }
 
 /** `ioctl(fd, LOOP_CTL_REMOVE)`: removes device `number`; EBUSY if it is bound or open. */

@@ -49,16 +49,16 @@ export interface RetryPolicy {
   readonly longestPause: number;
 }
 
-/** Calls `attempt` until it succeeds, fails for good, or the tries are used up (the last error then). */
+/** Calls `attempt` (with 1, 2, 3…) until it succeeds, fails for good, or the tries are used up (the last error then). */
 export async function retry<T>(
   policy: RetryPolicy,
-  attempt: () => T | Promise<T>,
+  attempt: (tries: number) => T | Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
   for (let tries = 1;; tries++) {
     signal?.throwIfAborted();
     try {
-      return await attempt();
+      return await attempt(tries);
     } catch (error) {
       const again = error instanceof LoopError && policy.codes.has(error.code);
       if (!again || tries >= policy.tries) throw error;

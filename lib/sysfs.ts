@@ -64,9 +64,14 @@ function readPartition(disk: string, name: string): SysfsPartition | undefined {
   }));
 }
 
-/** The backing file's whole path as the kernel knows it, or undefined if nothing is bound. */
+/** The backing file's whole path as the kernel knows it; an error if nothing is bound. */
+export function sysfsBoundFile(number: number): string {
+  return readText(`/sys/block/loop${number}/loop/backing_file`);
+}
+
+/** The backing file's whole path, or undefined if nothing is bound. */
 export function sysfsBackingFile(number: number): string | undefined {
-  return ifExists(() => readText(`/sys/block/loop${number}/loop/backing_file`));
+  return ifExists(() => sysfsBoundFile(number));
 }
 
 /** Device number of loop device `number`: "7:4". With loop.max_part the minor is not the number. */

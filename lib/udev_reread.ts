@@ -43,9 +43,8 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
     found = true;
   }
   try {
-    const file = open(own, O_RDWR).renamed(path);
-    if (!found || status(file).rdev === dev) return file;
-    file.close();
+    using file = open(own, O_RDWR);
+    if (!found || status(file).rdev === dev) return file.renamed(path);
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {

@@ -4,6 +4,8 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
+import { O_RDWR, open } from "../lib/file.ts";
+import { loopCtlRemove } from "../lib/loop.ts";
 import type { AttachOptions } from "../mod.ts";
 import {
   losetup,
@@ -68,7 +70,7 @@ function joinResumed(lines: string[]): string[] {
     const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest ?? "")?.[1];
     const begun = open.get(thread);
     if (resumed === undefined || begun === undefined) return;
-    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed);
+    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed.replace(/ +=/, " ="));
     lines[index] = "";
   });
   return lines;
@@ -224,6 +226,31 @@ test("attach() takes another device when it loses the race for one", ["root", "s
   assertEquals(outcome, { strategy: "none", detached: "detached" });
   assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 2);
 });
+
+test(
+  "attach() makes a device of its own when others hold what is offered",
+  ["root", "strace"],
+  () => {
+    const file = makeImage("held.img", 1);
+    const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
+    // Between two of them is one LOOP_CTL_GET_FREE.
+    const fault = `inject=ioctl:error=EBUSY:when=${from}..${from + 28}+2`;
+    const { outcome, calls } = trace(
+      file,
+      { threads: false },
+      "-e",
+      "trace=openat,ioctl",
+      "-e",
+      fault,
+    );
+    assertEquals(outcome, { strategy: "none", detached: "detached" });
+    const asked = calls.filter((call) => /LOOP_CTL_(GET_FREE|ADD)/.test(call));
+    assertEquals(asked.length, 16);
+    const made = Number(/LOOP_CTL_ADD.* = (\d+)$/.exec(asked[15])?.[1]);
+    using control = open("/dev/loop-control", O_RDWR);
+    loopCtlRemove(control, made);
+  },
+);
 
 test("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace"], () => {
   const file = makeImage("old.img", 1);

@@ -2,7 +2,7 @@
  * The experiments behind loopdev's guarantees: system calls that fail, processes that are killed,
  * devices that others fight for, and many cycles.
  *
- *     deno task torture --size full --json torture.json
+ *     deno task torture --json torture.json
  */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
@@ -35,7 +35,7 @@ Needs root, strace, losetup, sfdisk and delpart, bun and deno; touches no loop d
 Exits with 1 if any guarantee was violated.
 
   --part NAME      ${Object.keys(PARTS).join(", ")}; repeatable (all)
-  --size SIZE      ci or full (ci)
+  --size SIZE      ci or full (full)
   --scale X        multiplies how often things are done (1)
   --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (both)
   --scenario NAME  of faults and kill: ${SCENARIOS.join(", ")}; repeatable (all)
@@ -48,7 +48,7 @@ function parse(args: string[]) {
     string: ["part", "size", "scale", "runtime", "scenario", "only", "json"],
     boolean: ["help"],
     collect: ["part", "runtime", "scenario"],
-    default: { size: "ci", scale: "1" },
+    default: { size: "full", scale: "1" },
     alias: { h: "help" },
     unknown(argument: string) {
       throw new Error(`unknown argument '${argument}'; try --help`);
