@@ -13,6 +13,7 @@ const TOOLS: Record<string, string> = {
   "cc": "gcc",
   "inotifywait": "inotify-tools",
   "losetup": "mount",
+  "mkfs.ext4": "e2fsprogs",
   "sfdisk": "fdisk",
   "strace": "strace",
   "script": "bsdutils",

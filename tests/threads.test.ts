@@ -72,6 +72,7 @@ test("a file with dirty pages is flushed by another thread, a clean one not at a
 test("a file whose directory must be read from a disk is opened by another thread", [
   "root",
   "strace",
+  "mkfs.ext4",
 ], async () => {
   const [folder, mount, image] = ["content", "mount", "disk.img"].map(scratch);
   mkdirSync(folder);
