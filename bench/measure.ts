@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { type Contender, must, STRATEGIES } from "./contenders.ts";
 import type { Cycles } from "./figures.ts";
 
-const CYCLES = 10;
+/** Cycles of a turn: enough of them that the caches are its own. */
+const CYCLES = 40;
+/** Those that wait for the kernel, or for processes to start. */
+const SLOW_CYCLES = 5;
 
 /** A sparse file of so many MiB. */
 export function makeImage(folder: string, name: string, mib: number): string {
@@ -34,7 +37,8 @@ export async function measureCycles(
   for (let round = 0; round <= rounds; round++) {
     for (const strategy of STRATEGIES) {
       for (const contender of all) {
-        const count = contender.name.startsWith("losetup") ? 2 : CYCLES;
+        const slow = contender.name.startsWith("losetup") || strategy.startsWith("two-step");
+        const count = slow ? SLOW_CYCLES : CYCLES;
         const measured = await contender.run(strategy, count);
         if (round === 0 || measured.length === 0) continue;
         ((cycles[strategy] ??= {})[contender.name] ??= []).push(...measured);

@@ -23,7 +23,7 @@ Measures attach + detach with each strategy beside C and losetup, and the figure
 promises. Needs root, cc, bun, deno, losetup and sfdisk; says so and goes on where one is missing.
 Exits with 1 if a figure misses its target.
 
-  --rounds N     turns of each contender (20), 10 cycles each
+  --rounds N     turns of each contender (20)
   --json FILE    writes everything measured
   --c FILE       bench/cycle.c, compiled already
   --cycles-only  the cycles, without event loop, memory and start-up`;

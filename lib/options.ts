@@ -77,7 +77,7 @@ export function checkOptions(file: string, options: AttachOptions): CheckedOptio
   if (typeof file !== "string") throw new TypeError(`file must be a path, not ${show(file)}`);
   if (file.includes("\0")) throw new TypeError(`file ${show(file)} contains a NUL`);
   // Encoded it would become U+FFFD, and that is another file's name.
-  if (/\p{Surrogate}/u.test(file)) throw new TypeError(`file ${show(file)} is no valid Unicode`);
+  if (!file.isWellFormed()) throw new TypeError(`file ${show(file)} is no valid Unicode`);
   const given: Record<string, unknown> = {};
   for (const name of Object.keys(options) as (keyof AttachOptions)[]) {
     if (!NAMES.includes(name)) {
