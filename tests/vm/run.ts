@@ -24,7 +24,9 @@ const HELP =
   --udev VERSION     247, 252, 257, 262 or a suite's name; repeatable
   --cell K/U         kernel K with udev U, instead of both of the above; repeatable
   --runtime NAME     bun or deno; repeatable (both)
-  --step NAME        ${STEPS.map(({ name }) => name).join(", ")}; repeatable (all but bench)
+  --step NAME        ${
+    STEPS.map(({ name }) => name).join(", ")
+  }; repeatable (all but ways and bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --tables N         partition tables that are compared with the kernel's view of them (500)
   --seed N           of these tables: another one gives others (1)

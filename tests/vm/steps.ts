@@ -29,6 +29,8 @@ export interface Step {
   unasked?: boolean;
   /** Runs only where this is PID 1; without it everywhere, and by default under our own. */
   init?: Init;
+  /** Runs only on kernels that have the race. */
+  affected?: boolean;
   /** The program, from the project's root, and its arguments. */
   script: string;
   args?(context: Context): readonly (string | number)[];
@@ -187,12 +189,61 @@ const tables: Step = {
   },
 };
 
+/** What kernel and tools answer, with LO_FLAGS_PARTSCAN and without. */
+const answersOf = (series: string): Record<string, unknown> => ({
+  "tools, two-step": { partscan: "1", rereadpt: "", partx: true },
+  "tools, userspace": { partscan: "0", rereadpt: "Invalid argument", partx: true },
+  "BLKPG_ADD_PARTITION, not bound": series === "6.1" ? "done" : "EINVAL",
+});
+
+/** Other ways to attach on an affected kernel, beside the two steps. */
+const ways: Step = {
+  name: "ways",
+  runtimes: "once",
+  unasked: false,
+  affected: true,
+  script: "tests/vm/guest/ways.ts",
+  args: ({ cycles }) => [cycles * 2],
+  seconds: ({ cycles }) => 300 + cycles * 30,
+  judge(result, { cell }) {
+    if (result.kind === "answers") {
+      const answers = JSON.stringify(result.answers);
+      const agree = answers === JSON.stringify(answersOf(cell.kernel.series)[String(result.case)]);
+      return { outcome: agree ? "pass" : "fail", reason: answers };
+    }
+    if (result.kind === "control") {
+      return result.spurious
+        ? { outcome: "pass" }
+        : { outcome: "inconclusive", reason: "no flicker" };
+    }
+    const faults = ["spurious", "missing", "absent", "left", "unset"].filter((key) => result[key])
+      .map((key) => `${result[key]} ${key}`);
+    if (faults.length > 0) return { outcome: "fail", reason: faults.join(", ") };
+    const { ready, read, flag } = result.milliseconds as Record<string, number | null>;
+    const times =
+      `ready in ${ready} ms, then read in ${read} ms, flag after ${flag ?? "\u2013"} ms; ` +
+      `${result.warnings} warnings, ${result.fellBack} not this way`;
+    return unheard(result) ?? { outcome: "pass", reason: times };
+  },
+};
+
 /** In the order in which they run. */
-export const STEPS: readonly Step[] = [control, mutants, loopdev, cli, tables, symptom, bench];
+export const STEPS: readonly Step[] = [
+  control,
+  mutants,
+  loopdev,
+  cli,
+  tables,
+  symptom,
+  ways,
+  bench,
+];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
-export function stepsIn(steps: readonly Step[], { init }: Cell, asked?: Init): readonly Step[] {
-  return steps.filter((step) => (step.init ?? asked ?? "steps") === init);
+export function stepsIn(steps: readonly Step[], { init, kernel }: Cell, asked?: Init): Step[] {
+  return steps.filter((step) =>
+    (step.init ?? asked ?? "steps") === init && (kernel.affected || !step.affected)
+  );
 }
 
 /** A step's command in the guest, whose working directory is the project's root. */
