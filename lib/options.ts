@@ -8,7 +8,9 @@
 export interface AttachOptions {
   /**
    * Make the image's partitions usable. `true`: the kernel scans (what it cannot read is added for
-   * it); `"userspace"`: the kernel never scans, partitions are added one by one. Default `false`.
+   * it); `"userspace"`: the kernel never scans, partitions are added one by one, which spares the two
+   * steps' wait on a kernel with {@linkcode PARTSCAN_RACE}; but BLKRRPART (fdisk, sfdisk) is EINVAL
+   * on the device then. Default `false`.
    */
   partscan?: boolean | "userspace";
   /**
