@@ -1,5 +1,6 @@
 /** Who is measured: each answers "STRATEGY CYCLES" with the nanoseconds of each cycle. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -76,11 +77,12 @@ function all(strategies: readonly string[]): Record<string, string> {
   return Object.fromEntries(strategies.map((name) => [name, name]));
 }
 
-/** What this machine has of them; what it lacks is said on stderr. `c`: the compiled bench/cycle.c. */
+/**
+ * What this machine has of them; what it lacks is said on stderr. `c`: the program of bench/cycle.c,
+ * compiled if it is not there.
+ */
 export function contenders(
-  { folder, image, partitioned, c }: Record<"folder" | "image" | "partitioned", string> & {
-    c?: string;
-  },
+  { image, partitioned, c }: Record<"image" | "partitioned" | "c", string>,
 ): Contender[] {
   const found: Contender[] = [];
   const attempt = (name: string, make: () => Program[]) => {
@@ -91,12 +93,11 @@ export function contenders(
     }
   };
   attempt("C", () => {
-    const binary = c ?? join(folder, "cycle");
-    if (!c) must("cc", ["-O2", "-o", binary, join(ROOT, "bench/cycle.c")]);
+    if (!existsSync(c)) must("cc", ["-O2", "-o", c, join(ROOT, "bench/cycle.c")]);
     const strategies = all(STRATEGIES.filter((name) => !name.includes("4 partitions")));
     return [
-      { name: "C, bare", command: [binary, "bare", image, partitioned], strategies },
-      { name: "C, same calls", command: [binary, "same", image, partitioned], strategies },
+      { name: "C, bare", command: [c, "bare", image, partitioned], strategies },
+      { name: "C, same calls", command: [c, "same", image, partitioned], strategies },
     ];
   });
   for (const runtime of RUNTIMES) {

@@ -5,7 +5,7 @@
  *     deno task bench --rounds 20 --json bench.json
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -47,25 +47,33 @@ function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
   return JSON.parse(execFileSync(file, rest, options));
 }
 
-function wholeProcess(runtime: RuntimeName, ...args: string[]): number {
-  const [file, ...rest] = command(runtime, "start.ts", ...args);
+function wholeProcess([file, ...args]: string[], input = ""): number {
   const start = performance.now();
-  const { status, stderr } = spawnSync(file, rest, { encoding: "utf8" });
+  const { status, stderr } = spawnSync(file, args, { input, encoding: "utf8" });
   if (status !== 0) throw new Error(stderr);
   return performance.now() - start;
 }
 
-function measureWaits(runtime: RuntimeName): Waits {
+/** Whole processes, taking turns: the runtime's, and C's for what the kernel takes of it. */
+function measureStart(runtime: RuntimeName, c: string): Waits["start"] {
+  const plain = makeImage(folder, "start.img", 8);
+  const yardstick = [c, "same", plain, plain];
+  const start: Waits["start"] = { empty: [], attach: [], cEmpty: [], cAttach: [] };
+  for (let turn = 0; turn < STARTS; turn++) {
+    start.empty.push(wholeProcess(command(runtime, "start.ts")));
+    start.attach.push(wholeProcess(command(runtime, "start.ts", plain)));
+    if (!existsSync(c)) continue;
+    start.cEmpty.push(wholeProcess(yardstick));
+    start.cAttach.push(wholeProcess(yardstick, "one-step 1\n"));
+  }
+  return start;
+}
+
+function measureWaits(runtime: RuntimeName, c: string): Waits {
   const images = (count: number) =>
     Array.from({ length: count }, (_, index) => makeImage(folder, `many-${index}.img`, 1));
-  const plain = makeImage(folder, "start.img", 8);
-  const start: Waits["start"] = { empty: [], attach: [] };
-  for (let turn = 0; turn < STARTS; turn++) {
-    start.empty.push(wholeProcess(runtime));
-    start.attach.push(wholeProcess(runtime, plain));
-  }
   return {
-    start,
+    start: measureStart(runtime, c),
     gap: ask(runtime, "waits.ts", "gap", makeImage(folder, "large.img", 256)),
     concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
     many: ask(runtime, "many.ts", ...images(MANY)),
@@ -108,13 +116,13 @@ function printCycles(cycles: Cycles): void {
 
 function printFigures(all: Figure[]): void {
   console.log(
-    "\nfigure                                                          runtime     value  target",
+    "\nfigure".padEnd(78) + "runtime     value  target",
   );
   for (const { what, runtime, value, unit, bound, target, holds, from } of all) {
     const shown = `${value.toFixed(2)} ${unit}`.padStart(11);
     const wanted = `${bound} ${target}`.padEnd(7);
     const columns = [
-      what.padEnd(64),
+      what.padEnd(77),
       runtime.padEnd(5),
       shown,
       ` ${wanted}`,
@@ -134,7 +142,8 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const all = contenders({ folder, ...makeImages(folder), c: options.c });
+  const c = options.c ?? join(folder, "cycle");
+  const all = contenders({ c, ...makeImages(folder) });
   const measured: Measured = { cycles: {}, waits: {} };
   try {
     const rounds = Number(options.rounds);
@@ -150,7 +159,7 @@ async function main(): Promise<number> {
     const existing = existingDevices();
     for (const runtime of RUNTIMES) {
       if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
-      measured.waits[runtime] = measureWaits(runtime);
+      measured.waits[runtime] = measureWaits(runtime, c);
     }
     await removeDevices([...existingDevices()].filter((number) => !existing.has(number)));
   }

@@ -8,7 +8,7 @@ import { progress, report } from "./report.ts";
 const rounds = Number(process.argv[2]);
 const folder = mkdtempSync("/tmp/bench-");
 const c = new URL("../../../bench/cycle", import.meta.url).pathname;
-const all = contenders({ folder, ...makeImages(folder), c });
+const all = contenders({ c, ...makeImages(folder) });
 const cycles = await measureCycles(all, rounds, (round) => progress(round, rounds));
 for (const contender of all) contender.stop();
 for (const [strategy, byContender] of Object.entries(cycles)) {
