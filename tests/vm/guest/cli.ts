@@ -54,9 +54,7 @@ report({
   case: "cli.ts -fP, -d and -D",
   kind: "loopdev",
   opener: "none",
-  ...counter.tally,
+  ...counter.row(),
   absent,
   left,
-  lost: socket.missing,
-  overruns: socket.overruns,
 });

@@ -46,11 +46,9 @@ function measure(opener: "none" | OpenerKind): void {
     event: "result",
     case: opener === "none" ? "losetup" : `losetup + opener ${opener}`,
     opener,
-    ...counter.tally,
+    ...counter.row(),
     absent,
     left,
-    lost: socket.missing,
-    overruns: socket.overruns,
     milliseconds: Date.now() - start,
   });
 }

@@ -83,6 +83,11 @@ export class PartitionCounter {
     return true;
   }
 
+  /** The tally, and what was not heard: an event lost may have been the one. */
+  row(): Tally & { lost: number; overruns: number } {
+    return { ...this.tally, lost: this.socket.missing, overruns: this.socket.overruns };
+  }
+
   /** Closes one cycle and adds it to the tally. */
   endCycle(): void {
     const { tally, partitions } = this;

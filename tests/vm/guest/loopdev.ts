@@ -114,11 +114,9 @@ async function measure(name: string, cycle: Cycle, opener: "none" | OpenerKind, 
     case: opener === "none" ? name : `${name} + opener ${opener}`,
     kind: name.startsWith("mutant") ? "mutant" : "loopdev",
     opener,
-    ...counter.tally,
+    ...counter.row(),
     absent,
     left,
-    lost: socket.missing,
-    overruns: socket.overruns,
     milliseconds: Date.now() - start,
   });
 }

@@ -140,11 +140,9 @@ async function measure(name: string, kind: "control" | "loopdev", cycle: Cycle, 
     event: "result",
     case: `${name} + opener`,
     kind,
-    ...counter.tally,
+    ...counter.row(),
     ...seen,
     flickered: seen.broken,
-    lost: socket.missing,
-    overruns: socket.overruns,
     milliseconds: Date.now() - start,
   });
 }

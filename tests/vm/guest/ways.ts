@@ -190,12 +190,10 @@ async function measure(
     event: "result",
     case: name,
     kind,
-    ...counter.tally,
+    ...counter.row(),
     ...seen,
     milliseconds: { ready: median(took.ready), read: median(took.read), flag: median(took.flag) },
     warnings: warnings.length,
-    lost: socket.missing,
-    overruns: socket.overruns,
   });
 }
 
