@@ -156,6 +156,7 @@ ${figures.length - missed} of ${figures.length} hold.
 
 ${figureTable(figures)}
 
+- _Cycles_: after 2000 to warm up; in turns of 40, or of 5 where the kernel waits.
 - _Event loop_: the longest time between two turns of a 1 ms timer, from before attach() to after
   detach(). LOOP_CONFIGURE flushes the backing file; loopdev does it before, by another thread, if
   cachestat(2) finds dirty pages.

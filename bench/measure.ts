@@ -8,6 +8,9 @@ import type { Cycles } from "./figures.ts";
 const CYCLES = 40;
 /** Those that wait for the kernel, or for processes to start. */
 const SLOW_CYCLES = 5;
+/** Before the first turn: a runtime compiles what it runs often, and better what it runs very often. */
+const WARM_UP = 2000;
+const SLOW_WARM_UP = 5;
 
 /** A sparse file of so many MiB. */
 export function makeImage(folder: string, name: string, mib: number): string {
@@ -31,18 +34,23 @@ export async function measureCycles(
   all: readonly Contender[],
   rounds: number,
   onProgress: (round: number) => void,
+  warmUp = WARM_UP,
 ): Promise<Cycles> {
   const cycles: Cycles = {};
-  // The first round warms up.
-  for (let round = 0; round <= rounds; round++) {
-    for (const strategy of STRATEGIES) {
-      for (const contender of all) {
-        const slow = contender.name.startsWith("losetup") || strategy.startsWith("two-step");
-        const count = slow ? SLOW_CYCLES : CYCLES;
-        const measured = await contender.run(strategy, count);
-        if (round === 0 || measured.length === 0) continue;
-        ((cycles[strategy] ??= {})[contender.name] ??= []).push(...measured);
-      }
+  const turns = STRATEGIES.flatMap((strategy) =>
+    all.map((contender) => {
+      const slow = contender.name.startsWith("losetup") || strategy.startsWith("two-step");
+      return { strategy, contender, slow };
+    })
+  );
+  for (const { strategy, contender, slow } of turns) {
+    await contender.run(strategy, slow ? SLOW_WARM_UP : warmUp);
+  }
+  for (let round = 1; round <= rounds; round++) {
+    for (const { strategy, contender, slow } of turns) {
+      const measured = await contender.run(strategy, slow ? SLOW_CYCLES : CYCLES);
+      if (measured.length === 0) continue;
+      ((cycles[strategy] ??= {})[contender.name] ??= []).push(...measured);
     }
     onProgress(round);
   }
