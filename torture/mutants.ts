@@ -21,7 +21,7 @@ const onBun = ["--runtime", "bun", "--scenario", "none"];
 const failingConfigure = ["--part", "faults", ...onBun, "--only", "LOOP_CONFIGURE .* (EBUSY|EIO)$"];
 
 const CHECKS: Record<string, string[]> = {
-  "torture --part kill": torture("--part", "kill", ...onBun, "--only", "access"),
+  "torture --part kill": torture("--part", "kill", ...onBun, "--only", "access|BLKGET"),
   "torture --part faults, calls without faults": torture(
     ...["--part", "faults", ...onBun, "--only", "LOOP_CTL_GET_FREE .* EPERM$"],
   ),
@@ -62,11 +62,15 @@ const MUTATIONS: Mutation[] = [
     name: "LOOP_CLR_FD after EBUSY",
     check: "torture --part faults, LOOP_CONFIGURE",
     replacements: [
-      { file: "lib/bind.ts", from: "  loopCtlAdd,\n", to: "  loopClrFd,\n  loopCtlAdd,\n" },
+      {
+        file: "lib/bind.ts",
+        from: 'import { LoopError } from "./errors.ts";\n',
+        to: 'import { LoopError } from "./errors.ts";\nimport { libc } from "./libc.ts";\n',
+      },
       {
         file: "lib/bind.ts",
         from: "    device.close();\n    throw explain(error, path);",
-        to: "    ifExists(() => loopClrFd(device));\n    device.close();\n" +
+        to: "    libc().ioctl(device.fd, 0x4c01, 0);\n    device.close();\n" +
           "    throw explain(error, path);",
       },
     ],
