@@ -43,7 +43,8 @@ function makeHostileImage(name: string): string {
 
 /** What a terminal gets from a command, which finds the hostile name in $NAME. */
 function typed(command: string, name: string): string {
-  const env = { ...process.env, NAME: name };
+  // Colours of the runtimes' own would look like the name's.
+  const env = { ...process.env, NAME: name, NO_COLOR: "1" };
   const { stdout } = run(["script", "-qec", command, "/dev/null"], { env });
   return stdout.replaceAll("\r\n", "\n");
 }

@@ -42,7 +42,7 @@ function whoMakes(calls: RegExp, file: string, options: AttachOptions): string[]
   const body = `const loop = await attach(file, ${JSON.stringify(options)});
      await loop.detach();`;
   const trace = ["-e", "trace=openat,openat2,fsync,close,ioctl"];
-  output(["strace", "-f", "-o", log, ...trace, ...onThisRuntime(script(body, file))]);
+  output(["strace", "-f", "-y", "-o", log, ...trace, ...onThisRuntime(script(body, file))]);
   const lines = readFileSync(log, "utf8").split("\n");
   const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
   return lines.flatMap((line) => {
@@ -65,8 +65,10 @@ test("a file with dirty pages is flushed by another thread, a clean one not at a
 ], () => {
   const file = makeImage("dirty.img", 16);
   output(["dd", "if=/dev/urandom", `of=${file}`, "bs=1M", "count=8", "conv=notrunc"]);
-  assertEquals(whoMakes(/fsync/, file, {}), ["other fsync"]);
-  assertEquals(whoMakes(/fsync/, file, {}), []);
+  // Deno flushes a cache of its own now and then.
+  const flush = /fsync(?=\(\d+<\S*dirty\.img>)/;
+  assertEquals(whoMakes(flush, file, {}), ["other fsync"]);
+  assertEquals(whoMakes(flush, file, {}), []);
 });
 
 test("a file whose directory must be read from a disk is opened by another thread", [
@@ -111,6 +113,8 @@ test("a process does not end before its call has", ["root"], () => {
 
 test("attach() that is aborted while the kernel is busy undoes everything", ["root"], async () => {
   const file = makeImage("aborted.img", 8, THREE_PARTITIONS);
+  // A flush by a thread would come before the bind.
+  output(["sync", file]);
   for (let round = 0; round < 5; round++) {
     const controller = new AbortController();
     const reason = new Error("enough");
