@@ -148,7 +148,7 @@ function readIdentity(number: number): Identity {
 }
 
 /** The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. */
-export function decodeDev(encoded: bigint): string {
+function decodeDev(encoded: bigint): string {
   const dev = Number(encoded);
   return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }
