@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { onRuntime, ROOT } from "../tests/support.ts";
 
 /** Does so many cycles of a strategy and gives the time of each in ns; none if it has no such strategy. */
 export interface Contender {
@@ -14,14 +15,10 @@ export interface Contender {
 export const RUNTIMES = ["Bun", "Deno"] as const;
 export type RuntimeName = typeof RUNTIMES[number];
 
-const ROOT = new URL("..", import.meta.url).pathname;
-
 /** The command line that runs a script of ours. */
 export function command(runtime: RuntimeName, script: string, ...args: string[]): string[] {
-  const path = join(ROOT, "bench", script);
-  return runtime === "Bun"
-    ? ["bun", "run", path, ...args]
-    : ["deno", "run", "--quiet", "--no-lock", "--allow-all", path, ...args];
+  const name = runtime.toLowerCase() as Lowercase<RuntimeName>;
+  return onRuntime(name, join(ROOT, "bench", script), ...args);
 }
 
 export function must(command: string, args: string[], input?: string): string {

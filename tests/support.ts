@@ -81,10 +81,16 @@ export function output(command: string[], options: SpawnSyncOptions = {}): strin
   return stdout;
 }
 
-/** The command line that runs a script of ours on the runtime that runs the tests. */
+/** The command line that runs a script of ours on a runtime. */
+export function onRuntime(runtime: "bun" | "deno", script: string, ...args: string[]): string[] {
+  const deno = ["--no-prompt", "--quiet", "--no-lock", "--allow-all"];
+  return [runtime, "run", ...runtime === "deno" ? deno : [], script, ...args];
+}
+
+/** The same on the runtime that runs the tests. */
 export function onThisRuntime(script: string, ...args: string[]): string[] {
-  const deno = ["run", "--no-prompt", "--quiet", "--no-lock", "--allow-all"];
-  return [process.execPath, ..."Deno" in globalThis ? deno : ["run"], script, ...args];
+  const [, ...rest] = onRuntime("Deno" in globalThis ? "deno" : "bun", script, ...args);
+  return [process.execPath, ...rest];
 }
 
 /** Makes an image of `mib` MiB and lets sfdisk write a table into it. */

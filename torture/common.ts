@@ -24,12 +24,6 @@ export interface Request {
 
 export type Part = (request: Request) => Promise<Row[]>;
 
-/** The command line that runs a script of ours on a runtime. */
-export function onRuntime(runtime: RuntimeName, script: string, ...args: string[]): string[] {
-  const deno = ["--quiet", "--no-prompt", "--no-lock", "--allow-all"];
-  return [runtime, "run", ...runtime === "deno" ? deno : [], script, ...args];
-}
-
 /** On stderr, if somebody looks. */
 export function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, 100)}`);

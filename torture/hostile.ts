@@ -4,8 +4,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
-import { makeImage, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
-import { devicesOf, onRuntime, type Row, say, within } from "./common.ts";
+import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
+import { devicesOf, type Row, say, within } from "./common.ts";
 import { Contender, makePattern } from "./contention.ts";
 import type { RuntimeName } from "./scenarios.ts";
 

@@ -3,8 +3,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { spawn } from "node:child_process";
 import process from "node:process";
-import { ROOT, scratch } from "../tests/support.ts";
-import { onRuntime, type Part, type Request, type Row } from "./common.ts";
+import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import type { Part, Request, Row } from "./common.ts";
 
 /** Runs torture/NAME.ts, if there is one; its verdicts are its rows, or its exit code. */
 export function script(name: string, options: (request: Request) => string[]): Part {

@@ -3,8 +3,8 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { makeImage, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
-import { onRuntime, openFiles } from "./common.ts";
+import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
+import { openFiles } from "./common.ts";
 import type { RuntimeName, ScenarioName } from "./scenarios.ts";
 
 /** What an act came to. */
