@@ -76,7 +76,7 @@ function isAssociated(
 export function canonicalPath(file: string): string {
   try {
     using found = open(file, O_PATH | O_RDONLY);
-    return readLink(`/proc/self/fd/${found.fd}`);
+    return found.call((fd) => readLink(`/proc/self/fd/${fd}`));
   } catch (error) {
     if (!(error instanceof LoopError)) throw error;
     return file;

@@ -6,7 +6,7 @@
 import { openBackingFile } from "./backing_file.ts";
 import { bindFreeDevice, type BoundDevice } from "./bind.ts";
 import { LoopError } from "./errors.ts";
-import { kernelRelease, type OpenFile } from "./file.ts";
+import type { OpenFile } from "./file.ts";
 import type { LoopFacts } from "./facts.ts";
 import { libc } from "./libc.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
@@ -16,6 +16,7 @@ import { readTableIn, readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { refuse, status as fileStatus } from "./stat.ts";
 import { isBackedBy, list, type LoopStatus } from "./status.ts";
+import { kernelRelease } from "./system.ts";
 import { closeFlushed, flush } from "./waiting.ts";
 
 const EOPNOTSUPP = 95;

@@ -6,7 +6,7 @@
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { ifExists, kernelRelease, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import { ifExists, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -27,6 +27,7 @@ import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
 import { status } from "./stat.ts";
 import { sysfsDev } from "./sysfs.ts";
+import { kernelRelease } from "./system.ts";
 import { openUnwatched } from "./udev_reread.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
@@ -147,7 +148,6 @@ function makeConfig(binding: Binding): LoopConfig {
     (partscan ? LO_FLAGS_PARTSCAN : 0) |
     (binding.directIo ? LO_FLAGS_DIRECT_IO : 0);
   return {
-    fd: backing.fd,
     block_size: binding.sectorSize ?? 0,
     info: { lo_offset: BigInt(offset), lo_sizelimit: BigInt(sizelimit), lo_flags, lo_file_name },
   };
@@ -167,7 +167,7 @@ function bindDevice(
   removeStalePartitions(path, number);
   const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
   try {
-    loopConfigure(device, config);
+    loopConfigure(device, backing, config);
     const facts = readFacts(device, backing);
     if (facts.number === number) return { device, facts };
     const hint = `it is loop device ${facts.number}; is /dev a static one?`;
@@ -185,7 +185,7 @@ function explain(error: unknown, path: string): unknown {
   // A kernel that knows the request looks for the backing file first: EBADF for descriptor −1.
   using probe = ifExists(() => open(path, O_RDONLY));
   const known = probe &&
-    codeOf(() => loopConfigure(probe, { fd: 0xffffffff, info: {} })) === "EBADF";
+    codeOf(() => loopConfigure(probe, undefined, { info: {} })) === "EBADF";
   const hint = known
     ? "the kernel refuses this file or this combination of options"
     : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;

@@ -55,7 +55,7 @@ function blkpg(
   { number, start, size }: Extent,
 ): void {
   // Argument and data in one buffer: passing it keeps both alive during the call.
-  const buffer = new Uint8Array(blkpg_ioctl_arg.size + blkpg_partition.size);
+  const buffer = new Uint8Array(new ArrayBuffer(blkpg_ioctl_arg.size + blkpg_partition.size));
   const data = libc().addressOf(buffer) + BigInt(blkpg_ioctl_arg.size);
   buffer.set(blkpg_ioctl_arg.encode({ op, datalen: blkpg_partition.size, data }));
   const partition = { start: BigInt(start), length: BigInt(size), pno: number };

@@ -57,7 +57,7 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
 /** As sysfs writes it, and faster; undefined where /proc is not mounted. */
 function nameOf(file: OpenFile): string | undefined {
   try {
-    return ifExists(() => readLink(`/proc/self/fd/${file.fd}`));
+    return ifExists(() => file.call((fd) => readLink(`/proc/self/fd/${fd}`)));
   } catch (error) {
     // ENAMETOOLONG: longer than PATH_MAX with the working directory before it; nobody can say it.
     if (error instanceof LoopError && error.code === "ENAMETOOLONG") return file.path;

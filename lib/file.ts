@@ -6,7 +6,8 @@
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { libc } from "./libc.ts";
+import { type Descriptor, libc } from "./libc.ts";
+import { SYS } from "./system.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
 export const O_RDONLY = 0;
@@ -20,45 +21,72 @@ const F_SETFL = 4;
 const MFD_CLOEXEC = 1;
 const S_IFBLK = 0o060000;
 /** Names are relative to the working directory. */
-export const AT_FDCWD = -100;
-/** System calls by number, for what older libcs do not wrap; they differ between machines. */
-const SYS_getdents64: Record<string, number> = { x86_64: 217, aarch64: 61 };
-const SYS_mknodat: Record<string, number> = { x86_64: 259, aarch64: 33 };
+export const AT_FDCWD = -100 as Descriptor;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** An open file that knows its name. Closing is idempotent; `using` closes it. */
+const CLOSED = -1 as Descriptor;
+
+/**
+ * An open file that knows its name, and owns its descriptor, calls that other threads make on it
+ * included: the number is given to somebody else only after the last of them. On a closed file every
+ * call is EBADF. Closing is idempotent; `using` closes it.
+ */
 export class OpenFile implements Disposable {
   readonly path: string;
-  #fd: number;
+  #fd: Descriptor;
+  #underWay = 0;
+  #whenIdle: (() => void) | undefined;
 
   constructor(fd: number, path: string) {
-    this.#fd = fd;
+    this.#fd = fd as Descriptor;
     this.path = path;
   }
 
-  /** The file descriptor, or −1 once it is closed: the kernel then answers EBADF, never another's file. */
-  get fd(): number {
-    return this.#fd;
+  get isClosed(): boolean {
+    return this.#fd === CLOSED;
   }
 
-  /** The same open file under the name that users know; this one is done with. */
-  renamed(path: string): OpenFile {
-    return new OpenFile(this.release(), path);
+  /** A call on the descriptor that is over when `make` returns. */
+  call<T>(make: (fd: Descriptor) => T): T {
+    return make(this.#fd);
   }
 
-  /** The descriptor, for someone else to close; −1 if it is closed. */
-  release(): number {
-    const fd = this.#fd;
-    this.#fd = -1;
-    return fd;
+  /** A call on the descriptor that is over when the promise is settled. */
+  async callLater<T>(make: (fd: Descriptor) => Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await make(this.#fd);
+    } finally {
+      if (--this.#underWay === 0) this.#whenIdle?.();
+    }
   }
 
+  /** After the calls that are under way. */
   close(): void {
-    const fd = this.release();
-    // What close reports (a failed flush) comes too late to act on; the descriptor is gone anyway.
-    if (fd >= 0) libc().close(fd);
+    if (this.#underWay > 0) {
+      // Nobody waits for this one. What close() reports comes too late to act on anyway.
+      this.closeLater().catch(() => {});
+      return;
+    }
+    const fd = this.#release();
+    if (fd !== CLOSED) libc().close(fd);
+  }
+
+  /** By another thread, after the calls that are under way; resolves when it is closed. */
+  async closeLater(): Promise<void> {
+    const fd = this.#release();
+    if (fd === CLOSED) return;
+    if (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenIdle = resolve);
+    await libc().later(SYS("close"), fd);
+  }
+
+  /** From now on every new call is EBADF, never another file's. */
+  #release(): Descriptor {
+    const fd = this.#fd;
+    this.#fd = CLOSED;
+    return fd;
   }
 
   [Symbol.dispose](): void {
@@ -83,21 +111,30 @@ export function uninterrupted(call: () => number): number {
   }
 }
 
-/** A path as C wants it. */
-export function cString(path: string): Uint8Array {
-  return encoder.encode(path + "\0");
+/**
+ * A path as C wants it, in memory that stays where it is: JavaScriptCore may move a small array that
+ * is not made over an ArrayBuffer (oven-sh/bun#32055).
+ */
+export function cString(path: string): Uint8Array<ArrayBuffer> {
+  const buffer = new Uint8Array(new ArrayBuffer(3 * path.length + 1));
+  const { written } = encoder.encodeInto(path, buffer);
+  return buffer.subarray(0, written + 1);
 }
 
-/** `open(path, flags | O_CLOEXEC, mode)`: no descriptor of ours reaches a child process. */
-export function open(path: string, flags: number, mode = 0): OpenFile {
-  const name = cString(path);
-  const fd = uninterrupted(() => libc().open(name, flags | O_CLOEXEC, mode));
-  return new OpenFile(check(fd, "open", path), path);
+/**
+ * `open(path, flags | O_CLOEXEC, mode)`: no descriptor of ours reaches a child process. `name`: what
+ * users know the file by.
+ */
+export function open(path: string, flags: number, mode = 0, name = path): OpenFile {
+  const bytes = cString(path);
+  const fd = uninterrupted(() => libc().open(bytes, flags | O_CLOEXEC, mode));
+  return new OpenFile(check(fd, "open", path), name);
 }
 
 /** `fcntl(fd, F_SETFL, flags)` */
 export function setStatusFlags(file: OpenFile, flags: number): void {
-  check(libc().fcntl(file.fd, F_SETFL, flags), "fcntl", file.path);
+  const result = file.call((fd) => libc().fcntl(fd, F_SETFL, flags));
+  check(result, "fcntl", file.path);
 }
 
 /** `ioctl(fd, request, argument)`: a buffer is passed by address, and filled by the kernel. */
@@ -107,10 +144,12 @@ export function ioctl(
   request: number,
   argument: number | Uint8Array = 0,
 ): number {
-  const result = uninterrupted(() =>
-    typeof argument === "number"
-      ? libc().ioctl(file.fd, request, argument)
-      : libc().ioctlBuffer(file.fd, request, argument)
+  const result = file.call((fd) =>
+    uninterrupted(() =>
+      typeof argument === "number"
+        ? libc().ioctl(fd, request, argument)
+        : libc().ioctlBuffer(fd, request, argument)
+    )
   );
   return check(result, "ioctl", file.path, name);
 }
@@ -121,7 +160,7 @@ export function readAt(file: OpenFile, offset: number, length: number): Uint8Arr
   let done = 0;
   while (done < length) {
     const rest = done === 0 ? buffer : buffer.subarray(done);
-    const n = uninterrupted(() => libc().pread(file.fd, rest, offset + done));
+    const n = file.call((fd) => uninterrupted(() => libc().pread(fd, rest, offset + done)));
     if (check(n, "pread", file.path) === 0) break;
     done += n;
   }
@@ -133,7 +172,8 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
   for (let done = 0; done < data.length;) {
     const rest = data.subarray(done);
     const at = offset + done;
-    done += check(uninterrupted(() => libc().pwrite(file.fd, rest, at)), "pwrite", file.path);
+    const n = file.call((fd) => uninterrupted(() => libc().pwrite(fd, rest, at)));
+    done += check(n, "pwrite", file.path);
   }
 }
 
@@ -143,16 +183,20 @@ export function makeBlockNode(path: string, dev: string): void {
   // The kernel's 32-bit encoding: the minor number's upper bits lie above the major number.
   const encoded = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
   const mode = S_IFBLK | 0o600;
-  const number = SYS_mknodat[machine()];
-  check(libc().syscall(number, AT_FDCWD, cString(path), mode, encoded), "mknod", path);
+  check(libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), mode, encoded), "mknod", path);
 }
 
 /** An unnamed file in memory, of `size` bytes. */
 export function memoryFile(name: string, size: number): OpenFile {
   const fd = check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
   const file = new OpenFile(fd, name);
-  writeAt(file, size - 1, new Uint8Array(1));
-  return file;
+  try {
+    writeAt(file, size - 1, new Uint8Array(1));
+    return file;
+  } catch (error) {
+    file.close();
+    throw error;
+  }
 }
 
 /** Removes a file's name. */
@@ -160,8 +204,8 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
-/** For what is read and decoded at once. PATH_MAX, too. */
-const page = new Uint8Array(4096);
+/** For what is read and decoded at once: a page, which has up to 64 KiB on aarch64. */
+const page = new Uint8Array(65536);
 
 /** Where a symbolic link leads. */
 export function readLink(path: string): string {
@@ -173,7 +217,7 @@ export function readLink(path: string): string {
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
   // One page is the most that a sysfs attribute has, and one read gives all of it.
-  const length = uninterrupted(() => libc().pread(file.fd, page, 0));
+  const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, 0)));
   check(length, "pread", path);
   return decoder.decode(page.subarray(0, length)).replace(/\n$/, "");
 }
@@ -198,11 +242,10 @@ export function listDirectory(path: string): string[] {
   const view = new DataView(buffer.buffer);
   const names: string[] = [];
   for (;;) {
-    const end = check(
-      libc().syscall(SYS_getdents64[machine()], directory.fd, buffer, buffer.length, 0),
-      "getdents64",
-      path,
+    const end = directory.call((fd) =>
+      libc().syscall(SYS("getdents64"), fd, buffer, buffer.length, 0)
     );
+    check(end, "getdents64", path);
     if (end === 0) return names;
     // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
     for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
@@ -210,25 +253,4 @@ export function listDirectory(path: string): string[] {
       if (name !== "." && name !== "..") names.push(name);
     }
   }
-}
-
-/** One of the six strings of struct new_utsname, 65 bytes each. */
-function utsname(index: number): string {
-  const buffer = new Uint8Array(6 * 65);
-  check(libc().uname(buffer), "uname", "/proc/sys/kernel");
-  const field = buffer.subarray(index * 65, (index + 1) * 65);
-  return decoder.decode(field.subarray(0, field.indexOf(0)));
-}
-
-let cachedRelease: string | undefined;
-let cachedMachine: string | undefined;
-
-/** The running kernel's release, as `uname -r` prints it. */
-export function kernelRelease(): string {
-  return cachedRelease ??= utsname(2);
-}
-
-/** The machine, as `uname -m` prints it: "x86_64". */
-function machine(): string {
-  return cachedMachine ??= utsname(4);
 }

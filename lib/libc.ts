@@ -5,39 +5,58 @@
  * @module
  */
 
-/** The calls that can wait for long: for a disk, for an RCU grace period. */
-export interface WaitingCalls {
-  /** `open(path, flags, mode)` */
-  open(path: Uint8Array, flags: number, mode: number): number;
-  /** `close(fd)`: never repeated, the descriptor is gone even if it fails. */
-  close(fd: number): number;
-  /** `fsync(fd)` */
-  fsync(fd: number): number;
-  /** `ioctl(fd, request, argument)` with an integer. */
-  ioctl(fd: number, request: number, argument: number): number;
-  /** `ioctl(fd, request, buffer)` with the address of a buffer. */
-  ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
-}
+declare const owned: unique symbol;
+
+/**
+ * A file descriptor while the file it belongs to is open. Only an OpenFile gives one away, for the
+ * time of a call: a mere number may be another file's by the time the call is made.
+ */
+export type Descriptor = number & { readonly [owned]: true };
+
+/** What a system call takes: integers, and buffers by their address. */
+export type Argument = number | bigint | Uint8Array;
 
 /**
  * Every call returns what the system call returns (≥ 0), or −errno. Paths are bytes with a NUL at
- * their end. Nothing here throws, allocates on success, or retries.
+ * their end. Nothing here throws, allocates on success, or retries; no request is made twice.
  */
-export interface Libc extends WaitingCalls {
+export interface Libc {
+  /** The machine that this process runs as, whatever the kernel's personality says to uname(2). */
+  readonly machine: Machine;
+  /** `open(path, flags, mode)` */
+  open(path: Uint8Array, flags: number, mode: number): number;
+  /** `close(fd)`: never repeated, the descriptor is gone even if it fails. */
+  close(fd: Descriptor): number;
+  /** `ioctl(fd, request, argument)` with an integer. */
+  ioctl(fd: Descriptor, request: number, argument: number): number;
+  /** `ioctl(fd, request, buffer)` with the address of a buffer. */
+  ioctlBuffer(fd: Descriptor, request: number, buffer: Uint8Array): number;
   /** `pread(fd, buffer, sizeof buffer, offset)` */
-  pread(fd: number, buffer: Uint8Array, offset: number): number;
+  pread(fd: Descriptor, buffer: Uint8Array, offset: number): number;
   /** `pwrite(fd, buffer, sizeof buffer, offset)` */
-  pwrite(fd: number, buffer: Uint8Array, offset: number): number;
+  pwrite(fd: Descriptor, buffer: Uint8Array, offset: number): number;
   /** `unlink(path)` */
   unlink(path: Uint8Array): number;
   /** `readlink(path, buffer, sizeof buffer)`: the length, without a NUL. */
   readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
-  fcntl(fd: number, command: number, argument: number): number;
+  fcntl(fd: Descriptor, command: number, argument: number): number;
   /** `statx(dirfd, path, flags, mask, buffer)`: one layout on all architectures, unlike stat. */
-  statx(dirfd: number, path: Uint8Array, flags: number, mask: number, buffer: Uint8Array): number;
+  statx(
+    dirfd: Descriptor,
+    path: Uint8Array,
+    flags: number,
+    mask: number,
+    buffer: Uint8Array,
+  ): number;
   /** `syscall(number, fd, buffer, c, d)`, for what older libcs do not wrap. */
-  syscall(number: number, fd: number, buffer: Uint8Array, c: number | bigint, d: number): number;
+  syscall(
+    number: number,
+    fd: Descriptor,
+    buffer: Uint8Array,
+    c: number | bigint,
+    d: number,
+  ): number;
   /** `memfd_create(name, flags)` */
   memfd_create(name: Uint8Array, flags: number): number;
   /** `uname(buffer)` */
@@ -45,19 +64,20 @@ export interface Libc extends WaitingCalls {
   /** Where `buffer` lies, for a struct that points to another one. */
   addressOf(buffer: Uint8Array): bigint;
   /**
-   * One of the {@linkcode WaitingCalls}, made by another thread, so that its wait stops nobody. What
-   * the kernel writes into a buffer may be lost: only for calls that read theirs. Rejects if the
-   * thread dies, which is a bug; the process does not end before the call has.
+   * Any system call, by its number, made by another thread, so that its wait stops nobody. Rejects
+   * if the thread dies, which is a bug; the process does not end before the call has.
    */
-  later<Name extends keyof WaitingCalls>(
-    name: Name,
-    ...args: Parameters<WaitingCalls[Name]>
-  ): Promise<number>;
+  later(number: number, ...args: Argument[]): Promise<number>;
+  /** The same, made here and now. */
+  now(number: number, ...args: Argument[]): number;
   /** Whether a thread is at hand. If not, the first `later` takes 3 ms longer. */
   readonly threaded: boolean;
   /** Begins to start a thread if none is at hand: something will be called `later` soon. */
   startThread(): void;
 }
+
+/** As uname(2) names them. */
+export type Machine = "x86_64" | "aarch64";
 
 /** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
 const adapter: { load(): Libc } | undefined = "Deno" in globalThis
@@ -84,9 +104,7 @@ export function libc(): Libc {
     }
     const calls = loaded = adapter.load();
     if (threadless) {
-      const call = (name: keyof WaitingCalls, args: unknown[]): number =>
-        (calls[name] as (...args: unknown[]) => number)(...args);
-      const later: Libc["later"] = (name, ...args) => Promise.resolve(call(name, args));
+      const later: Libc["later"] = (number, ...args) => Promise.resolve(calls.now(number, ...args));
       loaded = { ...calls, later, threaded: true, startThread() {} };
     }
   }

@@ -11,7 +11,7 @@ const MOST_THREADS = 8;
 
 /** What a Worker's program uses of its globals. */
 interface WorkerScope {
-  onmessage: (event: { data: [name: string, args: unknown[]] }) => void;
+  onmessage: (event: { data: Call }) => void;
   postMessage(result: number): void;
 }
 
@@ -23,33 +23,27 @@ async function serve(): Promise<void> {
   const { dlopen, read } = await import("bun:ffi");
   const { symbols: libc } = dlopen("libc.so.6", {
     __errno_location: { args: [], returns: "ptr" },
-    open: { args: ["ptr", "i32", "u32"], returns: "i32" },
-    close: { args: ["i32"], returns: "i32" },
-    fsync: { args: ["i32"], returns: "i32" },
-    ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
-  });
-  const { symbols: withBuffer } = dlopen("libc.so.6", {
-    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+    syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64"], returns: "i32" },
   });
   // Each thread has an errno of its own.
   const errno = libc.__errno_location()!;
-  const calls = { ...libc, ioctlBuffer: withBuffer.ioctl } as unknown as Record<
-    string,
-    (...args: unknown[]) => number
-  >;
   const scope = self as unknown as WorkerScope;
-  scope.onmessage = ({ data: [name, args] }) => {
-    const result = calls[name](...args);
+  scope.onmessage = ({ data: { number, args: [a = 0, b = 0, c = 0, d = 0, e = 0] } }) => {
+    const result = libc.syscall(number, a, b, c, d, e);
     scope.postMessage(result < 0 ? -read.i32(errno, 0) : result);
   };
   // The first message says that calls can come.
   scope.postMessage(0);
 }
 
+/** A system call by its number; threads share the memory that addresses among its arguments mean. */
+interface Call {
+  number: number;
+  args: (number | bigint)[];
+}
+
 /** A call to be made, and whom to tell. */
-interface Job {
-  name: string;
-  args: unknown[];
+interface Job extends Call {
   resolve(result: number): void;
   reject(error: unknown): void;
 }
@@ -65,13 +59,13 @@ interface Thread {
 
 /** As few threads as there are calls at once, up to {@linkcode MOST_THREADS}. */
 export class Threads {
-  readonly #callHere: (name: string, args: unknown[]) => number;
+  readonly #callHere: (number: number, args: (number | bigint)[]) => number;
   readonly #threads = new Set<Thread>();
   readonly #queue: Job[] = [];
   #program: string | undefined;
 
   /** `callHere`: makes a call where no thread can be started (RLIMIT_NPROC, say). */
-  constructor(callHere: (name: string, args: unknown[]) => number) {
+  constructor(callHere: (number: number, args: (number | bigint)[]) => number) {
     this.#callHere = callHere;
   }
 
@@ -85,9 +79,9 @@ export class Threads {
     if (!this.available) this.#add();
   }
 
-  call(name: string, args: unknown[]): Promise<number> {
+  call(number: number, args: (number | bigint)[]): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#queue.push({ name, args, resolve, reject });
+      this.#queue.push({ number, args, resolve, reject });
       const free = [...this.#threads].filter(({ job }) => !job).length;
       if (free < this.#queue.length && this.#threads.size < MOST_THREADS) this.#add();
       this.#deal();
@@ -127,14 +121,15 @@ export class Threads {
       const { worker, ready } = thread;
       if (ready && !thread.job && this.#queue.length > 0) {
         thread.job = this.#queue.shift()!;
-        worker.postMessage([thread.job.name, thread.job.args]);
+        const { number, args } = thread.job;
+        worker.postMessage({ number, args });
       }
       if (thread.job || (!ready && this.#queue.length > 0)) worker.ref();
       else worker.unref();
     }
     if (this.available) return;
-    for (const { name, args, resolve } of this.#queue.splice(0)) {
-      resolve(this.#callHere(name, args));
+    for (const { number, args, resolve } of this.#queue.splice(0)) {
+      resolve(this.#callHere(number, args));
     }
   }
 }

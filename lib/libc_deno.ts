@@ -7,9 +7,8 @@
  *
  * @module
  */
-import type { Libc } from "./libc.ts";
-
-const EIO = 5;
+import type { Argument, Libc } from "./libc.ts";
+import { loadSyscall, type Syscall } from "./libc_deno_threads.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {
@@ -18,32 +17,15 @@ type TakesNumbers<Symbols> = {
     : never;
 };
 
-const SIGNATURES = {
-  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
-  close: { parameters: ["i32"], result: "i32" },
-  fsync: { parameters: ["i32"], result: "i32" },
-  ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
-  ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
-} as const;
-
-/** The same calls on a thread of the runtime's pool, each as a promise. */
-function loadNonblocking() {
-  const { symbols } = Deno.dlopen("libc.so.6", {
-    open: { ...SIGNATURES.open, nonblocking: true },
-    close: { ...SIGNATURES.close, nonblocking: true },
-    fsync: { ...SIGNATURES.fsync, nonblocking: true },
-    ioctl: { ...SIGNATURES.ioctl, nonblocking: true },
-    ioctlBuffer: { ...SIGNATURES.ioctlBuffer, nonblocking: true },
-  });
-  return symbols as unknown as Record<string, (...args: unknown[]) => Promise<number>>;
-}
-
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
-    ...SIGNATURES,
+    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+    close: { parameters: ["i32"], result: "i32" },
+    ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
+    ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
     // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
@@ -52,6 +34,11 @@ export function load(): Libc {
     fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
     statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize"], result: "i32" },
+    syscallPlain: {
+      name: "syscall",
+      parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
+      result: "i32",
+    },
     memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
     uname: { parameters: ["buffer"], result: "i32" },
   });
@@ -59,9 +46,20 @@ export function load(): Libc {
   const errnoPointer = libc.__errno_location();
   const errno = new Int32Array(1);
   const errnoBytes = new Uint8Array(errno.buffer);
-  let nonblocking: ReturnType<typeof loadNonblocking> | undefined;
+  const machine = Deno.build.arch;
+  const addressOf = (buffer: Uint8Array) =>
+    Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
+  const plain = (argument: Argument) =>
+    argument instanceof Uint8Array ? addressOf(argument) : argument;
+  const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
+    const result = libc.syscallPlain(number, a, b, c, d, e);
+    libc.memcpy(errnoBytes, errnoPointer, 4);
+    return result < 0 ? -errno[0] : result;
+  };
+  let syscallOfPool: Syscall<Promise<number>> | undefined;
 
-  const calls: Libc = {
+  return {
+    machine,
     open(path, flags, mode) {
       const result = libc.open(path as BufferSource, flags, mode);
       libc.memcpy(errnoBytes, errnoPointer, 4);
@@ -69,11 +67,6 @@ export function load(): Libc {
     },
     close(fd) {
       const result = libc.close(fd);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
-    fsync(fd) {
-      const result = libc.fsync(fd);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
@@ -132,20 +125,24 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    addressOf(buffer) {
-      return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
+    addressOf,
+    async later(number, ...args) {
+      syscallOfPool ??= loadSyscall(machine) ?? ((...args) => Promise.resolve(now(...args)));
+      const result = await syscallOfPool(number, ...args.map(plain));
+      keep(args);
+      return result;
     },
-    async later(name, ...args) {
-      nonblocking ??= loadNonblocking();
-      const result = await nonblocking[name](...args);
-      if (result >= 0) return result;
-      // errno stayed behind in the thread. The same call from here tells it, or succeeds; but a
-      // closed descriptor may be somebody else's by now.
-      if (name === "close") return -EIO;
-      return (calls[name] as (...args: unknown[]) => number)(...args);
+    now(number, ...args) {
+      const result = now(number, ...args.map(plain));
+      keep(args);
+      return result;
     },
     threaded: true,
     startThread() {},
   };
-  return calls;
+}
+
+/** Called after a call that was given addresses: until then their buffers may not be collected. */
+function keep(buffers: unknown[]): void {
+  buffers.length = 0;
 }

@@ -54,10 +54,12 @@ export const loop_config = struct("loop_config", 304, {
   __reserved: array(__u64, 8),
 });
 
-/** What LOOP_CONFIGURE takes; fields left out are zero. */
-export type LoopConfig = Omit<Partial<Value<typeof loop_config>>, "info"> & {
+/** What LOOP_CONFIGURE takes beside the backing file; fields left out are zero. */
+export type LoopConfig = Omit<Partial<Value<typeof loop_config>>, "fd" | "info"> & {
   info: Partial<Value<typeof loop_info64>>;
 };
+
+const NO_FILE = 0xffffffff;
 
 /** `ioctl(fd, LOOP_CTL_GET_FREE)`: the number of a free loop device, made if none is left. */
 export function loopCtlGetFree(control: OpenFile): number {
@@ -76,11 +78,19 @@ export function loopCtlRemove(control: OpenFile, number: number): void {
 
 /**
  * `ioctl(fd, LOOP_CONFIGURE)`: binds a backing file and sets everything in one step. Linux 5.8;
- * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9.
+ * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9. Without a file: EBADF where it is known.
  */
-export function loopConfigure(device: OpenFile, config: LoopConfig): void {
-  const argument = loop_config.encode(config as Partial<Value<typeof loop_config>>);
-  ioctl(device, "LOOP_CONFIGURE", LOOP_CONFIGURE, argument);
+export function loopConfigure(
+  device: OpenFile,
+  backing: OpenFile | undefined,
+  config: LoopConfig,
+): void {
+  const configure = (fd: number) => {
+    const argument = loop_config.encode({ ...config, fd } as Value<typeof loop_config>);
+    ioctl(device, "LOOP_CONFIGURE", LOOP_CONFIGURE, argument);
+  };
+  if (backing) backing.call(configure);
+  else configure(NO_FILE);
 }
 
 /** `ioctl(fd, LOOP_GET_STATUS64)`: a loop_info64 as it lies in memory; ENXIO if no file is bound. */
@@ -103,7 +113,7 @@ export async function loopSetStatus64(device: OpenFile, info: Uint8Array): Promi
  * otherwise. Freezes the queue.
  */
 export async function loopChangeFd(device: OpenFile, backing: OpenFile): Promise<void> {
-  await ioctlLater(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, backing.fd);
+  await backing.callLater((fd) => ioctlLater(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, fd));
 }
 
 /**

@@ -162,7 +162,7 @@ export class LoopDevice implements AsyncDisposable {
 
   async #detach(): Promise<"detached" | "deferred"> {
     const { device, nodes } = this.#bound;
-    if (device.fd < 0) throw new TypeError(`the handle of ${this.path} is closed`);
+    if (device.isClosed) throw new TypeError(`the handle of ${this.path} is closed`);
     let inUse = false;
     try {
       await removePartitions(device, this.#added).catch((error) => {
@@ -209,7 +209,7 @@ export class LoopDevice implements AsyncDisposable {
    * the same backing file (inode). Ask before mkfs.
    */
   async isCurrent(): Promise<boolean> {
-    if (this.#bound.device.fd < 0) return false;
+    if (this.#bound.device.isClosed) return false;
     try {
       const now = readFacts(this.#bound.device);
       return await Promise.resolve(

@@ -6,7 +6,6 @@
 import { bindFreeDevice } from "./bind.ts";
 import {
   ifExists,
-  kernelRelease,
   listDirectory,
   memoryFile,
   O_RDONLY,
@@ -20,6 +19,7 @@ import { mounts } from "./mountinfo.ts";
 import { mbrSector, writeGpt } from "./gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { sysfsMaxPart, sysfsPartitions } from "./sysfs.ts";
+import { kernelRelease } from "./system.ts";
 import { REREAD_UNTIL } from "./udev_reread.ts";
 
 /** What {@linkcode report} found. */

@@ -74,6 +74,7 @@ const TYPES: Record<number, FileStatus["type"]> = {
   0o140000: "socket",
 };
 
+const NO_NAME = cString("");
 /** One for all calls, each of which is done with it when it returns. */
 const buffer = statx.buffer();
 const stx = statx.reader(buffer);
@@ -83,12 +84,10 @@ export function status(file: OpenFile | string): FileStatus {
   if (typeof file === "string") {
     check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
   } else {
-    const empty = cString("");
-    check(
-      libc().statx(file.fd, empty, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer),
-      "statx",
-      file.path,
+    const result = file.call((fd) =>
+      libc().statx(fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer)
     );
+    check(result, "statx", file.path);
   }
   return {
     type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",

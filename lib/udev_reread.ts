@@ -43,8 +43,9 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
     found = true;
   }
   try {
-    using file = open(own, O_RDWR);
-    if (!found || status(file).rdev === dev) return file.renamed(path);
+    const file = open(own, O_RDWR, 0, path);
+    if (!found || status(file).rdev === dev) return file;
+    file.close();
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {

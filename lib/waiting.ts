@@ -19,12 +19,10 @@ import {
   OpenFile,
   uninterrupted,
 } from "./file.ts";
-import { libc } from "./libc.ts";
+import { type Argument, libc } from "./libc.ts";
 import { __u64, struct } from "./struct.ts";
+import { SYS } from "./system.ts";
 
-/** The same on all architectures. */
-const SYS_openat2 = 437;
-const SYS_cachestat = 451;
 const EAGAIN = -11;
 
 /** `<linux/openat2.h>` */
@@ -54,12 +52,12 @@ export async function openUncached(path: string, flags: number): Promise<OpenFil
   open_how.write(how, { flags: BigInt(flags | O_CLOEXEC), resolve: RESOLVE_CACHED });
   howAddress ??= libc().addressOf(how);
   const fd = uninterrupted(() =>
-    libc().syscall(SYS_openat2, AT_FDCWD, name, howAddress!, open_how.size)
+    libc().syscall(SYS("openat2"), AT_FDCWD, name, howAddress!, open_how.size)
   );
   if (fd >= 0) return new OpenFile(fd, path);
   // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
   if (fd !== EAGAIN) return open(path, flags);
-  const opened = await uninterruptedLater(() => libc().later("open", name, flags | O_CLOEXEC, 0));
+  const opened = await uninterruptedLater("openat", AT_FDCWD, name, flags | O_CLOEXEC, 0);
   return new OpenFile(check(opened, "open", path), path);
 }
 
@@ -70,11 +68,7 @@ export async function ioctlLater(
   request: number,
   argument: number | Uint8Array = 0,
 ): Promise<void> {
-  const result = await uninterruptedLater(() =>
-    typeof argument === "number"
-      ? libc().later("ioctl", file.fd, request, argument)
-      : libc().later("ioctlBuffer", file.fd, request, argument)
-  );
+  const result = await file.callLater((fd) => uninterruptedLater("ioctl", fd, request, argument));
   check(result, "ioctl", file.path, name);
 }
 
@@ -83,12 +77,13 @@ export async function ioctlLater(
  * where the kernel does not care.
  */
 export async function flush(file: OpenFile, size: number): Promise<void> {
-  if (waitsForStorage(file, size)) await libc().later("fsync", file.fd);
+  if (!waitsForStorage(file, size)) return;
+  await file.callLater((fd) => libc().later(SYS("fsync"), fd));
 }
 
 /** Closes a block device of `size` bytes: the last close writes its dirty pages back. */
 export async function closeFlushed(file: OpenFile, size: number): Promise<void> {
-  if (file.fd >= 0 && waitsForStorage(file, size)) await libc().later("close", file.release());
+  if (!file.isClosed && waitsForStorage(file, size)) await file.closeLater();
   else file.close();
 }
 
@@ -112,7 +107,10 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
   do {
     cachestat.write(pages, { off: BigInt(offset), len: BigInt(PIECE) });
     // Before Linux 6.5, and where only the owner may know, we cannot.
-    if (libc().syscall(SYS_cachestat, file.fd, pages, resultAddress, 0) < 0) return true;
+    const result = file.call((fd) =>
+      libc().syscall(SYS("cachestat"), fd, pages, resultAddress!, 0)
+    );
+    if (result < 0) return true;
     unwritten += Number(count("nr_dirty") + count("nr_writeback"));
     if (unwritten > few) return true;
     offset += PIECE;
@@ -121,9 +119,12 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
 }
 
 /** A call that a signal interrupted has done nothing yet: it is made again. */
-async function uninterruptedLater(call: () => Promise<number>): Promise<number> {
+async function uninterruptedLater(
+  name: Parameters<typeof SYS>[0],
+  ...args: Argument[]
+): Promise<number> {
   for (let times = 0;; times++) {
-    const result = await call();
+    const result = await libc().later(SYS(name), ...args);
     if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
   }
 }

@@ -1,11 +1,12 @@
 /** The contract of lib/libc.ts, on whichever runtime runs this. */
 import { assertEquals } from "@std/assert";
-import { libc } from "../lib/libc.ts";
+import { type Descriptor, libc } from "../lib/libc.ts";
 import { cString, memoryFile, readAt, writeAt } from "../lib/file.ts";
 import { test } from "./support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
   const missing = cString("/no/such/file");
+  const none = -1 as Descriptor;
   const wrong = new Map<string, number>();
   const count = (call: string, errno: number) => {
     wrong.set(`${call} ${errno}`, (wrong.get(`${call} ${errno}`) ?? 0) + 1);
@@ -17,9 +18,9 @@ test("errno survives garbage collections on other threads", [], () => {
     if (garbage.length > 20_000) garbage = [];
     const opened = libc().open(missing, 0, 0);
     if (opened !== -2) count("open", opened);
-    const closed = libc().close(-1);
+    const closed = libc().close(none);
     if (closed !== -9) count("close", closed);
-    const controlled = libc().ioctl(-1, 0x4c82, 0);
+    const controlled = libc().ioctl(none, 0x4c82, 0);
     if (controlled !== -9) count("ioctl", controlled);
   }
   assertEquals([...wrong], []);

@@ -54,8 +54,8 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part faults, calls without faults",
     replacements: [{
       file: "lib/file.ts",
-      from: "open(name, flags | O_CLOEXEC",
-      to: "open(name, flags",
+      from: "libc().open(bytes, flags | O_CLOEXEC",
+      to: "libc().open(bytes, flags",
     }],
   },
   {
@@ -70,7 +70,7 @@ const MUTATIONS: Mutation[] = [
       {
         file: "lib/bind.ts",
         from: "    device.close();\n    throw explain(error, path);",
-        to: "    libc().ioctl(device.fd, 0x4c01, 0);\n    device.close();\n" +
+        to: "    device.call((fd) => libc().ioctl(fd, 0x4c01, 0));\n    device.close();\n" +
           "    throw explain(error, path);",
       },
     ],

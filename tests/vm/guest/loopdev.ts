@@ -9,7 +9,8 @@ import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../../mod.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
-import { kernelRelease, O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
+import { O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
+import { kernelRelease } from "../../../lib/system.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
@@ -81,7 +82,7 @@ const watched: Cycle = async (attached) => {
   using backing = open(image, O_RDWR);
   {
     using device = open(path, O_RDWR);
-    loopConfigure(device, { fd: backing.fd, info: { lo_flags: LO_FLAGS_PARTSCAN } });
+    loopConfigure(device, backing, { info: { lo_flags: LO_FLAGS_PARTSCAN } });
   }
   attached(path);
   await clear(path);

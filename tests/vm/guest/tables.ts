@@ -56,8 +56,7 @@ function compare(image: SparseDisk): { views: Views; names?: string[] } {
   const size = image.size - image.size % SECTOR;
   using backing = makeFile(image, size);
   using device = open(`/dev/${disk}`, O_RDONLY);
-  loopConfigure(device, {
-    fd: backing.fd,
+  loopConfigure(device, backing, {
     block_size: image.sectorSize,
     info: { lo_flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN },
   });
@@ -79,7 +78,8 @@ async function attachOne(image: SparseDisk): Promise<{ views: Views; names?: str
   using backing = makeFile(image, size);
   const { sectorSize } = image;
   try {
-    await using loop = await attach(`/proc/self/fd/${backing.fd}`, { partscan: true, sectorSize });
+    const path = backing.call((fd) => `/proc/self/fd/${fd}`);
+    await using loop = await attach(path, { partscan: true, sectorSize });
     const ours = loop.partitions.map(({ number, start, size }) => ({
       number,
       start: BigInt(start),

@@ -127,7 +127,7 @@ async function dummy(): Promise<Attached> {
   if (held === undefined) return { ...await twoStep(), fellBack: true };
   using backing = open(image, O_RDWR);
   const device = openUnwatched(node, number, sysfsDev(number));
-  loopConfigure(device, { fd: backing.fd, info: CONFIG });
+  loopConfigure(device, backing, { info: CONFIG });
   held.close();
   // One scan, by whoever opens the device first; udevd may have the dummy open still.
   await poll(() => {

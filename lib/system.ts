@@ -1,0 +1,37 @@
+/**
+ * The running system: the kernel's release, and the numbers of its system calls.
+ *
+ * @module
+ */
+import { libc, type Machine } from "./libc.ts";
+
+/** `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it. */
+export const SYSCALLS = {
+  ioctl: { x86_64: 16, aarch64: 29 },
+  fsync: { x86_64: 74, aarch64: 82 },
+  close: { x86_64: 3, aarch64: 57 },
+  openat: { x86_64: 257, aarch64: 56 },
+  mknodat: { x86_64: 259, aarch64: 33 },
+  getdents64: { x86_64: 217, aarch64: 61 },
+  openat2: { x86_64: 437, aarch64: 437 },
+  cachestat: { x86_64: 451, aarch64: 451 },
+} satisfies Record<string, Record<Machine, number>>;
+
+/** The number of a system call on this machine. */
+export function SYS(name: keyof typeof SYSCALLS): number {
+  return SYSCALLS[name][libc().machine];
+}
+
+let cachedRelease: string | undefined;
+
+/** The running kernel's release, as `uname -r` prints it. */
+export function kernelRelease(): string {
+  if (cachedRelease === undefined) {
+    // The third of the six strings of struct new_utsname, 65 bytes each. It cannot fail.
+    const buffer = new Uint8Array(new ArrayBuffer(6 * 65));
+    libc().uname(buffer);
+    const field = buffer.subarray(2 * 65, 3 * 65);
+    cachedRelease = new TextDecoder().decode(field.subarray(0, field.indexOf(0)));
+  }
+  return cachedRelease;
+}

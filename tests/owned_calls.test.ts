@@ -1,0 +1,74 @@
+/**
+ * Programs that do not await: a call that is under way belongs to its handle, and no other device is
+ * touched by it, whatever the program does meanwhile.
+ */
+import { assertEquals } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { attach } from "../mod.ts";
+import { cString, O_RDONLY, open, OpenFile } from "../lib/file.ts";
+import { libc } from "../lib/libc.ts";
+import { SYS } from "../lib/system.ts";
+import { makeImage, MOD, onThisRuntime, output, scratch, sysfs, test } from "./support.ts";
+
+const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+test("OpenFile keeps its descriptor until the calls of other threads are over", [], async () => {
+  // open() of a FIFO waits for a writer: a call on another thread that ends when we say so.
+  const fifo = scratch("fifo");
+  output(["mkfifo", fifo]);
+  const directory = open(scratch("."), O_RDONLY);
+  const number = directory.call((fd) => fd as number);
+  const opening = directory.callLater((fd) =>
+    libc().later(SYS("openat"), fd, cString("fifo"), O_RDONLY, 0)
+  );
+  await turn();
+  directory.close();
+  assertEquals(directory.isClosed, true);
+  using other = open("/dev/null", O_RDONLY);
+  assertEquals(other.call((fd) => fd === number as number), false, "the number is still taken");
+  await writeFile(fifo, "");
+  using _reader = new OpenFile(await opening, fifo);
+  await turn();
+  // Closed by another thread, a moment later.
+  const isFree = () => {
+    using next = open("/dev/null", O_RDONLY);
+    return next.call((fd) => fd === number as number);
+  };
+  for (const end = Date.now() + 5000; !isFree();) {
+    if (Date.now() > end) throw new Error("the descriptor was never closed");
+    await turn();
+  }
+});
+
+test("setSectorSize() that nobody awaits never lands on the next device", ["root"], async () => {
+  const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
+  for (let round = 0; round < 20; round++) {
+    {
+      await using loop = await attach(a);
+      loop.setSectorSize(4096).catch(() => {});
+    }
+    await using loop = await attach(b);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assertEquals(sysfs(`loop${loop.number}/queue/logical_block_size`), "512", `round ${round}`);
+  }
+});
+
+test("a request that another thread makes and the kernel refuses is made once", [
+  "root",
+  "strace",
+], () => {
+  const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
+  const script = scratch("refused.ts");
+  const log = scratch("strace.log");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     await using loop = await attach(${JSON.stringify(a)}, { readOnly: false });
+     console.log(await loop.changeFile(${JSON.stringify(b)}).catch(({ code }) => code));`,
+  );
+  const command = ["strace", "-f", "-o", log, "-e", "trace=ioctl", ...onThisRuntime(script)];
+  assertEquals(output(command).trim(), "EINVAL");
+  const requests = readFileSync(log, "utf8").match(/LOOP_CHANGE_FD/g);
+  assertEquals(requests?.length, 1);
+});
