@@ -23,22 +23,17 @@ export async function detachDevice(path: string, { wait, timeout }: Command): Pr
   try {
     using device = open(path, O_RDONLY);
     number = numberOf(device.path);
-    const use = {
-      number,
-      path,
-      backingFile: sysfsBackingFile(number),
-      diskseq: sysfsDiskseq(number),
-    };
-    isGone = () => isDetached(use, true);
+    const use = { number, backingFile: sysfsBackingFile(number), diskseq: sysfsDiskseq(number) };
+    isGone = () => isDetached(use, path, true);
     await loopClrFd(device);
   } catch (error) {
     throw new Failure(`${path}: detach failed`, error);
   }
   const gone = () => isGone() || undefined;
   if (gone()) return;
-  const passing = wait || !findHolders(number).some(isLasting);
+  const passing = wait || !(await findHolders(number)).some(isLasting);
   if (await poll(gone, wait ? timeout : passing ? PASSING_OPENERS_MS : 0) || !wait) return;
-  const holders = findHolders(number).map(({ path, kind, by }) => `${path}: ${kind} ${by}`);
+  const holders = (await findHolders(number)).map(({ path, kind, by }) => `${path}: ${kind} ${by}`);
   const who = holders.length > 0 ? holders.join(", ") : "somebody out of sight";
   throw new Failure(
     `${path}: still in use after ${timeout} ms (${who}); it goes with its last user`,

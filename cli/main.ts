@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SET_STATUS } from "../lib/bind.ts";
+import { FROZEN } from "../lib/bind.ts";
 import { O_RDONLY, O_RDWR, open, type OpenFile } from "../lib/file.ts";
 import {
   loopClrFd,
@@ -158,7 +158,7 @@ function changes(
   sectorSize: number,
 ): [what: string, request: (device: OpenFile) => void | Promise<void>] {
   // Dirty pages can be in the way for a moment.
-  const patience = { ...SET_STATUS, codes: new Set(["EAGAIN"]) };
+  const patience = { ...FROZEN, codes: new Set(["EAGAIN"]) };
   switch (action) {
     case "set-capacity":
       return ["set capacity", (device) => retry(patience, () => loopSetCapacity(device))];
@@ -173,7 +173,7 @@ function changes(
         (device) => retry(patience, () => loopSetBlockSize(device, sectorSize)),
       ];
     default:
-      // With other openers this sets LO_FLAGS_AUTOCLEAR and no more, also where LOOP_SET_STATUS64
+      // With other openers this sets LO_FLAGS_AUTOCLEAR and no more, also where LOOP_FROZEN64
       // answers EBUSY while the device is mounted (from 6.19).
       return ["set autoclear", loopClrFd];
   }

@@ -3,23 +3,26 @@
  *
  * @module
  */
-import { openBackingFile } from "./backing_file.ts";
-import { bindFreeDevice, type BoundDevice } from "./bind.ts";
+import { type BackingFile, openBackingFile } from "./backing_file.ts";
+import { bindFreeDevice, type BoundDevice, undoBind } from "./bind.ts";
+import { checkPath } from "./checks.ts";
 import { LoopError } from "./errors.ts";
 import type { OpenFile } from "./file.ts";
 import type { LoopFacts } from "./facts.ts";
 import { libc } from "./libc.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
-import { openLoop } from "./open_loop.ts";
+import { openFound } from "./open_loop.ts";
 import { readTableIn, readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { refuse, status as fileStatus } from "./stat.ts";
-import { isBackedBy, list, type LoopStatus } from "./status.ts";
+import { findBackedBy, type LoopStatus } from "./status.ts";
 import { kernelRelease } from "./system.ts";
-import { closeFlushed, flush } from "./waiting.ts";
+import { breathe, inTurn } from "./turns.ts";
+import { flush } from "./waiting.ts";
 
 const EOPNOTSUPP = 95;
+const EBUSY = 16;
 const EEXIST = 17;
 
 /**
@@ -29,7 +32,7 @@ const EEXIST = 17;
  * Throws (rejects with) TypeError or RangeError for a bad option, before any system call;
  * {@linkcode LoopError} for whatever the system refuses; the signal's reason if aborted.
  *
- * @param file Path of the image; a regular file or a block device.
+ * @param file Path of the image, or its file: URL; a regular file or a block device.
  *
  * @example
  * ```ts ignore
@@ -38,31 +41,43 @@ const EEXIST = 17;
  * for (const { path, size, type } of loop.partitions) console.log(path, size, type);
  * ```
  */
-export async function attach(file: string, options: AttachOptions = {}): Promise<LoopDevice> {
-  const wanted = checkOptions(file, options);
-  wanted.signal?.throwIfAborted();
-  const { planned, detour } = await choosePlan(wanted);
-  if (planned === "two-step") libc().startThread();
+export async function attach(
+  file: string | URL,
+  options: AttachOptions = {},
+): Promise<LoopDevice> {
+  const path = checkPath("file", file);
+  const wanted = checkOptions(options);
+  const { signal, overlap } = wanted;
+  await breathe();
+  signal?.throwIfAborted();
+  const plan = await choosePlan(wanted);
+  if (plan.planned === "two-step") libc().startThread();
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
-  using backing = await openBackingFile(file, wanted);
-  if (wanted.overlap !== "allow") {
-    const same = await findSame(backing.file, wanted);
-    if (same) return await reuse(same, wanted);
-  }
+  using backing = await openBackingFile(path, wanted);
   await flush(backing.file, backing.size);
-  const bound = await bindFreeDevice({
-    ...wanted,
-    backing: backing.file,
-    readOnly: backing.readOnly,
-    partscan: planned === "one-step",
-  }, wanted.signal);
+  // Whether a file may be attached is decided when nobody else in this process attaches it.
+  return await inTurn(backing.identity, overlap !== "allow", async () => {
+    const same = overlap === "allow" ? undefined : await reuseSame(backing.file, wanted);
+    return same ?? await attachAnew(backing, plan, wanted);
+  }, signal);
+}
+
+async function attachAnew(
+  { file, readOnly }: BackingFile,
+  { planned, detour }: Plan,
+  wanted: CheckedOptions,
+): Promise<LoopDevice> {
+  const partscan = planned === "one-step";
+  const bound = await bindFreeDevice(
+    { ...wanted, backing: file, readOnly, partscan },
+    wanted.signal,
+  );
   try {
-    return await makeReady(bound, backing.file, planned, detour, wanted);
+    return await makeReady(bound, file, planned, detour, wanted);
   } catch (error) {
-    // Bound with LO_FLAGS_AUTOCLEAR: closing it undoes everything. The first error wins.
-    bound.nodes.remove();
-    await closeFlushed(bound.device, bound.facts.size).catch(() => {});
+    // The first error wins.
+    await undoBind(bound).catch(() => {});
     throw error;
   }
 }
@@ -76,6 +91,7 @@ async function makeReady(
   wanted: CheckedOptions,
 ): Promise<LoopDevice> {
   const { device, facts } = bound;
+  const { onDeferred } = wanted;
   verify(device, facts, wanted);
   // With loop.max_part > 0 the kernel scans in LOOP_CONFIGURE, asked or not.
   const strategy = facts.partscan ? "one-step" : planned;
@@ -84,24 +100,41 @@ async function makeReady(
   wanted.signal?.throwIfAborted();
   if (strategy === "none") {
     const ready = { partitions: [], added: [] };
-    return makeLoopDevice({ bound, strategy, facts, owned: true, ready });
+    return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
   }
   // Read from the file: the device would need a turn of its own worker for each page.
   const table = readTableIn(backing, facts);
   const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
-  return makeLoopDevice({ bound, strategy, facts, owned: true, ready });
+  return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
 }
 
-/** The device with just the wanted range of the file; rejects if another one overlaps it. */
+/** Others detach and attach while we look: then it is looked at again. */
+const LOOKS = 16;
+
+/** The device with just the wanted range of the file, if there is one and it shall be used. */
+async function reuseSame(
+  file: OpenFile,
+  wanted: CheckedOptions,
+): Promise<LoopDevice | undefined> {
+  for (let looks = 1; looks <= LOOKS; looks++) {
+    const same = await findSame(file, wanted);
+    if (!same) return undefined;
+    const loop = openFound(same);
+    if (loop) return await reuse(loop, wanted);
+    wanted.signal?.throwIfAborted();
+  }
+  throw refuse(file, "others attach and detach it all the time", EBUSY);
+}
+
+/** What was found of it; rejects if another device overlaps it. */
 async function findSame(
   file: OpenFile,
   { offset, sizelimit, overlap }: CheckedOptions,
 ): Promise<LoopStatus | undefined> {
   const identity = fileStatus(file);
   const end = (from: number, limit: number) => limit > 0 ? from + limit : Infinity;
-  const others = (await list()).filter((device) =>
-    isBackedBy(device, identity) && device.offset < end(offset, sizelimit) &&
-    offset < end(device.offset, device.sizelimit)
+  const others = (await findBackedBy(identity)).filter((device) =>
+    device.offset < end(offset, sizelimit) && offset < end(device.offset, device.sizelimit)
   );
   const same = others.find((d) => d.offset === offset && d.sizelimit === sizelimit);
   if (overlap === "reuse" && same) return same;
@@ -110,15 +143,15 @@ async function findSame(
   throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, EEXIST);
 }
 
-async function reuse(same: LoopStatus, wanted: CheckedOptions): Promise<LoopDevice> {
-  const loop = await openLoop(same.path);
+async function reuse(loop: LoopDevice, wanted: CheckedOptions): Promise<LoopDevice> {
   try {
     if (wanted.readOnly !== undefined && wanted.readOnly !== loop.readOnly) {
       const mode = loop.readOnly ? "read-only" : "writable";
       const hint = `it is attached ${mode} to this part of the file already`;
       throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
     }
-    if (wanted.partscan) await loop.rescan(wanted);
+    const { timeout, signal } = wanted;
+    if (wanted.partscan) await loop.rescan({ timeout, signal });
     return loop;
   } catch (error) {
     await loop[Symbol.asyncDispose]();

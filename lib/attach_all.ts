@@ -4,6 +4,7 @@
  * @module
  */
 import { attach } from "./attach.ts";
+import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./checks.ts";
 import type { LoopDevice } from "./loop_device.ts";
 import { type AttachOptions, checkOptions } from "./options.ts";
 
@@ -23,9 +24,10 @@ const CONCURRENCY = 32;
 /**
  * Attaches many files at once, so that their waits for the kernel overlap: all of them, or none. The
  * first that fails stops the others; what was attached is detached before it rejects with that
- * failure. With plain `Promise.all` those would stay.
+ * failure. With plain `Promise.all` those would stay. The event loop turns every few ms
+ * meanwhile, so that timers and `signal` are heard.
  *
- * Throws (rejects with) what {@linkcode attach} does, and RangeError for a bad `concurrency`.
+ * Throws (rejects with) what {@linkcode attach} does, and RangeError or TypeError for a bad option.
  *
  * @example
  * ```ts ignore
@@ -35,25 +37,28 @@ const CONCURRENCY = 32;
  * ```
  */
 export async function attachAll(
-  files: readonly string[],
-  { concurrency = CONCURRENCY, onProgress, ...options }: AttachAllOptions = {},
+  files: readonly (string | URL)[],
+  options: AttachAllOptions = {},
 ): Promise<LoopDevices> {
-  if (!(Number.isSafeInteger(concurrency) && concurrency > 0)) {
-    throw new RangeError(`concurrency must be a whole number from 1 on, not ${concurrency}`);
-  }
-  if ("number" in options) throw new TypeError("number is for one file; attachAll() takes many");
+  if (!Array.isArray(files)) throw new TypeError("files must be an array of paths");
   // A caller's mistake shows before anything is attached.
-  for (const file of files) checkOptions(file, options);
+  const paths = files.map((file, i) => checkPath(`files[${i}]`, file));
+  checkObject(options);
+  const { concurrency = CONCURRENCY, onProgress, ...each } = options;
+  checkWholeNumber("concurrency", concurrency, 1, Number.MAX_SAFE_INTEGER);
+  checkFunction("onProgress", onProgress);
+  if ("number" in each) throw new TypeError("number is for one file; attachAll() takes many");
+  checkOptions(each);
   const devices = new Map<number, LoopDevice>();
   const stop = new AbortController();
-  const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal;
+  const signal = each.signal ? AbortSignal.any([each.signal, stop.signal]) : stop.signal;
   let next = 0;
   const work = async () => {
-    while (next < files.length) {
+    while (next < paths.length) {
       const index = next++;
-      const device = await attach(files[index], { ...options, signal });
+      const device = await attach(paths[index], { ...each, signal });
       devices.set(index, device);
-      onProgress?.({ attached: devices.size, total: files.length, device });
+      onProgress?.({ attached: devices.size, total: paths.length, device });
     }
   };
   const detachAll = async () => {
@@ -65,7 +70,7 @@ export async function attachAll(
   };
   let failure: { error: unknown } | undefined;
   await Promise.all(
-    Array.from({ length: Math.min(concurrency, files.length) }, async () => {
+    Array.from({ length: Math.min(concurrency, paths.length) }, async () => {
       try {
         await work();
       } catch (error) {
@@ -79,6 +84,6 @@ export async function attachAll(
     await detachAll().catch(() => {});
     throw failure.error;
   }
-  const loops = files.map((_, index) => devices.get(index)!);
+  const loops = paths.map((_, index) => devices.get(index)!);
   return Object.assign(loops, { [Symbol.asyncDispose]: detachAll });
 }

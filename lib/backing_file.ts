@@ -18,6 +18,8 @@ export interface BackingFile extends Disposable {
   readonly readOnly: boolean;
   /** Bytes. */
   readonly size: number;
+  /** Device number and inode: which file it is, whatever its name. */
+  readonly identity: string;
 }
 
 /**
@@ -31,7 +33,7 @@ export async function openBackingFile(
   const opened = await openWritableOrNot(path, readOnly);
   const { file } = opened;
   try {
-    const { type, size: fileSize } = fileStatus(file);
+    const { type, size: fileSize, dev, inode } = fileStatus(file);
     if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
     if (type !== "file" && type !== "block device") {
       throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
@@ -52,6 +54,7 @@ export async function openBackingFile(
     return {
       file,
       size,
+      identity: `${dev} ${inode}`,
       readOnly: opened.readOnly || readOnlyDevice,
       [Symbol.dispose]: () => file.close(),
     };

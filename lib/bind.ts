@@ -6,7 +6,7 @@
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { ifExists, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -18,6 +18,7 @@ import {
   loopConfigure,
   loopCtlAdd,
   loopCtlGetFree,
+  loopCtlRemove,
   loopGetStatus64,
   loopSetStatus64,
 } from "./loop.ts";
@@ -26,9 +27,10 @@ import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
 import { status } from "./stat.ts";
-import { sysfsDev } from "./sysfs.ts";
+import { sysfsBackingFile, sysfsDev } from "./sysfs.ts";
 import { kernelRelease } from "./system.ts";
 import { openUnwatched } from "./udev_reread.ts";
+import { closeFlushed } from "./waiting.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {
@@ -40,11 +42,14 @@ const LOST_RACE: RetryPolicy = {
 /** More of them are no accident: somebody holds the device that is offered. */
 const LOST_RACES_IN_A_ROW = 16;
 
-/** EAGAIN: dirty pages on older kernels. EBUSY (from 6.19): somebody holds the device O_EXCL. */
-export const SET_STATUS: RetryPolicy = {
-  codes: new Set(["EAGAIN", "EBUSY"]),
-  tries: 64,
-  longestPause: 250,
+/** What freezes the queue is refused while pages are dirty, on older kernels. */
+export const FROZEN: RetryPolicy = { codes: new Set(["EAGAIN"]), tries: 64, longestPause: 250 };
+
+/** LOOP_SET_BLOCK_SIZE claims the device, as somebody may who just looks whether it is free. */
+export const EXCLUSIVE_OWNER: RetryPolicy = {
+  codes: new Set(["EBUSY"]),
+  tries: 8,
+  longestPause: 50,
 };
 
 /** How long the node of a new device may take. */
@@ -75,6 +80,25 @@ export interface BoundDevice {
   readonly number: number;
   readonly nodes: NodeKeeper;
   readonly facts: LoopFacts;
+  /** Whether the device itself exists only because we asked for its number. */
+  readonly made: boolean;
+}
+
+/** Takes everything back that binding did. Bound with LO_FLAGS_AUTOCLEAR: closing it detaches it. */
+export async function undoBind({ device, number, nodes, facts, made }: BoundDevice): Promise<void> {
+  nodes.remove();
+  await closeFlushed(device, facts.size);
+  if (made) removeMade(number);
+}
+
+/** A device that somebody uses by now stays: EBUSY. */
+function removeMade(number: number): void {
+  try {
+    using control = open("/dev/loop-control", O_RDWR);
+    loopCtlRemove(control, number);
+  } catch {
+    // The first error is the one that matters; an unused device is in nobody's way.
+  }
 }
 
 let sysfsSeen = false;
@@ -85,13 +109,14 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   // Without sysfs nothing can be verified, and every look would pass for a lost race.
   sysfsSeen ||= Boolean(status("/sys/block"));
   const config = makeConfig(binding);
-  const bind = async (number: number) => {
+  const bind = async (number: number, made = false) => {
     const nodes = new NodeKeeper(binding.nodes ?? "auto");
     try {
       const dev = await nodeOf(number, nodes, signal);
-      return { ...bindDevice(number, dev, binding, config), number, nodes };
+      return { ...bindDevice(number, dev, binding, config), number, nodes, made };
     } catch (error) {
-      nodes.remove();
+      removeUnused(number, nodes);
+      if (made) removeMade(number);
       throw error;
     }
   };
@@ -102,16 +127,34 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
       tries % LOST_RACES_IN_A_ROW === 0 ? loopCtlAdd(control, -1) : loopCtlGetFree(control);
     return await retry(LOST_RACE, (tries) => bind(next(tries)), signal);
   }
+  let made = true;
   try {
     loopCtlAdd(control, number);
   } catch (error) {
     if (!(error instanceof LoopError && error.code === "EEXIST")) throw error;
+    made = false;
   }
   try {
-    return await bind(number);
+    return await bind(number, made);
   } catch (error) {
     const busy = error instanceof LoopError && error.code === "EBUSY";
     throw busy ? error.withHint("the wanted device is attached or held already") : error;
+  }
+}
+
+/**
+ * Removes the nodes that we made for a device which somebody else got. He may have seen them and
+ * rely on them; so they go only while nobody can bind the device, and nobody has.
+ */
+function removeUnused(number: number, nodes: NodeKeeper): void {
+  if (nodes.made.length === 0) return;
+  try {
+    using _held = open(`/dev/loop${number}`, O_RDONLY | O_EXCL);
+    if (sysfsBackingFile(number) === undefined) nodes.remove();
+  } catch (error) {
+    // A node without a device is of no use to anybody. EBUSY: somebody is about to use it.
+    const isGone = error instanceof LoopError && ["ENXIO", "ENODEV"].includes(error.code);
+    if (isGone) nodes.remove();
   }
 }
 
@@ -206,7 +249,7 @@ export async function changeFlags(
   change: (lo_flags: number) => number,
   signal?: AbortSignal,
 ): Promise<void> {
-  await retry(SET_STATUS, async () => {
+  await retry(FROZEN, async () => {
     // LOOP_SET_STATUS64 rewrites offset, size limit, name and flags together: keep them all.
     const info = loopGetStatus64(device);
     loop_info64.write(info, { lo_flags: change(loop_info64.reader(info)("lo_flags")) });

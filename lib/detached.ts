@@ -1,28 +1,86 @@
 /**
- * Whether the kernel has let go of a loop device.
+ * Letting go of a loop device, and whether the kernel has.
  *
  * @module
  */
 import { LoopError } from "./errors.ts";
-import { ifExists } from "./file.ts";
-import { removeStalePartitions } from "./partitions.ts";
+import type { LoopFacts } from "./facts.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
+import type { Holder } from "./holders.ts";
+import { loopClrFd } from "./loop.ts";
+import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
+import { poll } from "./retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "./sysfs.ts";
+import { closeFlushed } from "./waiting.ts";
+
+/** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
+const PASSING_OPENERS_MS = 1000;
+
+/** An open device that is to be let go, and what the handle knows of it. */
+export interface Parting extends PartitionedDevice {
+  readonly facts: LoopFacts;
+  /** Partitions that exist only because we added them. */
+  readonly added: readonly number[];
+  /** Whether we bound it. */
+  readonly owned: boolean;
+}
+
+/** Closes the device; `"deferred"` if the kernel keeps it bound for others. */
+export async function letGo(parting: Parting): Promise<"detached" | "deferred"> {
+  const { device, nodes, facts, added, owned } = parting;
+  try {
+    // Removing one partition of a device that stays in use would only break it for its users.
+    if (added.length > 0 && !isHeldExclusively(device.path)) {
+      await removePartitions(device, added).catch((error) => {
+        // Held after all: closing defers, as it would without our partitions.
+        if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
+      });
+    }
+    // Ours goes with its last descriptor (LO_FLAGS_AUTOCLEAR); another's must be told to.
+    if (!owned) await clear(device);
+  } finally {
+    // Before the close: from then on the number, and so a node of that name, may be another's.
+    nodes.remove();
+    await closeFlushed(device, facts.size);
+  }
+  const isGone = () => isDetached(facts, device.path, !owned) || undefined;
+  if (isGone()) return "detached";
+  const wait = isHeldExclusively(device.path) ? 0 : PASSING_OPENERS_MS;
+  return await poll(isGone, wait) ? "detached" : "deferred";
+}
+
+/** Unbinds a device that another process bound; one that is unbound already is no error. */
+async function clear(device: OpenFile): Promise<void> {
+  try {
+    await loopClrFd(device);
+  } catch (error) {
+    if (!(error instanceof LoopError && error.code === "ENXIO")) throw error;
+  }
+}
+
+/**
+ * Whether the disk or a partition of it has an owner: it is mounted, in whatever namespace, or another
+ * device lies on it. Who just looks at it does not open it O_EXCL.
+ */
+function isHeldExclusively(path: string): boolean {
+  try {
+    ifExists(() => open(path, O_RDONLY | O_EXCL))?.close();
+    return false;
+  } catch (error) {
+    return error instanceof LoopError && error.code === "EBUSY";
+  }
+}
 
 /** One use of a loop device, from a bind to a detach. */
-export interface DeviceUse {
-  readonly number: number;
-  readonly path: string;
-  readonly backingFile: string | undefined;
-  /** undefined before Linux 5.15. */
-  readonly diskseq: number | undefined;
-}
+type DeviceUse = Pick<LoopFacts, "number" | "diskseq"> & { backingFile: string | undefined };
 
 /**
  * Whether this use of the device is over: it may be free, gone, or somebody else's. `sweep`: unbound
  * with LOOP_CLR_FD, which on older kernels leaves partitions behind that somebody had open just then.
  */
 export function isDetached(
-  { number, path, backingFile, diskseq }: DeviceUse,
+  { number, backingFile, diskseq }: DeviceUse,
+  path: string,
   sweep: boolean,
 ): boolean {
   if (ifExists(() => sysfsIsBare(number)) ?? true) return true;
@@ -42,4 +100,13 @@ function ifBusy(cleanUp: () => void): void {
   } catch (error) {
     if (!(error instanceof LoopError && ["EBUSY", "ENXIO"].includes(error.code))) throw error;
   }
+}
+
+/** What nobody asked about must not stay unsaid: the device is still there. */
+export function warnDeferred(path: string, holders: readonly Holder[]): void {
+  const who = holders.map(({ path, kind, by }) => `${path}: ${kind} ${by}`).join(", ");
+  console.warn(
+    `loopdev: ${path} is still attached: others hold it (${who || "out of sight"}); it detaches ` +
+      "when they let go (detach() says so without this warning)",
+  );
 }

@@ -61,6 +61,11 @@ const HINTS: Hint[] = [
       "is the loop module loaded (modprobe loop), and does this container have /dev/loop-control?",
   },
   {
+    code: "ENOTTY",
+    path: /^\/dev\/loop-control$/,
+    hint: "it is not the loop driver's control device, which is character device 10:237",
+  },
+  {
     code: "ENODEV",
     path: /^\/dev\/loop-control$/,
     hint: "this kernel has no loop driver, or its module is not installed for the running kernel",
@@ -125,8 +130,10 @@ const HINTS: Hint[] = [
   },
   {
     code: "EBUSY",
-    call: /^LOOP_SET_STATUS64$/,
-    hint: "another process holds the device exclusively or has it mounted",
+    call: /^LOOP_SET_BLOCK_SIZE$/,
+    hint:
+      "it cannot change while the device is mounted or somebody holds it exclusively (holders() " +
+      "or losetup, findmnt say who): unmount it first",
   },
   {
     code: "EBUSY",

@@ -21,7 +21,8 @@ export interface LoopFacts {
   readonly number: number;
   readonly backingFile: string;
   /** lo_device and lo_inode: which file it is, whatever its name. */
-  readonly backingIdentity: string;
+  readonly backingDev: string;
+  readonly backingInode: bigint;
   readonly offset: number;
   readonly sizelimit: number;
   readonly size: number;
@@ -42,9 +43,10 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
   return {
     number: lo_number,
     backingFile: (backing && nameOf(backing)) ?? sysfsBoundFile(lo_number),
-    backingIdentity: `${info("lo_device")} ${info("lo_inode")}`,
-    offset: Number(info("lo_offset")),
-    sizelimit: Number(info("lo_sizelimit")),
+    backingDev: decodeDev(info("lo_device")),
+    backingInode: info("lo_inode"),
+    offset: byteCount(info("lo_offset")),
+    sizelimit: byteCount(info("lo_sizelimit")),
     size: blkGetSize64(device),
     sectorSize: blkSszGet(device),
     readOnly: (lo_flags & LO_FLAGS_READ_ONLY) !== 0,
@@ -52,6 +54,34 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
     partscan: (lo_flags & LO_FLAGS_PARTSCAN) !== 0,
     diskseq: blkGetDiskseq(device),
   };
+}
+
+/** The kernel takes any 64 bits; what a number cannot hold exactly is Infinity, no rounded count. */
+export function byteCount(bytes: bigint | string): number {
+  const count = Number(bytes);
+  return Number.isSafeInteger(count) ? count : Infinity;
+}
+
+/** The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. */
+export function decodeDev(encoded: bigint): string {
+  const dev = Number(encoded);
+  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+}
+
+/** What tells one use of a device from others: the bind (from Linux 5.15 on), the file, the range. */
+export interface DeviceIdentity {
+  readonly number: number;
+  readonly backingDev: string | undefined;
+  readonly backingInode: bigint | undefined;
+  readonly offset: number;
+  readonly sizelimit: number;
+  readonly diskseq: number | undefined;
+}
+
+/** Whether two looks at a device saw the same use of it. */
+export function isSameUse(a: DeviceIdentity, b: DeviceIdentity): boolean {
+  return a.number === b.number && a.diskseq === b.diskseq && a.backingDev === b.backingDev &&
+    a.backingInode === b.backingInode && a.offset === b.offset && a.sizelimit === b.sizelimit;
 }
 
 /** As sysfs writes it, and faster; undefined where /proc is not mounted. */

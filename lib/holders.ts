@@ -7,6 +7,7 @@ import { LoopError } from "./errors.ts";
 import { ifExists, listDirectory, readLink, readText } from "./file.ts";
 import { mounts } from "./mountinfo.ts";
 import { sysfsDev, sysfsPartitions } from "./sysfs.ts";
+import { breathe } from "./turns.ts";
 
 /** Somebody who holds a loop device or one of its partitions. */
 export interface Holder {
@@ -19,7 +20,7 @@ export interface Holder {
 }
 
 /** Everyone who holds loop device `number` or a partition of it. */
-export function findHolders(number: number): Holder[] {
+export async function findHolders(number: number): Promise<Holder[]> {
   const disk = `loop${number}`;
   const held = new Map([[sysfsDev(number), disk]]);
   for (const { name, dev } of sysfsPartitions(number)) held.set(dev, name);
@@ -32,7 +33,7 @@ export function findHolders(number: number): Holder[] {
       (ifExists(() => listDirectory(`/sys/block/${folder}/holders`)) ?? [])
         .map((by): Holder => ({ path: `/dev/${name}`, kind: "device", by: `/dev/${by}` }))
     ),
-    ...processes(new Set(held.values())),
+    ...await processes(new Set(held.values())),
   ];
 }
 
@@ -44,9 +45,10 @@ function mountsOf(held: Map<string, string>): Holder[] {
 }
 
 /** Open files of every process whose descriptors we may read; loopdev's own nodes are links, too. */
-function processes(names: Set<string>): Holder[] {
+async function processes(names: Set<string>): Promise<Holder[]> {
   const holders = new Map<string, Holder>();
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
+    await breathe();
     const folder = `/proc/${pid}/fd`;
     for (const fd of ifAllowed(() => listDirectory(folder)) ?? []) {
       const link = ifAllowed(() => readLink(`${folder}/${fd}`));

@@ -11,12 +11,17 @@ export interface KernelBug {
   readonly name: string;
   /** One line: what a user sees. */
   readonly symptom: string;
+  /**
+   * A lower number proves nothing: nobody asks on such a kernel, so a personality has made it up
+   * (`setarch --uname-2.6`).
+   */
+  readonly oldest?: string;
   /** First release with the bug, and the commit that brought it. */
   readonly since: { readonly release: string; readonly commit: string };
   /** First mainline release without the bug, and the commit that mended it. */
   readonly until: { readonly release: string; readonly commit: string };
-  /** Stable series that got the mend: first release with it, and the commit there. */
-  readonly backports: readonly { readonly release: string; readonly commit: string }[];
+  /** Stable series that got the mend: first release with it, and the commit there where it is known. */
+  readonly backports: readonly { readonly release: string; readonly commit?: string }[];
 }
 
 /** A kernel release, as far as its string can be believed. */
@@ -68,6 +73,7 @@ function originOf(suffix: string): Release["origin"] {
 export function hasBug(release: string, bug: KernelBug): boolean {
   const kernel = parseRelease(release);
   if (!kernel || kernel.origin === "enterprise") return true;
+  if (bug.oldest && compareSeries(kernel, version(bug.oldest)) < 0) return true;
   if (compareSeries(kernel, version(bug.since.release)) < 0) return kernel.origin === "unknown";
   const mend = [...bug.backports, bug.until].map(({ release }) => version(release));
   const own = mend.find((mended) => compareSeries(kernel, mended) === 0);

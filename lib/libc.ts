@@ -74,6 +74,10 @@ export interface Libc {
   readonly threaded: boolean;
   /** Begins to start a thread if none is at hand: something will be called `later` soon. */
   startThread(): void;
+  /** Resolves when the event loop has turned: timers and signal handlers have had their chance. */
+  turn(): Promise<void>;
+  /** Calls back when the event loop turns, if it does: keeps no process from ending. */
+  atNextTurn(callback: () => void): void;
 }
 
 /** As uname(2) names them. */

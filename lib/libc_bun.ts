@@ -69,5 +69,9 @@ export function load(): Libc {
       return threads.available;
     },
     startThread: () => threads.start(),
+    turn: () => new Promise((resolve) => setImmediate(resolve)),
+    atNextTurn(callback) {
+      setImmediate(callback).unref();
+    },
   };
 }

@@ -3,31 +3,30 @@
  *
  * @module
  */
-import { changeFlags, SET_STATUS } from "./bind.ts";
-import { isDetached } from "./detached.ts";
+import { changeFlags, EXCLUSIVE_OWNER, FROZEN } from "./bind.ts";
+import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./checks.ts";
+import { isDetached, letGo, warnDeferred } from "./detached.ts";
 import { LoopError } from "./errors.ts";
-import { type LoopFacts, readFacts } from "./facts.ts";
+import { isSameUse, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, type OpenFile } from "./file.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   loopChangeFd,
-  loopClrFd,
   loopSetBlockSize,
   loopSetCapacity,
   loopSetDirectIo,
 } from "./loop.ts";
-import { checkSectorSize } from "./options.ts";
 import {
   type Partition,
   type PartitionedDevice,
   type ReadyPartitions,
-  removePartitions,
   rescanPartitions,
 } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
-import { poll, retry } from "./retry.ts";
+import { retry } from "./retry.ts";
 import { sysfsPartitions } from "./sysfs.ts";
+import { breathe, Turns } from "./turns.ts";
 import { closeFlushed, openUncached } from "./waiting.ts";
 
 /**
@@ -36,18 +35,13 @@ import { closeFlushed, openUncached } from "./waiting.ts";
  */
 export type Strategy = "none" | "one-step" | "two-step" | "userspace";
 
-/** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
-const PASSING_OPENERS_MS = 1000;
 const RESCAN_MS = 10_000;
 
-/** Unbinds a device that another process bound; one that is unbound already is no error. */
-async function clear(device: OpenFile): Promise<void> {
-  try {
-    await loopClrFd(device);
-  } catch (error) {
-    if (!(error instanceof LoopError && error.code === "ENXIO")) throw error;
-  }
-}
+const WHY_NOT = {
+  detached: "has been detached: this handle is closed",
+  persistent: "is persistent: openLoop() opens it, detach() of its path detaches it",
+  closed: "has been closed: openLoop() opens it again",
+};
 
 /** Of what a handle is made: an open device, and what is known of it. */
 export interface LoopDeviceInit {
@@ -57,6 +51,8 @@ export interface LoopDeviceInit {
   /** Whether this handle bound the device, and so may undo it. */
   readonly owned: boolean;
   readonly ready: ReadyPartitions;
+  /** See {@linkcode AttachOptions.onDeferred}. */
+  readonly onDeferred?: (path: string, holders: readonly Holder[]) => void;
 }
 
 /** For attach() and openLoop() alone. */
@@ -68,6 +64,10 @@ export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
  * descriptor is closed, even after SIGKILL. `await using` detaches it at the end of the block. One
  * that {@linkcode openLoop} opened is left alone by all that. What the getters say is what the kernel
  * said when the handle was made, or at its last change through this handle.
+ *
+ * Operations take place one after another, in the order in which they were called, awaited or not;
+ * the end of an `await using` block waits for those before it. After {@linkcode LoopDevice.detach} or
+ * {@linkcode LoopDevice.persist} the handle is closed: what is called later rejects with a TypeError.
  */
 export class LoopDevice implements AsyncDisposable {
   /** The node: `"/dev/loop4"`. */
@@ -77,24 +77,24 @@ export class LoopDevice implements AsyncDisposable {
   /** What {@linkcode attach} really did. */
   readonly strategy: Strategy;
 
-  readonly #bound: PartitionedDevice;
-  readonly #owned: boolean;
+  readonly #init: LoopDeviceInit;
   #facts: LoopFacts;
   #partitions: readonly Partition[];
   #added: readonly number[];
   #detached: Promise<"detached" | "deferred"> | undefined;
-  #persistent = false;
+  #state: "open" | "detached" | "persistent" | "closed" = "open";
+  readonly #turns = new Turns();
 
   static {
     makeLoopDevice = (init) => new LoopDevice(init);
   }
 
-  private constructor({ bound, strategy, facts, owned, ready }: LoopDeviceInit) {
+  private constructor(init: LoopDeviceInit) {
+    const { bound, strategy, facts, ready } = init;
     this.path = bound.device.path;
     this.number = bound.number;
     this.strategy = strategy;
-    this.#bound = bound;
-    this.#owned = owned;
+    this.#init = init;
     this.#facts = facts;
     this.#partitions = ready.partitions;
     this.#added = ready.added;
@@ -145,41 +145,28 @@ export class LoopDevice implements AsyncDisposable {
     return this.#partitions;
   }
 
-  /**
-   * Lets go of the device. Resolves to `"detached"` when the kernel has let go too, or to
-   * `"deferred"` if others still hold it open or mounted ({@linkcode LoopDevice.holders} says who):
-   * it then detaches by itself when the last of them closes it. Calling it again gives the same
-   * answer. Bytes written through the device are flushed to the backing file before.
-   */
-  detach(): Promise<"detached" | "deferred"> {
-    if (this.#persistent) {
-      return Promise.reject(
-        new TypeError(`${this.path} is persistent; detach("${this.path}") detaches it`),
-      );
-    }
-    return this.#detached ??= this.#detach();
+  /** An operation on the open device, after those that were called before it. */
+  #operation<T>(operation: () => Promise<T>): Promise<T> {
+    return this.#turns.take(async () => {
+      await breathe();
+      if (this.#state !== "open") {
+        throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
+      }
+      return await operation();
+    });
   }
 
-  async #detach(): Promise<"detached" | "deferred"> {
-    const { device, nodes } = this.#bound;
-    if (device.isClosed) throw new TypeError(`the handle of ${this.path} is closed`);
-    let inUse = false;
-    try {
-      await removePartitions(device, this.#added).catch((error) => {
-        // A mounted partition holds the disk too: closing defers, as it would without our partitions.
-        if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
-        inUse = true;
-      });
-      // Ours goes with its last descriptor (LO_FLAGS_AUTOCLEAR); another's must be told to.
-      if (!this.#owned) await clear(device);
-    } finally {
-      await closeFlushed(device, this.size);
-      nodes.remove();
-    }
-    const wait = inUse ? 0 : PASSING_OPENERS_MS;
-    return await poll(() => isDetached(this, !this.#owned) || undefined, wait)
-      ? "detached"
-      : "deferred";
+  /**
+   * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
+   * were written through it are in the backing file then. To `"deferred"` if others still hold it open
+   * or mounted ({@linkcode LoopDevice.holders} says who): it detaches by itself, flushed, when the
+   * last of them closes it. Calling it again gives the same answer.
+   */
+  detach(): Promise<"detached" | "deferred"> {
+    return this.#detached ??= this.#operation(() => {
+      this.#state = "detached";
+      return letGo({ ...this.#init, ...this.#init.bound, facts: this.#facts, added: this.#added });
+    });
   }
 
   /**
@@ -187,69 +174,85 @@ export class LoopDevice implements AsyncDisposable {
    * without waking udev. The handle is done with then: `await using` leaves the device alone, and
    * `losetup -d` or {@linkcode detach} detaches it. Partitions of strategy `"userspace"` stay with
    * the device; on kernels between 267ec4d7223a and c4f4c0fc551c (7.2) they would even outlive it.
-   * Rejects with {@linkcode LoopError}, device and handle unchanged, if others hold the device
-   * exclusively (from Linux 6.19), and with TypeError after detach().
+   * Rejects with {@linkcode LoopError}, device and handle unchanged, if the kernel refuses, and with
+   * TypeError after detach(). Calling it again does nothing.
    */
   async persist(): Promise<void> {
-    if (this.#detached) throw new TypeError(`${this.path} has been detached; it cannot persist`);
-    if (this.#persistent) return;
-    await changeFlags(this.#bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
-    this.#persistent = true;
-    this.#bound.nodes.keep();
-    await closeFlushed(this.#bound.device, this.size);
-  }
-
-  /** Who holds the device or one of its partitions, as far as this process may see: not only others. */
-  async holders(): Promise<Holder[]> {
-    return await Promise.resolve(findHolders(this.number));
+    if (this.#state === "persistent") return;
+    await this.#operation(async () => {
+      await changeFlags(this.#init.bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+      this.#state = "persistent";
+      this.#init.bound.nodes.keep();
+      await closeFlushed(this.#init.bound.device, this.size);
+    });
   }
 
   /**
-   * Whether this is still the device that the handle was made for: the same use of it (diskseq) and
-   * the same backing file (inode). Ask before mkfs.
+   * Who holds the device or one of its partitions, as far as this process may see: not only others.
+   * After a detach, who still holds it; nobody, once it is detached.
    */
-  async isCurrent(): Promise<boolean> {
-    if (this.#bound.device.isClosed) return false;
-    try {
-      const now = readFacts(this.#bound.device);
-      return await Promise.resolve(
-        now.diskseq === this.diskseq && now.backingIdentity === this.#facts.backingIdentity,
-      );
-    } catch (error) {
-      // Unbound by somebody else.
-      if (error instanceof LoopError && error.code === "ENXIO") return false;
-      throw error;
-    }
+  async holders(): Promise<Holder[]> {
+    const isClosed = this.#state === "detached" || this.#state === "closed";
+    if (isClosed && isDetached(this.#facts, this.path, false)) return [];
+    return await findHolders(this.number);
+  }
+
+  /**
+   * Whether this is still the device that the handle was made for: the same use of it (diskseq), the
+   * same range of the same backing file (inode). Ask before mkfs.
+   */
+  isCurrent(): Promise<boolean> {
+    return this.#turns.take(async () => {
+      await breathe();
+      if (this.#init.bound.device.isClosed) return false;
+      try {
+        return isSameUse(readFacts(this.#init.bound.device), this.#facts);
+      } catch (error) {
+        // Unbound by somebody else.
+        if (error instanceof LoopError && error.code === "ENXIO") return false;
+        throw error;
+      }
+    });
   }
 
   /** Takes a new size of the backing file over. Then {@linkcode LoopDevice.rescan} grows partitions. */
   async setCapacity(): Promise<void> {
-    await this.#change(() => loopSetCapacity(this.#bound.device));
+    await this.#change((device) => loopSetCapacity(device));
   }
 
-  /** Bypasses the backing file's page cache, or stops that. Rejects with EINVAL where it cannot be. */
+  /** Bypasses the backing file's page cache, or stops that. EINVAL where it cannot be. */
   async setDirectIo(on: boolean): Promise<void> {
-    await this.#change(() => loopSetDirectIo(this.#bound.device, on));
+    checkBoolean("on", on);
+    await this.#change((device) => loopSetDirectIo(device, on));
   }
 
-  /** Another logical sector size: 512, 1024, 2048 or 4096 bytes. A RangeError otherwise. */
+  /**
+   * Another logical sector size: 512, 1024, 2048 or 4096 bytes; a RangeError otherwise. Rejects with
+   * EBUSY while the device is mounted or somebody holds it exclusively (7e49538288e5).
+   */
   async setSectorSize(size: number): Promise<void> {
     checkSectorSize(size);
-    await this.#change(() => loopSetBlockSize(this.#bound.device, size));
+    await this.#change((device) => loopSetBlockSize(device, size));
   }
 
   /**
    * Another backing file of the same size, on a read-only device. Rejects with EINVAL if the device
    * is writable or the sizes differ.
    */
-  async changeFile(file: string): Promise<void> {
-    using backing = await openUncached(file, O_RDONLY);
-    await this.#change(() => loopChangeFd(this.#bound.device, backing));
+  async changeFile(file: string | URL): Promise<void> {
+    const path = checkPath("file", file);
+    await this.#change(async (device) => {
+      using backing = await openUncached(path, O_RDONLY);
+      await loopChangeFd(device, backing);
+    });
   }
 
-  async #change(request: () => void | Promise<void>): Promise<void> {
-    await retry(SET_STATUS, request);
-    this.#facts = readFacts(this.#bound.device);
+  #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
+    const { device } = this.#init.bound;
+    return this.#operation(async () => {
+      await retry(FROZEN, () => retry(EXCLUSIVE_OWNER, () => request(device)));
+      this.#facts = readFacts(device);
+    });
   }
 
   /**
@@ -259,21 +262,43 @@ export class LoopDevice implements AsyncDisposable {
    * there; rejects with EBUSY if a partition must go that is in use.
    */
   async rescan(
-    { timeout = RESCAN_MS, signal }: { timeout?: number; signal?: AbortSignal } = {},
+    options: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
-    // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
-    if (sysfsPartitions(this.number, true).length === 0) drain(this.#bound.device);
-    const { partitions, added } = await rescanPartitions(this.#bound, timeout, signal);
-    const numbers = partitions.map(({ number }) => number);
-    this.#added = [...this.#added, ...added].filter((number) => numbers.includes(number));
-    this.#partitions = partitions;
-    return partitions;
+    checkNames(options, ["timeout", "signal"]);
+    checkWait(options);
+    const { timeout = RESCAN_MS, signal } = options;
+    return await this.#operation(async () => {
+      signal?.throwIfAborted();
+      // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
+      if (sysfsPartitions(this.number, true).length === 0) drain(this.#init.bound.device);
+      const { partitions, added } = await rescanPartitions(this.#init.bound, timeout, signal);
+      const numbers = partitions.map(({ number }) => number);
+      this.#added = [...this.#added, ...added].filter((number) => numbers.includes(number));
+      this.#partitions = partitions;
+      return partitions;
+    });
   }
 
-  /** Detaches at the end of an `await using` block what attach() bound, unless persist() was called. */
+  /**
+   * Detaches at the end of an `await using` block what attach() bound, unless persist() was called.
+   * If others hold it then, `onDeferred` is told.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#persistent) return;
-    if (this.#owned) await this.detach();
-    else await closeFlushed(this.#bound.device, this.size);
+    if (!this.#init.owned) {
+      await this.#turns.take(async () => {
+        if (this.#state !== "open") return;
+        this.#state = "closed";
+        await closeFlushed(this.#init.bound.device, this.size);
+      });
+      return;
+    }
+    const isAnswered = this.#detached !== undefined;
+    // What was called before may have been persist().
+    await this.#turns.take(() => Promise.resolve());
+    if (this.#state === "persistent") return;
+    const outcome = await this.detach();
+    if (outcome === "deferred" && !isAnswered) {
+      (this.#init.onDeferred ?? warnDeferred)(this.path, await this.holders());
+    }
   }
 }

@@ -37,7 +37,7 @@ function isDevice(node: FileStatus | undefined, dev: string): boolean {
 export class NodeKeeper {
   readonly #policy: Nodes;
   readonly #since = performance.now();
-  #made: string[] = [];
+  #made: readonly string[] = [];
 
   constructor(policy: Nodes) {
     this.#policy = policy;
@@ -71,8 +71,13 @@ export class NodeKeeper {
       if (error instanceof LoopError && error.code === "EEXIST") return false;
       throw error;
     }
-    this.#made.push(path);
+    this.#made = [...this.#made, path];
     return true;
+  }
+
+  /** The nodes that it made. */
+  get made(): readonly string[] {
+    return this.#made;
   }
 
   /** Leaves the nodes where they are: the device outlives us. */

@@ -3,72 +3,113 @@
  *
  * @module
  */
+import { checkBoolean, checkNames, checkPath } from "./checks.ts";
 import { LoopError } from "./errors.ts";
-import { readFacts } from "./facts.ts";
-import { O_RDONLY, O_RDWR, open } from "./file.ts";
+import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
+import { O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
 import { loopCtlRemove } from "./loop.ts";
 import { type LoopDevice, makeLoopDevice } from "./loop_device.ts";
 import { NodeKeeper } from "./nodes.ts";
 import { describe, readTableIn } from "./partitions.ts";
 import { status as fileStatus } from "./stat.ts";
-import { find, status } from "./status.ts";
+import { findBackedBy, loopNumber } from "./status.ts";
 import { sysfsPartitions } from "./sysfs.ts";
+import { breathe } from "./turns.ts";
 
 const ENXIO = 6;
 
 /**
  * Opens a loop device that somebody else attached. The handle does not own it: `await using` leaves
- * it alone, detach() detaches it all the same.
+ * it alone, detach() detaches it all the same. While the handle is open the kernel binds no other
+ * file to the device; only LOOP_CHANGE_FD can.
  *
  * Rejects with {@linkcode LoopError}: ENXIO if no file is bound to it, ENOTBLK if it is no loop device.
  *
  * @param path The node, by any name.
  */
-export async function openLoop(path: string): Promise<LoopDevice> {
-  const { number } = await status(path);
-  const bound = { device: open(path, O_RDONLY), number, nodes: new NodeKeeper("auto") };
-  using undo = new DisposableStack();
-  undo.use(bound.device);
-  const facts = readFacts(bound.device);
-  const table = readTableIn(bound.device, { size: facts.size, sectorSize: facts.sectorSize });
-  const partitions = sysfsPartitions(number, true).map((partition) => describe(partition, table));
-  const ready = { partitions, added: [] };
-  const loop = makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });
-  undo.move();
-  return loop;
+export async function openLoop(path: string | URL): Promise<LoopDevice> {
+  const node = checkPath("path", path);
+  await breathe();
+  // Opening what is no loop device could do something; so the node is asked first.
+  const number = loopNumber(node);
+  return openDevice(node, (facts) => facts.number === number)!;
+}
+
+/** The same for a device that was found; undefined if it is another use of it by now. */
+export function openFound(found: DeviceIdentity & { path: string }): LoopDevice | undefined {
+  try {
+    return openDevice(found.path, (facts) => isSameUse(facts, found));
+  } catch (error) {
+    // Detached, or removed, since it was found.
+    const gone = error instanceof LoopError && ["ENXIO", "ENODEV", "ENOENT"].includes(error.code);
+    if (gone) return undefined;
+    throw error;
+  }
+}
+
+/** Descriptor first, identity then: what `isWanted` is asked about is what the handle holds. */
+function openDevice(
+  path: string,
+  isWanted: (facts: LoopFacts) => boolean,
+): LoopDevice | undefined {
+  const device = open(path, O_RDONLY);
+  try {
+    const facts = readFacts(device);
+    if (isWanted(facts)) return handleOf(device, facts);
+    device.close();
+    return undefined;
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}
+
+function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
+  const bound = { device, number: facts.number, nodes: new NodeKeeper("auto") };
+  const table = readTableIn(device, { size: facts.size, sectorSize: facts.sectorSize });
+  const present = sysfsPartitions(facts.number, true);
+  const ready = { partitions: present.map((partition) => describe(partition, table)), added: [] };
+  return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });
 }
 
 /**
- * Detaches a loop device by its node, or every device that a file is attached to. Resolves to
+ * Detaches a loop device by its node, or every device that a file is attached to when the call is
+ * made; a device that is somebody else's by the time it is opened is left alone. Resolves to
  * `"deferred"` if one of them is still held by others: it detaches after them.
  *
- * Rejects with {@linkcode LoopError}: ENXIO if nothing is attached there.
+ * Rejects with {@linkcode LoopError}: ENXIO if nothing is attached there, EACCES if a device may not
+ * be asked for its file.
  *
  * @param target A loop device's node, or a backing file.
  * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.
  */
 export async function detach(
-  target: string,
-  { remove = false }: { remove?: boolean } = {},
+  target: string | URL,
+  options: { remove?: boolean } = {},
 ): Promise<"detached" | "deferred"> {
-  const { type, rdev } = fileStatus(target);
-  const isLoop = type === "block device" && rdev.startsWith("7:");
-  const paths = isLoop ? [target] : (await find(target)).map(({ path }) => path);
-  if (paths.length === 0) {
-    throw new LoopError({
-      errno: ENXIO,
-      syscall: "ioctl",
-      path: target,
-      hint: "it is not attached to any loop device",
-    });
-  }
-  let outcome: "detached" | "deferred" = "detached";
-  for (const path of paths) {
-    const loop = await openLoop(path);
-    if (await loop.detach() === "deferred") outcome = "deferred";
-    else if (remove) removeDevice(loop.number);
-  }
-  return outcome;
+  const path = checkPath("target", target);
+  checkNames(options, ["remove"]);
+  const { remove = false } = options;
+  checkBoolean("remove", remove);
+  const file = fileStatus(path);
+  const isLoop = file.type === "block device" && file.rdev.startsWith("7:");
+  const opening = isLoop
+    ? [() => openLoop(path)]
+    : (await findBackedBy(file)).map((found) => () => Promise.resolve(openFound(found)));
+  const ends = await Promise.allSettled(opening.map(async (openIt) => {
+    const loop = await openIt();
+    const outcome = await loop?.detach();
+    if (loop && outcome === "detached" && remove) removeDevice(loop.number);
+    return outcome;
+  }));
+  const outcomes = ends.map((end) => {
+    if (end.status === "rejected") throw end.reason;
+    return end.value;
+  });
+  if (outcomes.includes("deferred")) return "deferred";
+  if (outcomes.includes("detached")) return "detached";
+  const hint = "it is not attached to any loop device";
+  throw new LoopError({ errno: ENXIO, syscall: "ioctl", path, hint });
 }
 
 function removeDevice(number: number): void {

@@ -3,6 +3,19 @@
  *
  * @module
  */
+import {
+  checkBoolean,
+  checkByteCount,
+  checkFunction,
+  checkNames,
+  checkOneOf,
+  checkSectorSize,
+  checkText,
+  checkWait,
+  checkWholeNumber,
+  show,
+} from "./checks.ts";
+import type { Holder } from "./holders.ts";
 
 /** Options of {@linkcode attach}; their names are losetup's long options. */
 export interface AttachOptions {
@@ -36,7 +49,7 @@ export interface AttachOptions {
    * What if the file is attached already, at a range that overlaps this one? `"allow"`, the default;
    * `"refuse"`: reject; `"reuse"`: resolve to the device with just this range, which the handle then
    * does not own, and reject for any other overlap. Two processes that look at the same time can
-   * still both attach.
+   * still both attach; within a process the question is decided once.
    */
   overlap?: "allow" | "refuse" | "reuse";
   /** The wanted device: 4 for /dev/loop4, made if it does not exist. Default: any free one. */
@@ -52,6 +65,12 @@ export interface AttachOptions {
   timeout?: number;
   /** Stops attach(), which then undoes what it did and rejects with the signal's reason. */
   signal?: AbortSignal;
+  /**
+   * Called if the device stays attached when an `await using` block ends, because others hold it: it
+   * detaches when they let go. By default a warning on the console says so. Who calls
+   * {@linkcode LoopDevice.detach} learns it from there.
+   */
+  onDeferred?: (path: string, holders: readonly Holder[]) => void;
 }
 
 /** Options with their defaults in place. */
@@ -59,7 +78,13 @@ export type CheckedOptions =
   & Required<Omit<AttachOptions, Undefaulted>>
   & Pick<AttachOptions, Undefaulted>;
 
-type Undefaulted = "readOnly" | "sectorSize" | "number" | "reference" | "signal";
+type Undefaulted =
+  | "readOnly"
+  | "sectorSize"
+  | "number"
+  | "reference"
+  | "signal"
+  | "onDeferred";
 
 const DEFAULTS = {
   partscan: false,
@@ -72,87 +97,48 @@ const DEFAULTS = {
   timeout: 10_000,
 } as const;
 
-const NAMES = [...Object.keys(DEFAULTS), "readOnly", "sectorSize", "number", "reference", "signal"];
+const NAMES = [
+  ...Object.keys(DEFAULTS),
+  ...["readOnly", "sectorSize", "number", "reference", "signal", "onDeferred"],
+];
+
+/** 20 bits of minor numbers. */
+const MOST_DEVICES = 2 ** 20 - 1;
 
 /** Throws a TypeError or RangeError that names the option and what it takes. */
-export function checkOptions(file: string, options: AttachOptions): CheckedOptions {
-  if (typeof file !== "string") throw new TypeError(`file must be a path, not ${show(file)}`);
-  if (file.includes("\0")) throw new TypeError(`file ${show(file)} contains a NUL`);
-  // Encoded it would become U+FFFD, and that is another file's name.
-  if (!file.isWellFormed()) throw new TypeError(`file ${show(file)} is no valid Unicode`);
-  const given: Record<string, unknown> = {};
-  for (const name of Object.keys(options) as (keyof AttachOptions)[]) {
-    if (!NAMES.includes(name)) {
-      throw new TypeError(`unknown option '${name}'; options are ${NAMES.toSorted().join(", ")}`);
-    }
-    if (options[name] !== undefined) given[name] = options[name];
-  }
+export function checkOptions(options: AttachOptions): CheckedOptions {
+  checkNames(options, NAMES);
+  const given = Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  );
   const checked: CheckedOptions = { ...DEFAULTS, ...given };
 
-  oneOf("partscan", checked.partscan, [false, true, "userspace"]);
-  oneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);
-  oneOf("readOnly", checked.readOnly, [undefined, true, false]);
-  oneOf("directIo", checked.directIo, [true, false]);
-  oneOf("overlap", checked.overlap, ["allow", "refuse", "reuse"]);
-  oneOf("nodes", checked.nodes, ["auto", "kernel", "never"]);
-  if (checked.number !== undefined) wholeNumber("number", checked.number, MOST_DEVICES);
+  checkOneOf("partscan", checked.partscan, [false, true, "userspace"]);
+  checkOneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);
+  checkOneOf("readOnly", checked.readOnly, [undefined, true, false]);
+  checkBoolean("directIo", checked.directIo);
+  checkOneOf("overlap", checked.overlap, ["allow", "refuse", "reuse"]);
+  checkOneOf("nodes", checked.nodes, ["auto", "kernel", "never"]);
+  if (checked.number !== undefined) checkWholeNumber("number", checked.number, 0, MOST_DEVICES);
   if (checked.reference !== undefined) checkReference(checked.reference);
-  byteCount("offset", checked.offset);
-  byteCount("sizelimit", checked.sizelimit);
+  checkByteCount("offset", checked.offset);
+  checkByteCount("sizelimit", checked.sizelimit);
   if (checked.sizelimit > 0 && checked.sizelimit < 512) {
     throw new RangeError(
       `sizelimit ${checked.sizelimit} leaves no whole 512-byte sector (0: no limit)`,
     );
   }
   if (checked.sectorSize !== undefined) checkSectorSize(checked.sectorSize);
-  if (typeof checked.timeout !== "number" || !(checked.timeout >= 0)) {
-    throw new RangeError(`timeout must be a number of ms from 0 on, not ${show(checked.timeout)}`);
-  }
-  if (checked.signal !== undefined && !(checked.signal instanceof AbortSignal)) {
-    throw new TypeError(`signal must be an AbortSignal, not ${show(checked.signal)}`);
-  }
+  checkWait(checked);
+  checkFunction("onDeferred", checked.onDeferred);
   return checked;
-}
-
-/** The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one. */
-export function checkSectorSize(size: unknown): void {
-  oneOf("sectorSize", size, [512, 1024, 2048, 4096]);
-}
-
-function oneOf(name: string, value: unknown, allowed: readonly unknown[]): void {
-  if (allowed.includes(value)) return;
-  const list = allowed.filter((each) => each !== undefined).map(show).join(", ");
-  const Kind = typeof value === "number" ? RangeError : TypeError;
-  throw new Kind(`${name} must be one of ${list}, not ${show(value)}`);
-}
-
-function byteCount(name: string, value: unknown): void {
-  if (typeof value !== "number") {
-    throw new TypeError(`${name} must be a number of bytes, not ${show(value)}`);
-  }
-  if (!Number.isSafeInteger(value) || value < 0) {
-    throw new RangeError(`${name} must be a whole number of bytes from 0 on, not ${value}`);
-  }
-}
-
-/** 20 bits of minor numbers. */
-const MOST_DEVICES = 2 ** 20 - 1;
-
-function wholeNumber(name: string, value: unknown, most: number): void {
-  if (Number.isSafeInteger(value) && value as number >= 0 && value as number <= most) return;
-  const Kind = typeof value === "number" ? RangeError : TypeError;
-  throw new Kind(`${name} must be a whole number from 0 to ${most}, not ${show(value)}`);
 }
 
 function checkReference(value: unknown): void {
   if (typeof value !== "string") {
     throw new TypeError(`reference must be a string, not ${show(value)}`);
   }
-  if (value.includes("\0")) throw new TypeError(`reference ${show(value)} contains a NUL`);
+  checkText("reference", value);
   const { length } = new TextEncoder().encode(value);
   if (length > 63) throw new RangeError(`reference has ${length} bytes; lo_file_name holds 63`);
-}
-
-function show(value: unknown): string {
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
 }

@@ -37,13 +37,15 @@ import { sysfsPartitions } from "./sysfs.ts";
 export const PARTSCAN_RACE: KernelBug = {
   name: "PARTSCAN_RACE",
   symptom: "partitions of a newly attached loop device appear, vanish and appear again",
+  // LOOP_CONFIGURE itself.
+  oldest: "5.8",
   since: { release: "5.15", commit: "9f65c489b68d" },
   until: { release: "7.1", commit: "267ec4d7223a" },
   backports: [
     { release: "6.6.141", commit: "5dd9d864eb96" },
-    { release: "6.12.91", commit: "267ec4d7223a" },
+    { release: "6.12.91", commit: "3cef9aa17bf7" },
     { release: "6.18.33", commit: "37466ec483ea" },
-    { release: "7.0.10", commit: "267ec4d7223a" },
+    { release: "7.0.10" },
   ],
 };
 

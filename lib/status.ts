@@ -3,11 +3,14 @@
  *
  * @module
  */
+import { checkByteCount, checkNames, checkPath } from "./checks.ts";
 import { LoopError } from "./errors.ts";
+import { byteCount, decodeDev } from "./facts.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readText } from "./file.ts";
 import { loop_info64, loopGetStatus64 } from "./loop.ts";
 import { type FileStatus, status as fileStatus } from "./stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./sysfs.ts";
+import { breathe } from "./turns.ts";
 
 /** A bound loop device as the kernel describes it; bytes. Beside each field losetup's column. */
 export interface LoopStatus {
@@ -25,9 +28,9 @@ export interface LoopStatus {
   readonly backingInode: bigint | undefined;
   /** REF: lo_file_name; undefined without permission to open the device. */
   readonly reference: string | undefined;
-  /** OFFSET. */
+  /** OFFSET; Infinity if it is no safe integer. */
   readonly offset: number;
-  /** SIZELIMIT; 0: none. */
+  /** SIZELIMIT; 0: none. Infinity if it is no safe integer. */
   readonly sizelimit: number;
   /** Of the device. */
   readonly size: number;
@@ -50,35 +53,60 @@ export async function list(): Promise<LoopStatus[]> {
   const numbers = listDirectory("/sys/block").flatMap((name) =>
     /^loop(\d+)$/.exec(name)?.[1] ?? []
   );
-  const all = numbers.map(Number).sort((a, b) => a - b).map(readStatus);
-  return await Promise.resolve(all.filter((status) => status !== undefined));
+  const all: LoopStatus[] = [];
+  for (const number of numbers.map(Number).sort((a, b) => a - b)) {
+    await breathe();
+    const status = readStatus(number);
+    if (status) all.push(status);
+  }
+  return all;
 }
 
 /**
  * The loop device at `path`. Rejects with {@linkcode LoopError}, code ENXIO if no file is bound to it,
  * ENOTBLK if it is no loop device.
  */
-export async function status(path: string): Promise<LoopStatus> {
-  const found = readStatus(loopNumber(path));
-  if (!found) {
-    throw new LoopError({ errno: ENXIO, syscall: "ioctl", path, hint: "no file is bound to it" });
-  }
-  return await Promise.resolve({ ...found, path });
+export async function status(path: string | URL): Promise<LoopStatus> {
+  const node = checkPath("path", path);
+  await breathe();
+  const found = readStatus(loopNumber(node));
+  if (found) return { ...found, path: node };
+  const hint = "no file is bound to it";
+  throw new LoopError({ errno: ENXIO, syscall: "ioctl", path: node, hint });
 }
 
 /**
  * The devices that `file` is attached to: the file itself, by device and inode, whatever its name.
- * With `offset` or `sizelimit` only those with just these.
+ * With `offset` or `sizelimit` only those with just these; bytes. What they are by the time that the
+ * promise resolves is for {@linkcode openLoop} to say.
+ *
+ * Rejects with {@linkcode LoopError}: ENOENT if there is no such file, EACCES if a device may not be
+ * asked for its file.
  */
 export async function find(
-  file: string,
-  { offset, sizelimit }: { offset?: number; sizelimit?: number } = {},
+  file: string | URL,
+  options: { offset?: number; sizelimit?: number } = {},
 ): Promise<LoopStatus[]> {
-  const identity = fileStatus(file);
-  return (await list()).filter((device) =>
-    isBackedBy(device, identity) && (offset ?? device.offset) === device.offset &&
+  const path = checkPath("file", file);
+  checkNames(options, ["offset", "sizelimit"]);
+  const { offset, sizelimit } = options;
+  if (offset !== undefined) checkByteCount("offset", offset);
+  if (sizelimit !== undefined) checkByteCount("sizelimit", sizelimit);
+  return (await findBackedBy(fileStatus(path))).filter((device) =>
+    (offset ?? device.offset) === device.offset &&
     (sizelimit ?? device.sizelimit) === device.sizelimit
   );
+}
+
+/** The devices whose backing file is this one. */
+export async function findBackedBy(file: FileStatus): Promise<LoopStatus[]> {
+  const devices = await list();
+  const secret = devices.find(({ backingInode, path }) =>
+    backingInode === undefined && ifExists(() => fileStatus(path))
+  );
+  // "Attached to nothing" would be a guess: the device says whose it is to those who may open it.
+  if (secret) open(secret.path, O_RDONLY).close();
+  return devices.filter((device) => isBackedBy(device, file));
 }
 
 /** Whether the device's backing file is this file: the inode, not the name. */
@@ -114,8 +142,8 @@ function readStatus(number: number): LoopStatus | undefined {
     dev: sysfsDev(number),
     backingFile,
     ...readIdentity(number),
-    offset: Number(readText(`${disk}/loop/offset`)),
-    sizelimit: Number(readText(`${disk}/loop/sizelimit`)),
+    offset: byteCount(readText(`${disk}/loop/offset`)),
+    sizelimit: byteCount(readText(`${disk}/loop/sizelimit`)),
     size: Number(readText(`${disk}/size`)) * 512,
     sectorSize: Number(readText(`${disk}/queue/logical_block_size`)),
     autoclear: readText(`${disk}/loop/autoclear`) === "1",
@@ -145,10 +173,4 @@ function readIdentity(number: number): Identity {
     }
     return { backingDev: undefined, backingInode: undefined, reference: undefined };
   }
-}
-
-/** The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. */
-function decodeDev(encoded: bigint): string {
-  const dev = Number(encoded);
-  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }

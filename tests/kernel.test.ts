@@ -5,9 +5,11 @@ import { test } from "./support.ts";
 
 /** Release → affected, each with what proves it. Measured rows are real boots of that kernel. */
 const VERDICTS: [release: string, affected: boolean, why: string][] = [
-  ["4.19.0-27-amd64", false, "older than the bug, Debian"],
-  ["5.4.0-204-generic", false, "older than the bug, Ubuntu"],
-  ["5.4.0-1103-aws", false, "older than the bug, Ubuntu's flavour"],
+  ["2.6.78", true, "what setarch --uname-2.6 makes of 6.18"],
+  ["4.19.0-27-amd64", true, "has no LOOP_CONFIGURE: nobody asks there"],
+  ["5.4.0-204-generic", true, "has no LOOP_CONFIGURE: nobody asks there"],
+  ["5.8.0-63-generic", false, "older than the bug, Ubuntu"],
+  ["5.11.0-1028-aws", false, "older than the bug, Ubuntu's flavour"],
   ["5.10.0-0.deb10.30-cloud-amd64", false, "older than the bug, Debian's backports"],
   ["5.10.223", false, "measured"],
   ["5.10.0-33-cloud-amd64", false, "measured: 5.10.262"],
@@ -25,7 +27,7 @@ const VERDICTS: [release: string, affected: boolean, why: string][] = [
   ["6.12.90", true, "measured"],
   ["6.12.90+deb13.1-amd64", true, "measured, Debian shows the stable level"],
   ["6.12.91-rc1", true, "a candidate may lack what the release has"],
-  ["6.12.91", false, "first with the mend"],
+  ["6.12.91", false, "3cef9aa17bf7"],
   ["6.12.94+deb13+1-cloud-amd64", false, "measured"],
   ["6.12.117", false, "measured"],
   ["6.16.12", true, "measured"],

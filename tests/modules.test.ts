@@ -16,15 +16,16 @@ const imports = (file: string) =>
 
 /** From the ground up: a file imports only from floors below its own. */
 const FLOORS = [
-  ["struct.ts", "errors.ts", "kernel.ts"],
+  ["struct.ts", "errors.ts", "kernel.ts", "checks.ts"],
   ["libc_bun_threads.ts", "libc_deno_threads.ts", "retry.ts"],
   ["libc_bun.ts", "libc_deno.ts"],
-  ["libc.ts", "gpt.ts", "mbr.ts", "options.ts"],
+  ["libc.ts", "gpt.ts", "mbr.ts"],
   ["system.ts", "partition_table.ts"],
-  ["file.ts"],
+  ["file.ts", "turns.ts"],
   ["waiting.ts", "stat.ts", "mountinfo.ts", "gpt_writer.ts"],
   ["loop.ts", "blkpg.ts", "sysfs.ts"],
-  ["backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "status.ts", "holders.ts"],
+  ["backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "holders.ts"],
+  ["status.ts", "options.ts"],
   ["partitions.ts"],
   ["bind.ts"],
   ["partscan_race.ts", "detached.ts"],

@@ -2,7 +2,7 @@
  * Programs that do not await: a call that is under way belongs to its handle, and no other device is
  * touched by it, whatever the program does meanwhile.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertRejects } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
@@ -71,4 +71,36 @@ test("a request that another thread makes and the kernel refuses is made once", 
   assertEquals(output(command).trim(), "EINVAL");
   const requests = readFileSync(log, "utf8").match(/LOOP_CHANGE_FD/g);
   assertEquals(requests?.length, 1);
+});
+
+test("a handle's operations take place one after another", ["root"], async () => {
+  const file = makeImage("turns.img", 1);
+  for (let round = 0; round < 5; round++) {
+    const loop = await attach(file);
+    const order: string[] = [];
+    const settled = await Promise.allSettled([
+      loop.setSectorSize(4096).then(() => order.push("setSectorSize")),
+      loop.setSectorSize(512).then(() => order.push("again")),
+      loop.detach().then(() => order.push("detach")),
+      assertRejects(() => loop.setCapacity(), TypeError, "detached"),
+    ]);
+    assertEquals(settled.map(({ status }) => status), Array(4).fill("fulfilled"));
+    assertEquals(order, ["setSectorSize", "again", "detach"]);
+  }
+});
+
+test("persist() and detach() at once: the first that is called decides", ["root"], async () => {
+  const file = makeImage("decides.img", 1);
+  for (let round = 0; round < 10; round++) {
+    const loop = await attach(file);
+    const [persisted, detached] = await Promise.allSettled([loop.persist(), loop.detach()]);
+    assertEquals([persisted.status, detached.status], ["fulfilled", "rejected"]);
+    assertEquals(sysfs(`loop${loop.number}/loop/autoclear`), "0");
+    output(["losetup", "--detach", loop.path]);
+
+    const other = await attach(file);
+    const results = await Promise.allSettled([other.detach(), other.persist()]);
+    assertEquals(results.map(({ status }) => status), ["fulfilled", "rejected"]);
+    assertEquals((results[0] as PromiseFulfilledResult<string>).value, "detached");
+  }
 });

@@ -161,6 +161,9 @@ test(
       "LOOP_CONFIGURE AUTOCLEAR",
       "LOOP_GET_STATUS64 AUTOCLEAR",
       ...Array(3).fill("BLKPG"),
+      // Does it have an owner? Then its partitions stay.
+      "open O_RDONLY",
+      "close O_RDONLY",
       ...Array(3).fill("BLKPG"),
       "close O_RDWR",
     ]);
@@ -268,20 +271,13 @@ test("attach() says that no device is left", ["root", "strace"], () => {
   assertStringIncludes(outcome.message!, "no free loop device");
 });
 
-for (const error of ["EAGAIN", "EBUSY"]) {
-  test(`attach() tries LOOP_SET_STATUS64 again after ${error}`, ["root", "strace"], () => {
-    const options = { partscan: true, workaround: "always" } as const;
-    const { outcome, calls } = inject(
-      makeImage("again.img", 1),
-      options,
-      "LOOP_SET_STATUS64",
-      error,
-      1,
-    );
-    assertEquals(outcome, { strategy: "two-step", detached: "detached" });
-    assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 2);
-  });
-}
+test("attach() tries LOOP_SET_STATUS64 again after EAGAIN", ["root", "strace"], () => {
+  const options = { partscan: true, workaround: "always" } as const;
+  const file = makeImage("again.img", 1);
+  const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EAGAIN", 1);
+  assertEquals(outcome, { strategy: "two-step", detached: "detached" });
+  assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 2);
+});
 
 test("attach() undoes everything when LOOP_SET_STATUS64 fails for good", ["root", "strace"], () => {
   const file = makeImage("fails.img", 1);

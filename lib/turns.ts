@@ -1,0 +1,94 @@
+/**
+ * Whose turn it is: the operations of a handle, the attaches of a file, and the event loop's own.
+ *
+ * @module
+ */
+import { libc } from "./libc.ts";
+
+/** Operations one after another, in the order in which they were asked for. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** Runs `operation` when those before it have ended, whether well or not. */
+  take<T>(operation: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(operation);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+/** Who uses a file in this process: any number at once, or one alone. */
+interface Line {
+  /** The end of the last one that wanted it alone. */
+  alone: Promise<void>;
+  /** The ends of the others after that one. */
+  readonly together: Set<Promise<void>>;
+  waiting: number;
+}
+
+const lines = new Map<string, Line>();
+
+/**
+ * Runs `operation` when nobody before it uses `file` alone; with `alone`, when nobody before it uses
+ * it at all. Rejects with the signal's reason if that comes first.
+ */
+export async function inTurn<T>(
+  file: string,
+  alone: boolean,
+  operation: () => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  let line = lines.get(file);
+  if (!line) lines.set(file, line = { alone: Promise.resolve(), together: new Set(), waiting: 0 });
+  const { together } = line;
+  const before = Promise.all(alone ? [line.alone, ...together] : [line.alone]);
+  let end = () => {};
+  const ended = new Promise<void>((resolve) => end = resolve);
+  line.waiting++;
+  if (alone) line.alone = ended;
+  else together.add(ended);
+  try {
+    await unlessAborted(before, signal);
+    return await operation();
+  } finally {
+    // One that gives up in the queue must not let others past those before it.
+    before.then(() => {
+      end();
+      together.delete(ended);
+      if (--line.waiting === 0) lines.delete(file);
+    });
+  }
+}
+
+async function unlessAborted(before: Promise<unknown>, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  if (!signal) return void await before;
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => abort = () => reject(signal.reason));
+  signal.addEventListener("abort", abort);
+  try {
+    await Promise.race([before, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Timers, signals and AbortSignals wait no longer than this, and one call of the kernel's. */
+const LONGEST_MS = 4;
+
+let busySince: number | undefined;
+
+/**
+ * Lets the event loop turn if it has not for some ms. A chain of promises that are settled already
+ * never lets a timer or a signal handler in; only a macrotask does.
+ */
+export async function breathe(): Promise<void> {
+  const now = performance.now();
+  if (busySince === undefined) {
+    busySince = now;
+    libc().atNextTurn(() => busySince = undefined);
+  } else if (now - busySince > LONGEST_MS) {
+    await libc().turn();
+    busySince = undefined;
+  }
+}

@@ -1,0 +1,219 @@
+/**
+ * Others act on the same devices and the same file at the same time: what was looked up is looked at
+ * again before anything is done to it, and within a process overlap is decided once.
+ */
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { existsSync, mkdirSync } from "node:fs";
+import process from "node:process";
+import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
+import {
+  holdOpen,
+  losetup,
+  makeImage,
+  openDescriptors,
+  output,
+  run,
+  scratch,
+  sysfs,
+  test,
+  THREE_PARTITIONS,
+  until,
+} from "./support.ts";
+
+const attachWithLosetup = (file: string) => output(["losetup", "--find", "--show", file]).trim();
+
+test("detach(file) leaves a device alone that is somebody else's by now", [
+  "root",
+  "losetup",
+], async () => {
+  const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
+  const [first, second] = [attachWithLosetup(a), attachWithLosetup(a)];
+  await using _held = await holdOpen(first);
+  const detaching = detach(a);
+  // Held open, the first one takes a second; meanwhile a stranger takes the other one over.
+  await until(() => losetup(a).every(({ name }) => name !== second), "the second to be detached");
+  output(["losetup", second, b]);
+  assertEquals(await detaching, "deferred");
+  assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
+  output(["losetup", "--detach", second]);
+});
+
+test("overlap is decided once, whatever this process does at the same time", ["root"], async () => {
+  const file = makeImage("once.img", 8);
+  const attaches = (overlap: "refuse" | "reuse") =>
+    Promise.allSettled(Array.from({ length: 8 }, () => attach(file, { overlap })));
+  const refused = await attaches("refuse");
+  const bound = refused.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
+  const codes = refused.flatMap((one) => one.status === "rejected" ? [one.reason.code] : []);
+  assertEquals([bound.length, codes], [1, Array(7).fill("EEXIST")]);
+  assertEquals(losetup(file).length, 1);
+  await bound[0].detach();
+
+  const reused = (await attaches("reuse")).flatMap((one) =>
+    one.status === "fulfilled" ? [one.value] : []
+  );
+  assertEquals(reused.length, 8);
+  assertEquals(new Set(reused.map(({ path }) => path)).size, 1);
+  for (const loop of reused) await loop[Symbol.asyncDispose]();
+  await until(() => losetup(file).length === 0, "the device to be detached");
+
+  const error = await assertRejects(
+    () => attachAll([file, file], { overlap: "refuse" }),
+    LoopError,
+  );
+  assertEquals(error.code, "EEXIST");
+  await until(() => losetup(file).length === 0, "the device to be detached");
+});
+
+test("overlap: an attach that waits for its turn hears its signal", ["root"], async () => {
+  const file = makeImage("turn.img", 1);
+  const options = { partscan: true, workaround: "always", overlap: "refuse" } as const;
+  const controller = new AbortController();
+  const first = attach(file, options);
+  const second = attach(file, { ...options, signal: controller.signal });
+  controller.abort(new Error("enough"));
+  await assertRejects(() => second, Error, "enough");
+  await using _loop = await first;
+  assertEquals(losetup(file).length, 1);
+});
+
+for (const runs of ["attach() and detach()", "attachAll()"]) {
+  test(`${runs}: timers and an AbortSignal are heard meanwhile`, ["root"], async () => {
+    const file = makeImage("busy.img", 1);
+    let longest = 0;
+    let last = performance.now();
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }, 1);
+    const signal = AbortSignal.timeout(100);
+    let cycles = 0;
+    const attachForLong = async () => {
+      for (;; cycles++) await (await attach(file, { signal })).detach();
+    };
+    const work = runs === "attachAll()"
+      ? () => attachAll(Array(5000).fill(file), { signal, onProgress: () => void cycles++ })
+      : attachForLong;
+    const start = performance.now();
+    const error = await assertRejects(work);
+    clearInterval(timer);
+    assertEquals((error as Error).name, "TimeoutError");
+    assert(cycles > 0 && performance.now() - start < 5000, `${cycles} cycles`);
+    assert(longest < 1000, `${longest} ms between two turns of a timer`);
+    await until(() => losetup(file).length === 0, "the devices to be detached");
+    assertEquals(openDescriptors(), []);
+  });
+}
+
+test("attach() with a number takes the device away again that it made in vain", [
+  "root",
+], async () => {
+  const number = 7031;
+  const error = await assertRejects(
+    () => attach(makeImage("vain.img", 1), { number, directIo: true, offset: 100 }),
+    LoopError,
+  );
+  assertEquals(error.code, "EOPNOTSUPP");
+  await until(() => !existsSync(`/sys/block/loop${number}`), "the device to go");
+});
+
+test("a mounted partition: detach() says so at once and leaves the others alone", [
+  "root",
+  "sfdisk",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("mounted.img", 8, THREE_PARTITIONS);
+  const folder = scratch("mount");
+  mkdirSync(folder);
+  const loop = await attach(file, { partscan: "userspace" });
+  const [, second] = loop.partitions;
+  output(["mkfs.ext4", "-q", second.path]);
+  output(["mount", second.path, folder]);
+  try {
+    const start = performance.now();
+    assertEquals(await loop.detach(), "deferred");
+    assert(performance.now() - start < 800, "it did not wait for what cannot come");
+    for (const { path } of loop.partitions) assert(existsSync(path), `${path} is there`);
+    assertEquals(
+      (await loop.holders()).filter(({ kind }) => kind === "mount").map(({ by }) => by),
+      [folder],
+    );
+  } finally {
+    output(["umount", folder]);
+  }
+  await until(() => losetup(file).length === 0, "the device to be detached");
+  assertEquals(await loop.holders(), []);
+});
+
+test("the end of a block tells onDeferred who holds the device", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("told.img", 8);
+  output(["mkfs.ext4", "-q", file]);
+  const folder = scratch("mount");
+  mkdirSync(folder);
+  const told: [path: string, holders: readonly Holder[]][] = [];
+  let device = "";
+  try {
+    {
+      await using loop = await attach(file, { onDeferred: (...args) => told.push(args) });
+      output(["mount", device = loop.path, folder]);
+    }
+    assertEquals(told.map(([path]) => path), [device]);
+    assertEquals(told[0][1].map(({ kind, by }) => [kind, by]), [["mount", folder]]);
+    // Who has asked knows.
+    await using loop = await openLoop(device);
+    assertEquals(await loop.isCurrent(), true);
+  } finally {
+    output(["umount", folder]);
+  }
+  await until(() => losetup(file).length === 0, "the device to be detached");
+  assertEquals(told.length, 1);
+});
+
+test("setSectorSize() on a mounted device says that it is mounted", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("sectors.img", 8);
+  output(["mkfs.ext4", "-q", file]);
+  const folder = scratch("mount");
+  mkdirSync(folder);
+  await using loop = await attach(file);
+  output(["mount", loop.path, folder]);
+  try {
+    const error = await assertRejects(() => loop.setSectorSize(4096), LoopError);
+    assertEquals([error.code, error.request], ["EBUSY", "LOOP_SET_BLOCK_SIZE"]);
+    assertStringIncludes(error.message, "unmount it first");
+  } finally {
+    output(["umount", folder]);
+  }
+});
+
+test("find() and detach() of a file say so when a device may not be asked", [
+  "root",
+  "setpriv",
+], async () => {
+  const file = makeImage("secret.img", 1);
+  output(["chmod", "755", scratch(".")]);
+  await using _loop = await attach(file);
+  for (const call of ["find", "detach"]) {
+    const code =
+      `import("${new URL("../mod.ts", import.meta.url)}").then(async (l) => console.log(` +
+      `await l.${call}(${JSON.stringify(file)}).catch(({ code }) => code)))`;
+    const runtime = "Deno" in globalThis ? ["eval", "--no-lock", code] : ["-e", code];
+    const { stdout } = run([
+      ...["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+      ...["env", "HOME=/tmp", "DENO_DIR=/tmp/nobody-deno", process.execPath, ...runtime],
+    ]);
+    assertMatch(stdout, /^EACCES$/m, call);
+  }
+  assertEquals((await find(file)).length, 1);
+});
