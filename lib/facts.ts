@@ -84,6 +84,17 @@ export function isSameUse(a: DeviceIdentity, b: DeviceIdentity): boolean {
     a.backingInode === b.backingInode && a.offset === b.offset && a.sizelimit === b.sizelimit;
 }
 
+/** Whether an open device is still in the use in which it was seen. */
+export function isStill(device: OpenFile, seen: LoopFacts): boolean {
+  try {
+    return isSameUse(readFacts(device), seen);
+  } catch (error) {
+    // Unbound by somebody else.
+    if (error instanceof LoopError && error.code === "ENXIO") return false;
+    throw error;
+  }
+}
+
 /** As sysfs writes it, and faster; undefined where /proc is not mounted. */
 function nameOf(file: OpenFile): string | undefined {
   try {

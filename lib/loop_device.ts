@@ -6,8 +6,7 @@
 import { changeFlags, EXCLUSIVE_OWNER, FROZEN } from "./bind.ts";
 import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./checks.ts";
 import { isDetached, letGo, warnDeferred } from "./detached.ts";
-import { LoopError } from "./errors.ts";
-import { isSameUse, type LoopFacts, readFacts } from "./facts.ts";
+import { isStill, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, type OpenFile } from "./file.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import {
@@ -204,14 +203,8 @@ export class LoopDevice implements AsyncDisposable {
   isCurrent(): Promise<boolean> {
     return this.#turns.take(async () => {
       await breathe();
-      if (this.#init.bound.device.isClosed) return false;
-      try {
-        return isSameUse(readFacts(this.#init.bound.device), this.#facts);
-      } catch (error) {
-        // Unbound by somebody else.
-        if (error instanceof LoopError && error.code === "ENXIO") return false;
-        throw error;
-      }
+      const { device } = this.#init.bound;
+      return !device.isClosed && isStill(device, this.#facts);
     });
   }
 

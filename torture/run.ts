@@ -12,6 +12,7 @@ import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { type Part, progress, type Request, type Row, say } from "./common.ts";
 import { contention } from "./contention.ts";
 import { faults } from "./faults.ts";
+import { interleave } from "./interleave.ts";
 import { kills } from "./kill.ts";
 import { script } from "./scripts.ts";
 import { soaks } from "./soak.ts";
@@ -20,6 +21,7 @@ import { type RuntimeName, RUNTIMES, type ScenarioName, SCENARIOS } from "./scen
 const PARTS: Record<string, Part> = {
   faults,
   kill: kills,
+  interleave,
   contention,
   soak: soaks,
   tables: script("tables", ({ full, scale }) => [
