@@ -12,6 +12,7 @@ import type { LoopFacts } from "./facts.ts";
 import { libc } from "./libc.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
+import { isNodev } from "./mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { readTableIn, readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
@@ -69,10 +70,10 @@ async function attachAnew(
   wanted: CheckedOptions,
 ): Promise<LoopDevice> {
   const partscan = planned === "one-step";
-  const bound = await bindFreeDevice(
-    { ...wanted, backing: file, readOnly, partscan },
-    wanted.signal,
-  );
+  const binding = { ...wanted, backing: file, readOnly, partscan };
+  const bound = await bindFreeDevice(binding, wanted.signal).catch((error) => {
+    throw explainNodev(error);
+  });
   try {
     return await makeReady(bound, file, planned, detour, wanted);
   } catch (error) {
@@ -80,6 +81,14 @@ async function attachAnew(
     await undoBind(bound).catch(() => {});
     throw error;
   }
+}
+
+/** On a file system mounted nodev no device can be opened: EACCES, for root as well. */
+function explainNodev(error: unknown): unknown {
+  const isRefused = error instanceof LoopError && error.code === "EACCES" &&
+    error.path.startsWith("/dev/");
+  if (!isRefused || !isNodev("/dev")) return error;
+  return error.withHint("/dev is mounted nodev: mount -o remount,dev /dev");
 }
 
 /** From bound to usable. */

@@ -13,6 +13,8 @@ export interface Mount {
   readonly point: string;
   /** "ext4", "devtmpfs". */
   readonly type: string;
+  /** Of the mount, not of the file system: "rw", "nodev". */
+  readonly options: readonly string[];
 }
 
 const MOST_BYTES = 1024 * 1024;
@@ -24,9 +26,18 @@ export function mounts(): Mount[] {
   return lines.map((line) => {
     // Optional fields stand between the sixth and " - ".
     const [mount, fileSystem] = line.split(" - ");
-    const [, , dev, , point] = mount.split(" ");
-    return { dev, point: unescape(point), type: fileSystem.split(" ")[0] };
+    const [, , dev, , point, options] = mount.split(" ");
+    const type = fileSystem.split(" ")[0];
+    return { dev, point: unescape(point), type, options: options.split(",") };
   });
+}
+
+/** Whether device nodes below `folder`, which is a mount point or lies on the root's, cannot be opened. */
+export function isNodev(folder: string): boolean {
+  const all = mounts();
+  const mount = all.findLast(({ point }) => point === folder) ??
+    all.findLast(({ point }) => point === "/");
+  return mount?.options.includes("nodev") ?? false;
 }
 
 /** Spaces and the like stand as octal. */

@@ -17,6 +17,7 @@ const TOOLS: Record<string, string> = {
   "sfdisk": "fdisk",
   "strace": "strace",
   "script": "bsdutils",
+  "setarch": "util-linux",
   "setpriv": "util-linux",
   "unshare": "util-linux",
   "bun": "npm install --prefix dev",

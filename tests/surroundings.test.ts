@@ -80,6 +80,38 @@ test("attach() says that there is no loop driver behind /dev/loop-control", [
   assertStringIncludes(message!, "this kernel has no loop driver, or its module is not installed");
 });
 
+test("attach() says that /dev is mounted nodev, to root too", ["root", "unshare"], () => {
+  const control = "mknod /dev/loop-control c 10 237 && mount -o remount,nodev /dev";
+  const { code, message } = attachIn(withStaticDev(control), makeImage("nodev.img", 1));
+  assertEquals(code, "EACCES");
+  assertStringIncludes(message!, "/dev is mounted nodev: mount -o remount,dev /dev");
+});
+
+test("attach() says that /dev/loop-control is something else", ["root", "unshare"], () => {
+  const file = makeImage("else.img", 1);
+  const { code, message } = attachIn(withStaticDev("ln -s null /dev/loop-control"), file);
+  assertEquals(code, "ENOTTY");
+  assertStringIncludes(message!, "it is not the loop driver's control device");
+});
+
+test("attach() works under another personality, and believes no release below 5.8", [
+  "root",
+  "setarch",
+], () => {
+  const file = makeImage("personality.img", 1);
+  writeFileSync(file, "IMAGE", { flag: "r+" });
+  assertEquals(attachIn(["setarch", "linux32"], file).content, "IMAGE");
+  const script = scratch("release.ts");
+  writeFileSync(
+    script,
+    `import { report } from ${JSON.stringify(MOD)};
+     const { kernel, gate } = await report();
+     console.log(kernel.split(".")[0], gate);`,
+  );
+  const old = ["setarch", "--uname-2.6", "--", ...onThisRuntime(script)];
+  assertEquals(output(old).trim(), "2 affected");
+});
+
 test("attach() works where /dev is read-only", ["root", "unshare"], () => {
   const file = writtenImage("read-only-dev.img", "HELLO");
   const bind = 'mount --bind /dev /dev && mount -o remount,ro,bind /dev && exec "$@"';
