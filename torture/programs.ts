@@ -233,6 +233,7 @@ const swapping: Program = async (lane) => {
     const loop = await attach(one, { overlap: "reuse" });
     const shown = sysfs(loop.number, "loop/backing_file");
     await loop[Symbol.asyncDispose]();
+    await pause(0);
     if (shown !== one) {
       await swap;
       fail(`${loop.path} was given for ${one} and shows ${shown}`);
