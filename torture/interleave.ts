@@ -19,6 +19,8 @@ const LANES = 12;
 const PER_PROCESS = 5000;
 /** Devices of strangers have numbers that nobody else uses, a range for each runtime. */
 const FIRST_NUMBER: Record<RuntimeName, number> = { bun: 61_000, deno: 62_000 };
+/** Violations of a kind. */
+const MOST_SHOWN = 3;
 /** Programs that say nothing, since somebody took their device: few. */
 const MOST_UNABLE = 0.1;
 
@@ -95,7 +97,11 @@ async function runAll(runtime: RuntimeName, count: number): Promise<Row> {
       violations.push({ index: from, name: "process", violation: `${link} is open`, log: [] });
     }
   }
-  for (const { index, name, violation, log } of violations.slice(0, 10)) {
+  const byKind = new Map<string, number>();
+  for (const { index, name, violation, log } of violations) {
+    const nth = (byKind.get(name) ?? 0) + 1;
+    byKind.set(name, nth);
+    if (nth > MOST_SHOWN) continue;
     say(
       `VIOLATION interleave: ${runtime} program ${index} (${name}): ${violation}\n  ` +
         `${
@@ -106,8 +112,6 @@ async function runAll(runtime: RuntimeName, count: number): Promise<Row> {
   const done = [...tally.values()].reduce((sum, n) => sum + n, 0);
   const bad = violations.length > 0 || unable > MOST_UNABLE * count || done === 0;
   const kinds = [...tally].sort().map(([name, n]) => `${name} ${n}`).join(", ");
-  const byKind = new Map<string, number>();
-  for (const { name } of violations) byKind.set(name, (byKind.get(name) ?? 0) + 1);
   const detail = `${done} programs (${kinds}), ${unable} without a device, ` +
     `${violations.length} violations` +
     [...byKind].map(([name, n]) => `, ${n} in ${name}`).join("");

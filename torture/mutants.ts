@@ -26,6 +26,9 @@ const CHECKS: Record<string, string[]> = {
     ...["--part", "faults", ...onBun, "--only", "LOOP_CTL_GET_FREE .* EPERM$"],
   ),
   "torture --part faults, LOOP_CONFIGURE": torture(...failingConfigure),
+  "torture --part interleave": torture(
+    ...["--part", "interleave", "--runtime", "bun", "--scale", "0.003"],
+  ),
   "tables": existsSync(join(ROOT, "torture/tables.ts"))
     ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
     : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
@@ -83,6 +86,48 @@ const MUTATIONS: Mutation[] = [
       from: "    device.close();\n    throw explain(error, path);",
       to: "    throw explain(error, path);",
     }],
+  },
+  {
+    name: "close while another thread's call is under way",
+    check: "torture --part interleave",
+    replacements: [
+      {
+        file: "lib/file.ts",
+        from: "    if (this.#underWay > 0) await",
+        to: "    if (false) await",
+      },
+      { file: "lib/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
+      { file: "lib/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+    ],
+  },
+  {
+    name: "a handle's operations at the same time",
+    check: "torture --part interleave",
+    replacements: [
+      { file: "lib/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+    ],
+  },
+  {
+    name: "act on a device that was found without looking again",
+    check: "torture --part interleave",
+    replacements: [
+      {
+        file: "lib/open_loop.ts",
+        from: "(facts) => isSameUse(facts, found)",
+        to: "() => true || isSameUse",
+      },
+    ],
+  },
+  {
+    name: "look for overlaps at the same time",
+    check: "torture --part interleave",
+    replacements: [
+      {
+        file: "lib/turns.ts",
+        from: "alone ? [line.alone, ...together] : [line.alone]",
+        to: "alone ? [] : []",
+      },
+    ],
   },
   {
     name: "partitions as large as the table says",
