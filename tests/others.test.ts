@@ -12,6 +12,7 @@ import {
 import { existsSync, mkdirSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
+import { openFound } from "../lib/open_loop.ts";
 import {
   holdOpen,
   losetup,
@@ -42,6 +43,21 @@ test("detach(file) leaves a device alone that is somebody else's by now", [
   assertEquals(await detaching, "deferred");
   assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
   output(["losetup", "--detach", second]);
+});
+
+test("openFound() opens no device that is in another use by now", ["root", "losetup"], async () => {
+  const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
+  const device = attachWithLosetup(a);
+  const [found] = await find(a);
+  output(["losetup", "--detach", device]);
+  assertEquals(openFound(found), undefined);
+  for (const file of [b, a]) {
+    output(["losetup", device, file]);
+    // The same file again is still another use: its diskseq says so.
+    assertEquals(openFound(found), undefined, file);
+    output(["losetup", "--detach", device]);
+  }
+  assertEquals(openDescriptors(), []);
 });
 
 test("overlap is decided once, whatever this process does at the same time", ["root"], async () => {

@@ -29,6 +29,10 @@ const CHECKS: Record<string, string[]> = {
   "torture --part interleave": torture(
     ...["--part", "interleave", "--runtime", "bun", "--scale", "0.003"],
   ),
+  "openFound()": [
+    ...["deno", "test", "--quiet", "--no-lock", "--allow-all", "--filter", "openFound()"],
+    "tests/others.test.ts",
+  ],
   "tables": existsSync(join(ROOT, "torture/tables.ts"))
     ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
     : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
@@ -109,7 +113,7 @@ const MUTATIONS: Mutation[] = [
   },
   {
     name: "act on a device that was found without looking again",
-    check: "torture --part interleave",
+    check: "openFound()",
     replacements: [
       {
         file: "lib/open_loop.ts",
