@@ -1,9 +1,13 @@
-#!/usr/bin/env bun
+#!/bin/sh
+// 2>/dev/null; unset BUN_OPTIONS BUN_INSPECT BUN_INSPECT_PRELOAD; exec bun --config=/dev/null --no-env-file --tsconfig-override=/nonexistent --no-install "$0" "$@"
 /**
  * losetup(8), drop-in, with the races taken out.
  *
- *     bun cli.ts --find --show --partscan disk.img
+ *     ./cli.ts --find --show --partscan disk.img
  *     deno run --allow-ffi cli.ts -fP --show disk.img
+ *
+ * Bun runs what bunfig.toml and tsconfig.json of the working directory name, and root may stand in
+ * anybody's directory. The second line, a comment here and a command to sh, shuts all of that.
  *
  * @module
  */

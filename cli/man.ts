@@ -47,7 +47,8 @@ const EXAMPLES: [string, string][] = [
   [
     "Use it in scripts that call losetup:",
     [
-      "# bun build --compile cli.ts --outfile /usr/local/sbin/losetup",
+      "# bun build --compile --no-compile-autoload-bunfig --no-compile-autoload-dotenv \\",
+      "      cli.ts --outfile /usr/local/sbin/losetup",
     ].join("\n"),
   ],
 ];

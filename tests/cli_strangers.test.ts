@@ -1,0 +1,137 @@
+/**
+ * cli.ts in a directory where a stranger left everything that a runtime looks for: root runs it
+ * there, and none of it may run. On every way that the README names.
+ */
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { output, ROOT, run, scratch, test } from "./support.ts";
+
+const CLI = join(ROOT, "cli.ts");
+const README = readFileSync(join(ROOT, "README.md"), "utf8");
+
+/** Where a runtime may look for what to do: each leads to evil.ts. */
+const TRAPS: Record<string, string> = {
+  "evil.ts": 'console.error("evil ran");\n',
+  "bunfig.toml": 'preload = ["./evil.ts"]\n[run]\npreload = ["./evil.ts"]\n',
+  "tsconfig.json": JSON.stringify({ compilerOptions: { paths: { "*": ["./evil.ts"] } } }),
+  "package.json": JSON.stringify({
+    name: "stranger",
+    scripts: { losetup: "echo evil ran", "cli.ts": "echo evil ran", preinstall: "echo evil ran" },
+    browser: { "bun:ffi": "./evil.ts", "node:fs": "./evil.ts", "node:process": "./evil.ts" },
+    imports: { "#evil": "./evil.ts" },
+  }),
+  "deno.json": JSON.stringify({
+    imports: { "node:fs": "./evil.ts", [new URL("./", `file://${CLI}`).href]: "./" },
+  }),
+  "import_map.json": JSON.stringify({ imports: { "node:fs": "./evil.ts" } }),
+  "node_modules/process/index.js": 'console.error("evil ran");\n',
+  "node_modules/bun/index.js": 'console.error("evil ran");\n',
+  "home/.bunfig.toml": 'preload = ["../evil.ts"]\n',
+};
+for (const name of [".env", ".env.local", ".env.development", ".env.production"]) {
+  TRAPS[name] = "BUN_OPTIONS=--preload=./evil.ts\nBUN_INSPECT_PRELOAD=./evil.ts\nBUN_BE_BUN=1\n" +
+    "NODE_OPTIONS=--require=./evil.ts\nDENO_V8_FLAGS=--help\nLIBSMARTCOLS_JSON=compact\n";
+}
+
+function setTraps(without: string[] = []): string {
+  const folder = scratch("stranger");
+  for (const [name, text] of Object.entries(TRAPS)) {
+    if (without.includes(name)) continue;
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), text);
+  }
+  return folder;
+}
+
+/** Runs it among the traps; whatever evil.ts prints shows. */
+function assertUntouched(command: string[], folder: string, more: Record<string, string> = {}) {
+  const env = { ...process.env, HOME: join(folder, "home"), NO_COLOR: "1", ...more };
+  const version = run([...command, "--version"], { cwd: folder, env });
+  assertEquals([version.status, version.stderr], [0, ""]);
+  assertMatch(version.stdout, /^(losetup|loopdev) from loopdev [^\n]*\n$/);
+  const listed = run([...command, "-lJ", "-j", "none"], { cwd: folder, env });
+  assertEquals(listed, { status: 0, stderr: "", stdout: '{\n   "loopdevices": [\n\n   ]\n}\n' });
+}
+
+/** What the caller's environment may hold, of which sudo passes none on. */
+const VARIABLES = {
+  BUN_OPTIONS: "--preload=./evil.ts",
+  BUN_INSPECT_PRELOAD: "./evil.ts",
+  NODE_OPTIONS: "--require=./evil.ts",
+};
+
+/** A command of the README, without what it is given to do. */
+function readmeCommand(beginning: string): string[] {
+  const line = README.split("\n").find((line) => line.startsWith(beginning));
+  assertStringIncludes(README, beginning);
+  return line!.split(" ");
+}
+
+test("a stranger's directory does what these tests are about", ["bun"], () => {
+  for (const trap of ["bunfig.toml", "tsconfig.json"]) {
+    const folder = setTraps(["bunfig.toml", "tsconfig.json"].filter((name) => name !== trap));
+    assertStringIncludes(run(["bun", CLI, "--version"], { cwd: folder }).stderr, "evil ran", trap);
+    run(["rm", "-r", folder]);
+  }
+});
+
+test("cli.ts under the name losetup runs nothing of the working directory", ["bun"], () => {
+  mkdirSync(scratch("bin"));
+  symlinkSync(CLI, scratch("bin/losetup"));
+  const folder = setTraps();
+  assertUntouched([scratch("bin/losetup")], folder);
+  assertUntouched([scratch("bin/losetup")], folder, VARIABLES);
+  assertUntouched(["sh", scratch("bin/losetup")], folder);
+});
+
+test("the package's bin runs nothing of the working directory", ["bun"], () => {
+  const { bin } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  // As npm lays it out: no tsconfig.json, and a link to the file.
+  const installed = scratch("lib/node_modules/loopdev");
+  for (const name of ["cli.ts", "cli", "lib", "mod.ts", "package.json"]) {
+    cpSync(join(ROOT, name), join(installed, name), { recursive: true });
+  }
+  mkdirSync(scratch("bin"));
+  symlinkSync(join(installed, bin.loopdev), scratch("bin/loopdev"));
+  const folder = setTraps();
+  assertUntouched([scratch("bin/loopdev")], folder);
+  assertUntouched([scratch("bin/loopdev")], folder, VARIABLES);
+});
+
+test("the compiled program runs nothing of the working directory", ["bun"], () => {
+  const build = readmeCommand("bun build --compile").join(" ");
+  output(["sh", "-c", build.replace(/--outfile \S+/, `--outfile ${scratch("losetup")}`)], {
+    cwd: ROOT,
+  });
+  const folder = setTraps();
+  assertUntouched([scratch("losetup")], folder);
+  assertUntouched([scratch("losetup")], folder, { NODE_OPTIONS: VARIABLES.NODE_OPTIONS });
+  // tsconfig.json is read first, and jsconfig.json in its place.
+  run(["mv", join(folder, "tsconfig.json"), join(folder, "jsconfig.json")]);
+  assertUntouched([scratch("losetup")], folder);
+  if (run(["strace", "-V"]).status !== 0) return;
+  const trace = scratch("trace");
+  output(["strace", "-f", "-o", trace, "-e", "trace=open,openat", scratch("losetup"), "-V"], {
+    cwd: folder,
+  });
+  const opened = Object.keys(TRAPS).filter((name) => readFileSync(trace, "utf8").includes(name));
+  assertEquals(opened, []);
+});
+
+test("deno run cli.ts runs nothing of the working directory", ["deno"], () => {
+  const words = readmeCommand("deno run");
+  const command = words.slice(0, words.indexOf("cli.ts"));
+  const folder = setTraps();
+  assertUntouched([...command, CLI], folder);
+  assertUntouched([...command, CLI], folder, VARIABLES);
+});
+
+test("cli.ts by deno install runs nothing of the working directory", ["deno"], () => {
+  const root = ["--root", scratch(""), "--name", "losetup"];
+  output(["deno", "install", "--global", "--quiet", ...root, "--allow-ffi", CLI]);
+  const folder = setTraps();
+  assertUntouched([scratch("bin/losetup")], folder);
+  assertUntouched([scratch("bin/losetup")], folder, VARIABLES);
+});
