@@ -105,7 +105,6 @@ let sysfsSeen = false;
 
 /** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
-  using control = open("/dev/loop-control", O_RDWR);
   // Without sysfs nothing can be verified, and every look would pass for a lost race.
   sysfsSeen ||= Boolean(status("/sys/block"));
   const config = makeConfig(binding);
@@ -122,24 +121,38 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   };
   const { number } = binding;
   if (number === undefined) {
+    using control = open("/dev/loop-control", O_RDWR);
     // LOOP_CTL_GET_FREE offers the lowest one again and again; a new one is known to nobody yet.
     const next = (tries: number) =>
       tries % LOST_RACES_IN_A_ROW === 0 ? loopCtlAdd(control, -1) : loopCtlGetFree(control);
     return await retry(LOST_RACE, (tries) => bind(next(tries)), signal);
   }
-  let made = true;
-  try {
-    loopCtlAdd(control, number);
-  } catch (error) {
-    if (!(error instanceof LoopError && error.code === "EEXIST")) throw error;
-    made = false;
-  }
+  const made = makeDevice(number);
   try {
     return await bind(number, made);
   } catch (error) {
     const busy = error instanceof LoopError && error.code === "EBUSY";
     throw busy ? error.withHint("the wanted device is attached or held already") : error;
   }
+}
+
+/**
+ * Makes loop device `number` if there is none; gives whether it did. A container may be given one
+ * device, and no loop-control.
+ */
+function makeDevice(number: number): boolean {
+  const exists = () => ifExists(() => status(`/sys/block/loop${number}`)) !== undefined;
+  if (exists()) return false;
+  try {
+    using control = open("/dev/loop-control", O_RDWR);
+    loopCtlAdd(control, number);
+  } catch (error) {
+    if (error instanceof LoopError && error.code === "EEXIST") return false;
+    // Whoever opens the node of a device that is not there makes it (CONFIG_BLOCK_LEGACY_AUTOLOAD).
+    ifExists(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
+    if (!exists()) throw error;
+  }
+  return true;
 }
 
 /**

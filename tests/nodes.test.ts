@@ -1,6 +1,8 @@
 /** A static /dev, as in containers: whatever the kernel adds, nobody makes a node. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
 import { attach } from "../mod.ts";
 import {
   losetup,
@@ -8,6 +10,8 @@ import {
   MOD,
   onThisRuntime,
   output,
+  ROOT,
+  run,
   scratch,
   sysfs,
   test,
@@ -51,6 +55,26 @@ test("attach() makes the nodes that do not appear, and detach() removes them", [
   assertEquals(during, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
   assertEquals(after, []);
   assertEquals(losetup(file), []);
+});
+
+test("attach() takes the wanted device without /dev/loop-control", ["root", "unshare"], () => {
+  const file = makeImage("alone.img", 1);
+  const number = 9000 + 2 * (process.pid % 1000);
+  const body = `const { code, path } = await attach(file, { number: ${number} })
+      .then(async (loop) => (await loop.detach(), loop), (error) => error);
+    console.log(JSON.stringify([code, path]));`;
+  const make = (minor: number) => `mknod /dev/loop${number} b 7 ${minor}`;
+  try {
+    // Neither the device nor anything to make it with.
+    assertEquals(inStaticDev("true", file, body), ["ENOENT", "/dev/loop-control"]);
+    // Opening its node makes the device; then it is there.
+    for (let times = 0; times < 2; times++) {
+      assertEquals(inStaticDev(make(number), file, body), [null, `/dev/loop${number}`]);
+    }
+    assertEquals(losetup(file), []);
+  } finally {
+    run([...onThisRuntime(join(ROOT, "cli.ts")), "--remove", `/dev/loop${number}`]);
+  }
 });
 
 test("attach() replaces a stale node, and only one of a block device", [
