@@ -3,19 +3,8 @@
  *
  * @module
  */
-import { ifExists, readText } from "../lib/file.ts";
-import { status as fileStatus } from "../lib/stat.ts";
-import { loopNumber, type LoopStatus } from "../lib/status.ts";
+import { decodeDev, type Device } from "./device.ts";
 import { UsageError } from "./getopt.ts";
-
-/** A device to be shown: bound or not, there or not. */
-export interface Shown {
-  /** As it was named. */
-  readonly path: string;
-  /** Whether the kernel has it and /dev does not. */
-  readonly lost: boolean;
-  readonly status: LoopStatus | undefined;
-}
 
 /** A column of the table. */
 export interface Column {
@@ -29,8 +18,8 @@ export interface Column {
   readonly right: boolean;
   /** May become narrower on a terminal; what does not fit then breaks the line. */
   readonly shrinks?: boolean;
-  /** The value as text; "" if it cannot be known. */
-  value(shown: Shown, padded: boolean): string;
+  /** The value as text; undefined if it cannot be known. */
+  value(device: Device, padded: boolean): string | undefined;
 }
 
 function text(name: string, width: number, help: string, value: Column["value"]): Column {
@@ -41,58 +30,55 @@ function number(name: string, width: number, help: string, value: Column["value"
   return { name, help, json: "number", width, right: true, value };
 }
 
-function flag(name: string, help: string, value: (shown: Shown) => boolean): Column {
-  const digit = (shown: Shown) => value(shown) ? "1" : "0";
-  return { name, help, json: "boolean", width: 1, right: true, value: digit };
+/** `otherwise`: what losetup says where the kernel does not. */
+function flag(name: string, help: string, attribute: string, otherwise = "0"): Column {
+  const value = (device: Device) => device.attribute(attribute) ?? otherwise;
+  return { name, help, json: "boolean", width: 1, right: true, value };
 }
 
-const shown = (value: unknown) => value === undefined ? "" : String(value);
-
 /** Two halves of a device number; in lists aligned at the colon. */
-function pair(dev: string | undefined, before: number, after: number, padded: boolean): string {
-  if (dev === undefined || !padded) return dev ?? "";
+function pair(dev: string | undefined, before: number, after: number, padded: boolean) {
+  if (dev === undefined || !padded) return dev;
   const [major, minor] = dev.split(":");
   return `${major.padStart(before)}:${minor.padEnd(after)}`;
+}
+
+const half = (dev: string | undefined, which: 0 | 1) => dev?.split(":")[which];
+
+function backingDev({ backingDev }: Device): string | undefined {
+  return backingDev === undefined ? undefined : decodeDev(backingDev);
 }
 
 /** In losetup's order, which is that of --output-all. */
 export const COLUMNS: readonly Column[] = [
   text("NAME", 0, "the device's node", ({ path, lost }) => lost ? `${path} (lost)` : path),
-  flag("AUTOCLEAR", "goes with its last user", ({ status }) => status?.autoclear ?? false),
-  {
-    ...text("BACK-FILE", 0, "the file", ({ status }) => status?.backingFile ?? ""),
-    shrinks: true,
-  },
-  number("BACK-INO", 4, "the file's inode", ({ status }) => shown(status?.backingInode)),
+  flag("AUTOCLEAR", "goes with its last user", "loop/autoclear"),
+  { ...text("BACK-FILE", 0, "the file", ({ backingFile }) => backingFile), shrinks: true },
+  number("BACK-INO", 4, "the file's inode", ({ backingInode }) => backingInode?.toString()),
   text(
     "BACK-MAJ:MIN",
     6,
     "device number of the file's file system",
-    ({ status }, padded) => pair(status?.backingDev, 8, 3, padded),
+    (device, padded) => pair(backingDev(device), 8, 3, padded),
   ),
-  text("BACK-MAJ", 6, "its major number", ({ status }) => shown(status?.backingDev?.split(":")[0])),
-  text("BACK-MIN", 6, "its minor number", ({ status }) => shown(status?.backingDev?.split(":")[1])),
-  text("MAJ:MIN", 3, "the device's number", (shown, padded) => pair(devOf(shown), 3, 3, padded)),
-  number("MAJ", 1, "its major number", (device) => shown(devOf(device)?.split(":")[0])),
-  number("MIN", 1, "its minor number", (device) => shown(devOf(device)?.split(":")[1])),
-  number("OFFSET", 5, "where it begins in the file", ({ status }) => shown(status?.offset)),
+  text("BACK-MAJ", 6, "its major number", (device) => half(backingDev(device), 0)),
+  text("BACK-MIN", 6, "its minor number", (device) => half(backingDev(device), 1)),
+  text("MAJ:MIN", 3, "the device's number", ({ dev }, padded) => pair(dev, 3, 3, padded)),
+  number("MAJ", 1, "its major number", ({ dev }) => half(dev, 0)),
+  number("MIN", 1, "its minor number", ({ dev }) => half(dev, 1)),
+  number("OFFSET", 5, "where it begins in the file", (device) => device.attribute("loop/offset")),
   // Of an unbound device losetup says what the kernel could do.
-  flag("PARTSCAN", "the kernel scans for partitions", ({ status }) => status?.partscan ?? true),
-  text("REF", 0, "reference string", ({ status }) => status?.reference ?? ""),
-  flag("RO", "read-only", (device) => device.status?.readOnly ?? attribute(device, "ro") === "1"),
+  flag("PARTSCAN", "the kernel scans for partitions", "loop/partscan", "1"),
+  text("REF", 0, "reference string", ({ reference }) => reference),
+  flag("RO", "read-only", "ro"),
   number(
     "SIZELIMIT",
     5,
     "the most bytes of the file, or 0",
-    ({ status }) => shown(status?.sizelimit),
+    (device) => device.attribute("loop/sizelimit"),
   ),
-  flag("DIO", "direct I/O", ({ status }) => status?.directIo ?? false),
-  number(
-    "LOG-SEC",
-    4,
-    "logical sector size in bytes",
-    (device) => shown(device.status?.sectorSize ?? attribute(device, "queue/logical_block_size")),
-  ),
+  flag("DIO", "direct I/O", "loop/dio"),
+  number("LOG-SEC", 4, "logical sector size in bytes", ({ sectorSize }) => sectorSize),
 ];
 
 /** What --list prints if nothing else is asked for. */
@@ -106,18 +92,6 @@ export const DEFAULT_COLUMNS: readonly Column[] = [
   "DIO",
   "LOG-SEC",
 ].map(byName);
-
-/** Device number of what is not bound, but there. */
-function devOf({ path, status }: Shown): string | undefined {
-  if (status) return status.dev;
-  const node = ifExists(() => fileStatus(path));
-  return node?.type === "block device" ? node.rdev : undefined;
-}
-
-/** A sysfs attribute of a device that is not bound. */
-function attribute({ path }: Shown, name: string): string | undefined {
-  return ifExists(() => readText(`/sys/block/loop${loopNumber(path)}/${name}`));
-}
 
 function byName(name: string): Column {
   return COLUMNS.find((column) => column.name === name)!;

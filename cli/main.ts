@@ -14,16 +14,17 @@ import {
 } from "../lib/loop.ts";
 import { report } from "../lib/report.ts";
 import { retry } from "../lib/retry.ts";
-import { list } from "../lib/status.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { detachDevice, removeDevice } from "./detach.ts";
+import { boundDevices, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { UsageError } from "./getopt.ts";
 import { helpText } from "./help.ts";
 import { LOSETUP_VERSION, programName, VERSION } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import { setUp } from "./setup.ts";
-import { isLost, show, showOne } from "./show.ts";
+import { Output, terminalWidth, writeError } from "./output.ts";
+import { show, showOne } from "./show.ts";
 import { encodeControls } from "./text.ts";
 
 /** Runs the program; resolves to its exit code. */
@@ -37,35 +38,39 @@ export async function main(runtime: Runtime): Promise<number> {
   } catch (error) {
     program.complain(error);
   }
-  return program.exitCode;
+  return program.end();
 }
 
 class Program {
   exitCode = 0;
   verbose = false;
   readonly #runtime: Runtime;
+  readonly #output: Output;
   #name: string | undefined;
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
+    this.#output = new Output(runtime);
   }
 
   get name(): string {
     return this.#name ??= programName(this.#runtime.args);
   }
 
-  print(text: string): void {
+  /** Writes what is still unwritten; gives the exit code. */
+  end(): number {
     try {
-      this.#runtime.write("stdout", text);
+      this.#output.flush();
     } catch (error) {
-      throw new Failure(`write error: ${error instanceof Error ? error.message : error}`);
+      this.complain(error);
     }
+    return this.exitCode;
   }
 
   warn(message: string): void {
     // Names can contain what a terminal would obey.
-    const safe = this.#runtime.isTerminal("stderr") ? encodeControls(message) : message;
-    this.#runtime.write("stderr", `${this.name}: ${safe}\n`);
+    const safe = terminalWidth("stderr") === undefined ? message : encodeControls(message);
+    this.#say(`${this.name}: ${safe}\n`);
   }
 
   /** Says what went wrong, and goes on. */
@@ -75,31 +80,39 @@ class Program {
       if (error.message !== "") this.warn(error.message);
       if (this.verbose && error.cause instanceof Error) this.warn(error.cause.message);
       if (error instanceof UsageError && error.tryHelp) {
-        this.#runtime.write("stderr", `Try '${this.name} --help' for more information.\n`);
+        this.#say(`Try '${this.name} --help' for more information.\n`);
       }
     } else this.warn(error instanceof Error ? error.message : String(error));
   }
 
+  #say(line: string): void {
+    try {
+      writeError(this.#runtime, line);
+    } catch {
+      // There is nowhere left to say it.
+      this.exitCode = 1;
+    }
+  }
+
   async run(command: Command): Promise<void> {
-    const terminal = this.#runtime.isTerminal("stdout") ? this.#runtime.columns() : undefined;
     switch (command.action) {
       case "help":
-        return this.print(helpText(this.name));
+        return this.#output.write([helpText(this.name)]);
       case "version":
-        return this.print(
+        return this.#output.write([
           `${this.name} from loopdev ${VERSION}, compatible with util-linux ${LOSETUP_VERSION}\n`,
-        );
+        ]);
       case "report":
-        return this.print(await formatReport(command.json));
+        return this.#output.write([await formatReport(command.json)]);
       case "show":
-        return this.print(await show(command, terminal));
+        return this.#output.write(show(command, this.#output));
       case "show-one":
-        return this.print(await showOne(command, terminal));
+        return this.#output.write(showOne(command, this.#output));
       case "find":
-        return this.print(findUnused());
+        return this.#output.write([findUnused()]);
       case "create": {
         const { path, warning } = await setUp(command);
-        if (command.show) this.print(`${path}\n`);
+        if (command.show) this.#output.write([`${path}\n`]);
         if (warning !== undefined) this.warn(warning);
         return;
       }
@@ -109,7 +122,7 @@ class Program {
           (path) => detachDevice(path, command),
         );
       case "detach-all": {
-        const paths = (await list()).map(({ path }) => path);
+        const paths = [...boundDevices()].map(({ path }) => path);
         return await this.#each(paths, (path) => detachDevice(path, command));
       }
       case "remove":
@@ -135,7 +148,7 @@ function findUnused(): string {
   try {
     using control = open("/dev/loop-control", O_RDWR);
     const path = `/dev/loop${loopCtlGetFree(control)}`;
-    return `${path}${isLost(path) ? " (lost)" : ""}\n`;
+    return `${path}${namedDevice(path).lost ? " (lost)" : ""}\n`;
   } catch (error) {
     throw new Failure("cannot find an unused loop device", error);
   }

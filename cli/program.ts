@@ -1,5 +1,5 @@
 /**
- * What the program is called, and which it is.
+ * What the program is called, which it is, and what it was given.
  *
  * @module
  */
@@ -12,17 +12,26 @@ export const LOSETUP_VERSION = "2.42";
 
 /** "losetup" where it was called by that name (a link, a compiled binary, `exec -a`); else "loopdev". */
 export function programName(args: readonly string[]): string {
-  const own = commandLine().slice(0, -args.length || undefined);
+  const own = wordsOf("cmdline").slice(0, -args.length || undefined);
   return own.some((part) => /(?:^|\/)losetup(?:\.[jt]s)?$/.test(part)) ? "losetup" : "loopdev";
 }
 
-/** All of it, runtime and script included. */
-function commandLine(): string[] {
+/** A variable of the environment. Deno's own way to it asks for a permission. */
+export function environment(name: string): string | undefined {
+  const beginning = `${name}=`;
+  return wordsOf("environ").find((word) => word.startsWith(beginning))?.slice(beginning.length);
+}
+
+/** The strings in a file of /proc; of the command line all of it, runtime and script included. */
+function wordsOf(name: "cmdline" | "environ"): string[] {
   try {
-    using file = open("/proc/self/cmdline", O_RDONLY);
-    return new TextDecoder().decode(readAt(file, 0, 2 * 1024 * 1024)).split("\0").slice(0, -1);
+    using file = open(`/proc/self/${name}`, O_RDONLY);
+    for (let size = 8192;; size *= 8) {
+      const bytes = readAt(file, 0, size);
+      if (bytes.length < size) return new TextDecoder().decode(bytes).split("\0").slice(0, -1);
+    }
   } catch {
-    // No /proc, or no permission for FFI, which somebody else will say: the name is the least of it.
+    // No /proc, or no permission for FFI, which somebody else will say: this is the least of it.
     return [];
   }
 }

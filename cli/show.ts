@@ -3,60 +3,47 @@
  *
  * @module
  */
-import { ifExists, listDirectory, O_RDONLY, open, readLink } from "../lib/file.ts";
+import { O_RDONLY, open, readLink } from "../lib/file.ts";
 import { type FileStatus, status as fileStatus } from "../lib/stat.ts";
-import { isBackedBy, list, type LoopStatus, status } from "../lib/status.ts";
 import { LoopError } from "../lib/errors.ts";
-import type { Shown } from "./columns.ts";
 import type { Command } from "./command.ts";
-import { Failure, isRefusal } from "./failure.ts";
-import { jsonTable, listTable, rawTable } from "./table.ts";
+import { boundDevices, type Device, namedDevice } from "./device.ts";
+import { Failure } from "./failure.ts";
+import { type JsonLayout, jsonTable, listTable, rawTable } from "./table.ts";
 import { encodeControls } from "./text.ts";
 
-/** Prints what is attached: everything, or what `command.file` is attached to. */
-export async function show(command: Command, terminal: number | undefined): Promise<string> {
-  const order = ifExists(() => listDirectory("/sys/block")) ?? [];
-  const rank = ({ number }: LoopStatus) => order.indexOf(`loop${number}`);
-  // In the order of the directory, as losetup.
-  const devices = (await list()).toSorted((a, b) => rank(a) - rank(b));
-  const wanted = command.file === undefined
-    ? devices
-    : devices.filter(isAssociated(command.file, command.offset));
-  const rows = wanted.map((status) => ({ path: status.path, lost: isLost(status.path), status }));
-  if (command.table) return formatTable(rows, command, terminal);
-  return rows.map((row) => formatLine(row, terminal)).join("");
+/** Where the lists go. */
+export interface Screen {
+  /** Its width, if it is a terminal. */
+  readonly terminal: number | undefined;
+  /** How JSON is laid out. */
+  readonly jsonLayout: JsonLayout;
 }
 
-/** Prints one device. */
-export async function showOne(command: Command, terminal: number | undefined): Promise<string> {
-  const path = command.device!;
-  const found = await statusOf(path);
-  const shown = { path, lost: found !== undefined && isLost(path), status: found };
-  if (command.table) return formatTable([shown], command, terminal);
-  if (!shown.status) throw new Failure(`${path}: No such file or directory`);
-  return formatLine({ ...shown, status: shown.status }, terminal);
-}
-
-/** Whether the kernel's node is missing. */
-export function isLost(path: string): boolean {
-  return ifExists(() => fileStatus(path)) === undefined;
-}
-
-async function statusOf(path: string): Promise<LoopStatus | undefined> {
-  try {
-    return await status(path);
-  } catch (error) {
-    if (!isRefusal(error, "ENOENT", "ENOTDIR", "ENXIO", "ENOTBLK")) throw error;
+/** Lists what is attached: everything, or what `command.file` is attached to. Piece by piece. */
+export function* show(command: Command, screen: Screen): Generator<string> {
+  const { file, offset, table } = command;
+  const isWanted = file === undefined ? () => true : isAssociated(file, offset);
+  if (table) {
+    yield* formatTable([...boundDevices()].filter(isWanted), command, screen);
+  } else {
+    for (const device of boundDevices()) {
+      if (isWanted(device)) yield formatLine(device, screen) ?? "";
+    }
   }
-  // Without a node there is still what the kernel calls by that name.
-  return (await list()).find((device) => device.path === path);
+}
+
+/** Lists one device. */
+export function* showOne(command: Command, screen: Screen): Generator<string> {
+  const device = namedDevice(command.device!);
+  if (command.table) return yield* formatTable([device], command, screen);
+  const line = formatLine(device, screen);
+  if (line === undefined) throw new Failure(`${device.path}: No such file or directory`);
+  yield line;
 }
 
 /** By inode; by name where there is no inode, or the device does not tell its own. */
-function isAssociated(
-  file: string,
-  offset: bigint | undefined,
-): (device: LoopStatus) => boolean {
+function isAssociated(file: string, offset: bigint | undefined): (device: Device) => boolean {
   let identity: FileStatus | undefined;
   try {
     identity = fileStatus(file);
@@ -65,10 +52,9 @@ function isAssociated(
   }
   const names = [file, canonicalPath(file)];
   return (device) => {
-    if (offset !== undefined && BigInt(device.offset) !== offset) return false;
-    return identity && device.backingInode !== undefined
-      ? isBackedBy(device, identity)
-      : names.includes(device.backingFile);
+    const same = identity && device.isBackedBy(identity);
+    if (!(same ?? names.includes(device.backingFile ?? ""))) return false;
+    return offset === undefined || device.attribute("loop/offset") === String(offset);
   };
 }
 
@@ -86,35 +72,34 @@ export function canonicalPath(file: string): string {
 /** Neither reads nor waits: just the name. */
 const O_PATH = 0o10000000;
 
-function formatTable(shown: Shown[], command: Command, terminal: number | undefined): string {
-  const { columns, json, raw, headings } = command;
+function formatTable(
+  devices: Device[],
+  { columns, json, raw, headings }: Command,
+  { terminal, jsonLayout }: Screen,
+): Iterable<string> {
   const padded = !json && !raw;
-  const rows = shown.map((device) => columns.map((column) => column.value(device, padded)));
-  if (json) return jsonTable(columns, rows);
+  const rows = devices.map((device) => columns.map((column) => column.value(device, padded) ?? ""));
+  if (json) return jsonTable(columns, rows, jsonLayout);
   if (raw) return rawTable(columns, rows, headings);
   return listTable(columns, rows, { headings, terminal });
 }
 
 /**
- * "/dev/loop0: [2049]:12 (/path), offset 512"; without permission the brackets are empty. Names are
- * for programs to read, so only a terminal gets them encoded.
+ * "/dev/loop0: [2049]:12 (/path), offset 512"; without permission the brackets are empty. Undefined
+ * without a file. Names are for programs to read, so only a terminal gets them encoded.
  */
-function formatLine(
-  { path, lost, status }: Shown & { status: LoopStatus },
-  terminal: number | undefined,
-): string {
-  const { backingDev, backingInode, offset, sizelimit } = status;
+function formatLine(device: Device, { terminal }: Screen): string | undefined {
+  const { path, lost, backingFile } = device;
+  if (backingFile === undefined) return undefined;
+  const { backingDev, backingInode } = device;
   const safe = terminal === undefined ? (name: string) => name : encodeControls;
   const identity = backingDev === undefined
     ? "[]: "
-    : `[${String(encodeDev(backingDev)).padStart(4, "0")}]:${backingInode} `;
-  return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(status.backingFile)})` +
-    (offset > 0 ? `, offset ${offset}` : "") +
-    (sizelimit > 0 ? `, sizelimit ${sizelimit}` : "") + "\n";
-}
-
-/** One number of both, as stat(2) gives it. */
-function encodeDev(dev: string): number {
-  const [major, minor] = dev.split(":").map(Number);
-  return minor % 0x100 + major * 0x100 + Math.floor(minor / 0x100) * 0x100000;
+    : `[${String(backingDev).padStart(4, "0")}]:${backingInode} `;
+  const numbers = ["offset", "sizelimit"].map((name) => {
+    const value = device.attribute(`loop/${name}`) ?? "0";
+    return value === "0" ? "" : `, ${name} ${value}`;
+  });
+  return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(backingFile)})` +
+    numbers.join("") + "\n";
 }

@@ -17,18 +17,18 @@ export interface Layout {
 /** Rows of cells, in the order of the columns. */
 export type Rows = readonly (readonly string[])[];
 
-/** An aligned table; `terminal` is the terminal's width, if it is one. Lines with their newline. */
-export function listTable(
+/** An aligned table; `terminal` is the terminal's width, if it is one. Line by line. */
+export function* listTable(
   columns: readonly Layout[],
   rows: Rows,
   { headings, terminal }: { headings: boolean; terminal: number | undefined },
-): string {
-  if (rows.length === 0) return "";
+): Generator<string> {
+  if (rows.length === 0) return;
   const cells = rows.map((row) => row.map(encodeControls));
   const widths = columnWidths(columns, cells, headings);
   if (terminal !== undefined) fit(columns, cells, widths, headings, terminal);
-  const lines = headings ? [columns.map(({ name }) => name), ...cells] : cells;
-  return lines.map((line) => formatLine(columns, line, widths) + "\n").join("");
+  if (headings) yield formatLine(columns, columns.map(({ name }) => name), widths);
+  for (const line of cells) yield formatLine(columns, line, widths);
 }
 
 function columnWidths(columns: readonly Layout[], cells: Rows, headings: boolean): number[] {
@@ -71,36 +71,56 @@ function fit(
 
 function formatLine(columns: readonly Layout[], cells: readonly string[], widths: number[]) {
   let line = "";
+  let indent = 0;
   for (const [i, cell] of cells.entries()) {
     const isLast = i === cells.length - 1;
-    const padding = " ".repeat(Math.max(0, widths[i] - width(cell)));
+    const taken = width(cell);
+    const padding = " ".repeat(Math.max(0, widths[i] - taken));
     if (columns[i].right && cell !== "") line += padding + cell;
     else line += isLast ? cell : cell + padding;
     if (isLast) break;
     // What does not fit breaks the line; the next column goes on below its heading.
-    const indent = widths.slice(0, i + 1).reduce((sum, width) => sum + width + 1, 0);
-    line += width(cell) > widths[i] ? "\n" + " ".repeat(indent) : " ";
+    indent += widths[i] + 1;
+    line += taken > widths[i] ? "\n" + " ".repeat(indent) : " ";
   }
-  return line;
+  return line + "\n";
 }
 
-/** One space between values; blanks and whatever is not printable ASCII as \xHH. */
-export function rawTable(columns: readonly Layout[], rows: Rows, headings: boolean): string {
-  if (rows.length === 0) return "";
-  const names = headings ? [columns.map(({ name }) => name)] : [];
-  return [...names, ...rows].map((row) => row.map(encodeNonBlank).join(" ") + "\n").join("");
+/** One space between values; blanks and whatever is not printable ASCII as \xHH. Line by line. */
+export function* rawTable(
+  columns: readonly Layout[],
+  rows: Rows,
+  headings: boolean,
+): Generator<string> {
+  if (rows.length === 0) return;
+  if (headings) yield columns.map(({ name }) => name).join(" ") + "\n";
+  for (const row of rows) yield row.map(encodeNonBlank).join(" ") + "\n";
 }
 
-/** `{"loopdevices": [{…}]}`; what is not known is null. */
-export function jsonTable(columns: readonly Layout[], rows: Rows): string {
-  const objects = rows.map((row) => {
-    const members = columns.map(({ name, json }, i) =>
-      `         ${JSON.stringify(name.toLowerCase())}: ${jsonValue(json, row[i])}`
-    );
-    return `{\n${members.join(",\n")}\n      }`;
-  });
-  const list = objects.length === 0 ? "" : `      ${objects.join(",")}`;
-  return `{\n   "loopdevices": [\n${list}\n   ]\n}\n`;
+/** What libsmartcols makes of LIBSMARTCOLS_JSON: one row a line, within the table or without one. */
+export type JsonLayout = "pretty" | "compact" | "lines";
+
+/** `{"loopdevices": [{…}]}`; what is not known is null. Row by row. */
+export function* jsonTable(
+  columns: readonly Layout[],
+  rows: Rows,
+  layout: JsonLayout,
+): Generator<string> {
+  const pretty = layout === "pretty";
+  const [colon, comma, open, close] = pretty
+    ? [": ", ",\n         ", "{\n         ", "\n      }"]
+    : [":", ",", "{", "}"];
+  const names = columns.map(({ name }) => JSON.stringify(name.toLowerCase()));
+  const objects = rows.map((row) =>
+    open + columns.map(({ json }, i) => names[i] + colon + jsonValue(json, row[i])).join(comma) +
+    close
+  );
+  if (layout === "lines") return yield* objects.map((object) => `${object}\n`);
+  yield pretty ? '{\n   "loopdevices": [\n' : '{"loopdevices":[';
+  for (const [i, object] of objects.entries()) {
+    yield (i > 0 ? "," : pretty ? "      " : "") + (pretty ? "" : "\n") + object;
+  }
+  yield pretty ? "\n   ]\n}\n" : "\n]}\n";
 }
 
 function jsonValue(type: Layout["json"], value: string): string {

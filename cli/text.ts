@@ -6,6 +6,9 @@
 
 const encoder = new TextEncoder();
 
+/** What nearly everything is, and what spares a closer look: printable ASCII without a backslash. */
+const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;
+
 function hex(text: string): string {
   return [...encoder.encode(text)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
     .join("");
@@ -16,6 +19,7 @@ function hex(text: string): string {
  * that turn the direction of writing, which losetup lets through, can make a line read as another.
  */
 export function encodeControls(text: string): string {
+  if (PLAIN.test(text)) return text;
   return text.replace(/\\(?=x)|[\p{Cc}\p{Cs}\p{Cn}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, hex);
 }
 
@@ -38,6 +42,7 @@ const WIDE =
 
 /** Terminal cells that `text` takes. */
 export function width(text: string): number {
+  if (PLAIN.test(text)) return text.length;
   let cells = 0;
   for (const character of text) {
     if (/[\p{Mn}\p{Me}\u200b-\u200f]/u.test(character)) continue;

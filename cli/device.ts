@@ -1,0 +1,143 @@
+/**
+ * A device as the lists want it: each fact is read when it is asked for, since most are not.
+ *
+ * @module
+ */
+import { blkSszGet } from "../lib/blkpg.ts";
+import { LoopError } from "../lib/errors.ts";
+import { ifExists, listDirectory, O_RDONLY, open, type OpenFile, readText } from "../lib/file.ts";
+import { loop_info64, loopGetStatus64 } from "../lib/loop.ts";
+import { type FileStatus, status as fileStatus } from "../lib/stat.ts";
+
+/** Any device that was named, or one that a file is attached to. What is not known is undefined. */
+export class Device {
+  /** As it was named. */
+  readonly path: string;
+  readonly #folder: string | undefined;
+  #info: ReturnType<typeof loop_info64.reader> | undefined;
+  #hasNoInfo = false;
+
+  /** `folder`: its place in sysfs, if it has one. */
+  constructor(path: string, folder: string | undefined) {
+    this.path = path;
+    this.#folder = folder;
+  }
+
+  /** Its own number, "7:4". */
+  get dev(): string | undefined {
+    const attribute = this.attribute("dev");
+    if (attribute !== undefined) return attribute;
+    const rdev = statusOf(this.path)?.rdev;
+    return rdev === "0:0" ? undefined : rdev;
+  }
+
+  /** Whether the kernel has it and /dev does not. */
+  get lost(): boolean {
+    return this.#folder !== undefined && statusOf(this.path) === undefined;
+  }
+
+  get backingFile(): string | undefined {
+    return this.attribute("loop/backing_file");
+  }
+
+  /** Of the file's file system, as stat(2) gives it: both halves in one number. */
+  get backingDev(): number | undefined {
+    const lo_device = this.#read()?.("lo_device");
+    return lo_device === undefined ? undefined : Number(lo_device);
+  }
+
+  get backingInode(): bigint | undefined {
+    return this.#read()?.("lo_inode");
+  }
+
+  /** lo_file_name. */
+  get reference(): string | undefined {
+    const name = this.#read()?.("lo_file_name");
+    if (name === undefined) return undefined;
+    const end = name.indexOf(0);
+    return new TextDecoder().decode(name.subarray(0, end < 0 ? undefined : end));
+  }
+
+  get sectorSize(): string | undefined {
+    const size = this.attribute("queue/logical_block_size");
+    if (size !== undefined) return size;
+    return this.#ask((device) => String(blkSszGet(device)));
+  }
+
+  /** An attribute in sysfs, as it stands there. */
+  attribute(name: string): string | undefined {
+    const folder = this.#folder;
+    return folder === undefined ? undefined : ifExists(() => readText(`${folder}/${name}`));
+  }
+
+  /** Whether this very file is attached: the inode, whatever its name. Undefined: it cannot be known. */
+  isBackedBy({ dev, inode }: FileStatus): boolean | undefined {
+    const device = this.backingDev;
+    return device === undefined
+      ? undefined
+      : inode === this.backingInode && device === encodeDev(dev);
+  }
+
+  /** What only the ioctl tells, and only those who may open the device. */
+  #read() {
+    if (!this.#info && !this.#hasNoInfo) {
+      this.#info = this.#ask((device) => loop_info64.reader(loopGetStatus64(device)));
+      this.#hasNoInfo = !this.#info;
+    }
+    return this.#info;
+  }
+
+  #ask<T>(question: (device: OpenFile) => T): T | undefined {
+    try {
+      using device = open(this.path, O_RDONLY);
+      return question(device);
+    } catch (error) {
+      if (error instanceof LoopError) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** Every device with a file, in the order of the directory, as losetup has them. */
+export function* boundDevices(): Generator<Device> {
+  for (const name of ifExists(() => listDirectory("/sys/block")) ?? []) {
+    if (!/^loop\d+$/.test(name)) continue;
+    const folder = `/sys/block/${name}`;
+    if (isThere(`${folder}/loop`)) yield new Device(`/dev/${name}`, folder);
+  }
+}
+
+/** The device of this name, whatever it is; without a node what the kernel calls by that name. */
+export function namedDevice(path: string): Device {
+  const node = statusOf(path);
+  const folder = node === undefined
+    ? `/sys/block/${path.replace(/^\/dev\//, "").replaceAll("/", "!")}`
+    : `/sys/dev/block/${node.rdev}`;
+  const isBlock = node === undefined || node.type === "block device";
+  return new Device(path, isBlock && isThere(folder) ? folder : undefined);
+}
+
+function isThere(path: string): boolean {
+  return statusOf(path) !== undefined;
+}
+
+/** undefined also where it may not be seen. */
+function statusOf(path: string): FileStatus | undefined {
+  try {
+    return fileStatus(path);
+  } catch (error) {
+    if (error instanceof LoopError) return undefined;
+    throw error;
+  }
+}
+
+/** The kernel's and stat(2)'s encoding: the minor number's upper bits lie above the major number. */
+function encodeDev(dev: string): number {
+  const [major, minor] = dev.split(":").map(Number);
+  return minor % 0x100 + major * 0x100 + Math.floor(minor / 0x100) * 0x100000;
+}
+
+/** Back to "8:1". */
+export function decodeDev(dev: number): string {
+  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
+}

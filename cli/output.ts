@@ -1,0 +1,99 @@
+/**
+ * What the program prints: as stdio does it, in pieces of 4096 bytes, on a terminal line by line.
+ *
+ * @module
+ */
+import { libc } from "../lib/libc.ts";
+import { Failure, isRefusal } from "./failure.ts";
+import { environment } from "./program.ts";
+import type { Runtime, Stream } from "./runtime.ts";
+import type { Screen } from "./show.ts";
+
+const encoder = new TextEncoder();
+
+/** stdout, and what it is. */
+export class Output implements Screen {
+  readonly #runtime: Runtime;
+  readonly #piece = new Uint8Array(4096);
+  #used = 0;
+  #window: { width: number | undefined } | undefined;
+
+  constructor(runtime: Runtime) {
+    this.#runtime = runtime;
+  }
+
+  get terminal(): number | undefined {
+    return (this.#window ??= { width: terminalWidth("stdout") }).width;
+  }
+
+  get jsonLayout(): Screen["jsonLayout"] {
+    const layout = environment("LIBSMARTCOLS_JSON");
+    return layout === "compact" || layout === "lines" ? layout : "pretty";
+  }
+
+  /** A reader that has gone ends the program at the next piece, whatever is still to come. */
+  write(texts: Iterable<string>): void {
+    for (const text of texts) {
+      for (let bytes = encoder.encode(text); bytes.length > 0;) {
+        const fitting = bytes.subarray(0, this.#piece.length - this.#used);
+        this.#piece.set(fitting, this.#used);
+        this.#used += fitting.length;
+        bytes = bytes.subarray(fitting.length);
+        if (this.#used === this.#piece.length) this.flush();
+      }
+      if (this.terminal !== undefined) this.flush();
+    }
+  }
+
+  /** Writes what is pending. */
+  flush(): void {
+    const pending = this.#piece.subarray(0, this.#used);
+    this.#used = 0;
+    try {
+      writeAll(this.#runtime, "stdout", pending);
+    } catch (error) {
+      throw new Failure("write error", error);
+    }
+  }
+}
+
+/** Writes a line to stderr at once. */
+export function writeError(runtime: Runtime, text: string): void {
+  writeAll(runtime, "stderr", encoder.encode(text));
+}
+
+/** Where nobody reads any more the program ends as others do, by SIGPIPE and without a word. */
+function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
+  try {
+    for (let done = 0; done < bytes.length;) {
+      done += runtime.write(stream, bytes.subarray(done));
+    }
+  } catch (error) {
+    if (isRefusal(error, "EPIPE")) runtime.endBySigpipe();
+    throw error;
+  }
+}
+
+const TIOCGWINSZ = 0x5413;
+const DESCRIPTORS = { stdout: 1, stderr: 2 };
+
+/**
+ * How wide the terminal is; undefined if it is none. A serial console does not know: then COLUMNS
+ * says it, or it is 80.
+ */
+export function terminalWidth(stream: Stream): number | undefined {
+  // struct winsize: rows, columns, and both in pixels
+  const winsize = new Uint16Array(4);
+  try {
+    const bytes = new Uint8Array(winsize.buffer);
+    if (libc().ioctlBuffer(DESCRIPTORS[stream], TIOCGWINSZ, bytes) < 0) return undefined;
+  } catch {
+    // No permission for FFI: what cannot be known is taken for a terminal, where nothing raw may go.
+  }
+  const [, columns] = winsize;
+  if (columns > 0) return columns;
+  const wanted = environment("COLUMNS") ?? "";
+  return /^\s*\+?\d+$/.test(wanted) && Number(wanted) > 0 && Number(wanted) < 2 ** 31
+    ? Number(wanted)
+    : 80;
+}
