@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { libc } from "../lib/libc.ts";
+import { type Descriptor, libc } from "../lib/libc.ts";
 import { Failure, isRefusal } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime, Stream } from "./runtime.ts";
@@ -75,7 +75,8 @@ function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
 }
 
 const TIOCGWINSZ = 0x5413;
-const DESCRIPTORS = { stdout: 1, stderr: 2 };
+/** Of every process, and never closed. */
+const DESCRIPTORS = { stdout: 1 as Descriptor, stderr: 2 as Descriptor };
 
 /**
  * How wide the terminal is; undefined if it is none. A serial console does not know: then COLUMNS
