@@ -7,6 +7,7 @@ import { blkSszGet } from "../lib/blkpg.ts";
 import { LoopError } from "../lib/errors.ts";
 import { ifExists, listDirectory, O_RDONLY, open, type OpenFile, readText } from "../lib/file.ts";
 import { loop_info64, loopGetStatus64 } from "../lib/loop.ts";
+import { decodeName } from "../lib/names.ts";
 import { type FileStatus, status as fileStatus } from "../lib/stat.ts";
 
 /** Any device that was named, or one that a file is attached to. What is not known is undefined. */
@@ -55,7 +56,7 @@ export class Device {
     const name = this.#read()?.("lo_file_name");
     if (name === undefined) return undefined;
     const end = name.indexOf(0);
-    return new TextDecoder().decode(name.subarray(0, end < 0 ? undefined : end));
+    return decodeName(name.subarray(0, end < 0 ? undefined : end));
   }
 
   get sectorSize(): string | undefined {

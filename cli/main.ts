@@ -20,7 +20,7 @@ import { boundDevices, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { UsageError } from "./getopt.ts";
 import { helpText } from "./help.ts";
-import { LOSETUP_VERSION, programName, VERSION } from "./program.ts";
+import { givenArguments, LOSETUP_VERSION, programName, VERSION } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import { setUp } from "./setup.ts";
 import { Output, terminalWidth, writeError } from "./output.ts";
@@ -32,7 +32,7 @@ export async function main(runtime: Runtime): Promise<number> {
   const program = new Program(runtime);
   let command: Command | undefined;
   try {
-    command = parseCommand(runtime.args);
+    command = parseCommand(givenArguments(runtime.args));
     program.verbose = command.verbose;
     await program.run(command);
   } catch (error) {

@@ -4,12 +4,11 @@
  * @module
  */
 import { type Descriptor, libc } from "../lib/libc.ts";
+import { encodeName } from "../lib/names.ts";
 import { Failure, isRefusal } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime, Stream } from "./runtime.ts";
 import type { Screen } from "./show.ts";
-
-const encoder = new TextEncoder();
 
 /** stdout, and what it is. */
 export class Output implements Screen {
@@ -34,7 +33,7 @@ export class Output implements Screen {
   /** A reader that has gone ends the program at the next piece, whatever is still to come. */
   write(texts: Iterable<string>): void {
     for (const text of texts) {
-      for (let bytes = encoder.encode(text); bytes.length > 0;) {
+      for (let bytes = encodeName(text); bytes.length > 0;) {
         const fitting = bytes.subarray(0, this.#piece.length - this.#used);
         this.#piece.set(fitting, this.#used);
         this.#used += fitting.length;
@@ -59,7 +58,7 @@ export class Output implements Screen {
 
 /** Writes a line to stderr at once. */
 export function writeError(runtime: Runtime, text: string): void {
-  writeAll(runtime, "stderr", encoder.encode(text));
+  writeAll(runtime, "stderr", encodeName(text));
 }
 
 /** Where nobody reads any more the program ends as others do, by SIGPIPE and without a word. */

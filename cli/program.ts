@@ -4,6 +4,8 @@
  * @module
  */
 import { O_RDONLY, open, readAt } from "../lib/file.ts";
+import { decodeName } from "../lib/names.ts";
+import { UsageError } from "./getopt.ts";
 
 /** Of deno.json. */
 export const VERSION = "0.1.0";
@@ -14,6 +16,19 @@ export const LOSETUP_VERSION = "2.42";
 export function programName(args: readonly string[]): string {
   const own = wordsOf("cmdline").slice(0, -args.length || undefined);
   return own.some((part) => /(?:^|\/)losetup(?:\.[jt]s)?$/.test(part)) ? "losetup" : "loopdev";
+}
+
+/**
+ * The arguments as they were given. Both runtimes make U+FFFD of what is no UTF-8, and that is the
+ * name of another file.
+ */
+export function givenArguments(args: readonly string[]): readonly string[] {
+  if (!args.some((word) => word.includes("\ufffd"))) return args;
+  const given = wordsOf("cmdline").slice(-args.length);
+  const isSame = given.length === args.length &&
+    given.every((word, i) => args[i].includes("\ufffd") || word === args[i]);
+  if (isSame) return given;
+  throw new UsageError("an argument is no UTF-8, and /proc/self/cmdline does not have it");
 }
 
 /** A variable of the environment. Deno's own way to it asks for a permission. */
@@ -28,7 +43,7 @@ function wordsOf(name: "cmdline" | "environ"): string[] {
     using file = open(`/proc/self/${name}`, O_RDONLY);
     for (let size = 8192;; size *= 8) {
       const bytes = readAt(file, 0, size);
-      if (bytes.length < size) return new TextDecoder().decode(bytes).split("\0").slice(0, -1);
+      if (bytes.length < size) return decodeName(bytes).split("\0").slice(0, -1);
     }
   } catch {
     // No /proc, or no permission for FFI, which somebody else will say: this is the least of it.

@@ -3,16 +3,19 @@
  *
  * @module
  */
-import { attach } from "../lib/attach.ts";
+import { attachChecked } from "../lib/attach.ts";
 import { openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
 import { ifExists } from "../lib/file.ts";
-import { LO_FLAGS_AUTOCLEAR } from "../lib/loop.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/loop.ts";
+import { decodeName, encodeName } from "../lib/names.ts";
 import { openLoop } from "../lib/open_loop.ts";
+import { checkOptions } from "../lib/options.ts";
 import { scanOnce } from "../lib/partscan_race.ts";
 import { status as fileStatus } from "../lib/stat.ts";
-import { find, loopNumber, type LoopStatus } from "../lib/status.ts";
+import { loopNumber } from "../lib/status.ts";
 import type { Command } from "./command.ts";
+import { boundDevices, type Device } from "./device.ts";
 import { Failure, isRefusal } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 
@@ -27,7 +30,7 @@ export async function setUp(command: Command): Promise<Setup> {
   const file = command.file!;
   try {
     if (command.nooverlap) {
-      const same = await findSame(command, file);
+      const same = findSame(command, file);
       if (same) return { path: await useAgain(same, command), warning: warnSize(command, file) };
     }
     const path = await attachPersistently(command, file);
@@ -84,21 +87,22 @@ async function attachPersistently(command: Command, file: string): Promise<strin
     return await bindAnyway(file, { ...options, partscan: partscan !== false }, command.autoclear);
   }
   const overlap = nooverlap ? "refuse" : "allow";
-  const wanted = { ...options, partscan, workaround, timeout, overlap } as const;
-  const loop = await attach(file, wanted).catch((error) => {
+  // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
+  const { reference, ...checkable } = options;
+  const checked = checkOptions({ ...checkable, partscan, workaround, timeout, overlap });
+  const wanted = { ...checked, reference };
+  const loop = await attachChecked(file, wanted).catch((error) => {
     // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
     if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
-    return attach(file, { ...wanted, directIo: false });
+    return attachChecked(file, { ...wanted, directIo: false });
   });
   if (!command.autoclear) await loop.persist();
   return loop.path;
 }
 
-/** lo_file_name holds 63 bytes; losetup cuts without a word. */
+/** lo_file_name holds 63 bytes; losetup cuts without a word, and within a character if need be. */
 function cutToFit(reference: string): string {
-  const bytes = new Uint8Array(63);
-  const { written } = new TextEncoder().encodeInto(reference, bytes);
-  return new TextDecoder().decode(bytes.subarray(0, written));
+  return decodeName(encodeName(reference).subarray(0, LO_NAME_SIZE - 1));
 }
 
 function toNumber(bytes: bigint | undefined, file: string): number | undefined {
@@ -137,22 +141,28 @@ async function bindAnyway(file: string, options: Options, autoclear: boolean): P
 }
 
 /** The device that has just the wanted part of the file; an error if there is one and one is named. */
-async function findSame(command: Command, file: string): Promise<LoopStatus | undefined> {
-  if (ifExists(() => fileStatus(file)) === undefined) return undefined;
+function findSame(command: Command, file: string): Device | undefined {
+  const identity = ifExists(() => fileStatus(file));
+  if (identity === undefined) return undefined;
   const { offset = 0n, sizelimit = 0n, device, readOnly } = command;
-  const [same] = await find(file, { offset: Number(offset), sizelimit: Number(sizelimit) });
-  if (!same) return undefined;
-  if (device !== undefined) throw new Failure(`${file}: overlapping loop device exists`);
-  if (same.readOnly && !readOnly) {
-    throw new Failure(`${file}: overlapping read-only loop device exists`);
+  const isSame = (each: Device) =>
+    each.isBackedBy(identity) && each.attribute("loop/offset") === String(offset) &&
+    each.attribute("loop/sizelimit") === String(sizelimit);
+  for (const same of boundDevices()) {
+    if (!isSame(same)) continue;
+    if (device !== undefined) throw new Failure(`${file}: overlapping loop device exists`);
+    if (same.attribute("ro") === "1" && !readOnly) {
+      throw new Failure(`${file}: overlapping read-only loop device exists`);
+    }
+    return same;
   }
-  return same;
+  return undefined;
 }
 
-async function useAgain(same: LoopStatus, { autoclear, partscan, timeout }: Command) {
+async function useAgain(same: Device, { autoclear, partscan, timeout }: Command) {
   await using loop = await openLoop(same.path);
   if (partscan) await loop.rescan({ timeout });
-  if (same.autoclear && !autoclear) await loop.persist();
+  if (same.attribute("loop/autoclear") === "1" && !autoclear) await loop.persist();
   return same.path;
 }
 

@@ -4,13 +4,13 @@
  * @module
  */
 
-const encoder = new TextEncoder();
+import { encodeName } from "../lib/names.ts";
 
 /** What nearly everything is, and what spares a closer look: printable ASCII without a backslash. */
 const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;
 
 function hex(text: string): string {
-  return [...encoder.encode(text)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
+  return [...encodeName(text)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`)
     .join("");
 }
 

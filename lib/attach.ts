@@ -46,8 +46,11 @@ export async function attach(
   file: string | URL,
   options: AttachOptions = {},
 ): Promise<LoopDevice> {
-  const path = checkPath("file", file);
-  const wanted = checkOptions(options);
+  return await attachChecked(checkPath("file", file), checkOptions(options));
+}
+
+/** attach() behind its checks: `path` and `reference` may be names that are no UTF-8. */
+export async function attachChecked(path: string, wanted: CheckedOptions): Promise<LoopDevice> {
   const { signal, overlap } = wanted;
   await breathe();
   signal?.throwIfAborted();

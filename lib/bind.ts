@@ -23,6 +23,7 @@ import {
   loopSetStatus64,
 } from "./loop.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
+import { encodeNameInto } from "./names.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
@@ -54,7 +55,6 @@ export const EXCLUSIVE_OWNER: RetryPolicy = {
 
 /** How long the node of a new device may take. */
 const NODE_MS = 1000;
-const encoder = new TextEncoder();
 const LOOP_MAJOR = 7;
 const ENOTBLK = 15;
 
@@ -195,10 +195,8 @@ async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): 
 function makeConfig(binding: Binding): LoopConfig {
   const { backing, readOnly, partscan, offset = 0, sizelimit = 0 } = binding;
   const lo_file_name = new Uint8Array(LO_NAME_SIZE);
-  encoder.encodeInto(
-    binding.reference ?? backing.path,
-    lo_file_name.subarray(0, LO_NAME_SIZE - 1),
-  );
+  const reference = binding.reference ?? backing.path;
+  encodeNameInto(reference, lo_file_name.subarray(0, LO_NAME_SIZE - 1));
   const lo_flags = LO_FLAGS_AUTOCLEAR |
     (readOnly ? LO_FLAGS_READ_ONLY : 0) |
     (partscan ? LO_FLAGS_PARTSCAN : 0) |

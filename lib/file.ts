@@ -7,6 +7,7 @@
  */
 import { LoopError } from "./errors.ts";
 import { type Descriptor, libc } from "./libc.ts";
+import { decodeName, encodeNameInto } from "./names.ts";
 import { SYS } from "./system.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
@@ -22,9 +23,6 @@ const MFD_CLOEXEC = 1;
 const S_IFBLK = 0o060000;
 /** Names are relative to the working directory. */
 export const AT_FDCWD = -100 as Descriptor;
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 const CLOSED = -1 as Descriptor;
 
@@ -117,7 +115,7 @@ export function uninterrupted(call: () => number): number {
  */
 export function cString(path: string): Uint8Array<ArrayBuffer> {
   const buffer = new Uint8Array(new ArrayBuffer(3 * path.length + 1));
-  const { written } = encoder.encodeInto(path, buffer);
+  const written = encodeNameInto(path, buffer);
   return buffer.subarray(0, written + 1);
 }
 
@@ -210,7 +208,7 @@ const page = new Uint8Array(65536);
 /** Where a symbolic link leads. */
 export function readLink(path: string): string {
   const length = check(libc().readlink(cString(path), page), "readlink", path);
-  return decoder.decode(page.subarray(0, length));
+  return decodeName(page.subarray(0, length));
 }
 
 /** A small file of /sys or /proc as text, without the newline at its end. */
@@ -219,7 +217,7 @@ export function readText(path: string): string {
   // One page is the most that a sysfs attribute has, and one read gives all of it.
   const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, 0)));
   check(length, "pread", path);
-  return decoder.decode(page.subarray(0, length)).replace(/\n$/, "");
+  return decodeName(page.subarray(0, length)).replace(/\n$/, "");
 }
 
 /** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */
@@ -249,7 +247,7 @@ export function listDirectory(path: string): string[] {
     if (end === 0) return names;
     // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
     for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
-      const name = decoder.decode(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
+      const name = decodeName(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
       if (name !== "." && name !== "..") names.push(name);
     }
   }

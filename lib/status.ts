@@ -8,6 +8,7 @@ import { LoopError } from "./errors.ts";
 import { byteCount, decodeDev } from "./facts.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readText } from "./file.ts";
 import { loop_info64, loopGetStatus64 } from "./loop.ts";
+import { decodeName } from "./names.ts";
 import { type FileStatus, status as fileStatus } from "./stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./sysfs.ts";
 import { breathe } from "./turns.ts";
@@ -165,7 +166,7 @@ function readIdentity(number: number): Identity {
     return {
       backingDev: decodeDev(lo_device),
       backingInode: lo_inode,
-      reference: new TextDecoder().decode(lo_file_name.subarray(0, end < 0 ? undefined : end)),
+      reference: decodeName(lo_file_name.subarray(0, end < 0 ? undefined : end)),
     };
   } catch (error) {
     if (!(error instanceof LoopError && ["EACCES", "EPERM", "ENOENT"].includes(error.code))) {
