@@ -5,7 +5,7 @@
  */
 import { isDetached } from "../lib/detached.ts";
 import { O_RDONLY, O_RDWR, open } from "../lib/file.ts";
-import { findHolders, type Holder } from "../lib/holders.ts";
+import { findHolders } from "../lib/holders.ts";
 import { loopClrFd, loopCtlRemove } from "../lib/loop.ts";
 import { poll } from "../lib/retry.ts";
 import { loopNumber } from "../lib/status.ts";
@@ -13,10 +13,10 @@ import { sysfsBackingFile, sysfsDiskseq } from "../lib/sysfs.ts";
 import type { Command } from "./command.ts";
 import { Failure, isRefusal } from "./failure.ts";
 
-/** Whoever holds a device longer than this does not just look at it. */
-const PASSING_OPENERS_MS = 1000;
-
-/** Detaches the device at `path`; the kernel does it later if the device is in use. */
+/**
+ * Detaches the device at `path`; the kernel does it later if the device is in use, and only `wait`
+ * waits for that.
+ */
 export async function detachDevice(path: string, { wait, timeout }: Command): Promise<void> {
   let isGone: () => boolean;
   let number: number;
@@ -29,10 +29,8 @@ export async function detachDevice(path: string, { wait, timeout }: Command): Pr
   } catch (error) {
     throw new Failure(`${path}: detach failed`, error);
   }
-  const gone = () => isGone() || undefined;
-  if (gone()) return;
-  const passing = wait || !(await findHolders(number)).some(isLasting);
-  if (await poll(gone, wait ? timeout : passing ? PASSING_OPENERS_MS : 0) || !wait) return;
+  // One look in any case: it removes partitions that older kernels leave behind.
+  if (isGone() || !wait || await poll(() => isGone() || undefined, timeout)) return;
   const holders = (await findHolders(number)).map(({ path, kind, by }) => `${path}: ${kind} ${by}`);
   const who = holders.length > 0 ? holders.join(", ") : "somebody out of sight";
   throw new Failure(
@@ -48,10 +46,6 @@ function numberOf(path: string): number {
     if (!isRefusal(error, "ENOTBLK")) throw error;
     return -1;
   }
-}
-
-function isLasting({ kind }: Holder): boolean {
-  return kind !== "process";
 }
 
 /** Removes the device itself; its number is in its name. */

@@ -37,9 +37,9 @@ export const OPTIONS: readonly Option[] = [
     section: "command",
     help: "detach one or more devices",
     manual:
-      "Detaches the devices. One that is mounted, or otherwise in use, is detached by the kernel " +
-      "after its last user, and that is a success. Others that open it in passing (udev) are " +
-      "waited for, up to a second. See `--wait`.",
+      "Detaches the devices, and returns at once. One that is mounted, or otherwise in use, is " +
+      "detached by the kernel after its last user, and that is a success: udev too is a user, for " +
+      "some milliseconds. See `--wait`.",
   },
   {
     short: "D",
@@ -233,7 +233,11 @@ export const OPTIONS: readonly Option[] = [
     section: "beyond",
     help: "-d, -D: return when the kernel has let go",
     manual: "With `--detach` and `--detach-all`: returns when the kernel has let go of file and " +
-      "partitions. If it has not after `--timeout` it is an error that names who holds the device.",
+      "partitions. Then all that was written is in the file, which can be moved or attached " +
+      "elsewhere, and the device can be used again; without it any of these may come a moment too " +
+      "early. Partitions that older kernels leave behind, since somebody had them open, are removed " +
+      "when they are let go. If the kernel has not let go after `--timeout` it is an error that " +
+      "names who holds the device.",
   },
   {
     long: "report",

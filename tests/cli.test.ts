@@ -386,6 +386,25 @@ test("cli.ts --detach --wait says who holds the device", ["root"], async () => {
   run([...OURS, "--remove", D]);
 });
 
+test("cli.ts --detach does not wait for those who hold the device", [
+  "root",
+  "losetup",
+  "strace",
+], async () => {
+  const folder = scratch("");
+  const trace = scratch("trace");
+  output([...OURS, D, makeImage("held.img", 1)]);
+  {
+    await using _ = await holdOpen(D);
+    output(["strace", "-f", "-o", trace, "-e", "trace=open,openat", ...OURS, "-d", D]);
+    const looks = readFileSync(trace, "utf8").split(`${D.slice(5)}/loop/backing_file"`).length - 1;
+    assert(looks >= 1 && looks <= 3, `it looked ${looks} times whether the device has gone`);
+    assertEquals(Object.keys(attached(folder)), [D]);
+  }
+  await until(() => Object.keys(attached(folder)).length === 0, `${D} gone`);
+  run([...OURS, "--remove", D]);
+});
+
 test("cli.ts --report says what report() says", ["root"], async () => {
   const { reasons, ...facts } = await report();
   const { report: printed } = JSON.parse(output([...OURS, "--report", "-J"]));

@@ -64,7 +64,11 @@ test(
     const files = ["cli.ts", ...readdirSync(join(ROOT, "cli")).map((name) => `cli/${name}`)];
     for (const file of files) {
       const foreign = imports(file).filter((specifier) => !/^\.\.?\//.test(specifier));
-      assertEquals(foreign, file === "cli/runtime.ts" ? ["node:process", "node:fs", "bun:ffi"] : [], file);
+      assertEquals(
+        foreign,
+        file === "cli/runtime.ts" ? ["node:process", "node:fs", "bun:ffi"] : [],
+        file,
+      );
       assert(source(file).split("\n").length <= 300, file);
     }
   },
