@@ -6,7 +6,8 @@
 import { attachChecked } from "../lib/attach.ts";
 import { openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
-import { ifExists } from "../lib/file.ts";
+import { LoopError } from "../lib/errors.ts";
+import { ifExists, O_RDWR, open } from "../lib/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/loop.ts";
 import { decodeName, encodeName } from "../lib/names.ts";
 import { openLoop } from "../lib/open_loop.ts";
@@ -43,17 +44,25 @@ export async function setUp(command: Command): Promise<Setup> {
 function explain(error: unknown, { device }: Command, file: string): unknown {
   if (error instanceof Failure) return error;
   if (isRefusal(error, "EEXIST")) return new Failure(`${file}: overlapping loop device exists`);
-  if (isRefusal(error, "ENOENT", "EACCES", "EPERM") && error.path === "/dev/loop-control") {
-    return new Failure("cannot find an unused loop device", error);
-  }
   if (
     isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
   ) {
     return new Failure(`${file}: partitions are not usable: ${(error as Error).message}`);
   }
-  const isDevice = isRefusal(error, "ENOENT", "EACCES", "EPERM", "ENXIO") &&
-    device !== undefined && error.path === device;
-  return new Failure(`${isDevice ? device : file}: failed to set up loop device`, error);
+  // losetup asks for a device first, and names the one it was given until that is open.
+  const notOpen = error instanceof LoopError && error.request === undefined &&
+    error.code !== "EINVAL";
+  if (notOpen && device === undefined) checkLoopControl();
+  if (file === "") return new Failure(`: failed to use backing file: Invalid argument`);
+  return new Failure(`${(notOpen && device) || file}: failed to set up loop device`, error);
+}
+
+function checkLoopControl(): void {
+  try {
+    open("/dev/loop-control", O_RDWR).close();
+  } catch (error) {
+    throw new Failure("cannot find an unused loop device", error);
+  }
 }
 
 /** Number of the device that is wanted, which need not exist yet. */
@@ -65,6 +74,7 @@ function wantedNumber(device: string | undefined, file: string): number | undefi
     return loopNumber(device);
   } catch (error) {
     if (!isRefusal(error, "ENOTBLK")) throw error;
+    fileStatus(file);
     if (fileStatus(device).type === "directory") {
       throw new Failure(`${device}: failed to set up loop device: Is a directory`);
     }
@@ -80,7 +90,7 @@ async function attachPersistently(command: Command, file: string): Promise<strin
     sizelimit: toNumber(command.sizelimit, file),
     sectorSize: command.sectorSize ? Number(command.sectorSize) : undefined,
     directIo: command.directIo,
-    reference: cutToFit(command.reference ?? canonicalPath(file)),
+    reference: cutToFit(command.reference || canonicalPath(file)),
     number: wantedNumber(command.device, file),
   };
   if (isOutOfRange(file, options)) {
