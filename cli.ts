@@ -17,5 +17,5 @@ import { waitHere } from "./lib/libc.ts";
 
 // Nothing else is going on: a thread would only take time to start.
 waitHere();
-const runtime = await currentRuntime();
+const runtime = currentRuntime();
 runtime.exit(await main(runtime));

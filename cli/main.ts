@@ -3,26 +3,14 @@
  *
  * @module
  */
-import { FROZEN } from "../lib/bind.ts";
-import { O_RDONLY, O_RDWR, open, type OpenFile } from "../lib/file.ts";
-import {
-  loopClrFd,
-  loopCtlGetFree,
-  loopSetBlockSize,
-  loopSetCapacity,
-  loopSetDirectIo,
-} from "../lib/loop.ts";
-import { report } from "../lib/report.ts";
-import { retry } from "../lib/retry.ts";
+import { O_RDWR, open } from "../lib/file.ts";
+import { loopCtlGetFree } from "../lib/loop.ts";
 import { type Command, parseCommand } from "./command.ts";
-import { detachDevice, removeDevice } from "./detach.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { UsageError } from "./getopt.ts";
-import { helpText } from "./help.ts";
 import { givenArguments, LOSETUP_VERSION, programName, VERSION } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
-import { setUp } from "./setup.ts";
 import { Output, terminalWidth, writeError } from "./output.ts";
 import { show, showOne } from "./show.ts";
 import { encodeControls } from "./text.ts";
@@ -94,16 +82,21 @@ class Program {
     }
   }
 
+  /** Loads what the action needs: the most frequent ones need little, and start the faster. */
   async run(command: Command): Promise<void> {
     switch (command.action) {
-      case "help":
+      case "help": {
+        const { helpText } = await import("./help.ts");
         return this.#output.write([helpText(this.name)]);
+      }
       case "version":
         return this.#output.write([
           `${this.name} from loopdev ${VERSION}, compatible with util-linux ${LOSETUP_VERSION}\n`,
         ]);
-      case "report":
+      case "report": {
+        const { formatReport } = await import("./host.ts");
         return this.#output.write([await formatReport(command.json)]);
+      }
       case "show":
         return this.#output.write(show(command, this.#output));
       case "show-one":
@@ -111,24 +104,28 @@ class Program {
       case "find":
         return this.#output.write([findUnused()]);
       case "create": {
+        const { setUp } = await import("./setup.ts");
         const { path, warning } = await setUp(command);
         if (command.show) this.#output.write([`${path}\n`]);
         if (warning !== undefined) this.warn(warning);
         return;
       }
       case "detach":
-        return await this.#each(
-          [command.device!, ...command.others],
-          (path) => detachDevice(path, command),
-        );
       case "detach-all": {
-        const paths = [...boundDevices()].map(({ path }) => path);
+        const { detachDevice } = await import("./detach.ts");
+        const paths = command.action === "detach"
+          ? [command.device!, ...command.others]
+          : Array.from(boundDevices(), ({ path }) => path);
         return await this.#each(paths, (path) => detachDevice(path, command));
       }
-      case "remove":
+      case "remove": {
+        const { removeDevice } = await import("./detach.ts");
         return await this.#each([command.device!, ...command.others], removeDevice);
-      default:
+      }
+      default: {
+        const { change } = await import("./change.ts");
         return await change(command);
+      }
     }
   }
 
@@ -152,52 +149,4 @@ function findUnused(): string {
   } catch (error) {
     throw new Failure("cannot find an unused loop device", error);
   }
-}
-
-/** What changes an attached device. */
-async function change({ action, device, directIo, sectorSize }: Command): Promise<void> {
-  const [what, request] = changes(action, directIo === true, Number(sectorSize ?? 0));
-  try {
-    using opened = open(device!, O_RDONLY);
-    await request(opened);
-  } catch (error) {
-    throw new Failure(`${device}: ${what} failed`, error);
-  }
-}
-
-function changes(
-  action: Command["action"],
-  directIo: boolean,
-  sectorSize: number,
-): [what: string, request: (device: OpenFile) => void | Promise<void>] {
-  // Dirty pages can be in the way for a moment.
-  const patience = { ...FROZEN, codes: new Set(["EAGAIN"]) };
-  switch (action) {
-    case "set-capacity":
-      return ["set capacity", (device) => retry(patience, () => loopSetCapacity(device))];
-    case "direct-io":
-      return [
-        "set direct io",
-        (device) => retry(patience, () => loopSetDirectIo(device, directIo)),
-      ];
-    case "sector-size":
-      return [
-        "set logical block size",
-        (device) => retry(patience, () => loopSetBlockSize(device, sectorSize)),
-      ];
-    default:
-      // With other openers this sets LO_FLAGS_AUTOCLEAR and no more, also where LOOP_FROZEN64
-      // answers EBUSY while the device is mounted (from 6.19).
-      return ["set autoclear", loopClrFd];
-  }
-}
-
-async function formatReport(json: boolean): Promise<string> {
-  const found = await report();
-  if (json) return `${JSON.stringify({ report: found }, null, 3)}\n`;
-  const { reasons, parsers, ...facts } = found;
-  const read = Object.entries(parsers).filter(([, reads]) => reads).map(([name]) => name);
-  const lines = Object.entries({ ...facts, parsers: read.join(" ") || "none" });
-  return lines.map(([name, value]) => `${name.padEnd(10)}${value}\n`).join("") +
-    reasons.map((reason) => `${reason}\n`).join("");
 }

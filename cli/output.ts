@@ -3,12 +3,16 @@
  *
  * @module
  */
+import { check, EINTR } from "../lib/file.ts";
 import { type Descriptor, libc } from "../lib/libc.ts";
 import { encodeName } from "../lib/names.ts";
-import { Failure, isRefusal } from "./failure.ts";
+import { SYS } from "../lib/system.ts";
+import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";
-import type { Runtime, Stream } from "./runtime.ts";
+import type { Runtime } from "./runtime.ts";
 import type { Screen } from "./show.ts";
+
+type Stream = "stdout" | "stderr";
 
 /** stdout, and what it is. */
 export class Output implements Screen {
@@ -63,13 +67,34 @@ export function writeError(runtime: Runtime, text: string): void {
 
 /** Where nobody reads any more the program ends as others do, by SIGPIPE and without a word. */
 function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
+  if (!canCall()) return runtime.write(stream, bytes);
+  for (let done = 0; done < bytes.length;) {
+    const rest = bytes.subarray(done);
+    const written = libc().now(SYS("write"), DESCRIPTORS[stream], rest, rest.length);
+    if (written === EPIPE) endBySigpipe(runtime);
+    if (written !== EINTR) done += check(written, "write", stream);
+  }
+}
+
+const EPIPE = -32;
+const SIGPIPE = 13;
+/** The kernel's struct sigaction, 32 bytes: SIG_DFL, no flags, and a mask of eight bytes. */
+const DEFAULT_ACTION = new Uint8Array(new ArrayBuffer(32));
+
+/** Both runtimes ignore SIGPIPE for themselves. */
+function endBySigpipe(runtime: Runtime): never {
+  libc().now(SYS("rt_sigaction"), SIGPIPE, DEFAULT_ACTION, 0, 8);
+  libc().now(SYS("kill"), libc().now(SYS("getpid")), SIGPIPE);
+  // What a shell calls a program that SIGPIPE has ended.
+  runtime.exit(128 + SIGPIPE);
+}
+
+/** Without Deno's permission for FFI there is an error to be written all the same. */
+function canCall(): boolean {
   try {
-    for (let done = 0; done < bytes.length;) {
-      done += runtime.write(stream, bytes.subarray(done));
-    }
-  } catch (error) {
-    if (isRefusal(error, "EPIPE")) runtime.endBySigpipe();
-    throw error;
+    return Boolean(libc());
+  } catch {
+    return false;
   }
 }
 
@@ -83,13 +108,10 @@ const DESCRIPTORS = { stdout: 1 as Descriptor, stderr: 2 as Descriptor };
  */
 export function terminalWidth(stream: Stream): number | undefined {
   // struct winsize: rows, columns, and both in pixels
-  const winsize = new Uint16Array(4);
-  try {
-    const bytes = new Uint8Array(winsize.buffer);
-    if (libc().ioctlBuffer(DESCRIPTORS[stream], TIOCGWINSZ, bytes) < 0) return undefined;
-  } catch {
-    // No permission for FFI: what cannot be known is taken for a terminal, where nothing raw may go.
-  }
+  const winsize = new Uint16Array(new ArrayBuffer(8));
+  const bytes = new Uint8Array(winsize.buffer);
+  // What cannot be known is taken for a terminal, where nothing raw may go.
+  if (canCall() && libc().ioctlBuffer(DESCRIPTORS[stream], TIOCGWINSZ, bytes) < 0) return undefined;
   const [, columns] = winsize;
   if (columns > 0) return columns;
   const wanted = environment("COLUMNS") ?? "";

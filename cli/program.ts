@@ -20,14 +20,15 @@ export function programName(args: readonly string[]): string {
 
 /**
  * The arguments as they were given. Both runtimes make U+FFFD of what is no UTF-8, and that is the
- * name of another file.
+ * name of another file; and of `bun cli.ts -- x` Bun keeps the "--" for itself.
  */
 export function givenArguments(args: readonly string[]): readonly string[] {
-  if (!args.some((word) => word.includes("\ufffd"))) return args;
-  const given = wordsOf("cmdline").slice(-args.length);
+  const words = wordsOf("cmdline");
+  const [before, ...given] = words.slice(-args.length - 1);
   const isSame = given.length === args.length &&
     given.every((word, i) => args[i].includes("\ufffd") || word === args[i]);
-  if (isSame) return given;
+  if (isSame) return before === "--" ? ["--", ...given] : given;
+  if (!args.some((word) => word.includes("\ufffd"))) return args;
   throw new UsageError("an argument is no UTF-8, and /proc/self/cmdline does not have it");
 }
 

@@ -8,6 +8,10 @@ import { libc, type Machine } from "./libc.ts";
 /** `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it. */
 export const SYSCALLS = {
   ioctl: { x86_64: 16, aarch64: 29 },
+  write: { x86_64: 1, aarch64: 64 },
+  rt_sigaction: { x86_64: 13, aarch64: 134 },
+  getpid: { x86_64: 39, aarch64: 172 },
+  kill: { x86_64: 62, aarch64: 129 },
   fsync: { x86_64: 74, aarch64: 82 },
   close: { x86_64: 3, aarch64: 57 },
   openat: { x86_64: 257, aarch64: 56 },

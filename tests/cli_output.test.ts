@@ -1,7 +1,7 @@
 /** What cli.ts prints, and what becomes of it where nobody reads: as losetup, beside it. */
 import { assertEquals } from "@std/assert";
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { makeImage, output, ROOT, run, scratch, test, until } from "./support.ts";
@@ -95,6 +95,29 @@ test("cli.ts writes a list piece by piece, so that it ends with head(1)", [
     for (const device of devices) run(["losetup", "-d", device]);
     await until(() => output(["losetup", "-j", file]) === "", "scratch devices gone");
     run([...OURS, "--remove", ...devices]);
+  }
+});
+
+test("cli.ts -j reads of other files' devices nothing but which file it is", [
+  "root",
+  "losetup",
+  "strace",
+], () => {
+  const [file, other] = [makeImage("wanted.img", 1), makeImage("other.img", 1)];
+  const devices = [file, other].map((each) => output(["losetup", "-f", "--show", each]).trim());
+  try {
+    const trace = scratch("trace");
+    const calls = ["-f", "-o", trace, "-e", "trace=open,openat,statx"];
+    output(["strace", ...calls, ...OURS, "-j", file], { env });
+    const [wanted, unwanted] = devices.map((device) => {
+      const name = new RegExp(`"(/[^"]*/${device.slice(5)}(/[^"]*)?)"`, "g");
+      return [...readFileSync(trace, "utf8").matchAll(name)].map(([, path]) => path).sort();
+    });
+    const folder = `/sys/block/${devices[1].slice(5)}`;
+    assertEquals(unwanted, [devices[1], `${folder}/loop`]);
+    assertEquals(wanted.length, unwanted.length + 4, wanted.join());
+  } finally {
+    for (const device of devices) output(["losetup", "-d", device]);
   }
 });
 
