@@ -1,21 +1,21 @@
-/** The command lines of cli.test.ts, and by name and reason where the machine's losetup differs. */
-
-/** A name that nobody should print raw. */
-export const MANGLED = 'a\tb\nc\x1b[31m ü \\x41 "q" 日本';
-
-/** losetup's command lines that make a state; $D and $E are devices of the test's own. */
-export const STATES = {
-  free: [],
-  bound: [["$D", "a.img"]],
-  two: [["-o", "512", "--sizelimit", "1M", "$D", "a.img"], ["-r", "$E", "a.img"]],
-  part: [["-o", "1M", "--sizelimit", "1M", "$D", "a.img"]],
-  readOnly: [["-r", "$D", "a.img"]],
-  mangled: [["$D", MANGLED]],
-} as const;
+/** Command lines by hand. */
+import type { STATES } from "./cli_states.ts";
 
 /** In which state which command lines are run, one a line; '' is an empty argument, $d D's name. */
 export const LINES: Record<keyof typeof STATES, string> = {
   two: `
+    LIBSMARTCOLS_JSON=compact -lJ -O NAME,RO
+    LIBSMARTCOLS_JSON=lines -lJ -O NAME,RO
+    LIBSMARTCOLS_JSON=lines -lJ -j none
+    LIBSMARTCOLS_JSON=compact -lJ -j none
+    LIBSMARTCOLS_JSON=other -lJ -O NAME
+    COLUMNS=20 -l
+    -l /dev/null
+    -l /tmp
+    -J -l /dev/null
+    /dev/null
+    /tmp
+    -j ''
     -a
     -l
     -la
@@ -61,6 +61,16 @@ export const LINES: Record<keyof typeof STATES, string> = {
     --detach=$D
     --set-capacity=$D`,
   free: `
+    -f ''
+    -f --show ''
+    $D ''
+    $D .
+    $D a.img/x
+    -r $D none
+    --direct-io $D none
+    /dev/null none
+    -L $D none
+    -L -f none
     $D
     -l $D
     -J -l $D
@@ -171,6 +181,7 @@ export const LINES: Record<keyof typeof STATES, string> = {
     -c
     --detach`,
   bound: `
+    $E none
     -f a.img
     -f b.img
     $D b.img
@@ -207,133 +218,3 @@ export const LINES: Record<keyof typeof STATES, string> = {
     -l --raw $D
     -J -l $D`,
 };
-
-/** What of ours is not as losetup 2.38's. Strings are the whole text. */
-export interface Difference {
-  readonly reason: string;
-  readonly lines: readonly string[];
-  readonly status?: number;
-  readonly stdout?: string | RegExp;
-  readonly stderr?: string;
-}
-
-const NO_HEADINGS = "without headings 2.39 does not keep the room for them";
-const BY_NAME = "since 2.40 a device need not be named by its path";
-const NO_DEVICE = "since 2.40 the kernel refuses what is no device, not losetup";
-const COLUMNS = "2.39 has more columns, and no blanks around MAJ:MIN for programs to read";
-const OPERANDS = "since 2.40 -d and -c take operands, not an argument";
-const EXCLUSIVE = "2.42 names two options that exclude each other, 2.38 all of their group";
-const ODD = "2.39 words this warning anew";
-
-const exclusive = (line: string, a: string, b: string): Difference => ({
-  reason: EXCLUSIVE,
-  lines: [line],
-  stderr: `losetup: options --${a} and --${b} cannot be combined\n`,
-});
-const odd = (file: string, ...lines: string[]): Difference => ({
-  reason: ODD,
-  lines,
-  stderr: `losetup: ${file}: Warning: file does not end on a 512-byte sector boundary; ` +
-    "the remaining end of the file will be ignored.\n",
-});
-const refused = (line: string, message: string): Difference => ({
-  reason: NO_DEVICE,
-  lines: [line],
-  stderr: `losetup: ${message}\n`,
-});
-
-/** Every difference there is to 2.38, which Debian 12 has. */
-export const DIFFERENCES: readonly Difference[] = [
-  {
-    reason: NO_HEADINGS,
-    lines: ["-nl"],
-    stdout: /^(\/dev\/loop\d+ {1,7}\d+ {3,5}\d+ 0 [01] \S+\/a\.img 0 {2}512\n)+$/,
-  },
-  {
-    reason: NO_HEADINGS,
-    lines: ["-l -nO NAME,DIO,LOG-SEC"],
-    stdout: /^(\/dev\/loop\d+ 0 {2}512\n)+$/,
-  },
-  {
-    reason: NO_HEADINGS,
-    lines: ["-n -l $D"],
-    stdout: /^\/dev\/loop\d+ {3}0 0 {2}0 {2}512\n$/,
-  },
-  {
-    reason: BY_NAME,
-    lines: ["$d"],
-    status: 0,
-    stdout: /^\/dev\/loop\d+: \[\d+\]:\d+ \(.*\/a\.img\), offset 512, sizelimit 1048576\n$/,
-    stderr: "",
-  },
-  {
-    reason: COLUMNS,
-    lines: ["-O MAJ:MIN,BACK-MAJ:MIN --raw $D"],
-    stdout: /^MAJ:MIN BACK-MAJ:MIN\n\d+:\d+ \d+:\d+\n$/,
-  },
-  {
-    reason: "since 2.39 --output-all implies --list",
-    lines: ["--output-all -n"],
-    status: 0,
-    stdout: /^(\/dev\/loop.* 7 .*\n){2,}$/,
-    stderr: "",
-  },
-  odd("a.img", "--direct-io -o 100 $D a.img", "--offset=2kB --sizelimit 1MB -r $D a.img"),
-  odd("odd.img", "$D odd.img"),
-  refused("-d /dev/loop9999", "/dev/loop9999: detach failed: No such file or directory"),
-  refused("-c /dev/loop9999", "/dev/loop9999: set capacity failed: No such file or directory"),
-  refused("/dev/loop9999", "/dev/loop9999: No such file or directory"),
-  refused("-d /dev/null", "/dev/null: detach failed: Inappropriate ioctl for device"),
-  {
-    reason: NO_DEVICE,
-    lines: ["-d $D /dev/null"],
-    stderr: "losetup: /dev/null: detach failed: Inappropriate ioctl for device\n",
-  },
-  exclusive("-f -d", "find", "detach"),
-  exclusive("-a -f", "all", "find"),
-  exclusive("-J --raw", "json", "raw"),
-  exclusive("-D -j x", "detach-all", "associated"),
-  exclusive("-D -a", "detach-all", "all"),
-  exclusive("-D -l", "detach-all", "list"),
-  {
-    ...exclusive("-O NAME -f", "output", "find"),
-    reason: "2.38 means to refuse this, and does not",
-    status: 1,
-    stdout: "",
-  },
-  {
-    reason: OPERANDS,
-    lines: ["-d", "-c", "--detach"],
-    stderr: "losetup: no loop device specified\n",
-  },
-  {
-    reason: "2.40 words it anew",
-    lines: ["--direct-io=foo $D"],
-    stderr: "losetup: unsupported argument: foo\n",
-  },
-  {
-    reason: "2.42 and we have more options",
-    lines: ["--r"],
-    stderr: "losetup: option '--r' is ambiguous; possibilities: '--read-only' '--raw' " +
-      "'--remove' '--report'\nTry 'losetup --help' for more information.\n",
-  },
-];
-
-/** The differences to 2.42: what it says where we do as 2.38 did. Run with one of them first in PATH. */
-export const DIFFERENCES_TO_242: readonly { reason: string; lines: string[]; theirs: RegExp }[] = [
-  {
-    reason: "2.40 dropped -v: scripts that have it still run",
-    lines: ["-v", "-v -f b.img", "-d $D -v"],
-    theirs: /invalid option -- 'v'/,
-  },
-  {
-    reason: "2.40 lets -d and -c take no argument: scripts that give it one still run",
-    lines: ["-d$D", "-c$D", "--detach=$D", "--set-capacity=$D"],
-    theirs: /invalid option -- '\/'|doesn't allow an argument/,
-  },
-  {
-    reason: "2.42 names the device where the file is missing",
-    lines: ["$D none"],
-    theirs: /loop\d+: failed to set up loop device: No such file or directory/,
-  },
-];

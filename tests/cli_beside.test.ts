@@ -1,0 +1,77 @@
+/** cli.ts beside the machine's losetup, on many command lines. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { report } from "../mod.ts";
+import { Beside, type Case, cleanUp, D, E, env, IS_238, OURS } from "./cli_beside.ts";
+import { LINES } from "./cli_cases.ts";
+import { DIFFERENCES } from "./cli_differences.ts";
+import { randomCases } from "./cli_random.ts";
+import { MANGLED, type STATES } from "./cli_states.ts";
+import { output, run, scratch, test } from "./support.ts";
+
+/** So many at a time, that a test's time is enough on a busy machine. */
+const GROUP = 40;
+const BY_HAND = Object.entries(LINES).flatMap(([state, lines]) =>
+  lines.trim().split(/\n */).map((line): Case => ({ state: state as keyof typeof STATES, line }))
+);
+const RANDOM = randomCases(240);
+
+for (const [what, cases] of Object.entries({ "by hand": BY_HAND, "at random": RANDOM })) {
+  for (let first = 0; first < cases.length; first += GROUP) {
+    const group = cases.slice(first, first + GROUP);
+    const numbers = `${first + 1} to ${first + group.length}`;
+    test(`cli.ts does what losetup does, on command lines ${numbers} ${what}`, [
+      "root",
+      "losetup",
+      "sfdisk",
+      "unshare",
+    ], async () => {
+      const { parsers } = await report();
+      await new Beside(parsers.gpt).compare(group);
+    });
+  }
+}
+
+test("cli.ts is compared with losetup on more than 400 command lines", [], () => {
+  assert(BY_HAND.length + RANDOM.length >= 400);
+  const lines = BY_HAND.map(({ line }) => line);
+  assertEquals(DIFFERENCES.flatMap(({ lines }) => lines).filter((l) => !lines.includes(l)), []);
+  assertEquals(new Set(RANDOM.map(({ line }) => line)).size, RANDOM.length);
+});
+
+test("cli.ts fills a terminal as losetup does, and sends no control characters to it", [
+  "root",
+  "losetup",
+], async () => {
+  const folder = scratch("");
+  const long = "a-rather-long-name-".repeat(4) + ".img";
+  for (const name of [MANGLED, long]) output(["truncate", "-s", "1M", scratch(name)]);
+  try {
+    output(["losetup", D, MANGLED], { cwd: folder });
+    output(["losetup", E, long], { cwd: folder });
+    // Where a line is too long 2.38 takes from NAME too, which 2.40 leaves alone.
+    for (const columns of IS_238 ? [250] : [50, 90, 160, 250]) {
+      for (const options of ["-l", "-lO BACK-FILE,NAME", "-lO NAME,BACK-FILE"]) {
+        const on = (tool: string[]) => {
+          const command = `stty cols ${columns}; ${tool.join(" ")} ${options} -j`;
+          const both = [MANGLED, long].map((name) =>
+            output(["script", "-qec", `${command} "$NAME"`, "/dev/null"], {
+              cwd: folder,
+              env: { ...env, NAME: name },
+            })
+          );
+          return both.join("");
+        };
+        assertEquals(on(OURS), on(["losetup"]), `${columns} ${options}`);
+      }
+    }
+    // The name in a line, and in an error.
+    const commands = `${OURS.join(" ")} ${D}; ${OURS.join(" ")} "$NAME"`;
+    const { stdout: typed } = run(["script", "-qec", commands, "/dev/null"], {
+      env: { ...env, NAME: MANGLED },
+    });
+    assert(!typed.includes("\x1b") && !typed.includes("\t"), typed);
+    assertStringIncludes(typed, "c\\x1b[31m ü");
+  } finally {
+    await cleanUp(folder);
+  }
+});
