@@ -26,9 +26,13 @@ const DESCRIPTION = [
 
 const DIFFERENCES = [
   "`--partscan` fails where not every partition of the table can be made usable in time.",
+  "`--remove` fails where it is not permitted; losetup does nothing then, and succeeds.",
   "`--offset` and `--sizelimit` end at 2^53-1.",
-  "Names and output are UTF-8, and messages English, in every locale.",
+  "Messages are English, and names are UTF-8 in every locale; the bytes of one that is not are kept, " +
+  "and are \\udc80 to \\udcff in JSON.",
   "`--verbose`, `--detach=`<loopdev> and `-d`<loopdev>, which util-linux has dropped, still work.",
+  "In a deleted working directory neither Deno nor a compiled program starts.",
+  "docs/losetup.md has all of them, each with its reason.",
 ];
 
 const EXAMPLES: [string, string][] = [
