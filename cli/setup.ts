@@ -43,7 +43,6 @@ export async function setUp(command: Command): Promise<Setup> {
 
 function explain(error: unknown, { device }: Command, file: string): unknown {
   if (error instanceof Failure) return error;
-  if (isRefusal(error, "EEXIST")) return new Failure(`${file}: overlapping loop device exists`);
   if (
     isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
   ) {
@@ -83,7 +82,7 @@ function wantedNumber(device: string | undefined, file: string): number | undefi
 }
 
 async function attachPersistently(command: Command, file: string): Promise<string> {
-  const { readOnly, partscan, workaround, timeout, nooverlap } = command;
+  const { readOnly, partscan, workaround, timeout } = command;
   const options = {
     readOnly: readOnly || undefined,
     offset: toNumber(command.offset, file),
@@ -96,10 +95,9 @@ async function attachPersistently(command: Command, file: string): Promise<strin
   if (isOutOfRange(file, options)) {
     return await bindAnyway(file, { ...options, partscan: partscan !== false }, command.autoclear);
   }
-  const overlap = nooverlap ? "refuse" : "allow";
   // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
   const { reference, ...checkable } = options;
-  const checked = checkOptions({ ...checkable, partscan, workaround, timeout, overlap });
+  const checked = checkOptions({ ...checkable, partscan, workaround, timeout });
   const wanted = { ...checked, reference };
   const loop = await attachChecked(file, wanted).catch((error) => {
     // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
@@ -123,13 +121,19 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
 
 interface Range {
   readonly offset?: number;
+  readonly sizelimit?: number;
   readonly sectorSize?: number;
 }
 
 /** What attach() refuses with a reason, and losetup does: no whole sector, sectors above 4096 bytes. */
-function isOutOfRange(file: string, { offset = 0, sectorSize = 512 }: Range): boolean {
+function isOutOfRange(
+  file: string,
+  { offset = 0, sizelimit = 0, sectorSize = 512 }: Range,
+): boolean {
   const { type, size } = fileStatus(file);
-  return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
+  const length = sizelimit || size - offset;
+  return type === "file" &&
+    (length < 512 || size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
 }
 
 type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"> & {
@@ -153,18 +157,24 @@ async function bindAnyway(file: string, options: Options, autoclear: boolean): P
 /** The device that has just the wanted part of the file; an error if there is one and one is named. */
 function findSame(command: Command, file: string): Device | undefined {
   const identity = ifExists(() => fileStatus(file));
-  if (identity === undefined) return undefined;
   const { offset = 0n, sizelimit = 0n, device, readOnly } = command;
-  const isSame = (each: Device) =>
-    each.isBackedBy(identity) && each.attribute("loop/offset") === String(offset) &&
-    each.attribute("loop/sizelimit") === String(sizelimit);
-  for (const same of boundDevices()) {
-    if (!isSame(same)) continue;
-    if (device !== undefined) throw new Failure(`${file}: overlapping loop device exists`);
-    if (same.attribute("ro") === "1" && !readOnly) {
+  // Like losetup, the first one that has any of it decides.
+  for (const other of boundDevices()) {
+    if (!identity || !other.isBackedBy(identity)) continue;
+    const [start = 0n, limit = 0n] = ["offset", "sizelimit"].map((name) =>
+      BigInt(other.attribute(`loop/${name}`) ?? 0)
+    );
+    const before = sizelimit !== 0n && offset + sizelimit <= start;
+    const behind = limit !== 0n && offset >= start + limit;
+    const isSame = start === offset && limit === sizelimit;
+    if (!isSame && (before || behind)) continue;
+    if (!isSame || device !== undefined) {
+      throw new Failure(`${file}: overlapping loop device exists`);
+    }
+    if (other.attribute("ro") === "1" && !readOnly) {
       throw new Failure(`${file}: overlapping read-only loop device exists`);
     }
-    return same;
+    return other;
   }
   return undefined;
 }

@@ -163,7 +163,7 @@ export class Beside {
       stdout: normalize(stdout),
       stderr: normalize(stderr),
       kernel: Object.entries(attached(this.#folder, this.#partitions))
-        .map((entry) => normalize(entry.join(" "))),
+        .map((entry) => normalize(entry.join(" "))).sort(),
     };
   }
 

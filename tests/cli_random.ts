@@ -89,7 +89,7 @@ export function randomCases(count: number): Case[] {
     ])();
   const nonsense = () =>
     shuffled([
-      pick(["-x", "--nothing", "--find=x", "-o", "-j", "--off", "-P", "-r", "--show", "--", "-"]),
+      pick(["-x", "--nothing", "--find=x", "-o", "-j", "--off", "-P", "-r", "--show", "--"]),
       ...often(0.5) ? [pick(["-r", "-P", "--show", "-L", "-b 512"])] : [],
       ...often(0.5) ? [offset()] : [],
     ]);
