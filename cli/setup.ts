@@ -130,10 +130,9 @@ function isOutOfRange(
   file: string,
   { offset = 0, sizelimit = 0, sectorSize = 512 }: Range,
 ): boolean {
+  if (sizelimit > 0 && sizelimit < 512) return true;
   const { type, size } = fileStatus(file);
-  const length = sizelimit || size - offset;
-  return type === "file" &&
-    (length < 512 || size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
+  return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
 }
 
 type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"> & {

@@ -156,7 +156,9 @@ export class Beside {
     });
     // Somebody who lists devices has each open for a moment, and defers its detaching.
     if (/^(-d|--detach)/.test(line) && status === 0) {
-      await until(() => !(D in attached(this.#folder)), `${D} detached`);
+      const named = [D, E].filter((device) => args.some((word) => word.endsWith(device)));
+      const isGone = () => !named.some((device) => device in attached(this.#folder));
+      await until(isGone, `${named.join()} detached`);
     }
     return {
       status,
