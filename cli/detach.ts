@@ -49,12 +49,12 @@ function numberOf(path: string): number {
 }
 
 /** Removes the device itself; its number is in its name. */
-export function removeDevice(path: string): void {
+export async function removeDevice(path: string): Promise<void> {
   const [, digits] = /\/(?:loop)?(\d+)[^/]*$/.exec(path) ?? [];
   if (digits === undefined) throw new Failure(`${path}: remove failed: Invalid argument`);
   try {
     using control = open("/dev/loop-control", O_RDWR);
-    loopCtlRemove(control, Number(digits));
+    await loopCtlRemove(control, Number(digits));
   } catch (error) {
     throw new Failure(`${path}: remove failed`, error);
   }

@@ -186,6 +186,17 @@ async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Pla
 
 let probed: ReturnType<typeof probePartscanRace> | undefined;
 
+/** The kernel does not change while we run: one answer of it serves all, if it is one. */
+async function probeOnce(): ReturnType<typeof probePartscanRace> {
+  const asked = probed ??= probePartscanRace();
+  const verdict = await asked.catch((error) => {
+    if (probed === asked) probed = undefined;
+    throw error;
+  });
+  if (verdict === "inconclusive" && probed === asked) probed = undefined;
+  return verdict;
+}
+
 async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<boolean> {
   switch (workaround) {
     case "always":
@@ -195,10 +206,7 @@ async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<bo
     case "auto":
       return isAffected(kernelRelease());
     case "probe":
-      // The kernel does not change while we run: one probe serves all.
-      probed ??= probePartscanRace();
-      probed.catch(() => probed = undefined);
-      return await probed !== "fixed";
+      return await probeOnce() !== "fixed";
   }
 }
 

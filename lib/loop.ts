@@ -71,9 +71,12 @@ export function loopCtlAdd(control: OpenFile, number: number): number {
   return ioctl(control, "LOOP_CTL_ADD", LOOP_CTL_ADD, number);
 }
 
-/** `ioctl(fd, LOOP_CTL_REMOVE)`: removes device `number`; EBUSY if it is bound or open. */
-export function loopCtlRemove(control: OpenFile, number: number): void {
-  ioctl(control, "LOOP_CTL_REMOVE", LOOP_CTL_REMOVE, number);
+/**
+ * `ioctl(fd, LOOP_CTL_REMOVE)`: removes device `number`; EBUSY if it is bound or open. Waits for an
+ * RCU grace period.
+ */
+export async function loopCtlRemove(control: OpenFile, number: number): Promise<void> {
+  await ioctlLater(control, "LOOP_CTL_REMOVE", LOOP_CTL_REMOVE, number);
 }
 
 /**

@@ -99,7 +99,7 @@ export async function detach(
   const ends = await Promise.allSettled(opening.map(async (openIt) => {
     const loop = await openIt();
     const outcome = await loop?.detach();
-    if (loop && outcome === "detached" && remove) removeDevice(loop.number);
+    if (loop && outcome === "detached" && remove) await removeDevice(loop.number);
     return outcome;
   }));
   const outcomes = ends.map((end) => {
@@ -112,7 +112,7 @@ export async function detach(
   throw new LoopError({ errno: ENXIO, syscall: "ioctl", path, hint });
 }
 
-function removeDevice(number: number): void {
+async function removeDevice(number: number): Promise<void> {
   using control = open("/dev/loop-control", O_RDWR);
-  loopCtlRemove(control, number);
+  await loopCtlRemove(control, number);
 }

@@ -19,15 +19,13 @@
  *
  * @module
  */
-import { bindFreeDevice, changeFlags } from "./bind.ts";
-import { blkpgAddPartition, blkpgDelPartition } from "./blkpg.ts";
+import { changeFlags } from "./bind.ts";
 import { LoopError } from "./errors.ts";
-import { memoryFile, O_RDONLY, open, type OpenFile } from "./file.ts";
+import { memoryFile, O_RDONLY, O_RDWR, open, type OpenFile, readAt, writeAt } from "./file.ts";
 import { hasBug, type KernelBug } from "./kernel.ts";
-import { LO_FLAGS_PARTSCAN, loopChangeFd } from "./loop.ts";
-import { removePartitions, WHILE_PROBED } from "./partitions.ts";
-import { poll, retry } from "./retry.ts";
-import { sysfsPartitions } from "./sysfs.ts";
+import { LO_FLAGS_PARTSCAN } from "./loop.ts";
+import { type ScratchDevice, withScratchDevice } from "./scratch_device.ts";
+import { sysfsMaxPart } from "./sysfs.ts";
 
 /**
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each
@@ -88,14 +86,21 @@ export async function scanOnce(device: OpenFile, signal?: AbortSignal): Promise<
   await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_PARTSCAN, signal);
 }
 
-const PROBE_BYTES = 1024 * 1024;
-const PROBE_PARTITION = { number: 1, start: PROBE_BYTES / 2, size: PROBE_BYTES / 4 };
-const SEVERAL_OPENS_MS = 5;
+/** One page, so that one read gets all of it. */
+const PROBE_BYTES = 4096;
+
+/**
+ * An open() that was on its way to the device when its node was hidden can take one answer from us,
+ * but not this many.
+ */
+const PROBE_ROUNDS = 5;
 
 /**
  * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}, on a device of its own
- * that is gone afterwards: what a release string hides, this shows. `"inconclusive"`: another program
- * works on the same device. Takes about 1 ms on an affected kernel and up to 60 ms on others. Rejects
+ * that nobody else sees and that is gone afterwards: what a release string hides, this shows. No
+ * partition comes or goes for it. `"inconclusive"`: a device of its own cannot be had (no CAP_MKNOD
+ * in a container), was taken away, or is scanned whatever we do (loop.max_part). Takes about 5 ms, and
+ * 30 ms more, of which the event loop sees nothing, until the kernel has removed the device. Rejects
  * with {@linkcode LoopError} where attach() would.
  *
  * @example
@@ -106,41 +111,38 @@ const SEVERAL_OPENS_MS = 5;
  * ```
  */
 export async function probePartscanRace(): Promise<"affected" | "fixed" | "inconclusive"> {
-  using backing = memoryFile("loopdev-probe", PROBE_BYTES);
-  using other = memoryFile("loopdev-probe", PROBE_BYTES);
-  const { device, number } = await bindFreeDevice({ backing, readOnly: true, partscan: false });
-  using _ = device;
-  const isDropped = () => {
-    drain(device);
-    return !sysfsPartitions(number, true).some((p) => p.number === PROBE_PARTITION.number) ||
-      undefined;
-  };
+  // LOOP_CONFIGURE scans by itself then, which consumes the flag that we look for.
+  if (sysfsMaxPart() > 0) return "inconclusive";
+  using control = open("/dev/loop-control", O_RDWR);
   try {
-    // While scanning is suppressed, only one thing drops a partition: an open() that consumes
-    // GD_NEED_PART_SCAN, which LOOP_CONFIGURE has set on an affected kernel.
-    blkpgAddPartition(device, PROBE_PARTITION);
-    if (isDropped()) return "affected";
-    // Or somebody's open() consumed it before our partition was there. LOOP_CHANGE_FD sets it anew,
-    // now behind the partition, and whoever opens next drops it; unless udev has the partition itself
-    // open all the while. That makes removing it EBUSY too, but for a moment: so it is asked twice.
-    for (const next of [other, backing]) {
-      await loopChangeFd(device, next);
-      const dropped = await retry(WHILE_PROBED, async () => {
-        if (await poll(isDropped, SEVERAL_OPENS_MS)) return true;
-        blkpgDelPartition(device, PROBE_PARTITION.number);
-        return false;
-      });
-      if (dropped) return "affected";
-      blkpgAddPartition(device, PROBE_PARTITION);
-    }
-    return "fixed";
+    return await withScratchDevice(control, async (scratch) => {
+      for (let round = 0; round < PROBE_ROUNDS; round++) {
+        if (await owesScan(scratch)) return "affected";
+      }
+      return "fixed";
+    });
   } catch (error) {
-    // ENXIO and the like: another program unbound the device or took the partition away.
-    if (error instanceof LoopError && ["ENXIO", "EBUSY", "EINVAL"].includes(error.code)) {
-      return "inconclusive";
-    }
+    if (error instanceof LoopError && NO_SCRATCH_DEVICE.has(error.code)) return "inconclusive";
     throw error;
-  } finally {
-    await removePartitions(device, [PROBE_PARTITION.number]).catch(() => {});
   }
+}
+
+/** Making, opening or binding a device of our own is refused, or another program works on it. */
+const NO_SCRATCH_DEVICE = new Set(
+  ["EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO", "EBUSY", "EEXIST", "EINVAL"],
+);
+
+/** Whether LOOP_CONFIGURE has left GD_NEED_PART_SCAN behind, so that the next open() has to scan. */
+async function owesScan(scratch: ScratchDevice): Promise<boolean> {
+  using backing = memoryFile("loopdev-probe", PROBE_BYTES);
+  using device = await scratch.bind(backing);
+  // 1. The page is in the device's cache now, as it was.
+  readAt(device, 0, PROBE_BYTES);
+  // 2. In the file it is another.
+  writeAt(backing, 0, Uint8Array.of(1));
+  // 3. Only one thing makes the kernel forget what it has cached (bdev_disk_changed() calls
+  //    invalidate_bdev()): an open() that finds the flag. Scanning is suppressed, nothing else happens.
+  drain(device);
+  // 4. The kernel has read the page anew, or shows what it had.
+  return readAt(device, 0, 1)[0] === 1;
 }

@@ -26,7 +26,7 @@ const FLOORS = [
   ["loop.ts", "blkpg.ts", "sysfs.ts"],
   ["backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "holders.ts"],
   ["status.ts", "options.ts"],
-  ["partitions.ts"],
+  ["partitions.ts", "scratch_device.ts"],
   ["bind.ts"],
   ["partscan_race.ts", "detached.ts"],
   ["loop_device.ts"],

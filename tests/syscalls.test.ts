@@ -233,7 +233,7 @@ test("attach() takes another device when it loses the race for one", ["root", "s
 test(
   "attach() makes a device of its own when others hold what is offered",
   ["root", "strace"],
-  () => {
+  async () => {
     const file = makeImage("held.img", 1);
     const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
     // Between two of them is one LOOP_CTL_GET_FREE.
@@ -251,7 +251,7 @@ test(
     assertEquals(asked.length, 16);
     const made = Number(/LOOP_CTL_ADD.* = (\d+)$/.exec(asked[15])?.[1]);
     using control = open("/dev/loop-control", O_RDWR);
-    loopCtlRemove(control, made);
+    await loopCtlRemove(control, made);
   },
 );
 

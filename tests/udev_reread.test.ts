@@ -24,15 +24,15 @@ import {
 /** Two devices that nobody else is offered: far beyond the first free one. They go at the end. */
 async function withOwnDevices(use: (a: number, b: number) => Promise<void>): Promise<void> {
   const numbers = [0, 1].map((n) => 10_000 + 2 * (process.pid % 100_000) + n);
-  const each = (act: (control: OpenFile, number: number) => void) => {
+  const each = async (act: (control: OpenFile, number: number) => unknown) => {
     using control = open("/dev/loop-control", O_RDWR);
-    for (const number of numbers) act(control, number);
+    for (const number of numbers) await act(control, number);
   };
-  each(loopCtlAdd);
+  await each(loopCtlAdd);
   try {
     await use(numbers[0], numbers[1]);
   } finally {
-    each(loopCtlRemove);
+    await each(loopCtlRemove);
   }
 }
 

@@ -90,11 +90,11 @@ class LosetupLoop {
 }
 
 /** Devices that LOOP_CTL_GET_FREE made for us, and nobody uses. */
-function removeDevices(numbers: Iterable<number>): void {
+async function removeDevices(numbers: Iterable<number>): Promise<void> {
   using control = open("/dev/loop-control", O_RDWR);
   for (const number of numbers) {
     try {
-      loopCtlRemove(control, number);
+      await loopCtlRemove(control, number);
     } catch {
       // EBUSY: somebody uses it by now. ENODEV: it is gone.
     }
@@ -142,7 +142,7 @@ async function crowd(attaches: number, rounds: number, runtimes: readonly Runtim
   if (!await within(DETACH_MS, () => left().length === 0)) {
     violations.push(`${left().length} devices are left`);
   }
-  removeDevices([...made].filter((number) => !before.has(number)));
+  await removeDevices([...made].filter((number) => !before.has(number)));
   const count = (word: string) => said.filter((line) => line === word).length;
   const detail = `${contenders.length} × ${attaches} at once × ${rounds} rounds, slowest round ` +
     `${Math.max(...times).toFixed(0)} ms; losetup beside it: ${count("good")} good, ` +

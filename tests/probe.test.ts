@@ -1,0 +1,122 @@
+/** The probe: that it asks on a device of its own alone, and leaves nothing, whatever comes of it. */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { makeBlockNode, O_RDWR, open } from "../lib/file.ts";
+import { loopCtlAdd } from "../lib/loop.ts";
+import { probePartscanRace } from "../mod.ts";
+import { makeImage, MOD, onThisRuntime, output, run, scratch, sysfs, test } from "./support.ts";
+
+/** Numbers of scratch devices begin here. */
+const HIGH = 2 ** 19;
+/** The nodes by which a probe hides its devices. */
+const ownNodes = (pid: number) =>
+  readdirSync("/dev").filter((name) => name.startsWith(`.loopdev-scratch-${pid}-`));
+
+/** What a child process asks under strace, with the calls that it made; `faults` are strace's. */
+function traced(script: string, ...faults: string[]) {
+  const file = scratch("traced.ts");
+  const log = scratch("strace.log");
+  writeFileSync(
+    file,
+    `import { attach, probePartscanRace, report } from ${JSON.stringify(MOD)};
+     import { waitHere } from ${JSON.stringify(new URL("lib/libc.ts", MOD))};
+     waitHere(); // strace's when= counts each thread's calls for itself
+     const say = (what: unknown) => console.log(JSON.stringify(what));
+     const pid = ${"Deno" in globalThis ? "Deno.pid" : "process.pid"};
+     ${script}`,
+  );
+  const calls = "trace=openat,ioctl,mknod,mknodat,memfd_create,unlink";
+  const command = ["strace", "-f", "-o", log, "-e", calls, ...faults.flatMap((f) => ["-e", f])];
+  const { stdout, stderr } = run([...command, ...onThisRuntime(file)]);
+  assert(stdout !== "", stderr);
+  const lines = readFileSync(log, "utf8").split("\n");
+  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  return {
+    said: stdout.trim().split("\n").map((line) => JSON.parse(line)),
+    calls: lines.filter((line) => line.startsWith(`${main} `)).map((line) =>
+      line.replace(/^\d+ +/, "")
+    ),
+  };
+}
+
+test("probePartscanRace() opens no loop device but its own", ["root", "strace"], () => {
+  const { said, calls } = traced("say([await probePartscanRace(), pid]);");
+  const opened = calls.flatMap((call) =>
+    /^openat\(\w+, "(\/dev\/[^"]*loop[^"]*)"/.exec(call)?.[1] ?? []
+  );
+  const own = new RegExp(`^/dev/\\.loopdev-scratch-${said[0][1]}-\\d+$`);
+  assert(opened.some((path) => own.test(path)), opened.join());
+  assertEquals(opened.filter((path) => path !== "/dev/loop-control" && !own.test(path)), []);
+  assertEquals(calls.filter((call) => /BLKPG/.test(call)), []);
+});
+
+test("probePartscanRace() that fails leaves no device and no node", ["root", "strace"], () => {
+  const ask = `await probePartscanRace().then(
+    (verdict) => say({ pid, verdict }),
+    ({ name, syscall, request, code }) => say({ pid, name, syscall, request, code }),
+  );`;
+  const { calls } = traced(ask);
+  // Of those that the runtime makes in the same number each time.
+  for (
+    const kind of [/^ioctl.*LOOP_CTL_ADD/, /^mknod/, /^memfd_create/, /^ioctl.*LOOP_CONFIGURE/]
+  ) {
+    const call = calls.find((call) => kind.test(call));
+    if (call === undefined) throw new Error(`no call like ${kind}: ${calls.join("\n")}`);
+    const [name] = call.split("(");
+    const nth = calls.slice(0, calls.indexOf(call) + 1).filter((call) =>
+      call.startsWith(`${name}(`)
+    ).length;
+    const { said: [{ pid, verdict, ...error }], calls: made } = traced(
+      ask,
+      `inject=${name}:error=EIO:when=${nth}`,
+    );
+    assert(made.some((call) => call.includes("(INJECTED)") && kind.test(call)), `${kind}`);
+    if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
+    // mknod() alone may fail: then the device's own node must do.
+    else assert(name.startsWith("mknod"), `${call} failed, and the verdict is ${verdict}`);
+    assertEquals(ownNodes(pid), []);
+    const device = made.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? [])[0];
+    assertEquals(device !== undefined && existsSync(`/sys/block/loop${device}`), false);
+  }
+});
+
+test("what a killed probe left goes with the next one", ["root"], async () => {
+  const number = 2 * HIGH - 1 - process.pid % HIGH;
+  // Of a process that is no more.
+  const pid = Number(output(["sh", "-c", "echo $$"]));
+  const node = `/dev/.loopdev-scratch-${pid}-${number}`;
+  {
+    using control = open("/dev/loop-control", O_RDWR);
+    loopCtlAdd(control, number);
+    makeBlockNode(node, sysfs(`loop${number}/dev`));
+  }
+  assertMatch(await probePartscanRace(), /^(affected|fixed)$/);
+  assertEquals([existsSync(node), existsSync(`/sys/block/loop${number}`)], [false, false]);
+});
+
+test("attach() asks again after an inconclusive probe", ["root", "strace"], () => {
+  const file = makeImage("again.img", 1);
+  const script = `for (let i = 0; i < 3; i++) {
+    await using loop = await attach(${
+    JSON.stringify(file)
+  }, { partscan: true, workaround: "probe" });
+    say(loop.strategy);
+  }`;
+  const asked = (calls: string[]) => calls.filter((call) => call.includes("LOOP_CTL_ADD"));
+  const { said: [strategy], calls } = traced(script);
+  assertEquals(asked(calls).length, 1);
+  const nth = calls.filter((call) =>
+    call.startsWith("ioctl(")
+  ).findIndex((call) => call.includes("LOOP_CTL_ADD")) + 1;
+  const refused = traced(script, `inject=ioctl:error=EPERM:when=${nth}`);
+  assertEquals(asked(refused.calls).length, 2);
+  assertEquals(refused.said, ["two-step", strategy, strategy]);
+});
+
+test("report() asks on devices of its own too", ["root", "strace"], () => {
+  const { calls } = traced("say((await report()).probe);");
+  const bound = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
+  assert(bound.length > 2);
+  assertEquals(calls.filter((call) => /^openat.*"\/dev\/(\.loopdev-)?loop\d/.test(call)), []);
+});
