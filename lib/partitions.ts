@@ -20,7 +20,13 @@ import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt } from "./file.
 import type { NodeKeeper } from "./nodes.ts";
 import { readPartitionTable, type TablePartition } from "./partition_table.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
-import { sysfsBackingFile, sysfsIsBare, type SysfsPartition, sysfsPartitions } from "./sysfs.ts";
+import {
+  sysfsBackingFile,
+  sysfsIsBare,
+  type SysfsPartition,
+  sysfsPartitions,
+  sysfsStillHas,
+} from "./sysfs.ts";
 
 /** A partition of an attached image; bytes throughout. */
 export interface Partition {
@@ -44,7 +50,7 @@ const EIO = 5;
 const ETIMEDOUT = 110;
 
 /** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
-export const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
+const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
 
 /** Partitions that are ready, and which of them exist only because we added them. */
 export interface ReadyPartitions {
@@ -107,7 +113,10 @@ export async function readyPartitions(
         missing = lackingIn(present, table)
           .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
           .concat(present.flatMap(({ name, dev }) => nodes.problem(`/dev/${name}`, dev) ?? []));
-        return missing.length === 0 ? present.map((p) => describe(p, table)) : undefined;
+        if (missing.length > 0) return undefined;
+        // Another program's BLKRRPART or BLKPG may have dropped them while we looked at the nodes.
+        if (sysfsStillHas(number, present)) return present.map((p) => describe(p, table));
+        missing = ["another program drops partitions again and again"];
       },
       timeout,
       signal,

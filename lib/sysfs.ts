@@ -49,6 +49,12 @@ export function sysfsPartitions(number: number, bound = false): SysfsPartition[]
     .sort((a, b) => a.number - b.number);
 }
 
+/** Whether all of these partitions are still there: a call each, and no listing. */
+export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
+  const isThere = (name: string) => ifExists(() => status(`${diskFolder(number)}/${name}`));
+  return partitions.every(({ name }) => isThere(name) !== undefined);
+}
+
 function diskFolder(number: number): string {
   return `/sys/block/loop${number}`;
 }

@@ -1,0 +1,58 @@
+/** Partitions that another program drops while attach() looks whether they are ready. */
+import { assertEquals, assertRejects } from "@std/assert";
+import { readdirSync } from "node:fs";
+import { blkpgDelPartition } from "../lib/blkpg.ts";
+import { ifExists, O_RDONLY, open } from "../lib/file.ts";
+import { NodeKeeper } from "../lib/nodes.ts";
+import { readTable, readyPartitions } from "../lib/partitions.ts";
+import { attach, LoopError } from "../mod.ts";
+import { makeImage, test, THREE_PARTITIONS } from "./support.ts";
+
+/** Another program, which drops partition 1 after its node was looked at, `times` times. */
+class Meddler extends NodeKeeper {
+  constructor(readonly disk: string, public times: number) {
+    super("auto");
+  }
+
+  override problem(path: string, dev: string): string | undefined {
+    const problem = super.problem(path, dev);
+    if (path === `${this.disk}p3` && problem === undefined && this.times > 0) {
+      this.times--;
+      using device = open(this.disk, O_RDONLY);
+      ifExists(() => blkpgDelPartition(device, 1));
+    }
+    return problem;
+  }
+}
+
+const partitionsOf = (number: number) =>
+  readdirSync(`/sys/block/loop${number}`).filter((name) => name.startsWith(`loop${number}p`))
+    .sort();
+
+test("readyPartitions() looks again when a partition vanishes while it looks", [
+  "root",
+  "sfdisk",
+], async () => {
+  await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
+  using device = open(loop.path, O_RDONLY);
+  const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
+  const { partitions } = await readyPartitions(bound, readTable(device), 10_000);
+  assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
+  assertEquals([partitions.length, bound.nodes.times], [3, 0]);
+  for (const { number } of partitions) blkpgDelPartition(device, number);
+});
+
+test("readyPartitions() says so when partitions vanish until its timeout", [
+  "root",
+  "sfdisk",
+], async () => {
+  await using loop = await attach(makeImage("dropped.img", 8, THREE_PARTITIONS));
+  using device = open(loop.path, O_RDONLY);
+  const bound = { device, number: loop.number, nodes: new Meddler(loop.path, Infinity) };
+  await assertRejects(
+    () => readyPartitions(bound, readTable(device), 100),
+    LoopError,
+    "another program drops partitions again and again",
+  );
+  assertEquals(partitionsOf(loop.number), []);
+});
