@@ -3,7 +3,8 @@
  * calls: nothing else knows the bug.
  *
  * Symptom: partition nodes appear, vanish and appear again after an attach with partition scanning;
- * a systemd unit with `BindsTo=` on one fails with result 'dependency' and is not tried again.
+ * a systemd unit with `BindsTo=` on one is stopped, or fails with the result 'dependency', and is
+ * started again only where a udev rule wants it (SYSTEMD_WANTS=) when the partition is back.
  *
  * Cause: LOOP_CONFIGURE with LO_FLAGS_PARTSCAN (1) sets GD_NEED_PART_SCAN, (2) sends a change uevent,
  * (3) drops its locks, (4) scans. Whoever opens the device between 2 and 4 (udev does, because of the
