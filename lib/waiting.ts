@@ -26,14 +26,14 @@ import { SYS } from "./system.ts";
 const EAGAIN = -11;
 
 /** `<linux/openat2.h>` */
-const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
+export const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
 const RESOLVE_CACHED = 0x20n;
 /** Of these there is one for all calls, each of which is done with it when it returns. */
 const how = open_how.buffer();
 let howAddress: bigint | undefined;
 
 /** `<linux/mman.h>`: struct cachestat_range, and struct cachestat behind it. */
-const cachestat = struct("cachestat", 56, {
+export const cachestat = struct("cachestat", 56, {
   off: __u64,
   len: __u64,
   nr_cache: __u64,

@@ -4,12 +4,15 @@ import { blkpg_ioctl_arg, blkpg_partition } from "../lib/blkpg.ts";
 import { loop_config, loop_info64 } from "../lib/loop.ts";
 import { statx } from "../lib/stat.ts";
 import { __u32, __u64, __u8, bytes, type Struct, struct } from "../lib/struct.ts";
+import { cachestat, open_how } from "../lib/waiting.ts";
 import { output, scratch, test } from "./support.ts";
 
 // deno-lint-ignore no-explicit-any
 type AnyStruct = Struct<any>;
 
-const STRUCTS: AnyStruct[] = [loop_info64, loop_config, blkpg_ioctl_arg, blkpg_partition, statx];
+const STRUCTS: AnyStruct[] = [
+  ...[loop_info64, loop_config, blkpg_ioctl_arg, blkpg_partition, statx, open_how],
+];
 
 /** What gcc printed on x86-64 and aarch64 alike, so that a machine without a compiler checks too. */
 const GOLDEN = `
@@ -23,7 +26,13 @@ statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx
   stx_ino 32 stx_size 40 stx_blocks 48 stx_attributes_mask 56 stx_atime 64 stx_btime 80
   stx_ctime 96 stx_mtime 112 stx_rdev_major 128 stx_rdev_minor 132 stx_dev_major 136
   stx_dev_minor 140
+open_how 24: flags 0 mode 8 resolve 16
 `;
+
+/** struct cachestat_range with struct cachestat behind it (Linux 6.5), which the same call takes. */
+const CACHESTAT =
+  "cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40 " +
+  "nr_recently_evicted 48";
 
 /** Padding has other names in other versions of a header. */
 const publicFields = ({ offsets }: AnyStruct) =>
@@ -37,6 +46,7 @@ function layout(type: AnyStruct): string {
 test("every struct has the layout that gcc gave", [], () => {
   const golden = GOLDEN.trim().replaceAll(/\n {2}/g, " ").split("\n");
   assertEquals(STRUCTS.map(layout), golden);
+  assertEquals(layout(cachestat), CACHESTAT);
 });
 
 test("every struct has the layout that this machine's compiler gives", ["cc"], () => {
@@ -51,7 +61,7 @@ test("every struct has the layout that this machine's compiler gives", ["cc"], (
   writeFileSync(
     source,
     `#include <stdio.h>\n#include <stddef.h>\n#include <linux/types.h>\n` +
-      `#include <linux/loop.h>\n#include <linux/blkpg.h>\n#include <linux/stat.h>\n` +
+      `#include <linux/loop.h>\n#include <linux/blkpg.h>\n#include <linux/stat.h>\n#include <linux/openat2.h>\n` +
       `int main(void) {\n${lines.join("\n")}\nreturn 0;\n}\n`,
   );
   output(["cc", "-o", scratch("layout"), source]);
