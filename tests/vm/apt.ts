@@ -5,6 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { MachineName } from "./machines.ts";
 
 /** One version of one package that the archive offers. */
 export interface Package {
@@ -45,7 +46,11 @@ export class Apt {
   readonly #lists: string;
   readonly mirror: string;
 
-  constructor(readonly directory: string, suites: readonly string[]) {
+  constructor(
+    readonly directory: string,
+    suites: readonly string[],
+    readonly architecture: MachineName,
+  ) {
     const { main, security } = mirrors();
     this.mirror = main;
     for (const name of ["state/lists/partial", "cache/archives/partial", "sources.d", "pref.d"]) {
@@ -71,7 +76,8 @@ export class Apt {
       "Dir::Etc::sourceparts": join(directory, "sources.d"),
       "Dir::Etc::preferences": join(directory, "preferences"),
       "Dir::Etc::preferencesparts": join(directory, "pref.d"),
-      "APT::Architecture": "amd64",
+      "APT::Architecture": architecture,
+      "APT::Architectures": architecture,
       "APT::Sandbox::User": "root",
       "Acquire::Languages": "none",
       "Acquire::Retries": "3",
@@ -128,7 +134,7 @@ export class Apt {
    */
   downloadFromPool({ name, version }: Package, pool: string, directory: string): string {
     mkdirSync(directory, { recursive: true });
-    const file = `${name}_${version.replace(/^\d+:/, "")}_amd64.deb`;
+    const file = `${name}_${version.replace(/^\d+:/, "")}_${this.architecture}.deb`;
     const uri = `${this.mirror.replace(/\/*$/, "/")}${pool}/${file}`;
     run("/usr/lib/apt/apt-helper", ["-c", this.#conf, "download-file", uri, file], directory);
     return join(directory, file);

@@ -1,4 +1,5 @@
 /** The matrix as data: which kernels run under which systemd-udevd. */
+import type { MachineName } from "./machines.ts";
 
 /** A Debian suite that gives the guest its systemd-udevd and its losetup. */
 export interface Suite {
@@ -30,6 +31,8 @@ export interface KernelRow {
   affected: boolean;
   /** Major versions of udev it is booted with. */
   udev: readonly number[];
+  /** By default amd64. */
+  machine?: MachineName;
   /** Booted once more with systemd as PID 1, in each suite that includes it. */
   systemd?: boolean;
 }
@@ -40,12 +43,24 @@ export const KERNELS: readonly KernelRow[] = [
   { id: "6.1", series: "6.1", affected: true, udev: [252, 262] },
   { id: "6.12 before", series: "6.12", to: "6.12.90", affected: true, udev: [257, 262] },
   { id: "6.12 fixed", series: "6.12", from: "6.12.91", affected: false, udev: [257, 262] },
+  { id: "6.16", series: "6.16", affected: true, udev: [257, 262] },
+  { id: "6.17", series: "6.17", affected: true, udev: [257, 262] },
   { id: "6.18 before", series: "6.18", to: "6.18.32", affected: true, udev: [257, 262] },
   { id: "6.19", series: "6.19", affected: true, udev: [257, 262] },
   { id: "7.0 before", series: "7.0", to: "7.0.9", affected: true, udev: [257, 262], systemd: true },
   { id: "7.0 fixed", series: "7.0", from: "7.0.10", affected: false, udev: [257, 262] },
+  { id: "7.1", series: "7.1", affected: false, udev: [257, 262] },
   { id: "7.2", series: "7.2", affected: false, udev: [257, 262] },
   { id: "7.3", series: "7.3", affected: false, udev: [257, 262] },
+  {
+    id: "6.12 before, arm64",
+    series: "6.12",
+    to: "6.12.90",
+    affected: true,
+    udev: [257],
+    machine: "arm64",
+  },
+  { id: "7.2, arm64", series: "7.2", affected: false, udev: [262], machine: "arm64" },
 ];
 
 /** Archive parts that are searched for kernels. */
@@ -72,8 +87,10 @@ export interface Cell {
 }
 
 /** What tells a cell from all others: "7.0.9 with udev 262, systemd as PID 1". */
-export function cellName(release: string, { suite, init }: Cell): string {
-  return `${release} with udev ${suite.udev}${init === "systemd" ? ", systemd as PID 1" : ""}`;
+export function cellName(release: string, { kernel, suite, init }: Cell): string {
+  const machine = kernel.machine === undefined ? "" : ` on ${kernel.machine}`;
+  const systemd = init === "systemd" ? ", systemd as PID 1" : "";
+  return `${release}${machine} with udev ${suite.udev}${systemd}`;
 }
 
 /** "6.12.90" against "6.12.117": negative, zero or positive. */
@@ -103,8 +120,10 @@ export function chooseCells(
   init?: Init,
 ): Cell[] {
   const rows = kernels.length === 0 ? [...KERNELS] : kernels.flatMap((pattern) => {
-    const named = KERNELS.filter((row) => row.id === pattern || row.series === pattern);
+    const named = KERNELS.filter((row) => row.id === pattern);
     if (named.length > 0) return named;
+    const series = KERNELS.filter((row) => row.series === pattern);
+    if (series.length > 0) return series;
     const row = KERNELS.find((row) => inRow(pattern, row));
     if (row !== undefined) return [{ ...row, id: pattern, from: pattern, to: pattern }];
     throw new RangeError(`no kernel of the matrix is called or contains "${pattern}"`);

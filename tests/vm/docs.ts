@@ -25,14 +25,19 @@ if (runs.length === 0) {
   process.exit(1);
 }
 const last = runs.at(-1)!;
-const key = ({ id, suite, init }: CellReport) => `${id} ${suite} ${init ?? "steps"}`;
+const key = ({ id, suite, init }: CellReport) => `${id} ${suite} ${init}`;
 const merged = new Map<string, CellReport>();
 for (const cell of runs.flatMap((run) => run.cells)) {
-  const before = merged.get(key(cell))?.results ?? [];
-  merged.set(key(cell), { ...cell, results: [...before, ...cell.results] });
+  const before = merged.get(key(cell));
+  const commits = new Set([...before?.commit.split(", ") ?? [], cell.commit]);
+  const results = [...before?.results ?? [], ...cell.results];
+  merged.set(key(cell), { ...cell, commit: [...commits].join(", "), results });
 }
 const all = [...merged.values()]
-  .sort((a, b) => compareReleases(a.release, b.release) || Number(a.udev) - Number(b.udev));
+  .sort((a, b) =>
+    a.machine.localeCompare(b.machine) || compareReleases(a.release, b.release) ||
+    Number(a.udev) - Number(b.udev)
+  );
 
 /** The cell in which systemd is PID 1 has a table of its own. */
 const cells = all.filter(({ init }) => init !== "systemd");
@@ -61,7 +66,10 @@ function table(header: string[], rows: string[][]): string {
   return [line(header), line(header.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
-const named = (cell: CellReport) => [cell.release + (cell.affected ? " ●" : ""), String(cell.udev)];
+const kernelOf = ({ release, machine, affected }: CellReport) =>
+  release + (machine === "amd64" ? "" : `, ${machine}`) + (affected ? " ●" : "");
+const named = (cell: CellReport) => [kernelOf(cell), String(cell.udev)];
+const sure = (cell: CellReport) => cell.results.filter((row) => row.kind === "loopdev");
 const beside = cells.map((cell) => [
   ...named(cell),
   count(cell.results.filter((row) => row.case === "losetup")),
@@ -69,24 +77,63 @@ const beside = cells.map((cell) => [
   count(worst(cell, "mutants", "mutant one-step")),
   count(worst(cell, "mutants", "mutant without drain")),
   count(rowsOf(cell, "mutants", "mutant on the watched node")),
-  count(cell.results.filter((row) => row.step === "loopdev" && row.kind === "loopdev")),
+  count(sure(cell)),
 ]);
-const strategies = cells.map((cell) => {
-  const verdicts = rowsOf(cell, "loopdev", "verdict");
-  const probes = verdicts.map((row) => Object.keys(row.probes as object).join("/"));
+const strategies = cells.map((cell) => [
+  ...named(cell),
+  ...["auto + opener", "two-step", "userspace", "probe", "auto, left behind", "auto, process exits"]
+    .map((name) => count(rowsOf(cell, "loopdev", name))),
+  count(rowsOf(cell, "many", "attachAll()")),
+  count(rowsOf(cell, "cli", "cli.ts")),
+  String(sum(sure(cell), "missing")),
+  String(sum(sure(cell), "left")),
+  `\`${cell.commit}\``,
+]);
+const answers = cells.map((cell) => {
+  const rows = rowsOf(cell, "loopdev", "verdict");
+  const times = (verdict: string) =>
+    rows.reduce((n, { probes }) => n + Number((probes as Record<string, number>)[verdict] ?? 0), 0);
   return [
     ...named(cell),
-    `${verdicts[0]?.gate ?? "–"}, ${[...new Set(probes)].join("/") || "–"}`,
-    ...["auto + opener", "two-step", "userspace", "auto, left behind", "auto, process exits"]
-      .map((name) => count(rowsOf(cell, "loopdev", name))),
-    `${sum(cell.results.filter((row) => row.kind === "loopdev"), "missing")}`,
-    `${sum(cell.results.filter((row) => row.kind === "loopdev"), "left")}`,
+    String(rows[0]?.gate ?? "–"),
+    ...["affected", "fixed", "inconclusive"].map((verdict) => String(times(verdict))),
+    rows.map(({ milliseconds, runtime }) => `${Math.round(Number(milliseconds))} (${runtime})`)
+      .join(", "),
   ];
 });
-const loopdevRows = cells.flatMap((cell) => cell.results.filter((row) => row.kind === "loopdev"));
+const loopdevRows = cells.flatMap(sure);
+const writers = cells.flatMap((cell) =>
+  rowsOf(cell, "writer", "loopdev").map((row) => [
+    ...named(cell),
+    String(row.cycles),
+    ...["flickered", "absent", "deferred", "left", "slowestDetach"].map((field) =>
+      String(row[field])
+    ),
+    Object.entries(row.heldBy as Record<string, number>).map(([who, n]) => `${who}: ${n}`).join(
+      "; ",
+    ),
+  ])
+);
+/** What ran on which machine with which runtime. */
+const places = ["amd64", "arm64"].flatMap((machine) =>
+  ["bun", "deno"].flatMap((runtime) => {
+    const mine = cells.filter((cell) => cell.machine === machine);
+    const rows = mine.flatMap(sure).filter((row) => row.runtime === runtime);
+    if (rows.length === 0) return [];
+    const version = new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)?.[1];
+    const commits = new Set(mine.map(({ commit }) => `\`${commit}\``));
+    return [[
+      machine,
+      `${runtime} ${version}`,
+      String(mine.length),
+      ...["cycles", "spurious", "missing", "left"].map((field) => String(sum(rows, field))),
+      [...commits].join(", "),
+    ]];
+  })
+);
 const wrong = all.flatMap((cell) =>
   cell.results.filter(({ verdict }) => verdict.outcome !== "pass").map((row) =>
-    `- ${cell.release} with udev ${cell.udev}, ${row.case} (${row.runtime}): ` +
+    `- ${kernelOf(cell)} with udev ${cell.udev}, ${row.case} (${row.runtime}): ` +
     `${row.verdict.outcome}, ${row.verdict.reason}`
   )
 );
@@ -94,8 +141,7 @@ const symptom = all.flatMap((cell) =>
   cell.results.filter((row) => row.step === "symptom").map((row) => [
     ...named(cell),
     `${row.case} (${row.runtime})`,
-    String(row.cycles),
-    String(row.broken),
+    ...["cycles", "broken", "dead"].map((field) => String(row[field])),
   ])
 );
 
@@ -137,32 +183,58 @@ ${
 
 ## loopdev by strategy
 
-Gate is \`isAffected()\` for the kernel's release, probe is \`probePartscanRace()\`, asked 30 times by
-each runtime in each run, 20 of them under a hostile opener. Spurious events in so many cycles; Bun and Deno
-together.
+Spurious events in so many cycles; Bun and Deno together. "probe" asks \`probePartscanRace()\` anew in
+each cycle, before an attach() with \`workaround: "probe"\`: its uevents are counted too. A cycle of
+attachAll() is one of its 16 images.
 
 ${
   table([
-    "kernel",
-    "udev",
-    "gate, probe",
-    "auto",
-    "two-step",
-    "userspace",
-    "persist()",
-    "process exits",
-    "missing",
-    "left",
+    ...["kernel", "udev", "auto", "two-step", "userspace", "probe", "persist()", "process exits"],
+    ...["attachAll()", "cli.ts", "missing", "left", "commit"],
   ], strategies)
 }
+
+## What the probe answers
+
+Gate is \`isAffected()\` for the kernel's release; beside it how often \`probePartscanRace()\` gave
+which answer under a hostile opener, and what one took, in ms.
+
+${table(["kernel", "udev", "gate", "affected", "fixed", "inconclusive", "ms"], answers)}
+
+## What ran where
+
 ${
+  table(
+    ["machine", "runtime", "cells", "cycles", "spurious", "missing", "left", "commit"],
+    places,
+  )
+}
+${
+  writers.length === 0 ? "" : `
+## A neighbour that writes
+
+Not promised: a third program opens the device O_RDWR and closes it again every 10 ms, as long as it
+is attached. udevd before 259 answers each close with BLKRRPART, which drops all partitions and adds
+them again, whoever attached the image; newer ones look at the table first. "Absent": attach() had
+resolved, and a partition was gone when the next line looked. "Deferred": detach() resolved while others
+still had the device open; "left": it was still there 10 s later.
+
+${
+    table([
+      ...["kernel", "udev", "cycles", "flickered", "absent", "deferred", "left"],
+      ...["slowest detach, ms", "held by"],
+    ], writers)
+  }
+`
+}${
   symptom.length === 0 ? "" : `
 ## The symptom
 
-systemd as PID 1, and a unit with \`BindsTo=dev-loop0p1.device\`: how often it was stopped while the
-image was attached.
+systemd as PID 1, and a unit with \`BindsTo=dev-loop0p1.device\` that a udev rule wants
+(\`SYSTEMD_WANTS=\`): how often it was stopped or failed while the image was attached, and how often it
+was not running in the end, though the partition was there again.
 
-${table(["kernel", "systemd", "attached by", "cycles", "unit broken"], symptom)}
+${table(["kernel", "systemd", "attached by", "cycles", "unit broken", "unit dead"], symptom)}
 `
 }${
   wrong.length === 0 ? "" : `
@@ -176,8 +248,9 @@ ${wrong.join("\n")}
 ## Repeat it
 
 \`\`\`sh
-apt-get install --no-install-recommends debootstrap qemu-system-x86 seabios xz-utils
-deno task vm --json results.json
+apt-get install --no-install-recommends debootstrap \\
+  qemu-system-x86 qemu-system-arm seabios xz-utils
+deno task vm --cycles 200 --jobs 1 --resume --json results.json
 deno run -A tests/vm/docs.ts results.json
 \`\`\`
 
@@ -201,11 +274,11 @@ writeFileSync(
   "docs/kernel-matrix.svg",
   drawChart(
     cells.map((cell) => ({
-      label: `${cell.release}, udev ${cell.udev}`,
+      label: `${kernelOf(cell).replace(" ●", "")}, udev ${cell.udev}`,
       affected: cell.affected,
       losetup: percent(cell.results.filter((row) => row.case === "losetup")),
       losetupHostile: percent(worst(cell, "control", "losetup")),
-      loopdev: percent(cell.results.filter((row) => row.kind === "loopdev")),
+      loopdev: percent(sure(cell)),
     })),
     "Cycles in which partitions flickered",
   ),

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { CpioWriter } from "./cpio.ts";
 import type { Init } from "./cells.ts";
 import type { Kernel } from "./kernel.ts";
+import type { Machine } from "./machines.ts";
 
 /** One command in the guest. */
 export interface GuestCommand {
@@ -14,6 +15,7 @@ export interface GuestCommand {
 }
 
 export interface Guest extends GuestOptions {
+  machine: Machine;
   kernel: Kernel;
   init: Init;
   /** cpio archives, unpacked one after another: the suite's user space, the runtimes. */
@@ -65,7 +67,8 @@ export function writeInitramfs(path: string, guest: Guest): void {
     if (name.includes(".")) cpio.file(`project/${name}`, readFileSync(source));
     else cpio.tree(source, `project/${name}`);
   }
-  const yardstick = compileStatically(join(guest.project, "bench/cycle.c"), own);
+  const yardstick = guest.machine.name === "amd64" &&
+    compileStatically(join(guest.project, "bench/cycle.c"), own);
   if (yardstick) cpio.file("project/bench/cycle", yardstick, 0o755);
   const std = join(guest.project, "dev/node_modules/deno-std");
   if (existsSync(std)) cpio.tree(std, "project/dev/node_modules/deno-std");
@@ -88,10 +91,11 @@ function compileStatically(source: string, scratch: string): Uint8Array | undefi
   return bytes;
 }
 
-function environment({ dev = "devtmpfs", udev = true, init, maxPart }: Guest): string {
+function environment({ machine, dev = "devtmpfs", udev = true, init, maxPart }: Guest): string {
   // With max_part the kernel reserves 2^n minors for each device: loop1 is not minor 1 then.
   const shift = maxPart ? Math.floor(Math.log2(maxPart)) + 1 : 0;
   return [
+    `GUEST_PORT=${machine.port}`,
     `GUEST_DEV=${dev}`,
     `GUEST_INIT=${init}`,
     `GUEST_UDEV=${udev ? "yes" : "no"}`,

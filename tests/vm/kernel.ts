@@ -14,7 +14,7 @@ export interface Kernel {
 
 /** Every linux-image package of the cloud flavour, newest first. */
 export function listKernels(apt: Apt): { release: string; image: Package }[] {
-  return apt.available("^linux-image-[0-9.]+[0-9a-z.+-]*-cloud-amd64$")
+  return apt.available(`^linux-image-[0-9.]+[0-9a-z.+-]*-cloud-${apt.architecture}$`)
     .filter(({ name }) => /^linux-image-\d+\.\d+\.\d/.test(name)) // no metapackages
     .map((image) => ({ release: /^[\d.]*\d/.exec(image.version)![0], image }))
     .sort((a, b) =>

@@ -2,11 +2,13 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import process from "node:process";
+import type { Machine } from "./machines.ts";
 
 /** An event of the guest: init's own (boot, ready, begin, end, done, error) or a test's. */
 export type GuestEvent = { event: string } & Record<string, unknown>;
 
 export interface Boot {
+  machine: Machine;
   vmlinuz: string;
   initramfs: string;
   /** The kernel's console, then all that the guest wrote. */
@@ -33,9 +35,8 @@ export interface Outcome {
   milliseconds: number;
 }
 
-const MACHINE = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
+const NO_DEFAULTS = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"];
 const APPEND = [
-  "console=ttyS0",
   "rdinit=/init",
   "panic=-1",
   "module.sig_enforce=1",
@@ -46,13 +47,15 @@ const APPEND = [
 /** Boots once. Never rejects for what the guest does. */
 export function boot(options: Boot): Promise<Outcome> {
   const start = Date.now();
-  const child = spawn("qemu-system-x86_64", [
-    ...MACHINE,
-    ...["-accel", `tcg,thread=${options.thread ?? "multi"}`, "-cpu", "max"],
+  const { machine } = options;
+  const append = [`console=${machine.console}`, ...APPEND, ...options.append ?? []];
+  const child = spawn(machine.qemu, [
+    ...NO_DEFAULTS,
+    ...machine.hardware(options.consoleLog),
+    ...["-accel", `tcg,thread=${options.thread ?? "multi"}`],
     ...["-smp", String(options.smp ?? 2), "-m", String(options.memoryMiB ?? 3072)],
     ...["-kernel", options.vmlinuz, "-initrd", options.initramfs],
-    ...["-append", [...APPEND, ...options.append ?? []].join(" ")],
-    ...["-serial", `file:${options.consoleLog}`, "-serial", "stdio"],
+    ...["-append", append.join(" ")],
   ], { stdio: ["ignore", "pipe", "pipe"] });
 
   const outcome: Outcome = { booted: false, done: false, milliseconds: 0 };
@@ -95,7 +98,7 @@ export function boot(options: Boot): Promise<Outcome> {
       outcome.milliseconds = Date.now() - start;
       resolve(outcome);
     };
-    child.once("error", (error) => end(`qemu-system-x86_64: ${error.message}`));
+    child.once("error", (error) => end(`${machine.qemu}: ${error.message}`));
     child.once("close", () => end(stderr.trim() || "the guest died"));
   });
 }

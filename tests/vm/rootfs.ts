@@ -1,37 +1,44 @@
 /** The guest's user space: a Debian suite's real systemd-udevd and losetup, and the runtimes. */
 import { spawnSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync } from "node:fs";
-import { readFileSync, readSync, renameSync, rmSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync } from "node:fs";
+import { readdirSync, readFileSync, readSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { run } from "./apt.ts";
 import type { Suite } from "./cells.ts";
 import { CpioWriter } from "./cpio.ts";
+import { type Machine, MACHINES } from "./machines.ts";
 
 export type Runtime = "bun" | "deno";
 
 /** The guest never reads these. */
 const SLIM = new RegExp(
   "^(var/(cache|log|lib/(apt|dpkg))|usr/share/(doc|man|info|locale|i18n|zoneinfo|perl|perl5|bug|" +
-    "common-licenses|lintian)|usr/lib/(x86_64-linux-gnu/(gconv|perl|perl-base)|locale|apt)|" +
+    "common-licenses|lintian)|usr/lib/([^/]+-linux-gnu/(gconv|perl|perl-base)|locale|apt)|" +
     "usr/bin/perl.*|boot|proc|sys|dev|run|tmp|debootstrap|" +
-    "(usr/)?lib/x86_64-linux-gnu/libapt.*)(/|$)",
+    "(usr/)?lib/[^/]+-linux-gnu/libapt.*)(/|$)",
 );
 
 const SCRIPTS = "/usr/share/debootstrap/scripts";
 
 /** The suite's user space as a cpio archive; made once, about 25 s. */
-export function buildRootfs(cache: string, mirror: string, suite: Suite): string {
-  const archive = join(cache, `${suite.name}-${checksum(suite.include.join(" "))}.cpio`);
+export function buildRootfs(cache: string, mirror: string, suite: Suite, machine: Machine): string {
+  const name = [suite.name, ...machine.name === "amd64" ? [] : [machine.name]].join("-");
+  const archive = join(cache, `${name}-${checksum(suite.include.join(" "))}.cpio`);
   if (existsSync(archive)) return archive;
   mkdirSync(cache, { recursive: true });
-  const work = mkdtempSync(join(cache, `${suite.name}-`));
+  const work = mkdtempSync(join(cache, `${name}-`));
   const tree = join(work, "root");
   const args = ["--variant=minbase", `--include=${suite.include.join(",")}`, suite.name, tree];
   // A debootstrap older than the suite has no script for it; all suites of today share sid's.
   const script = existsSync(join(SCRIPTS, suite.name)) ? [] : [join(SCRIPTS, "sid")];
+  const foreign = machine.name !== "amd64";
   try {
-    run("debootstrap", ["--arch=amd64", ...args, mirror, ...script]);
+    run("debootstrap", [
+      ...[`--arch=${machine.name}`, ...foreign ? ["--foreign"] : []],
+      ...[...args, mirror, ...script],
+    ]);
+    if (foreign) unpackAll(tree);
     const cpio = new CpioWriter(archive + ".part");
     cpio.tree(tree, "", (path) => SLIM.test(path));
     for (const name of ["proc", "sys", "dev", "run", "tmp", "guest", "project", "root"]) {
@@ -46,19 +53,45 @@ export function buildRootfs(cache: string, mirror: string, suite: Suite): string
 }
 
 /**
+ * Another machine's programs cannot run here, so that nothing can be configured: all packages are
+ * unpacked, and the guest gets the users that base-passwd would write. What we start needs no more.
+ */
+function unpackAll(tree: string): void {
+  const archives = join(tree, "var/cache/apt/archives");
+  for (const name of readdirSync(archives).filter((name) => name.endsWith(".deb"))) {
+    // Through tar, which keeps links to directories that dpkg-deb would replace: /lib is one.
+    const unpack = 'dpkg-deb --fsys-tarfile "$0" | tar -C "$1" --keep-directory-symlink -xf -';
+    run("sh", ["-c", unpack, join(archives, name), tree]);
+  }
+  for (const name of ["passwd", "group"]) {
+    copyFileSync(join(tree, `usr/share/base-passwd/${name}.master`), join(tree, "etc", name));
+  }
+}
+
+/**
  * Bun and Deno as a cpio archive. Both need glibc 2.27 or older, which every suite has; Bun's
  * default build wants AVX2, which QEMU emulates from 7.2 on (before: its baseline build).
  */
-export function buildRuntimes(cache: string): { archive: string; versions: string } {
+export function buildRuntimes(
+  cache: string,
+  machine: Machine,
+): { archive: string; versions: string } {
   const binaries = { bun: runtimePath("bun"), deno: runtimePath("deno") };
-  const versions = Object.entries(binaries).map(([name, path]) =>
-    `${name}-${run(path, ["--version"]).match(/\d+\.\d+\.\d+/)![0]}`
-  ).join("_");
-  const archive = join(cache, `${versions}.cpio`);
+  const numbers = Object.fromEntries(
+    Object.entries(binaries).map(([name, path]) =>
+      [name, run(path, ["--version"]).match(/\d+\.\d+\.\d+/)![0]] as const
+    ),
+  ) as Record<Runtime, string>;
+  const versions = Object.entries(numbers).map((pair) => pair.join("-")).join("_");
+  const suffix = machine.name === "amd64" ? "" : `-${machine.name}`;
+  const archive = join(cache, `${versions}${suffix}.cpio`);
   if (!existsSync(archive)) {
     mkdirSync(cache, { recursive: true });
     const cpio = new CpioWriter(archive + ".part");
-    for (const [name, path] of Object.entries(binaries)) {
+    for (const name of ["bun", "deno"] as const) {
+      const path = suffix === ""
+        ? binaries[name]
+        : fetchRuntime(cache, machine, name, numbers[name]);
       cpio.file(`usr/local/bin/${name}`, readFileSync(path), 0o755);
     }
     cpio.close();
@@ -67,15 +100,23 @@ export function buildRuntimes(cache: string): { archive: string; versions: strin
   return { archive, versions };
 }
 
-/** Where npm's packages keep the real binaries, beside the launchers that they link to. */
-const PACKAGED = {
-  bun: [
-    "@oven/bun-linux-x64/bin/bun",
-    "@oven/bun-linux-x64-baseline/bin/bun",
-    "bun/node_modules/@oven/bun-linux-x64/bin/bun",
-  ],
-  deno: ["@deno/linux-x64-glibc/deno", "deno/node_modules/@deno/linux-x64-glibc/deno"],
-};
+/** The binary of the same version for another machine, which npm would not install on this one. */
+function fetchRuntime(
+  cache: string,
+  { binaries }: Machine,
+  name: Runtime,
+  version: string,
+): string {
+  const [, scoped, path] = /^(@[^/]+\/[^/]+)\/(.*)$/.exec(binaries[name][0])!;
+  const directory = join(cache, `${scoped.replaceAll(/[@/]/g, "")}-${version}`);
+  const binary = join(directory, "package", path);
+  if (existsSync(binary)) return binary;
+  mkdirSync(directory, { recursive: true });
+  const packed = run("npm", ["pack", "--silent", `${scoped}@${version}`], directory).trim();
+  run("tar", ["-xzf", packed], directory);
+  rmSync(join(directory, packed));
+  return binary;
+}
 
 /** A runtime's ELF binary: $LOOPDEV_BUN or $LOOPDEV_DENO, node_modules, the npm cache of this one. */
 function runtimePath(name: Runtime): string {
@@ -90,7 +131,7 @@ function runtimePath(name: Runtime): string {
   const candidates = [
     process.env[`LOOPDEV_${name.toUpperCase()}`] ?? "",
     ...(process.execPath.endsWith(`/${name}`) ? [process.execPath] : []),
-    ...roots.flatMap((root) => PACKAGED[name].map((path) => join(root, path))),
+    ...roots.flatMap((root) => MACHINES.amd64.binaries[name].map((path) => join(root, path))),
     ...(process.env.PATH ?? "").split(":").map((directory) => join(directory, name)),
   ];
   const path = candidates.find((path) => path !== "" && existsSync(path) && isElf(path));

@@ -8,11 +8,12 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { Apt } from "./apt.ts";
-import { type Cell, cellName, chooseCells, type Init, KERNEL_SUITES } from "./cells.ts";
+import { type Cell, cellName, chooseCells, type Init } from "./cells.ts";
+import { Store } from "./fetch.ts";
 import type { GuestOptions } from "./initramfs.ts";
-import { fetchKernel, findKernel, type Kernel, listKernels } from "./kernel.ts";
-import { buildRootfs, buildRuntimes, type Runtime } from "./rootfs.ts";
+import { findKernel } from "./kernel.ts";
+import { commitOf, Results } from "./results.ts";
+import type { Runtime } from "./rootfs.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
 import { STEPS, stepsIn } from "./steps.ts";
 import { Progress, table } from "./terminal.ts";
@@ -38,6 +39,7 @@ const HELP =
   --without-udevd    runs no udevd in the guest: what is left is the kernel's own
   --project DIR      the tree that goes to /project in the guest (.)
   --json FILE        writes all results
+  --resume           takes what cells gave in earlier runs of this commit with these settings
   --require-all      fails unless every chosen cell was fetched and ran to its end
   --update           updates apt's lists first, even when they are fresh
   --list             shows the cells and the kernels that the archive offers, and exits
@@ -48,7 +50,7 @@ const options = parseArgs(process.argv.slice(2), {
     ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
     ...["dev", "init", "max-part", "tables", "seed"],
   ],
-  boolean: ["without-udevd", "require-all", "update", "list", "help"],
+  boolean: ["without-udevd", "resume", "require-all", "update", "list", "help"],
   collect: ["kernel", "udev", "cell", "runtime", "step"],
   default: {
     cycles: "100",
@@ -97,9 +99,7 @@ const chosen = options.cell.length === 0
   : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u], init));
 const cells = chosen.filter((cell) => stepsIn(steps, cell, init).length > 0);
 
-const apt = new Apt(join(cache, "apt"), KERNEL_SUITES);
-for (const complaint of apt.update(Boolean(options.update))) console.error(`apt: ${complaint}`);
-const offered = listKernels(apt);
+const store = new Store(cache, Boolean(options.update), (text) => console.error(text));
 
 if (options.list) {
   const rows = cells.map(({ kernel, suite, init }) => [
@@ -107,61 +107,24 @@ if (options.list) {
     kernel.affected ? "affected" : "",
     `udev ${suite.udev} (${suite.name})`,
     init === "systemd" ? "systemd" : "",
-    findKernel(offered, kernel)?.image.version ?? "not in the archive",
+    findKernel(store.offered(kernel), kernel)?.image.version ?? "not in the archive",
   ]);
   console.log(table([["kernel", "", "udev", "PID 1", "package"], ...rows]));
-  console.log("\nOn offer: " + [...new Set(offered.map(({ release }) => release))].join(" "));
+  const releases = new Set(store.offered({}).map(({ release }) => release));
+  console.log("\nOn offer: " + [...releases].join(" "));
   process.exit(0);
 }
 
 /** Cells that cannot run, and why. */
 const unfetched: { cell: Cell; reason: string }[] = [];
-const ready: { cell: Cell; kernel: Kernel; rootfs: string }[] = [];
-const { archive: runtimesArchive, versions } = orSay(() => buildRuntimes(join(cache, "runtimes")));
-const fetched = new Map<string, { kernel?: Kernel; rootfs?: string; reason?: string }>();
-for (const cell of cells) {
-  const { kernel: row, suite } = cell;
-  if (!fetched.has(row.id)) {
-    const found = findKernel(offered, row);
-    console.error(`fetching kernel ${row.id}: ${found?.image.name ?? "not in the archive"}`);
-    fetched.set(
-      row.id,
-      attempt(() => {
-        if (found === undefined) throw new Error("not in the archive");
-        return { kernel: fetchKernel(apt, join(cache, "kernels"), found) };
-      }),
-    );
-  }
-  if (!fetched.has(suite.name)) {
-    console.error(`preparing udev ${suite.udev} (${suite.name})`);
-    fetched.set(
-      suite.name,
-      attempt(() => ({ rootfs: buildRootfs(join(cache, "rootfs"), apt.mirror, suite) })),
-    );
-  }
-  const { kernel, reason } = fetched.get(row.id)!;
-  const { rootfs, reason: noRootfs } = fetched.get(suite.name)!;
-  if (kernel && rootfs) ready.push({ cell, kernel, rootfs });
-  else unfetched.push({ cell, reason: reason ?? noRootfs ?? "" });
-}
-
-/** What the whole run needs: without it there is one line and an end. */
-function orSay<T>(make: () => T): T {
+const ready = cells.flatMap((cell) => {
   try {
-    return make();
+    return [store.prepare(cell)];
   } catch (error) {
-    console.error(`vm: ${(error as Error).message}`);
-    process.exit(1);
+    unfetched.push({ cell, reason: (error as Error).message });
+    return [];
   }
-}
-
-function attempt<T>(fetch: () => T): T | { reason: string } {
-  try {
-    return fetch();
-  } catch (error) {
-    return { reason: (error as Error).message };
-  }
-}
+});
 
 const guest: GuestOptions = {
   dev: options.dev as "devtmpfs" | "static",
@@ -178,7 +141,7 @@ function save(): void {
   const json = {
     date: new Date().toISOString(),
     qemu: /version (\S+)/.exec(qemu)?.[1],
-    runtimes: versions,
+    runtimes: store.versions,
     cycles: Number(options.cycles),
     tables: Number(options.tables),
     seed: Number(options.seed),
@@ -193,28 +156,49 @@ function save(): void {
   writeFileSync(String(options.json), JSON.stringify(json, null, 2) + "\n");
 }
 
+const project = resolve(String(options.project));
+const { cycles, tables, seed } = options;
+const settings = {
+  steps: steps.map(({ name }) => name),
+  runtimes,
+  guest,
+  init,
+  cycles,
+  tables,
+  seed,
+};
+const results = new Results(join(cache, "results"), commitOf(project), settings);
+if (options.resume && !results.lasting) {
+  console.error(`vm: --resume goes by the commit, and ${project} was changed since: commit first`);
+  process.exit(1);
+}
 const progress = new Progress(ready.length);
 const reports: CellReport[] = [];
 const queue = ready.values();
 await Promise.all(
   Array.from({ length: Number(options.jobs) }, async () => {
-    for (const { cell, kernel, rootfs } of queue) {
-      const report = await runCell({
+    for (const { cell, kernel, base } of queue) {
+      const name = cellName(kernel.release, cell);
+      const earlier = options.resume ? results.read(name) : undefined;
+      if (earlier !== undefined) progress.log(`${name}: as in the run before`);
+      const report = earlier ?? await runCell({
         cell,
         kernel,
-        base: [rootfs, runtimesArchive],
-        project: resolve(String(options.project)),
+        base,
+        project,
+        commit: results.commit,
         guest,
         steps: stepsIn(steps, cell, init),
         runtimes,
-        cycles: Number(options.cycles),
-        tables: Number(options.tables),
-        seed: Number(options.seed),
+        cycles: Number(cycles),
+        tables: Number(tables),
+        seed: Number(seed),
         thread: options.thread as "multi" | "single",
         directory: join(cache, "runs"),
         progress: (text) => progress.show(text),
         log: (text) => progress.log(text),
       });
+      results.write(name, report);
       reports.push(report);
       save();
       progress.finish();

@@ -5,6 +5,7 @@ import { type Cell, cellName, type Init } from "./cells.ts";
 import process from "node:process";
 import { type GuestOptions, writeInitramfs } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
+import { type MachineName, MACHINES } from "./machines.ts";
 import { bootWithRetry, type GuestEvent } from "./qemu.ts";
 import type { Runtime } from "./rootfs.ts";
 import { type Context, guestCommand, type Step, type Verdict } from "./steps.ts";
@@ -14,6 +15,7 @@ export interface CellOptions {
   kernel: Kernel;
   base: readonly string[];
   project: string;
+  commit: string;
   guest: GuestOptions;
   steps: readonly Step[];
   runtimes: readonly Runtime[];
@@ -34,6 +36,9 @@ export interface CellReport {
   affected: boolean;
   release: string;
   uname?: string;
+  machine: MachineName;
+  /** Of the project's tree, "+" behind it if that was changed since. */
+  commit: string;
   suite: string;
   init: Init;
   /** As the running programs say. */
@@ -57,10 +62,13 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
       .map((runtime) => ({ step, runtime, command: guestCommand(step, runtime, context) }))
   );
   const title = cellName(kernel.release, cell);
+  const machine = MACHINES[cell.kernel.machine ?? "amd64"];
   const report: CellReport = {
     id: cell.kernel.id,
     affected: cell.kernel.affected,
     release: kernel.release,
+    machine: machine.name,
+    commit: options.commit,
     suite: cell.suite.name,
     init: cell.init,
     milliseconds: 0,
@@ -68,7 +76,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   };
 
   mkdirSync(directory, { recursive: true });
-  const name = `${kernel.release}-${cell.suite.name}-${cell.init}-${process.pid}`;
+  const name = [kernel.release, machine.name, cell.suite.name, cell.init, process.pid].join("-");
   const initramfs = join(directory, `${name}.cpio`);
   const consoleLog = join(directory, `${name}.log`);
   const commands = planned.map(({ command }) => command);
@@ -77,7 +85,15 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   };
   process.once("exit", removeInitramfs);
   const { base, project, guest } = options;
-  writeInitramfs(initramfs, { kernel, init: cell.init, base, project, commands, ...guest });
+  writeInitramfs(initramfs, {
+    machine,
+    kernel,
+    init: cell.init,
+    base,
+    project,
+    commands,
+    ...guest,
+  });
 
   const transcript: string[] = [];
   const failures: string[] = [];
@@ -120,6 +136,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   };
   options.progress(`${title}: booting`);
   const outcome = await bootWithRetry({
+    machine,
     vmlinuz: kernel.vmlinuz,
     initramfs,
     consoleLog,

@@ -106,6 +106,26 @@ const cli: Step = {
   args: ({ cycles }) => [Math.max(8, Math.ceil(cycles / 20))],
 };
 
+/** Many images at once. */
+const many: Step = {
+  ...loopdev,
+  name: "many",
+  script: "tests/vm/guest/many.ts",
+};
+
+/** A neighbour that opens the device for writing: what is seen there is told, not promised. */
+const writer: Step = {
+  name: "writer",
+  runtimes: "once",
+  script: "tests/vm/guest/writer.ts",
+  args: ({ cycles }) => [Math.max(10, Math.ceil(cycles / 7))],
+  seconds: ({ cycles }) => 300 + cycles * 10,
+  judge(result) {
+    if (result.left) return { outcome: "fail", reason: `${result.left} left` };
+    return unheard(result) ?? { outcome: "pass" };
+  },
+};
+
 /** What must flicker, so that the zeros beside it mean something. */
 const mutants: Step = {
   name: "mutants",
@@ -232,7 +252,9 @@ export const STEPS: readonly Step[] = [
   control,
   mutants,
   loopdev,
+  many,
   cli,
+  writer,
   tables,
   symptom,
   ways,

@@ -4,29 +4,20 @@
  *
  *     bun tests/vm/guest/cli.ts 10
  */
-import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { list } from "../../../mod.ts";
 import { PartitionCounter } from "./cycles.ts";
+import { makeImage, PARTITIONS, run } from "./image.ts";
 import { progress, report } from "./report.ts";
 
 const cycles = Number(process.argv[2] ?? 10);
 const image = "/tmp/cli.img";
-const PARTITIONS = 2;
 const deno = ["run", "--allow-ffi", "--no-check", "--no-config", "--no-lock"];
 const CLI = [process.execPath, ..."Deno" in globalThis ? deno : [], "cli.ts"];
 
-function run(command: string[], input?: string): string {
-  const [name, ...args] = command;
-  const { status, stdout, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command.join(" ")}: ${error ?? stderr}`);
-  return stdout.trim();
-}
-
-run(["truncate", "-s", "8M", image]);
-run(["sfdisk", "-q", image], "label: gpt\nsize=2M\nsize=2M\n");
+makeImage(image);
 
 using socket = new UeventSocket();
 const counter = new PartitionCounter(socket, PARTITIONS);

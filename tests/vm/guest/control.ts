@@ -4,11 +4,10 @@
  *
  *     bun tests/vm/guest/control.ts 40
  */
-import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
+import { makeImage, PARTITIONS, run } from "./image.ts";
 import { progress, report } from "./report.ts";
 import type { OpenerKind } from "../../../examples/opener.ts";
 import { startOpener } from "./start_opener.ts";
@@ -17,26 +16,19 @@ const cycles = Number(process.argv[2] ?? 40);
 const disk = "loop0";
 const image = "/tmp/control.img";
 
-function run(command: string, args: string[], input?: string): void {
-  const { status, stderr, error } = spawnSync(command, args, { input, encoding: "utf8" });
-  if (status !== 0) {
-    throw new Error(`${command} ${args.join(" ")}: ${error ?? stderr ?? `status ${status}`}`);
-  }
-}
-
 function measure(opener: "none" | OpenerKind): void {
   using socket = new UeventSocket();
-  const counter = new PartitionCounter(socket, 2);
+  const counter = new PartitionCounter(socket, PARTITIONS);
   counter.quiet(200);
   let absent = 0;
   let left = 0;
   const start = Date.now();
   for (let cycle = 0; cycle < cycles; cycle++) {
-    run("losetup", ["-P", `/dev/${disk}`, image]);
+    run(["losetup", "-P", `/dev/${disk}`, image]);
     // udevd before 259 re-reads the table after losetup closed its writable fd: give it the time.
     counter.quiet(60);
     if (!counter.present(disk, 5000)) absent++;
-    run("losetup", ["-d", `/dev/${disk}`]);
+    run(["losetup", "-d", `/dev/${disk}`]);
     if (!counter.detached(disk, 5000)) left++;
     counter.quiet(30);
     counter.endCycle();
@@ -53,9 +45,7 @@ function measure(opener: "none" | OpenerKind): void {
   });
 }
 
-writeFileSync(image, new Uint8Array(0));
-run("truncate", ["-s", "8M", image]);
-run("sfdisk", ["-q", image], "label: gpt\nsize=2M\nsize=2M\n");
+makeImage(image);
 
 measure("none");
 for (const kind of ["react", "spin"] as const) {

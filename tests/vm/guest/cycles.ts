@@ -52,10 +52,10 @@ export class PartitionCounter {
   }
 
   /** Waits until every partition of `disk` is in sysfs; false when the deadline passes first. */
-  present(disk: string, milliseconds: number): boolean {
+  present(disk: string, milliseconds: number, partitions: number = this.partitions): boolean {
     const deadline = Date.now() + milliseconds;
     const missing = () => {
-      for (let n = 1; n <= this.partitions; n++) {
+      for (let n = 1; n <= partitions; n++) {
         if (!existsSync(`/sys/block/${disk}/${disk}p${n}`)) return true;
       }
       return false;

@@ -9,7 +9,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
-exec </dev/null >/dev/ttyS1 2>&1
+exec </dev/null >"$GUEST_PORT" 2>&1
 stty raw -echo <&1
 . /guest/steps.sh
 emit "{\"event\":\"boot\",\"release\":\"$(uname -r)\",\"version\":\"$(uname -v)\"}"
@@ -17,7 +17,7 @@ emit "{\"event\":\"boot\",\"release\":\"$(uname -r)\",\"version\":\"$(uname -v)\
 if [ "$GUEST_DEV" = static ]; then
   # As in many containers: nobody makes a node here, whatever the kernel adds.
   mount -t tmpfs -o mode=0755 tmpfs /tmp
-  for node in null zero full random urandom tty ttyS0 ttyS1 kmsg; do
+  for node in null zero full random urandom tty ttyS0 ttyS1 ttyAMA0 kmsg; do
     [ -e /dev/$node ] && cp -a /dev/$node /tmp/
   done
   mknod -m 600 /tmp/loop-control c 10 237

@@ -5,7 +5,6 @@
  *
  *     bun tests/vm/guest/symptom.ts 100
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import process from "node:process";
@@ -13,13 +12,13 @@ import { attach, type AttachOptions } from "../../../mod.ts";
 import { OPENER_KINDS, startOpener } from "../../../examples/opener.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
+import { makeImage, PARTITIONS, run } from "./image.ts";
 import { progress, report } from "./report.ts";
 
 const cycles = Number(process.argv[2] ?? 100);
 const number = 0;
 const disk = `loop${number}`;
 const image = "/tmp/symptom.img";
-const PARTITIONS = 2;
 /** What the units write of themselves, a word a line: cheaper to read than to ask systemctl. */
 const LOG = "/run/symptom.log";
 const UNIT = "symptom.service";
@@ -48,13 +47,6 @@ Type=oneshot
 ExecStart=/bin/sh -c 'echo failed >>${LOG}'
 `,
 };
-
-function run(command: string[], input?: string): string {
-  const [name, ...args] = command;
-  const { status, stdout, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command.join(" ")}: ${error ?? stderr}`);
-  return stdout;
-}
 
 /** What the units wrote since the last emptyLog(). */
 const readLog = () => readFileSync(LOG, "utf8").split("\n").filter((line) => line !== "");
@@ -154,8 +146,7 @@ for (const [path, text] of Object.entries(FILES)) {
 emptyLog();
 run(["udevadm", "control", "--reload"]);
 run(["systemctl", "daemon-reload"]);
-run(["truncate", "-s", "8M", image]);
-run(["sfdisk", "-q", image], "label: gpt\nsize=2M\nsize=2M\n");
+makeImage(image);
 
 const few = Math.ceil(cycles * 2 / 5);
 await using opener = await startOpener();

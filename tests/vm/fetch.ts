@@ -1,0 +1,81 @@
+/** Everything that cells boot from, below one cache: kernels, user spaces, runtimes. */
+import { join } from "node:path";
+import { Apt, type Package } from "./apt.ts";
+import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
+import { fetchKernel, findKernel, type Kernel, listKernels } from "./kernel.ts";
+import { MACHINES } from "./machines.ts";
+import { buildRootfs, buildRuntimes } from "./rootfs.ts";
+
+/** A cell that can boot. */
+export interface ReadyCell {
+  cell: Cell;
+  kernel: Kernel;
+  /** cpio archives, to be unpacked one after another. */
+  base: readonly string[];
+}
+
+type MachineOf = Pick<KernelRow, "machine">;
+
+export class Store {
+  /** "bun-1.4.5_deno-2.9.6", once a cell is ready. */
+  versions = "";
+  /** What was fetched or made, or why it could not be: each is tried once. */
+  readonly #made = new Map<string, { value: unknown } | { error: Error }>();
+
+  constructor(
+    readonly cache: string,
+    readonly update: boolean,
+    readonly say: (text: string) => void,
+  ) {}
+
+  /** The kernels that Debian has for this machine, newest first. */
+  offered(row: MachineOf): { release: string; image: Package }[] {
+    const name = row.machine ?? "amd64";
+    return this.#once(`kernels for ${name}`, () => listKernels(this.#apt(row)));
+  }
+
+  /** Throws, with the reason, if a part of it cannot be had. */
+  prepare(cell: Cell): ReadyCell {
+    const { kernel: row, suite } = cell;
+    const machine = MACHINES[row.machine ?? "amd64"];
+    const kernel = this.#once(`kernel ${row.id}`, () => {
+      const found = findKernel(this.offered(row), row);
+      if (found === undefined) throw new Error("not in the archive");
+      return fetchKernel(this.#apt(row), join(this.cache, "kernels"), found);
+    });
+    const rootfs = this.#once(`udev ${suite.udev} for ${machine.name} (${suite.name})`, () => {
+      const { mirror } = this.#apt(row);
+      return buildRootfs(join(this.cache, "rootfs"), mirror, suite, machine);
+    });
+    const runtimes = this.#once(
+      `runtimes for ${machine.name}`,
+      () => buildRuntimes(join(this.cache, "runtimes"), machine),
+    );
+    this.versions = runtimes.versions;
+    return { cell, kernel, base: [rootfs, runtimes.archive] };
+  }
+
+  #apt({ machine = "amd64" }: MachineOf): Apt {
+    return this.#once(`package lists for ${machine}`, () => {
+      const directory = machine === "amd64" ? "apt" : `apt-${machine}`;
+      const apt = new Apt(join(this.cache, directory), KERNEL_SUITES, machine);
+      for (const complaint of apt.update(this.update)) this.say(`apt: ${complaint}`);
+      return apt;
+    });
+  }
+
+  #once<T>(what: string, make: () => T): T {
+    let made = this.#made.get(what);
+    if (made === undefined) {
+      this.say(`preparing ${what}`);
+      try {
+        made = { value: make() };
+      } catch (error) {
+        made = { error: error as Error };
+      }
+      this.#made.set(what, made);
+    }
+    if ("error" in made) throw made.error;
+    return made.value as T;
+  }
+}

@@ -1,0 +1,23 @@
+/** What the programs of the guest share: commands that must succeed, and images of two partitions. */
+import { spawnSync } from "node:child_process";
+
+/** Of every image here. */
+export const PARTITIONS = 2;
+
+/** Runs a command that must succeed, and gives what it prints. */
+export function run(command: string[], input?: string): string {
+  const [name, ...args] = command;
+  const { status, stdout, stderr, error } = spawnSync(name, args, { input, encoding: "utf8" });
+  if (status !== 0) {
+    throw new Error(`${command.join(" ")}: ${error ?? (stderr || `status ${status}`)}`);
+  }
+  return stdout.trim();
+}
+
+/** A GPT with two partitions of 2 MiB in a file of 8 MiB. */
+export function makeImage(path: string): string {
+  run(["truncate", "-s", "0", path]);
+  run(["truncate", "-s", "8M", path]);
+  run(["sfdisk", "-q", path], "label: gpt\nsize=2M\nsize=2M\n");
+  return path;
+}

@@ -1,0 +1,52 @@
+/**
+ * The reports of cells that ran to their end, on disk, so that a long run goes on where it stopped.
+ * They belong to one commit: a tree that was changed since has none.
+ */
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { CellReport } from "./run_cell.ts";
+
+/** The commit of a tree; "+" behind it if the tree is another one by now. */
+export function commitOf(project: string): string {
+  const git = (...args: string[]) => {
+    const { status, stdout } = spawnSync("git", ["-C", project, ...args], { encoding: "utf8" });
+    return status === 0 ? stdout.trim() : undefined;
+  };
+  const commit = git("rev-parse", "--short=12", "HEAD");
+  if (commit === undefined) return "unknown+";
+  return git("status", "--porcelain") === "" ? commit : `${commit}+`;
+}
+
+export class Results {
+  readonly #folder: string;
+
+  /** `settings`: all that makes the same cell give something else. */
+  constructor(directory: string, readonly commit: string, settings: unknown) {
+    const hash = createHash("sha256").update(JSON.stringify(settings)).digest("hex").slice(0, 12);
+    this.#folder = join(directory, `${commit}-${hash}`);
+  }
+
+  /** Whether reports can be told from those of another tree. */
+  get lasting(): boolean {
+    return !this.commit.endsWith("+");
+  }
+
+  read(cell: string): CellReport | undefined {
+    const path = this.#path(cell);
+    return this.lasting && existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : undefined;
+  }
+
+  write(cell: string, report: CellReport): void {
+    if (!this.lasting || report.failure !== undefined) return;
+    mkdirSync(this.#folder, { recursive: true });
+    const path = this.#path(cell);
+    writeFileSync(`${path}.part`, JSON.stringify(report));
+    renameSync(`${path}.part`, path);
+  }
+
+  #path(cell: string): string {
+    return join(this.#folder, `${cell.replaceAll(/[^\w.]+/g, "-")}.json`);
+  }
+}
