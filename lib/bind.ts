@@ -88,14 +88,14 @@ export interface BoundDevice {
 export async function undoBind({ device, number, nodes, facts, made }: BoundDevice): Promise<void> {
   nodes.remove();
   await closeFlushed(device, facts.size);
-  if (made) removeMade(number);
+  if (made) await removeMade(number);
 }
 
 /** A device that somebody uses by now stays: EBUSY. */
-function removeMade(number: number): void {
+async function removeMade(number: number): Promise<void> {
   try {
     using control = open("/dev/loop-control", O_RDWR);
-    loopCtlRemove(control, number);
+    await loopCtlRemove(control, number);
   } catch {
     // The first error is the one that matters; an unused device is in nobody's way.
   }
@@ -115,7 +115,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
       return { ...bindDevice(number, dev, binding, config), number, nodes, made };
     } catch (error) {
       removeUnused(number, nodes);
-      if (made) removeMade(number);
+      if (made) await removeMade(number);
       throw error;
     }
   };
