@@ -6,7 +6,7 @@
 import { LoopError } from "./errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
-import type { Holder } from "./holders.ts";
+import { type Holder, isHeldByUdevdAlone } from "./holders.ts";
 import { loopClrFd } from "./loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
 import { poll } from "./retry.ts";
@@ -15,6 +15,8 @@ import { closeFlushed } from "./waiting.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
 const PASSING_OPENERS_MS = 1000;
+/** udevd is done with it one day, however slow or busy the machine. Nobody else is waited for so long. */
+const UDEVD_MS = 10_000;
 
 /** An open device that is to be let go, and what the handle knows of it. */
 export interface Parting extends PartitionedDevice {
@@ -45,8 +47,12 @@ export async function letGo(parting: Parting): Promise<"detached" | "deferred"> 
   }
   const isGone = () => isDetached(facts, device.path, !owned) || undefined;
   if (isGone()) return "detached";
-  const wait = isHeldExclusively(device.path) ? 0 : PASSING_OPENERS_MS;
-  return await poll(isGone, wait) ? "detached" : "deferred";
+  if (isHeldExclusively(device.path)) return "deferred";
+  for (let waited = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
+    if (await poll(isGone, PASSING_OPENERS_MS)) return "detached";
+    if (!await isHeldByUdevdAlone(facts.number)) break;
+  }
+  return isGone() ? "detached" : "deferred";
 }
 
 /** Unbinds a device that another process bound; one that is unbound already is no error. */

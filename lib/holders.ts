@@ -37,6 +37,16 @@ export async function findHolders(number: number): Promise<Holder[]> {
   ];
 }
 
+/** udevd and its workers: "(udev-worker)" since systemd 251. */
+const UDEVD = /^\d+ \(\(?(?:systemd-udevd|udevd|udev-worker)\)?\)$/;
+
+/** Whether udevd is at work on the device, and nobody else in sight has it. */
+export async function isHeldByUdevdAlone(number: number): Promise<boolean> {
+  const holders = await findHolders(number);
+  return holders.length > 0 &&
+    holders.every(({ kind, by }) => kind === "process" && UDEVD.test(by));
+}
+
 function mountsOf(held: Map<string, string>): Holder[] {
   return mounts().flatMap(({ dev, point }): Holder[] => {
     const name = held.get(dev);

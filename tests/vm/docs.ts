@@ -106,7 +106,7 @@ const writers = cells.flatMap((cell) =>
   rowsOf(cell, "writer", "loopdev").map((row) => [
     ...named(cell),
     String(row.cycles),
-    ...["flickered", "absent", "deferred", "left", "slowestDetach"].map((field) =>
+    ...["flickered", "absent", "deferred", "starved", "left", "slowestDetach"].map((field) =>
       String(row[field])
     ),
     Object.entries(row.heldBy as Record<string, number>).map(([who, n]) => `${who}: ${n}`).join(
@@ -217,11 +217,13 @@ Not promised: a third program opens the device O_RDWR and closes it again every 
 is attached. udevd before 259 answers each close with BLKRRPART, which drops all partitions and adds
 them again, whoever attached the image; newer ones look at the table first. "Absent": attach() had
 resolved, and a partition was gone when the next line looked. "Deferred": detach() resolved while others
-still had the device open; "left": it was still there 10 s later.
+still had the device open; "starved": it was still there 10 s later, since udevd, which has an event to
+work on for each close, never closed it while the writer had it closed, too; "left": it did not go when
+the writer had ended, either.
 
 ${
     table([
-      ...["kernel", "udev", "cycles", "flickered", "absent", "deferred", "left"],
+      ...["kernel", "udev", "cycles", "flickered", "absent", "deferred", "starved", "left"],
       ...["slowest detach, ms", "held by"],
     ], writers)
   }
