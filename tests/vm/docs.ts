@@ -4,7 +4,7 @@
  *
  *     deno run -A tests/vm/docs.ts results.json...
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { drawChart } from "./chart.ts";
 import { compareReleases } from "./cells.ts";
@@ -31,7 +31,8 @@ for (const cell of runs.flatMap((run) => run.cells)) {
   const before = merged.get(key(cell));
   const commits = new Set([...before?.commit.split(", ") ?? [], cell.commit]);
   const results = [...before?.results ?? [], ...cell.results];
-  merged.set(key(cell), { ...cell, commit: [...commits].join(", "), results });
+  const crashes = [...before?.crashes ?? [], ...cell.crashes];
+  merged.set(key(cell), { ...cell, commit: [...commits].join(", "), results, crashes });
 }
 const all = [...merged.values()]
   .sort((a, b) =>
@@ -136,6 +137,9 @@ const wrong = all.flatMap((cell) =>
     `- ${kernelOf(cell)} with udev ${cell.udev}, ${row.case} (${row.runtime}): ` +
     `${row.verdict.outcome}, ${row.verdict.reason}`
   )
+);
+const crashes = all.flatMap((cell) =>
+  cell.crashes.map((crash) => `- ${kernelOf(cell)} with udev ${cell.udev}: ${crash}`)
 );
 const symptom = all.flatMap((cell) =>
   cell.results.filter((row) => row.step === "symptom").map((row) => [
@@ -246,6 +250,15 @@ ${table(["kernel", "systemd", "attached by", "cycles", "unit broken", "unit dead
 
 ${wrong.join("\n")}
 `
+}${
+  crashes.length === 0 ? "" : `
+## Guests that died
+
+QEMU's threaded emulation breaks a kernel now and then, whatever runs in it. What had not ended then ran
+in another boot.
+
+${crashes.join("\n")}
+`
 }
 ## Repeat it
 
@@ -270,7 +283,6 @@ ${
 }
 `;
 
-mkdirSync("docs", { recursive: true });
 writeFileSync("docs/kernel-matrix.md", markdown);
 writeFileSync(
   "docs/kernel-matrix.svg",

@@ -27,8 +27,6 @@ export interface Boot {
 }
 
 export interface Outcome {
-  /** Whether init got as far as its first line. */
-  booted: boolean;
   done: boolean;
   /** Why it ended, when not by itself. */
   failure?: string;
@@ -58,7 +56,7 @@ export function boot(options: Boot): Promise<Outcome> {
     ...["-append", append.join(" ")],
   ], { stdio: ["ignore", "pipe", "pipe"] });
 
-  const outcome: Outcome = { booted: false, done: false, milliseconds: 0 };
+  const outcome: Outcome = { done: false, milliseconds: 0 };
   const fail = (reason: string) => {
     outcome.failure ??= reason;
     child.kill("SIGKILL");
@@ -82,7 +80,6 @@ export function boot(options: Boot): Promise<Outcome> {
     const line = raw.replace(/\r$/, "");
     const event = parseEvent(line);
     if (event === undefined) return options.onLine?.(line);
-    if (event.event === "boot") outcome.booted = true;
     if (event.event === "done") outcome.done = true;
     options.onEvent(event);
   });
@@ -109,17 +106,5 @@ function parseEvent(line: string): GuestEvent | undefined {
     return JSON.parse(line.slice("#guest ".length));
   } catch {
     return undefined;
-  }
-}
-
-/**
- * Boots until the guest has spoken, at most `attempts` times: QEMU's threaded emulation crashes the
- * kernel now and then before init runs, which says nothing about the kernel.
- */
-export async function bootWithRetry(options: Boot, attempts = 3): Promise<Outcome> {
-  for (let attempt = 1;; attempt++) {
-    const outcome = await boot(options);
-    if (outcome.booted || attempt >= attempts) return outcome;
-    options.onLine?.(`died before its first line (${outcome.failure}); boot ${attempt + 1}`);
   }
 }

@@ -1,12 +1,12 @@
 /** Runs one cell: boots its guest and collects and judges what it reports. */
-import { appendFileSync, mkdirSync, rmSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type Cell, cellName, type Init } from "./cells.ts";
 import process from "node:process";
-import { type GuestOptions, writeInitramfs } from "./initramfs.ts";
+import { type GuestCommand, type GuestOptions, writeInitramfs } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
-import { type MachineName, MACHINES } from "./machines.ts";
-import { bootWithRetry, type GuestEvent } from "./qemu.ts";
+import { type Machine, type MachineName, MACHINES } from "./machines.ts";
+import { boot, type GuestEvent } from "./qemu.ts";
 import type { Runtime } from "./rootfs.ts";
 import { type Context, guestCommand, type Step, type Verdict } from "./steps.ts";
 
@@ -48,20 +48,33 @@ export interface CellReport {
   bootMilliseconds?: number;
   milliseconds: number;
   results: Result[];
+  /** How guests died on the way; what they had not ended ran in another boot. */
+  crashes: string[];
   /** Why the cell did not run to its end. */
   failure?: string;
   consoleLog?: string;
 }
 
+/** A program of the guest, for one runtime. */
+interface Planned {
+  step: Step;
+  runtime: Runtime;
+  command: GuestCommand;
+}
+
+/**
+ * QEMU's threaded emulation breaks a kernel now and then (registers of another thread, double
+ * faults). The programs that had not ended then run in another boot; each such end is reported.
+ */
+const MOST_BOOTS = 6;
+
 export async function runCell(options: CellOptions): Promise<CellReport> {
-  const { cell, kernel, directory } = options;
-  const { cycles, tables, seed } = options;
+  const { cell, kernel, directory, cycles, tables, seed } = options;
   const context: Context = { cell, release: kernel.release, cycles, tables, seed };
   const planned = options.steps.flatMap((step) =>
     (step.runtimes === "once" ? options.runtimes.slice(0, 1) : options.runtimes)
-      .map((runtime) => ({ step, runtime, command: guestCommand(step, runtime, context) }))
+      .map((runtime): Planned => ({ step, runtime, command: guestCommand(step, runtime, context) }))
   );
-  const title = cellName(kernel.release, cell);
   const machine = MACHINES[cell.kernel.machine ?? "amd64"];
   const report: CellReport = {
     id: cell.kernel.id,
@@ -73,86 +86,29 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     init: cell.init,
     milliseconds: 0,
     results: [],
+    crashes: [],
   };
-
   mkdirSync(directory, { recursive: true });
   const name = [kernel.release, machine.name, cell.suite.name, cell.init, process.pid].join("-");
-  const initramfs = join(directory, `${name}.cpio`);
   const consoleLog = join(directory, `${name}.log`);
-  const commands = planned.map(({ command }) => command);
-  const removeInitramfs = () => {
-    for (const path of [initramfs, `${initramfs}.own`]) rmSync(path, { force: true });
-  };
-  process.once("exit", removeInitramfs);
-  const { base, project, guest } = options;
-  writeInitramfs(initramfs, {
-    machine,
-    kernel,
-    init: cell.init,
-    base,
-    project,
-    commands,
-    ...guest,
-  });
-
+  const title = cellName(kernel.release, cell);
+  const ended = new Set<string>();
   const transcript: string[] = [];
   const failures: string[] = [];
-  let current: (typeof planned)[number] | undefined;
-  const start = Date.now();
-  const onEvent = (event: GuestEvent) => {
-    switch (event.event) {
-      case "boot":
-        report.bootMilliseconds = Date.now() - start;
-        report.uname = String(event.release);
-        break;
-      case "ready":
-        report.udev = String(event.udev);
-        report.losetup = String(event.losetup);
-        break;
-      case "begin":
-        current = planned.find(({ command }) => command.name === event.step);
-        options.progress(`${title}: ${event.step}`);
-        break;
-      case "progress":
-        options.progress(`${title}: ${current?.command.name} ${event.done}/${event.total}`);
-        break;
-      case "result":
-        if (current === undefined) break;
-        report.results.push({
-          ...event,
-          step: current.step.name,
-          runtime: current.runtime,
-          verdict: { outcome: "inconclusive", reason: "the cell did not end" },
-        });
-        break;
-      case "end":
-        if (event.status === 124) failures.push(`${event.step} took too long`);
-        else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
-        break;
-      case "error":
-        failures.push(String(event.message));
-        break;
+  for (let boots = 1;; boots++) {
+    const left = planned.filter(({ command }) => !ended.has(command.name));
+    options.progress(`${title}: booting`);
+    const one = { options, machine, name, consoleLog, left, report, ended, transcript, failures };
+    const death = await bootOnce(one);
+    if (death === undefined || boots === MOST_BOOTS) {
+      if (death !== undefined) failures.push(death);
+      break;
     }
-  };
-  options.progress(`${title}: booting`);
-  const outcome = await bootWithRetry({
-    machine,
-    vmlinuz: kernel.vmlinuz,
-    initramfs,
-    consoleLog,
-    thread: options.thread,
-    seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
-    silenceSeconds: 90,
-    onEvent: (event) => {
-      if (event.event !== "progress") transcript.push(JSON.stringify(event));
-      onEvent(event);
-    },
-    onLine: (line) => transcript.push(line),
-  });
-  process.removeListener("exit", removeInitramfs);
-  removeInitramfs();
-  report.milliseconds = outcome.milliseconds;
-  if (outcome.failure !== undefined) failures.push(outcome.failure);
+    const reason = /(?:PANIC|Oops|BUG|Kernel panic)[^\n]*/.exec(readFileSync(consoleLog, "latin1"));
+    report.crashes.push(`${death}${reason ? `, ${reason[0].trim()}` : ""}`);
+    options.log(`${title}: ${report.crashes.at(-1)}; boot ${boots + 1}`);
+    report.results = report.results.filter((row) => ended.has(`${row.step}/${row.runtime}`));
+  }
   for (const { command, step, runtime } of planned) {
     const all = report.results.filter((row) => row.step === step.name && row.runtime === runtime);
     for (const row of all) row.verdict = step.judge(row, context, all);
@@ -169,4 +125,90 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     options.log(`${title}: ${text.join(", ")} spurious (boot ${report.bootMilliseconds} ms)`);
   }
   return report;
+}
+
+/** What a boot works on: the cell's programs that are left, and where its results go. */
+interface OneBoot {
+  options: CellOptions;
+  machine: Machine;
+  name: string;
+  consoleLog: string;
+  left: readonly Planned[];
+  report: CellReport;
+  ended: Set<string>;
+  transcript: string[];
+  failures: string[];
+}
+
+/** Boots and collects; resolves to why the guest died, if it did. */
+async function bootOnce(
+  { options, machine, name, consoleLog, left, report, ended, transcript, failures }: OneBoot,
+): Promise<string | undefined> {
+  const { cell, kernel, base, project, guest } = options;
+  const title = cellName(kernel.release, cell);
+  const initramfs = join(options.directory, `${name}.cpio`);
+  const removeInitramfs = () => {
+    for (const path of [initramfs, `${initramfs}.own`]) rmSync(path, { force: true });
+  };
+  process.once("exit", removeInitramfs);
+  const commands = left.map(({ command }) => command);
+  const { init } = cell;
+  writeInitramfs(initramfs, { machine, kernel, init, base, project, commands, ...guest });
+
+  let current: Planned | undefined;
+  const start = Date.now();
+  const onEvent = (event: GuestEvent) => {
+    switch (event.event) {
+      case "boot":
+        report.bootMilliseconds = Date.now() - start;
+        report.uname = String(event.release);
+        break;
+      case "ready":
+        report.udev = String(event.udev);
+        report.losetup = String(event.losetup);
+        break;
+      case "begin":
+        current = left.find(({ command }) => command.name === event.step);
+        options.progress(`${title}: ${event.step}`);
+        break;
+      case "progress":
+        options.progress(`${title}: ${current?.command.name} ${event.done}/${event.total}`);
+        break;
+      case "result":
+        if (current === undefined) break;
+        report.results.push({
+          ...event,
+          step: current.step.name,
+          runtime: current.runtime,
+          verdict: { outcome: "inconclusive", reason: "the cell did not end" },
+        });
+        break;
+      case "end":
+        ended.add(String(event.step));
+        if (event.status === 124) failures.push(`${event.step} took too long`);
+        else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
+        break;
+      case "error":
+        failures.push(String(event.message));
+        break;
+    }
+  };
+  const outcome = await boot({
+    machine,
+    vmlinuz: kernel.vmlinuz,
+    initramfs,
+    consoleLog,
+    thread: options.thread,
+    seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
+    silenceSeconds: 90,
+    onEvent: (event) => {
+      if (event.event !== "progress") transcript.push(JSON.stringify(event));
+      onEvent(event);
+    },
+    onLine: (line) => transcript.push(line),
+  });
+  process.removeListener("exit", removeInitramfs);
+  removeInitramfs();
+  report.milliseconds += outcome.milliseconds;
+  return outcome.failure;
 }
