@@ -6,7 +6,7 @@
 import { LoopError } from "./errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
-import { type Holder, isHeldByUdevdAlone } from "./holders.ts";
+import { heldBy, type Holder } from "./holders.ts";
 import { loopClrFd } from "./loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
 import { poll } from "./retry.ts";
@@ -48,9 +48,11 @@ export async function letGo(parting: Parting): Promise<"detached" | "deferred"> 
   const isGone = () => isDetached(facts, device.path, !owned) || undefined;
   if (isGone()) return "detached";
   if (isHeldExclusively(device.path)) return "deferred";
-  for (let waited = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
+  for (let waited = 0, unseen = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
     if (await poll(isGone, PASSING_OPENERS_MS)) return "detached";
-    if (!await isHeldByUdevdAlone(facts.number)) break;
+    const who = await heldBy(facts.number);
+    // Nobody: it was closed just now, or is held where we cannot look (another container).
+    if (who === "others" || who === "nobody" && ++unseen > 1) break;
   }
   return isGone() ? "detached" : "deferred";
 }

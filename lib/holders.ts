@@ -37,14 +37,15 @@ export async function findHolders(number: number): Promise<Holder[]> {
   ];
 }
 
-/** udevd and its workers: "(udev-worker)" since systemd 251. */
-const UDEVD = /^\d+ \(\(?(?:systemd-udevd|udevd|udev-worker)\)?\)$/;
+/** udevd's processes: "(udev-worker)" since systemd 251, and "(udev-synth)". */
+const UDEVD = /^\d+ \(\(?(?:systemd-udevd|udevd|udev-[a-z]+)\)?\)$/;
 
-/** Whether udevd is at work on the device, and nobody else in sight has it. */
-export async function isHeldByUdevdAlone(number: number): Promise<boolean> {
+/** Whether only udevd is at work on the device, somebody else has it, or nobody in sight. */
+export async function heldBy(number: number): Promise<"udevd" | "others" | "nobody"> {
   const holders = await findHolders(number);
-  return holders.length > 0 &&
-    holders.every(({ kind, by }) => kind === "process" && UDEVD.test(by));
+  if (holders.length === 0) return "nobody";
+  const isUdevd = ({ kind, by }: Holder) => kind === "process" && UDEVD.test(by);
+  return holders.every(isUdevd) ? "udevd" : "others";
 }
 
 function mountsOf(held: Map<string, string>): Holder[] {
