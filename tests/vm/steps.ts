@@ -77,7 +77,7 @@ const loopdev: Step = {
   runtimes: "each",
   script: "tests/vm/guest/loopdev.ts",
   args: ({ cycles }) => [cycles],
-  seconds: ({ cycles }) => 180 + cycles * 6,
+  seconds: ({ cycles }) => 600 + cycles * 15,
   judge(result, { cell }) {
     if (result.kind === "verdict") {
       const expected = cell.kernel.affected ? "affected" : "fixed";
