@@ -4,10 +4,11 @@
  * @module
  */
 import { attachChecked } from "../lib/attach.ts";
-import { openWritableOrNot } from "../lib/backing_file.ts";
+import { deviceSize, openBackingFile, openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
 import { LoopError } from "../lib/errors.ts";
 import { ifExists, O_RDWR, open } from "../lib/file.ts";
+import { readTableIn } from "../lib/image_table.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/loop.ts";
 import { decodeName, encodeName } from "../lib/names.ts";
 import { openLoop } from "../lib/open_loop.ts";
@@ -34,8 +35,9 @@ export async function setUp(command: Command): Promise<Setup> {
       const same = findSame(command, file);
       if (same) return { path: await useAgain(same, command), warning: warnSize(command, file) };
     }
-    const path = await attachPersistently(command, file);
-    return { path: command.device ?? path, warning: warnSize(command, file) };
+    const { path, warning } = await attachPersistently(command, file);
+    const warnings = [warning, warnSize(command, file)].filter((text) => text !== undefined);
+    return { path: command.device ?? path, warning: warnings.join(" ") || undefined };
   } catch (error) {
     throw explain(error, command, file);
   }
@@ -81,7 +83,7 @@ function wantedNumber(device: string | undefined, file: string): number | undefi
   }
 }
 
-async function attachPersistently(command: Command, file: string): Promise<string> {
+async function attachPersistently(command: Command, file: string): Promise<Setup> {
   const { readOnly, partscan, workaround, timeout } = command;
   const options = {
     readOnly: readOnly || undefined,
@@ -93,19 +95,35 @@ async function attachPersistently(command: Command, file: string): Promise<strin
     number: wantedNumber(command.device, file),
   };
   if (isOutOfRange(file, options)) {
-    return await bindAnyway(file, { ...options, partscan: partscan !== false }, command.autoclear);
+    const path = await bindAnyway(
+      file,
+      { ...options, partscan: partscan !== false },
+      command.autoclear,
+    );
+    return { path, warning: undefined };
   }
   // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
   const { reference, ...checkable } = options;
   const checked = checkOptions({ ...checkable, partscan, workaround, timeout });
   const wanted = { ...checked, reference };
-  const loop = await attachChecked(file, wanted).catch((error) => {
-    // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
-    if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
-    return attachChecked(file, { ...wanted, directIo: false });
-  });
-  if (!command.autoclear) await loop.persist();
-  return loop.path;
+  try {
+    const loop = await attachChecked(file, wanted).catch((error) => {
+      // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
+      if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
+      return attachChecked(file, { ...wanted, directIo: false });
+    });
+    if (!command.autoclear) await loop.persist();
+    return { path: loop.path, warning: undefined };
+  } catch (error) {
+    // A GPT for another sector size, or a damaged one: losetup attaches it without partitions.
+    if (!isRefusal(error, "EMEDIUMTYPE", "EUCLEAN")) throw error;
+    const path = await bindAnyway(
+      file,
+      { ...options, partscan: partscan === true },
+      command.autoclear,
+    );
+    return { path, warning: await warnTable(file, options) };
+  }
 }
 
 /** lo_file_name holds 63 bytes; losetup cuts without a word, and within a character if need be. */
@@ -117,6 +135,17 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
   if (bytes === undefined) return undefined;
   if (bytes <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(bytes);
   throw new Failure(`${file}: failed to set up loop device: Value too large for defined data type`);
+}
+
+/** Why there are no partitions. */
+async function warnTable(file: string, { offset = 0, sizelimit = 0 }: Range): Promise<string> {
+  using backing = await openBackingFile(file, { readOnly: true, offset });
+  const size = deviceSize(backing.size, { offset, sizelimit });
+  const { header, sectorSize } = readTableIn(backing.file, { size, offset, sectorSize: "auto" });
+  const why = header === undefined
+    ? "its GPT is damaged or cut off"
+    : `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`;
+  return `${file}: Warning: no partitions are shown; ${why}.`;
 }
 
 interface Range {

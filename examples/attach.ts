@@ -24,7 +24,7 @@ Without COMMAND prints these and detaches at SIGINT or SIGTERM.
   -r, --read-only             refuse writes
   -o, --offset BYTES          where the device begins in the image
       --sizelimit BYTES       the most bytes it may have
-  -b, --sector-size BYTES     512, 1024, 2048 or 4096
+  -b, --sector-size BYTES     512, 1024, 2048, 4096, or 'auto': what the image's GPT is made for
       --direct-io             bypass the page cache
       --workaround WHEN       auto, always or never
       --timeout MS            how long partitions may take to be ready
@@ -57,7 +57,7 @@ function parse(args: string[]) {
     directIo: flags["direct-io"],
     offset: number("offset"),
     sizelimit: number("sizelimit"),
-    sectorSize: number("sector-size"),
+    sectorSize: flags["sector-size"] === "auto" ? "auto" : number("sector-size"),
     timeout: number("timeout"),
   };
   return { help: flags.help, files: flags._.map(String), options, command: flags["--"] ?? [] };

@@ -10,11 +10,18 @@ import { LoopError } from "./errors.ts";
 import type { OpenFile } from "./file.ts";
 import type { LoopFacts } from "./facts.ts";
 import { libc } from "./libc.ts";
+import {
+  lookAhead,
+  partitionsOf,
+  refuseSeen,
+  type SeenTable,
+  type SettledOptions,
+} from "./look_ahead.ts";
 import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
 import { isNodev } from "./mountinfo.ts";
 import { openFound } from "./open_loop.ts";
-import { readTableIn, readyPartitions } from "./partitions.ts";
+import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { refuse, status as fileStatus } from "./stat.ts";
 import { findBackedBy, type LoopStatus } from "./status.ts";
@@ -50,35 +57,38 @@ export async function attach(
 }
 
 /** attach() behind its checks: `path` and `reference` may be names that are no UTF-8. */
-export async function attachChecked(path: string, wanted: CheckedOptions): Promise<LoopDevice> {
-  const { signal, overlap } = wanted;
+export async function attachChecked(path: string, asked: CheckedOptions): Promise<LoopDevice> {
+  const { signal, overlap } = asked;
   await breathe();
   signal?.throwIfAborted();
-  const plan = await choosePlan(wanted);
+  const plan = await choosePlan(asked);
   if (plan.planned === "two-step") libc().startThread();
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
-  using backing = await openBackingFile(path, wanted);
+  using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size);
   // Whether a file may be attached is decided when nobody else in this process attaches it.
   return await inTurn(backing.identity, overlap !== "allow", async () => {
+    const { wanted, seen } = lookAhead(backing, asked);
     const same = overlap === "allow" ? undefined : await reuseSame(backing.file, wanted);
-    return same ?? await attachAnew(backing, plan, wanted);
+    return same ?? await attachAnew(backing, plan, wanted, seen);
   }, signal);
 }
 
 async function attachAnew(
   { file, readOnly }: BackingFile,
-  { planned, detour }: Plan,
-  wanted: CheckedOptions,
+  plan: Plan,
+  wanted: SettledOptions,
+  seen: SeenTable | undefined,
 ): Promise<LoopDevice> {
-  const partscan = planned === "one-step";
+  if (wanted.partscan && seen) refuseSeen(file, seen);
+  const partscan = plan.planned === "one-step";
   const binding = { ...wanted, backing: file, readOnly, partscan };
   const bound = await bindFreeDevice(binding, wanted.signal).catch((error) => {
     throw explainNodev(error);
   });
   try {
-    return await makeReady(bound, file, planned, detour, wanted);
+    return await makeReady(bound, file, plan, wanted, seen);
   } catch (error) {
     // The first error wins.
     await undoBind(bound).catch(() => {});
@@ -98,9 +108,9 @@ function explainNodev(error: unknown): unknown {
 async function makeReady(
   bound: BoundDevice,
   backing: OpenFile,
-  planned: Strategy,
-  detour: boolean,
-  wanted: CheckedOptions,
+  { planned, detour }: Plan,
+  wanted: SettledOptions,
+  seen: SeenTable | undefined,
 ): Promise<LoopDevice> {
   const { device, facts } = bound;
   const { onDeferred } = wanted;
@@ -114,8 +124,8 @@ async function makeReady(
     const ready = { partitions: [], added: [] };
     return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
   }
-  // Read from the file: the device would need a turn of its own worker for each page.
-  const table = readTableIn(backing, facts);
+  // Two steps scan some ms later than we looked.
+  const table = partitionsOf(backing, facts, strategy === "two-step" ? undefined : seen);
   const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
   return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
 }
@@ -126,7 +136,7 @@ const LOOKS = 16;
 /** The device with just the wanted range of the file, if there is one and it shall be used. */
 async function reuseSame(
   file: OpenFile,
-  wanted: CheckedOptions,
+  wanted: SettledOptions,
 ): Promise<LoopDevice | undefined> {
   for (let looks = 1; looks <= LOOKS; looks++) {
     const same = await findSame(file, wanted);
@@ -155,11 +165,16 @@ async function findSame(
   throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, EEXIST);
 }
 
-async function reuse(loop: LoopDevice, wanted: CheckedOptions): Promise<LoopDevice> {
+async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevice> {
   try {
     if (wanted.readOnly !== undefined && wanted.readOnly !== loop.readOnly) {
       const mode = loop.readOnly ? "read-only" : "writable";
       const hint = `it is attached ${mode} to this part of the file already`;
+      throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
+    }
+    if (wanted.sectorSize !== undefined && wanted.sectorSize !== loop.sectorSize) {
+      const hint =
+        `it is attached in sectors of ${loop.sectorSize} bytes, not ${wanted.sectorSize}`;
       throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
     }
     const { timeout, signal } = wanted;
@@ -211,7 +226,7 @@ async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<bo
 }
 
 /** Return code 0 is not enough: 5.8 ignores some fields, and direct I/O is dropped without a word. */
-function verify(device: OpenFile, facts: LoopFacts, wanted: CheckedOptions): void {
+function verify(device: OpenFile, facts: LoopFacts, wanted: SettledOptions): void {
   const differences = [
     ["offset", facts.offset, wanted.offset],
     ["sizelimit", facts.sizelimit, wanted.sizelimit],

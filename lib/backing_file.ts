@@ -64,6 +64,15 @@ export async function openBackingFile(
   }
 }
 
+/** How many bytes the device has, as the kernel reckons it: whole 512-byte sectors. */
+export function deviceSize(
+  size: number,
+  { offset, sizelimit }: { offset: number; sizelimit: number },
+): number {
+  const rest = Math.min(size - offset, sizelimit || Infinity);
+  return rest - rest % 512;
+}
+
 /** `readOnly` left out: writable if the file is, as losetup does. */
 export async function openWritableOrNot(
   path: string,

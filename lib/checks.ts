@@ -61,9 +61,12 @@ export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unk
   }
 }
 
+/** Logical sector sizes, in bytes, that a loop device can have wherever pages have 4096. */
+export const SECTOR_SIZES: readonly number[] = [512, 1024, 2048, 4096];
+
 /** The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one. */
 export function checkSectorSize(size: unknown): void {
-  checkOneOf("sectorSize", size, [512, 1024, 2048, 4096]);
+  checkOneOf("sectorSize", size, SECTOR_SIZES);
 }
 
 export function checkBoolean(name: string, value: unknown): void {

@@ -42,7 +42,9 @@ const ERRORS: Record<number, [code: string, text: string]> = {
   95: ["EOPNOTSUPP", "operation not supported"],
   110: ["ETIMEDOUT", "timed out"],
   116: ["ESTALE", "stale file handle"],
+  117: ["EUCLEAN", "structure needs cleaning"],
   122: ["EDQUOT", "disk quota exceeded"],
+  124: ["EMEDIUMTYPE", "wrong medium type"],
 };
 
 interface Hint {

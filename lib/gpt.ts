@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { __u32, __u64, bytes, struct } from "./struct.ts";
+import { __u32, __u64, bytes, struct, type Value } from "./struct.ts";
 import type { Disk, TablePartition } from "./partition_table.ts";
 
 /** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
@@ -46,17 +46,52 @@ const MOST_PARTITIONS = 255;
 const ascii = new TextDecoder("latin1");
 const utf16 = new TextDecoder("utf-16le");
 
-/**
- * Partitions of the primary table, or of the backup at the end of the disk if the primary is
- * damaged; undefined if neither is whole. The caller has seen a protective MBR.
- */
-export function readGpt(disk: Disk): TablePartition[] | undefined {
-  const lastLba = Math.floor(disk.size / disk.sectorSize) - 1;
-  return readTableAt(disk, 1, lastLba) ?? readTableAt(disk, lastLba, lastLba);
+/** A GPT has two headers, each with an array of entries: at the disk's beginning and at its end. */
+export type GptHeader = "primary" | "backup";
+
+/** What a header and its entries say. */
+export interface Gpt {
+  readonly header: GptHeader;
+  readonly partitions: TablePartition[];
 }
 
-function readTableAt(disk: Disk, lba: number, lastLba: number): TablePartition[] | undefined {
-  if (lba < 1) return undefined;
+/**
+ * The primary table, or the backup at the end of the disk if the primary is damaged; `header`: that
+ * one alone. Undefined if it is not whole. The caller has seen a protective MBR.
+ */
+export function readGpt(disk: Disk, header?: GptHeader): Gpt | undefined {
+  const read = (header: GptHeader, lba: number) => {
+    const copy = readCopy(disk, lba);
+    return copy && { header, partitions: partitionsOf(disk, copy) };
+  };
+  return (header === "backup" ? undefined : read("primary", PRIMARY_LBA)) ??
+    (header === "primary" ? undefined : read("backup", lastLbaOf(disk)));
+}
+
+/** Whether the backup that the primary header points to is whole, and of the same table. */
+export function isConfirmed(disk: Disk): boolean {
+  const primary = readCopy(disk, PRIMARY_LBA)?.header;
+  const backup = primary && readCopy(disk, Number(primary.alternate_lba))?.header;
+  return backup !== undefined && backup.alternate_lba === BigInt(PRIMARY_LBA) &&
+    guid(backup.disk_guid) === guid(primary!.disk_guid) &&
+    backup.partition_entry_array_crc32 === primary!.partition_entry_array_crc32;
+}
+
+/** One of the two copies of a table, whole. */
+interface Copy {
+  readonly header: Value<typeof gpt_header>;
+  readonly entries: Uint8Array;
+}
+
+const PRIMARY_LBA = 1;
+
+function lastLbaOf({ size, sectorSize }: Disk): number {
+  return Math.floor(size / sectorSize) - 1;
+}
+
+function readCopy(disk: Disk, lba: number): Copy | undefined {
+  const lastLba = lastLbaOf(disk);
+  if (lba < PRIMARY_LBA || lba > lastLba) return undefined;
   const sector = disk.read(lba * disk.sectorSize, disk.sectorSize);
   if (sector.length < disk.sectorSize) return undefined;
   const header = gpt_header.decode(sector);
@@ -78,6 +113,11 @@ function readTableAt(disk: Disk, lba: number, lastLba: number): TablePartition[]
   if (entries.length < length) return undefined;
   if (crc32(entries) !== header.partition_entry_array_crc32) return undefined;
 
+  return { header, entries };
+}
+
+function partitionsOf(disk: Disk, { header, entries }: Copy): TablePartition[] {
+  const lastLba = lastLbaOf(disk);
   const partitions: TablePartition[] = [];
   for (let i = 0; i < Math.min(header.num_partition_entries, MOST_PARTITIONS); i++) {
     const raw = entries.subarray(i * gpt_entry.size, (i + 1) * gpt_entry.size);

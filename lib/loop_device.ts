@@ -252,7 +252,8 @@ export class LoopDevice implements AsyncDisposable {
    * Reads the partition table again and brings the kernel in line: what is new is added, what is gone
    * or was moved is removed, what grew or shrank is resized. Unchanged partitions are never dropped,
    * mounted or not. Works on a device attached without `partscan`, too. Resolves when every node is
-   * there; rejects with EBUSY if a partition must go that is in use.
+   * there; rejects with EBUSY if a partition must go that is in use, and before it removes any with
+   * EMEDIUMTYPE if the GPT is made for another sector size, EUCLEAN if none of its headers is whole.
    */
   async rescan(
     options: { timeout?: number; signal?: AbortSignal } = {},

@@ -23,11 +23,19 @@ interface Entry {
   readonly nr_sects: number;
 }
 
-/** The four entries of a boot record, or undefined if its last two bytes do not say it is one. */
-function readRecord(
-  disk: Disk,
-  start: number,
-): { entries: Entry[]; signature: number } | undefined {
+/** A master or an extended boot record. */
+interface BootRecord {
+  readonly entries: readonly Entry[];
+  /** Of the disk. */
+  readonly signature: number;
+}
+
+/** The first sector, or undefined if its last two bytes do not say that it is a boot record. */
+export function readBootRecord(disk: Disk): BootRecord | undefined {
+  return readRecord(disk, 0);
+}
+
+function readRecord(disk: Disk, start: number): BootRecord | undefined {
   const record = disk.read(start, 512);
   if (record.length < 512 || record[510] !== 0x55 || record[511] !== 0xaa) return undefined;
   const view = new DataView(record.buffer, record.byteOffset);
@@ -44,20 +52,27 @@ function readRecord(
   return { entries, signature };
 }
 
-/** Whether sector 0 announces a GPT: an entry of type 0xEE that begins at LBA 1. */
-export function hasProtectiveMbr(disk: Disk): boolean {
-  const record = readRecord(disk, 0);
-  return record?.entries.some((e) => e.sys_ind === EFI_GPT && e.start_sect === 1) ?? false;
+/** Whether the kernel looks for a GPT: there is an entry of type 0xEE that begins at sector 1. */
+export function isProtective({ entries }: BootRecord): boolean {
+  return entries.some((entry) => entry.sys_ind === EFI_GPT && entry.start_sect === 1);
 }
 
-/** Partitions of an MS-DOS table; undefined if there is none, or it only protects a GPT. */
-export function readMbr(disk: Disk): TablePartition[] | undefined {
-  const record = readRecord(disk, 0);
-  if (!record) return undefined;
-  // A file system's boot sector ends in the same two bytes, with code where the table would be.
-  if (record.entries.some((entry) => entry.boot_ind & 0x7f)) return undefined;
-  if (record.entries.some((entry) => entry.sys_ind === EFI_GPT)) return undefined;
+/** Whether there is an entry of type 0xEE: the kernel takes none of the others for a partition. */
+export function announcesGpt({ entries }: BootRecord): boolean {
+  return entries.some((entry) => entry.sys_ind === EFI_GPT);
+}
 
+/**
+ * Whether there is a table in the record. A file system's boot sector ends in the same two bytes,
+ * with code or nothing at all where the table would be.
+ */
+export function isMbr({ entries, signature }: BootRecord): boolean {
+  return !entries.some(({ boot_ind }) => boot_ind & 0x7f) &&
+    (signature !== 0 || entries.some(({ sys_ind, nr_sects }) => sys_ind || nr_sects));
+}
+
+/** Partitions of an MS-DOS table. */
+export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
   const partitions: TablePartition[] = [];
   const put = (number: number, start: number, size: number, entry: Entry) => {
     const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");

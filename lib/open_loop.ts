@@ -7,10 +7,11 @@ import { checkBoolean, checkNames, checkPath } from "./checks.ts";
 import { LoopError } from "./errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import { readTable } from "./image_table.ts";
 import { loopCtlRemove } from "./loop.ts";
 import { type LoopDevice, makeLoopDevice } from "./loop_device.ts";
 import { NodeKeeper } from "./nodes.ts";
-import { describe, readTableIn } from "./partitions.ts";
+import { describe } from "./partitions.ts";
 import { status as fileStatus } from "./stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
 import { sysfsPartitions } from "./sysfs.ts";
@@ -66,7 +67,7 @@ function openDevice(
 
 function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
   const bound = { device, number: facts.number, nodes: new NodeKeeper("auto") };
-  const table = readTableIn(device, { size: facts.size, sectorSize: facts.sectorSize });
+  const table = readTable(device, facts.sectorSize).partitions;
   const present = sysfsPartitions(facts.number, true);
   const ready = { partitions: present.map((partition) => describe(partition, table)), added: [] };
   return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });

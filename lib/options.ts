@@ -9,10 +9,10 @@ import {
   checkFunction,
   checkNames,
   checkOneOf,
-  checkSectorSize,
   checkText,
   checkWait,
   checkWholeNumber,
+  SECTOR_SIZES,
   show,
 } from "./checks.ts";
 import type { Holder } from "./holders.ts";
@@ -41,8 +41,12 @@ export interface AttachOptions {
   offset?: number;
   /** The most bytes the device may have; 0, the default: up to the end of the file. */
   sizelimit?: number;
-  /** Logical sector size in bytes: a power of two from 512 to 4096. Default: the kernel's, 512. */
-  sectorSize?: number;
+  /**
+   * Logical sector size in bytes: a power of two from 512 to 4096. `"auto"`: the one that the image's
+   * GPT is made for, or else the kernel's. Default: the kernel's, 512; with `partscan` an image whose
+   * GPT is made for another size is refused then, since it would look empty.
+   */
+  sectorSize?: number | "auto";
   /** Bypass the backing file's page cache; rejects if the kernel cannot. Default `false`. */
   directIo?: boolean;
   /**
@@ -128,7 +132,7 @@ export function checkOptions(options: AttachOptions): CheckedOptions {
       `sizelimit ${checked.sizelimit} leaves no whole 512-byte sector (0: no limit)`,
     );
   }
-  if (checked.sectorSize !== undefined) checkSectorSize(checked.sectorSize);
+  checkOneOf("sectorSize", checked.sectorSize, [undefined, ...SECTOR_SIZES, "auto"]);
   checkWait(checked);
   checkFunction("onDeferred", checked.onDeferred);
   return checked;

@@ -5,17 +5,21 @@
  *
  * @module
  */
-import { readGpt } from "./gpt.ts";
-import { hasProtectiveMbr, readMbr } from "./mbr.ts";
+import { type GptHeader, readGpt } from "./gpt.ts";
+import { announcesGpt, isMbr, isProtective, readBootRecord, readMbr } from "./mbr.ts";
 
-/** A disk to read a table from. */
-export interface Disk {
+/** Bytes to read a table from, in sectors of whatever size. */
+export interface Image {
   /** Bytes. */
   readonly size: number;
-  /** Logical sector size in bytes: the unit of every number in a table. */
-  readonly sectorSize: number;
   /** `length` bytes from `offset`; never asked for any beyond the last whole sector. */
   read(offset: number, length: number): Uint8Array;
+}
+
+/** A disk to read a table from. */
+export interface Disk extends Image {
+  /** Logical sector size in bytes: the unit of every number in a table. */
+  readonly sectorSize: number;
 }
 
 /** A partition as a table describes it; bytes. */
@@ -28,19 +32,43 @@ export interface TablePartition {
   readonly name?: string;
 }
 
+/** A partition table, in the unit in which it was read. */
+export interface PartitionTable {
+  /** `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then. */
+  readonly kind: "gpt" | "mbr" | "none";
+  /** Bytes. */
+  readonly sectorSize: number;
+  /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
+  readonly header?: GptHeader;
+  /** In the order of their numbers. */
+  readonly partitions: TablePartition[];
+}
+
 /**
- * The partitions that the kernel should have, in the order of their numbers; empty if there is no
- * table. One that begins beyond the disk is left out, one that ends beyond it is cut, as the kernel
- * does (block/partitions/core.c), here to whole sectors.
+ * The table, with the partitions that the kernel should have. One that begins beyond the disk is
+ * left out, one that ends beyond it is cut, as the kernel does (block/partitions/core.c), here to
+ * whole sectors.
  */
-export function readPartitionTable(disk: Disk): TablePartition[] {
+export function readPartitionTable(disk: Disk, header?: GptHeader): PartitionTable {
   const whole = wholeSectors(disk);
-  const end = whole.size;
-  const partitions = hasProtectiveMbr(whole) ? readGpt(whole) : readMbr(whole);
-  return (partitions ?? [])
+  const { size: end, sectorSize } = whole;
+  const table = readWhole(whole, header);
+  const partitions = table.partitions
     .filter(({ start }) => start < end)
     .map((partition) => ({ ...partition, size: Math.min(partition.size, end - partition.start) }))
     .sort((a, b) => a.number - b.number);
+  return { ...table, sectorSize, partitions };
+}
+
+function readWhole(disk: Disk, header?: GptHeader): Omit<PartitionTable, "sectorSize"> {
+  const record = readBootRecord(disk);
+  if (record && isProtective(record)) {
+    return { kind: "gpt", ...readGpt(disk, header) ?? { partitions: [] } };
+  }
+  if (!record || !isMbr(record)) return { kind: "none", partitions: [] };
+  // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
+  if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
+  return { kind: "mbr", partitions: readMbr(disk, record) };
 }
 
 /** The disk without what is left at its end: reading less than a sector is EIO. */

@@ -9,16 +9,16 @@
  */
 import {
   blkFlsBuf,
-  blkGetSize64,
   blkpgAddPartition,
   blkpgDelPartition,
   blkpgResizePartition,
   blkSszGet,
 } from "./blkpg.ts";
 import { LoopError } from "./errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile, readAt } from "./file.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
+import { readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
-import { readPartitionTable, type TablePartition } from "./partition_table.ts";
+import type { TablePartition } from "./partition_table.ts";
 import { poll, retry, type RetryPolicy } from "./retry.ts";
 import {
   sysfsBackingFile,
@@ -46,7 +46,6 @@ export interface Partition {
   readonly name?: string;
 }
 
-const EIO = 5;
 const ETIMEDOUT = 110;
 
 /** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
@@ -63,30 +62,6 @@ export interface PartitionedDevice {
   readonly device: OpenFile;
   readonly number: number;
   readonly nodes: NodeKeeper;
-}
-
-/** What the device's partition table says. */
-export function readTable(device: OpenFile): TablePartition[] {
-  return readTableIn(device, { size: blkGetSize64(device), sectorSize: blkSszGet(device) });
-}
-
-/** What the table says in `file`, where a device of this geometry begins at `offset`; bytes. */
-export function readTableIn(
-  file: OpenFile,
-  { size, sectorSize, offset = 0 }: { size: number; sectorSize: number; offset?: number },
-): TablePartition[] {
-  return readPartitionTable({
-    size,
-    sectorSize,
-    read(from, length) {
-      // Short only at the device's end: a read that stops before it must not pass for "no table".
-      const wanted = Math.max(0, Math.min(length, size - from));
-      const bytes = readAt(file, offset + from, wanted);
-      if (bytes.length === wanted) return bytes;
-      const hint = `only ${bytes.length} of ${wanted} bytes at ${offset + from} could be read`;
-      throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
-    },
-  });
 }
 
 /**
@@ -146,7 +121,11 @@ export async function rescanPartitions(
   const { device, number, nodes } = bound;
   // A table that was written to the backing file, not through the device, is not in its page cache.
   await blkFlsBuf(device);
-  const table = readTable(device);
+  const sectorSize = blkSszGet(device);
+  const found = readTable(device, sectorSize);
+  // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
+  refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
+  const table = found.partitions;
   const present = sysfsPartitions(number, true);
   const wanted = (partition: SysfsPartition) =>
     table.find((entry) => entry.number === partition.number && entry.start === partition.start);

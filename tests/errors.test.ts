@@ -21,7 +21,12 @@ const MISTAKES: [options: unknown, error: string, message: RegExp][] = [
   [{ offset: 2 ** 53 }, "RangeError", /offset/],
   [{ sizelimit: NaN }, "RangeError", /sizelimit .*not NaN/],
   [{ sizelimit: 511 }, "RangeError", /sizelimit 511 leaves no whole 512-byte sector/],
-  [{ sectorSize: 513 }, "RangeError", /sectorSize must be one of 512, 1024, 2048, 4096, not 513/],
+  [
+    { sectorSize: 513 },
+    "RangeError",
+    /sectorSize must be one of 512, 1024, 2048, 4096, "auto", not 513/,
+  ],
+  [{ sectorSize: "512" }, "TypeError", /sectorSize must be one of .*, "auto", not "512"/],
   [{ sectorSize: 8192 }, "RangeError", /not 8192/],
   [{ partscan: "yes" }, "TypeError", /partscan must be one of false, true, "userspace", not "yes"/],
   [

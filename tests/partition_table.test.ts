@@ -11,7 +11,7 @@ function parse(image: Uint8Array, sectorSize = 512): TablePartition[] {
     size: image.length,
     sectorSize,
     read: (offset, length) => image.subarray(offset, offset + length),
-  });
+  }).partitions;
 }
 
 const image = (...args: Parameters<typeof makeImage>) =>

@@ -20,6 +20,7 @@ const TOOLS: Record<string, string> = {
   "setarch": "util-linux",
   "setpriv": "util-linux",
   "unshare": "util-linux",
+  "xorriso": "xorriso",
   "bun": "npm install --prefix dev",
   "deno": "npm install --prefix dev",
 };

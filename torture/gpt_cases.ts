@@ -160,6 +160,24 @@ export function damage(random: Random, disk: SparseDisk, lba: number): void {
   disk.write(at, byte);
 }
 
+/**
+ * A disk that was formatted twice, with sectors of two sizes. What is left of the first table is often
+ * whole: few entries lie before the other size's header.
+ */
+function twoSectorSizes(random: Random): SparseDisk {
+  const sizes = random.pick([[512, 2048], [512, 4096], [1024, 4096], [512, 1024], [2048, 4096]]);
+  const disks = random.oneIn(2) ? sizes : sizes.toReversed();
+  const bytes = random.between(30, 3000) * 4096 + random.below(8) * 512;
+  let disk = new SparseDisk(bytes, disks[0]);
+  for (const sectorSize of disks) {
+    disk = disk.inSectorsOf(sectorSize);
+    writeBoth(disk, layOut(random, disk, random.between(1, 10)));
+    if (random.oneIn(3)) damage(random, disk, 1);
+    if (random.oneIn(3)) damage(random, disk, disk.lastLba);
+  }
+  return random.oneIn(2) ? disk : disk.inSectorsOf(disks[0]);
+}
+
 type Edit = (random: Random, disk: SparseDisk, gpt: Gpt) => void;
 
 /** A table in which something is wrong before the checksums are made. */
@@ -245,6 +263,7 @@ export const GPT_KINDS: Readonly<Record<string, (random: Random) => SparseDisk>>
     }
     putRecord(disk, 0, entries);
   }),
+  "gpt, two sector sizes": twoSectorSizes,
   "gpt, entry count": edited((random, _, gpt) => {
     const few = gpt.primary.num_partition_entries;
     const counts = [0, few - 1, few + 1, 254, 255, 256, 257, 1000, 32769, 2 ** 25, 2 ** 32 - 1];

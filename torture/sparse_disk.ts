@@ -8,9 +8,20 @@ import type { Disk } from "../lib/partition_table.ts";
 const PAGE = 4096;
 
 export class SparseDisk implements Disk {
-  readonly #pages = new Map<number, Uint8Array>();
+  readonly #pages: Map<number, Uint8Array>;
 
-  constructor(public size: number, readonly sectorSize: number) {}
+  constructor(
+    public size: number,
+    readonly sectorSize: number,
+    pages = new Map<number, Uint8Array>(),
+  ) {
+    this.#pages = pages;
+  }
+
+  /** The same bytes, of a disk with other sectors. */
+  inSectorsOf(sectorSize: number): SparseDisk {
+    return new SparseDisk(this.size, sectorSize, this.#pages);
+  }
 
   /** Number of the last whole sector; −1 if there is none. */
   get lastLba(): number {

@@ -4,19 +4,29 @@
  *
  * @module
  */
-import { type Disk, readPartitionTable, type TablePartition } from "../lib/partition_table.ts";
+import { SECTOR_SIZES } from "../lib/checks.ts";
+import {
+  type Disk,
+  type PartitionTable,
+  readPartitionTable,
+  type TablePartition,
+} from "../lib/partition_table.ts";
+import { findTable } from "../lib/sector_size.ts";
 import type { TableCase } from "./table_cases.ts";
 
 /** DISK_MAX_PARTS − 1. */
 const MOST_PARTITIONS = 255;
 /** Each of the 251 logical partitions and 4 chains has a record, and 100 empty ones after it. */
 const MOST_RECORDS = MOST_PARTITIONS * (1 + 100);
-/** The boot record is read twice; a GPT's two headers and arrays are less than this. */
-export const MOST_READS = 2 + MOST_RECORDS;
+/** The disk's beginning is read once; a GPT's headers and arrays, of all sizes, are less than this. */
+export const MOST_READS = 1 + MOST_RECORDS;
 /** The largest entry array that is read, as the kernel allocates none beyond. */
 export const LONGEST_READ = 4 * 1024 * 1024;
-/** Either a chain, or two headers and two arrays. */
-export const MOST_BYTES = Math.max(512 * MOST_READS, 2 * 512 + 2 * (4096 + LONGEST_READ));
+/** A chain; or, where each sector size has a primary header, those and what confirms them. */
+export const MOST_BYTES = Math.max(
+  512 * MOST_READS,
+  3 * SECTOR_SIZES.length * (4096 + LONGEST_READ),
+);
 /** Per table; what takes longer hangs, or makes its caller wait as if it did. */
 export const MOST_MILLISECONDS = 5000;
 
@@ -38,7 +48,8 @@ class CountedDisk implements Disk {
   failure: ReadFailure | undefined;
 
   constructor(private readonly table: TableCase) {
-    this.size = table.disk.size;
+    // The kernel knows nothing of a rest below 512 bytes.
+    this.size = table.disk.size - table.disk.size % 512;
     this.sectorSize = table.disk.sectorSize;
   }
 
@@ -50,9 +61,8 @@ class CountedDisk implements Disk {
     if (!(length >= 0 && length <= LONGEST_READ)) {
       throw new BoundExceeded(`${length} bytes in one read`);
     }
-    const whole = this.size - this.size % this.sectorSize;
-    if (!(Number.isSafeInteger(offset) && offset >= 0 && offset + length <= whole)) {
-      throw new BoundExceeded(`a read of ${length} bytes at ${offset} of ${whole}`);
+    if (!(Number.isSafeInteger(offset) && offset >= 0 && offset + length <= this.size)) {
+      throw new BoundExceeded(`a read of ${length} bytes at ${offset} of ${this.size}`);
     }
     const { disk, fault } = this.table;
     if (fault?.read === number && fault.kind === "throws") throw this.failure = new ReadFailure();
@@ -74,11 +84,11 @@ export interface Outcome {
 export function tryTable(table: TableCase): Outcome {
   const disk = new CountedDisk(table);
   const violations: string[] = [];
-  let partitions: readonly TablePartition[] = [];
+  let found: PartitionTable | undefined;
   let thrown: unknown;
   const start = performance.now();
   try {
-    partitions = readPartitionTable(disk);
+    found = findTable(readerOf(disk), disk.sectorSize);
   } catch (error) {
     thrown = error;
     if (error !== disk.failure) violations.push(`threw ${error}`);
@@ -87,8 +97,46 @@ export function tryTable(table: TableCase): Outcome {
   // A failing read must not pass for "no table".
   if (disk.failure && !thrown) violations.push("swallowed the reader's error");
   if (milliseconds > MOST_MILLISECONDS) violations.push(`took ${milliseconds} ms`);
+  const partitions = ownTable(found, disk)?.partitions ?? [];
   violations.push(...wrong(partitions, disk));
+  if (found && !table.fault) violations.push(...wronglyFound(found, table.disk));
   return { partitions, violations, reads: disk.reads, bytes: disk.bytes, milliseconds };
+}
+
+const readerOf = (disk: Disk) => ({
+  size: disk.size,
+  read: (offset: number, length: number) => disk.read(offset, length),
+});
+
+/** The table, if it is one for the disk's sectors and not for others. */
+function ownTable(found: PartitionTable | undefined, { sectorSize }: Disk) {
+  return found?.sectorSize === sectorSize ? found : undefined;
+}
+
+/** What is wrong with the choice of this table, and with that for `"auto"`. */
+function wronglyFound(found: PartitionTable, whole: Disk): string[] {
+  const size = whole.size - whole.size % 512;
+  const { sectorSize: own } = whole;
+  const image = { size, read: (at: number, length: number) => whole.read(at, length) };
+  if (found.kind !== "gpt") return found.sectorSize === own ? [] : ["chose a size for no GPT"];
+  const auto = findTable(image, "auto");
+  const tables = SECTOR_SIZES.flatMap((sectorSize) =>
+    (["primary", "backup"] as const).map((header) =>
+      readPartitionTable({ ...image, sectorSize }, header)
+    )
+  ).filter(({ header }) => header !== undefined);
+  const primary = tables.filter(({ header }) => header === "primary");
+  const wrongs: string[] = [];
+  for (const [wanted, chosen] of [[own, found], ["auto", auto]] as const) {
+    const is = (table: PartitionTable) => JSON.stringify(table) === JSON.stringify(chosen);
+    const complain = (what: string) => wrongs.push(`${wanted}: ${what}`);
+    if (tables.length > 0 ? !tables.some(is) : chosen.header) complain("no such table");
+    if (primary.length > 0 && chosen.header !== "primary") complain("a backup beats a primary");
+    if (primary.some(({ sectorSize }) => sectorSize === wanted) && chosen.sectorSize !== wanted) {
+      complain(`chose ${chosen.sectorSize}`);
+    }
+  }
+  return wrongs;
 }
 
 /** What is wrong with these partitions of that disk. */

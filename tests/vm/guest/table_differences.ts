@@ -24,7 +24,7 @@ interface Difference {
 
 /** What our parser says of a disk. */
 export function ourView(disk: Disk): Extent[] {
-  return readPartitionTable(disk).map(({ number, start, size }) => ({
+  return readPartitionTable(disk).partitions.map(({ number, start, size }) => ({
     number,
     start: BigInt(start),
     size: BigInt(size),

@@ -11,7 +11,7 @@ import process from "node:process";
 import { OPENER_KINDS, startOpener } from "../../../examples/opener.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
-import { blkpgAddPartition } from "../../../lib/blkpg.ts";
+import { blkpgAddPartition, blkSszGet } from "../../../lib/blkpg.ts";
 import type { LoopError } from "../../../lib/errors.ts";
 import {
   ifExists,
@@ -23,7 +23,8 @@ import {
   readAt,
 } from "../../../lib/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
-import { readTable, removePartitions } from "../../../lib/partitions.ts";
+import { readTable } from "../../../lib/image_table.ts";
+import { removePartitions } from "../../../lib/partitions.ts";
 import { drain, scanOnce } from "../../../lib/partscan_race.ts";
 import { poll, retry } from "../../../lib/retry.ts";
 import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/sysfs.ts";
@@ -75,7 +76,9 @@ async function bind(partscan: boolean): Promise<OpenFile> {
 async function bindAndAdd(): Promise<OpenFile> {
   const device = await bind(false);
   drain(device);
-  for (const partition of readTable(device)) blkpgAddPartition(device, partition);
+  for (const partition of readTable(device, blkSszGet(device)).partitions) {
+    blkpgAddPartition(device, partition);
+  }
   return device;
 }
 

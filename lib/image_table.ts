@@ -1,0 +1,85 @@
+/**
+ * The partition table in a file, or on a loop device.
+ *
+ * @module
+ */
+import { blkGetSize64 } from "./blkpg.ts";
+import { LoopError } from "./errors.ts";
+import { type OpenFile, readAt } from "./file.ts";
+import type { PartitionTable } from "./partition_table.ts";
+import { findTable } from "./sector_size.ts";
+
+const EIO = 5;
+const EUCLEAN = 117;
+const EMEDIUMTYPE = 124;
+
+/** What a device is, or would be; bytes. */
+export interface Geometry {
+  readonly size: number;
+  /** `"auto"`: the one that the GPT is made for, or else the kernel's default. */
+  readonly sectorSize: number | "auto";
+  /** Where it begins in the file. */
+  readonly offset?: number;
+}
+
+/**
+ * The table of the device that begins at `offset` in `file`. It can be one of another sector size
+ * than the wanted one: {@linkcode refuseUnreadable} says so.
+ */
+export function readTableIn(
+  file: OpenFile,
+  { size, sectorSize, offset = 0 }: Geometry,
+): PartitionTable {
+  const read = (from: number, length: number) => {
+    // Short only at the device's end: a read that stops before it must not pass for "no table".
+    const wanted = Math.max(0, Math.min(length, size - from));
+    const bytes = readAt(file, offset + from, wanted);
+    if (bytes.length === wanted) return bytes;
+    const hint = `only ${bytes.length} of ${wanted} bytes at ${offset + from} could be read`;
+    throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
+  };
+  return findTable({ size, read }, sectorSize);
+}
+
+/** The table of a bound device, whose sectors have that size. */
+export function readTable(device: OpenFile, sectorSize: number): PartitionTable {
+  const size = blkGetSize64(device);
+  // Reading a part of a sector at the device's end is EIO.
+  return readTableIn(device, { size: size - size % sectorSize, sectorSize });
+}
+
+/** What a person can do, by what he wanted to do. */
+const REMEDIES = {
+  attach: {
+    otherSize: (size: number) => `attach it with sectorSize: ${size}, or "auto"`,
+    damaged: "repair it (gdisk), or attach it without partscan",
+  },
+  rescan: {
+    otherSize: (size: number) => `call setSectorSize(${size}) first`,
+    damaged: "repair it (gdisk); no partition was touched",
+  },
+};
+
+/**
+ * Throws if there is a GPT that sectors of this size do not show: a full disk must not pass for an
+ * empty one.
+ */
+export function refuseUnreadable(
+  table: PartitionTable,
+  { path, sectorSize, call }: { path: string; sectorSize: number; call: keyof typeof REMEDIES },
+): void {
+  const { otherSize, damaged } = REMEDIES[call];
+  const refuse = (errno: number, hint: string) =>
+    new LoopError({ errno, syscall: "pread", path, hint });
+  if (table.kind === "gpt" && table.header === undefined) {
+    const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
+      "neither the primary nor the backup: it is damaged or cut off";
+    throw refuse(EUCLEAN, `${what}; ${damaged}`);
+  }
+  if (table.sectorSize !== sectorSize) {
+    const what =
+      `its GPT is made for sectors of ${table.sectorSize} bytes, and would look empty in ` +
+      `sectors of ${sectorSize}`;
+    throw refuse(EMEDIUMTYPE, `${what}; ${otherSize(table.sectorSize)}`);
+  }
+}

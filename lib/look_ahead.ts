@@ -1,0 +1,62 @@
+/**
+ * What an image's table says before the bind, of the device that is to be: its sector size, and
+ * whether it can be shown at all.
+ *
+ * @module
+ */
+import { type BackingFile, deviceSize } from "./backing_file.ts";
+import type { LoopFacts } from "./facts.ts";
+import type { OpenFile } from "./file.ts";
+import { readTableIn, refuseUnreadable } from "./image_table.ts";
+import type { CheckedOptions } from "./options.ts";
+import type { PartitionTable, TablePartition } from "./partition_table.ts";
+import { DEFAULT_SECTOR_SIZE } from "./sector_size.ts";
+
+/** Options after the sector size was looked for; undefined: the kernel's default. */
+export type SettledOptions = CheckedOptions & { readonly sectorSize?: number };
+
+/** A table, and the device that it was read for; bytes. */
+export interface SeenTable {
+  readonly table: PartitionTable;
+  readonly size: number;
+  readonly sectorSize: number;
+}
+
+/** Reads the table if sector size or partitions depend on it. */
+export function lookAhead(
+  { file, size: fileSize }: BackingFile,
+  asked: CheckedOptions,
+): { wanted: SettledOptions; seen?: SeenTable } {
+  const { sectorSize, partscan, offset } = asked;
+  if (partscan === false && sectorSize !== "auto") return { wanted: { ...asked, sectorSize } };
+  const size = deviceSize(fileSize, asked);
+  const table = readTableIn(file, { size, offset, sectorSize: sectorSize ?? DEFAULT_SECTOR_SIZE });
+  const found = table.header ? table.sectorSize : undefined;
+  const settled = sectorSize === "auto" ? found : sectorSize;
+  const wanted = { ...asked, sectorSize: settled };
+  // With direct I/O the kernel's default is that of the disk below: nobody knows before the bind.
+  if (settled === undefined && asked.directIo) return { wanted };
+  return { wanted, seen: { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE } };
+}
+
+/** Throws if the device that is to be would look empty and is not. */
+export function refuseSeen({ path }: OpenFile, { table, sectorSize }: SeenTable): void {
+  refuseUnreadable(table, { path, sectorSize, call: "attach" });
+}
+
+/**
+ * The partitions of a device that was bound: those that were seen, if it is the device that was to
+ * be and the kernel has not scanned it later than that. From the file: reading the device would need
+ * a turn of its own worker for each page.
+ */
+export function partitionsOf(
+  backing: OpenFile,
+  { size, sectorSize, offset }: LoopFacts,
+  seen: SeenTable | undefined,
+): TablePartition[] {
+  const table = seen?.size === size && seen.sectorSize === sectorSize
+    ? seen.table
+    : readTableIn(backing, { size, sectorSize, offset });
+  refuseSeen(backing, { table, size, sectorSize });
+  return table.partitions;
+}
