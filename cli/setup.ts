@@ -4,16 +4,16 @@
  * @module
  */
 import { attachChecked } from "../lib/attach.ts";
-import { deviceSize, openBackingFile, openWritableOrNot } from "../lib/backing_file.ts";
+import { openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
 import { LoopError } from "../lib/errors.ts";
 import { ifExists, O_RDWR, open } from "../lib/file.ts";
-import { readTableIn } from "../lib/image_table.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/loop.ts";
 import { decodeName, encodeName } from "../lib/names.ts";
 import { openLoop } from "../lib/open_loop.ts";
 import { checkOptions } from "../lib/options.ts";
 import { scanOnce } from "../lib/partscan_race.ts";
+import { readPartitions } from "../lib/read_partitions.ts";
 import { status as fileStatus } from "../lib/stat.ts";
 import { loopNumber } from "../lib/status.ts";
 import type { Command } from "./command.ts";
@@ -122,7 +122,7 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
       { ...options, partscan: partscan === true },
       command.autoclear,
     );
-    return { path, warning: await warnTable(file, options) };
+    return { path, warning: await warnTable(error, file, options) };
   }
 }
 
@@ -138,14 +138,17 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
 }
 
 /** Why there are no partitions. */
-async function warnTable(file: string, { offset = 0, sizelimit = 0 }: Range): Promise<string> {
-  using backing = await openBackingFile(file, { readOnly: true, offset });
-  const size = deviceSize(backing.size, { offset, sizelimit });
-  const { header, sectorSize } = readTableIn(backing.file, { size, offset, sectorSize: "auto" });
-  const why = header === undefined
-    ? "its GPT is damaged or cut off"
-    : `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`;
-  return `${file}: Warning: no partitions are shown; ${why}.`;
+async function warnTable(
+  error: LoopError,
+  file: string,
+  { offset, sizelimit }: Range,
+): Promise<string> {
+  const warn = (why: string) => `${file}: Warning: no partitions are shown; ${why}.`;
+  if (error.code === "EUCLEAN") return warn("its GPT is damaged or cut off");
+  const { sectorSize } = await readPartitions(file, { offset, sizelimit });
+  return warn(
+    `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`,
+  );
 }
 
 interface Range {

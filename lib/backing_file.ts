@@ -20,6 +20,7 @@ export interface BackingFile extends Disposable {
   readonly size: number;
   /** Device number and inode: which file it is, whatever its name. */
   readonly identity: string;
+  readonly isBlockDevice: boolean;
 }
 
 /**
@@ -55,6 +56,7 @@ export async function openBackingFile(
       file,
       size,
       identity: `${dev} ${inode}`,
+      isBlockDevice: type === "block device",
       readOnly: opened.readOnly || readOnlyDevice,
       [Symbol.dispose]: () => file.close(),
     };

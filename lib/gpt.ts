@@ -5,6 +5,7 @@
  * @module
  */
 import { __u32, __u64, bytes, struct, type Value } from "./struct.ts";
+import { gptTypeName } from "./gpt_types.ts";
 import type { Disk, TablePartition } from "./partition_table.ts";
 
 /** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
@@ -52,6 +53,8 @@ export type GptHeader = "primary" | "backup";
 /** What a header and its entries say. */
 export interface Gpt {
   readonly header: GptHeader;
+  /** disk_guid */
+  readonly uuid: string;
   readonly partitions: TablePartition[];
 }
 
@@ -62,7 +65,8 @@ export interface Gpt {
 export function readGpt(disk: Disk, header?: GptHeader): Gpt | undefined {
   const read = (header: GptHeader, lba: number) => {
     const copy = readCopy(disk, lba);
-    return copy && { header, partitions: partitionsOf(disk, copy) };
+    if (!copy) return undefined;
+    return { header, uuid: guid(copy.header.disk_guid), partitions: partitionsOf(disk, copy) };
   };
   return (header === "backup" ? undefined : read("primary", PRIMARY_LBA)) ??
     (header === "primary" ? undefined : read("backup", lastLbaOf(disk)));
@@ -125,13 +129,17 @@ function partitionsOf(disk: Disk, { header, entries }: Copy): TablePartition[] {
     const entry = gpt_entry.decode(raw);
     const { starting_lba: first, ending_lba: last } = entry;
     if (first > last || last > BigInt(lastLba)) continue;
+    const type = guid(entry.partition_type_guid);
+    const typeName = gptTypeName(type);
     partitions.push({
       number: i + 1,
       start: Number(first) * disk.sectorSize,
       size: Number(last - first + 1n) * disk.sectorSize,
-      type: guid(entry.partition_type_guid),
+      type,
+      ...typeName === undefined ? {} : { typeName },
       uuid: guid(entry.unique_partition_guid),
       name: utf16.decode(entry.partition_name).replace(/\0.*$/s, ""),
+      attributes: bitsOf(entry.attributes),
     });
   }
   return partitions;
@@ -141,6 +149,13 @@ function partitionsOf(disk: Disk, { header, entries }: Copy): TablePartition[] {
 function isUnused(entry: Uint8Array): boolean {
   for (let i = 0; i < 16; i++) if (entry[i] !== 0) return false;
   return true;
+}
+
+/** The numbers of the bits that are set. */
+function bitsOf(value: bigint): number[] {
+  const bits: number[] = [];
+  for (let bit = 0; value > 0n; bit++, value >>= 1n) if (value & 1n) bits.push(bit);
+  return bits;
 }
 
 /** Mixed-endian on disk: the first three groups little-endian, the last two as they stand. */

@@ -18,6 +18,8 @@ export interface Geometry {
   readonly size: number;
   /** `"auto"`: the one that the GPT is made for, or else the kernel's default. */
   readonly sectorSize: number | "auto";
+  /** Instead of the kernel's default. */
+  readonly usual?: number;
   /** Where it begins in the file. */
   readonly offset?: number;
 }
@@ -28,7 +30,7 @@ export interface Geometry {
  */
 export function readTableIn(
   file: OpenFile,
-  { size, sectorSize, offset = 0 }: Geometry,
+  { size, sectorSize, usual, offset = 0 }: Geometry,
 ): PartitionTable {
   const read = (from: number, length: number) => {
     // Short only at the device's end: a read that stops before it must not pass for "no table".
@@ -38,7 +40,7 @@ export function readTableIn(
     const hint = `only ${bytes.length} of ${wanted} bytes at ${offset + from} could be read`;
     throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
   };
-  return findTable({ size, read }, sectorSize);
+  return findTable({ size, read }, sectorSize, usual);
 }
 
 /** The table of a bound device, whose sectors have that size. */
@@ -53,6 +55,10 @@ const REMEDIES = {
   attach: {
     otherSize: (size: number) => `attach it with sectorSize: ${size}, or "auto"`,
     damaged: "repair it (gdisk), or attach it without partscan",
+  },
+  read: {
+    otherSize: (size: number) => `read it with sectorSize: ${size}, or "auto"`,
+    damaged: "repair it (gdisk)",
   },
   rescan: {
     otherSize: (size: number) => `call setSectorSize(${size}) first`,

@@ -53,7 +53,7 @@ export function partitionsOf(
   backing: OpenFile,
   { size, sectorSize, offset }: LoopFacts,
   seen: SeenTable | undefined,
-): TablePartition[] {
+): readonly TablePartition[] {
   const table = seen?.size === size && seen.sectorSize === sectorSize
     ? seen.table
     : readTableIn(backing, { size, sectorSize, offset });

@@ -4,11 +4,15 @@
  *
  * @module
  */
+import { mbrTypeName } from "./mbr_types.ts";
 import type { Disk, TablePartition } from "./partition_table.ts";
 
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
 const EFI_GPT = 0xee;
+/** boot_ind 0x80, which a BIOS boots from. */
+const ACTIVE = 0x80;
+const ACTIVE_BIT = 7;
 const EXTENDED = [0x05, 0x0f, 0x85];
 /** The kernel gives up a chain after this many records without a partition. */
 const MOST_EMPTY_RECORDS = 100;
@@ -71,17 +75,26 @@ export function isMbr({ entries, signature }: BootRecord): boolean {
     (signature !== 0 || entries.some(({ sys_ind, nr_sects }) => sys_ind || nr_sects));
 }
 
+const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");
+
+/** The disk's identifier, as libblkid's PTUUID has it and each PARTUUID begins. */
+export function mbrUuid({ signature }: BootRecord): string {
+  return hex(signature, 8);
+}
+
 /** Partitions of an MS-DOS table. */
 export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
   const partitions: TablePartition[] = [];
   const put = (number: number, start: number, size: number, entry: Entry) => {
-    const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");
+    const typeName = mbrTypeName(entry.sys_ind);
     partitions.push({
       number,
       start,
       size,
       type: `0x${hex(entry.sys_ind, 1)}`,
-      uuid: `${hex(record.signature, 8)}-${hex(number, 2)}`,
+      ...typeName === undefined ? {} : { typeName },
+      uuid: `${mbrUuid(record)}-${hex(number, 2)}`,
+      attributes: entry.boot_ind & ACTIVE ? [ACTIVE_BIT] : [],
     });
   };
   let next = 5;

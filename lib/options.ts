@@ -111,12 +111,7 @@ const MOST_DEVICES = 2 ** 20 - 1;
 
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkOptions(options: AttachOptions): CheckedOptions {
-  checkNames(options, NAMES);
-  const given = Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined),
-  );
-  const checked: CheckedOptions = { ...DEFAULTS, ...given };
-
+  const checked: CheckedOptions = { ...DEFAULTS, ...givenOf(options, NAMES) };
   checkOneOf("partscan", checked.partscan, [false, true, "userspace"]);
   checkOneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);
   checkOneOf("readOnly", checked.readOnly, [undefined, true, false]);
@@ -125,17 +120,58 @@ export function checkOptions(options: AttachOptions): CheckedOptions {
   checkOneOf("nodes", checked.nodes, ["auto", "kernel", "never"]);
   if (checked.number !== undefined) checkWholeNumber("number", checked.number, 0, MOST_DEVICES);
   if (checked.reference !== undefined) checkReference(checked.reference);
-  checkByteCount("offset", checked.offset);
-  checkByteCount("sizelimit", checked.sizelimit);
-  if (checked.sizelimit > 0 && checked.sizelimit < 512) {
-    throw new RangeError(
-      `sizelimit ${checked.sizelimit} leaves no whole 512-byte sector (0: no limit)`,
-    );
-  }
-  checkOneOf("sectorSize", checked.sectorSize, [undefined, ...SECTOR_SIZES, "auto"]);
+  checkRange(checked);
   checkWait(checked);
   checkFunction("onDeferred", checked.onDeferred);
   return checked;
+}
+
+/** Options of {@linkcode readPartitions}; they mean what they mean to {@linkcode attach}. */
+export interface ReadPartitionsOptions {
+  /** Where the disk begins in the file, in bytes. Default 0. */
+  offset?: number;
+  /** The most bytes the disk may have; 0, the default: up to the end of the file. */
+  sizelimit?: number;
+  /**
+   * The unit in which the table is read: 512, 1024, 2048 or 4096 bytes. Default `"auto"`: the size
+   * that the GPT is made for; an MBR does not tell, so of a block device its own, of a file 512.
+   */
+  sectorSize?: number | "auto";
+}
+
+const READ_DEFAULTS = { offset: 0, sizelimit: 0, sectorSize: "auto" } as const;
+
+/** The same for readPartitions(). */
+export function checkReadOptions(options: ReadPartitionsOptions): Required<ReadPartitionsOptions> {
+  const checked: Required<ReadPartitionsOptions> = {
+    ...READ_DEFAULTS,
+    ...givenOf(options, Object.keys(READ_DEFAULTS)),
+  };
+  checkRange(checked);
+  return checked;
+}
+
+/** The options that are not undefined, of these names. */
+function givenOf<T extends object>(options: T, names: readonly string[]): Partial<T> {
+  checkNames(options, names);
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given) as Partial<T>;
+}
+
+/** Which part of a file, and in which unit. */
+function checkRange(
+  { offset, sizelimit, sectorSize }: {
+    offset: number;
+    sizelimit: number;
+    sectorSize?: number | "auto";
+  },
+): void {
+  checkByteCount("offset", offset);
+  checkByteCount("sizelimit", sizelimit);
+  if (sizelimit > 0 && sizelimit < 512) {
+    throw new RangeError(`sizelimit ${sizelimit} leaves no whole 512-byte sector (0: no limit)`);
+  }
+  checkOneOf("sectorSize", sectorSize, [undefined, ...SECTOR_SIZES, "auto"]);
 }
 
 function checkReference(value: unknown): void {

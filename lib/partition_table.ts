@@ -6,7 +6,7 @@
  * @module
  */
 import { type GptHeader, readGpt } from "./gpt.ts";
-import { announcesGpt, isMbr, isProtective, readBootRecord, readMbr } from "./mbr.ts";
+import { announcesGpt, isMbr, isProtective, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
 
 /** Bytes to read a table from, in sectors of whatever size. */
 export interface Image {
@@ -24,24 +24,42 @@ export interface Disk extends Image {
 
 /** A partition as a table describes it; bytes. */
 export interface TablePartition {
+  /** As in the node's name: 1 for /dev/loop4p1. */
   readonly number: number;
+  /** Where it begins on the disk, in bytes. */
   readonly start: number;
+  /** Bytes. */
   readonly size: number;
+  /** GPT: type GUID in lower case. MBR: system id, "0x83". */
   readonly type: string;
+  /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
+  readonly typeName?: string;
+  /** PARTUUID, as in /dev/disk/by-partuuid. */
   readonly uuid: string;
+  /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
   readonly name?: string;
+  /**
+   * Which attribute bits are set. GPT: 0 required, 2 legacy BIOS bootable, and by type; of Linux file
+   * systems 59 grow, 60 read-only, 63 do not mount by itself. MBR: 7 active (0x80).
+   */
+  readonly attributes: readonly number[];
 }
 
 /** A partition table, in the unit in which it was read. */
 export interface PartitionTable {
-  /** `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then. */
+  /**
+   * `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then, and
+   * {@linkcode readPartitions} rejects.
+   */
   readonly kind: "gpt" | "mbr" | "none";
   /** Bytes. */
   readonly sectorSize: number;
   /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
-  readonly header?: GptHeader;
+  readonly header?: "primary" | "backup";
+  /** The disk's. GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d". */
+  readonly uuid?: string;
   /** In the order of their numbers. */
-  readonly partitions: TablePartition[];
+  readonly partitions: readonly TablePartition[];
 }
 
 /**
@@ -57,7 +75,8 @@ export function readPartitionTable(disk: Disk, header?: GptHeader): PartitionTab
     .filter(({ start }) => start < end)
     .map((partition) => ({ ...partition, size: Math.min(partition.size, end - partition.start) }))
     .sort((a, b) => a.number - b.number);
-  return { ...table, sectorSize, partitions };
+  const { kind, ...rest } = table;
+  return { kind, sectorSize, ...rest, partitions };
 }
 
 function readWhole(disk: Disk, header?: GptHeader): Omit<PartitionTable, "sectorSize"> {
@@ -68,7 +87,7 @@ function readWhole(disk: Disk, header?: GptHeader): Omit<PartitionTable, "sector
   if (!record || !isMbr(record)) return { kind: "none", partitions: [] };
   // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
   if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
-  return { kind: "mbr", partitions: readMbr(disk, record) };
+  return { kind: "mbr", uuid: mbrUuid(record), partitions: readMbr(disk, record) };
 }
 
 /** The disk without what is left at its end: reading less than a sector is EIO. */

@@ -40,10 +40,14 @@ export interface Partition {
   readonly size: number;
   /** GPT: type GUID in lower case. MBR: system id, "0x83". Absent if the table is of another kind. */
   readonly type?: string;
+  /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
+  readonly typeName?: string;
   /** PARTUUID, as in /dev/disk/by-partuuid. */
   readonly uuid?: string;
   /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
   readonly name?: string;
+  /** Which attribute bits are set; GPT: 60 read-only, MBR: 7 active. See {@linkcode TablePartition}. */
+  readonly attributes?: readonly number[];
 }
 
 const ETIMEDOUT = 110;
@@ -70,7 +74,7 @@ export interface PartitionedDevice {
  */
 export async function readyPartitions(
   { device, number, nodes }: PartitionedDevice,
-  table: TablePartition[],
+  table: readonly TablePartition[],
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
@@ -155,7 +159,7 @@ async function possiblePartitions(device: OpenFile, number: number): Promise<Sys
   return present.filter((partition) => !impossible.includes(partition));
 }
 
-function lackingIn(present: SysfsPartition[], table: TablePartition[]): TablePartition[] {
+function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]): TablePartition[] {
   return table.filter(({ number }) => !present.some((partition) => partition.number === number));
 }
 
@@ -163,7 +167,7 @@ function lackingIn(present: SysfsPartition[], table: TablePartition[]): TablePar
 function addMissing(
   device: OpenFile,
   number: number,
-  table: TablePartition[],
+  table: readonly TablePartition[],
   present: SysfsPartition[],
   added: number[],
 ): boolean {
@@ -194,7 +198,7 @@ function overlap(a: { start: number; size: number }, b: { start: number; size: n
 /** The kernel's word on number, start and size; the table's on type, uuid and name. */
 export function describe(
   { name, number, start, size }: SysfsPartition,
-  table: TablePartition[],
+  table: readonly TablePartition[],
 ): Partition {
   const entry = table.find((entry) => entry.number === number && entry.start === start);
   return { ...entry, number, path: `/dev/${name}`, start, size };

@@ -10,8 +10,8 @@
  * 2. the wanted size's primary header beats the others': whoever named the size is believed, and the
  *    kernel, sfdisk and blkid look at no size but the device's.
  * 3. where no size is wanted, that primary header wins whose backup confirms it, since the backup of a
- *    later table overwrites that of an earlier one; if that decides nothing, the smallest size, which
- *    is the kernel's default. (systemd's probe_sector_size() looks at primary headers only, and
+ *    later table overwrites that of an earlier one; if that decides nothing, the usual size, which is
+ *    the kernel's default or the block device's own, or else the smallest. (systemd's probe_sector_size() looks at primary headers only, and
  *    refuses a disk with two.)
  *
  * An MBR does not tell its sector size, and without a protective MBR nobody believes in a GPT.
@@ -32,12 +32,16 @@ export const DEFAULT_SECTOR_SIZE = 512;
 
 /**
  * The table of an image, read in sectors of the wanted size, or of another one if the image's GPT is
- * made for that: `sectorSize` says which.
+ * made for that: `sectorSize` says which. `"auto"`: `usual` where no GPT tells the size.
  */
-export function findTable(image: Image, wanted: number | "auto"): PartitionTable {
+export function findTable(
+  image: Image,
+  wanted: number | "auto",
+  usual = DEFAULT_SECTOR_SIZE,
+): PartitionTable {
   const ends = withEnds(image);
   const disk = (sectorSize: number): Disk => ({ ...ends, sectorSize });
-  const first = wanted === "auto" ? DEFAULT_SECTOR_SIZE : wanted;
+  const first = wanted === "auto" ? usual : wanted;
   const table = readPartitionTable(disk(first), "primary");
   if (table.kind !== "gpt" || table.header && wanted !== "auto") return table;
 

@@ -1,23 +1,11 @@
 /** attach() and rescan() of images whose GPT is made for sectors of another size than the device's. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
 import { SECTOR_SIZES } from "../lib/checks.ts";
 import { type Copy, gptImage, START } from "./gpt_image.ts";
-import {
-  losetup,
-  makeImage,
-  MOD,
-  onThisRuntime,
-  output,
-  ROOT,
-  run,
-  scratch,
-  sysfs,
-  test,
-  withSectorSize,
-} from "./support.ts";
+import { losetup, MOD, onThisRuntime, output, ROOT, run, scratch, sysfs, test } from "./support.ts";
 
 const OTHERS = SECTOR_SIZES.filter((size) => size !== 512);
 
@@ -232,57 +220,6 @@ test("attach() reads the table before it binds, once, and none without partscan"
   assertEquals(reads(file, { partscan: "userspace" }), [1, true, ""]);
   assertEquals(reads(file, { sectorSize: "auto" }), [1, true, ""]);
   assertEquals(reads(wide, { partscan: true }), [2, false, "EMEDIUMTYPE"]);
-});
-
-const TABLE = (sectorSize: number) =>
-  `label: gpt
-label-id: 00000000-0000-0000-0000-00000000${sectorSize}
-size=2MiB, name="for ${sectorSize}"
-`;
-
-test('attach() with "auto" finds the last table of a disk that sfdisk formatted twice', [
-  "root",
-  "losetup",
-  "sfdisk",
-], async () => {
-  for (const first of [512, 2048, 4096]) {
-    for (const second of [512, 2048, 4096].filter((size) => size !== first)) {
-      const file = makeImage("twice.img", 8, TABLE(first), first);
-      withSectorSize(file, second, (disk) => {
-        const quiet = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never"];
-        output([...quiet, disk], { input: TABLE(second) });
-      });
-      await using loop = await attach(file, { partscan: true, sectorSize: "auto" });
-      const found = [loop.sectorSize, ...loop.partitions.map(({ name }) => name)];
-      assertEquals(found, [second, `for ${second}`], `first for ${first}`);
-    }
-  }
-});
-
-test("attach() reads a hybrid ISO image by xorriso as sfdisk does", [
-  "root",
-  "sfdisk",
-  "xorriso",
-], async () => {
-  const [file, folder] = [scratch("hybrid.iso"), scratch("files")];
-  mkdirSync(folder);
-  writeFileSync(join(folder, "file"), "contents");
-  writeFileSync(scratch("esp.img"), new Uint8Array(2 ** 20));
-  const hybrid = ["-partition_offset", "16", "-appended_part_as_gpt"];
-  const esp = ["-append_partition", "2", "0xef", scratch("esp.img")];
-  output(["xorriso", "-as", "mkisofs", "-o", file, "-r", "-V", "T", ...hybrid, ...esp, folder]);
-  const { partitions } = JSON.parse(output(["sfdisk", "--json", file])).partitiontable;
-  for (const sectorSize of [undefined, "auto"] as const) {
-    await using loop = await attach(file, { partscan: true, sectorSize, readOnly: true });
-    const found = loop.partitions.map(({ start, size, name }) => ({ start, size, name }));
-    // deno-lint-ignore no-explicit-any
-    const expected = partitions.map(({ start, size, name }: any) => ({
-      start: start * 512,
-      size: size * 512,
-      name,
-    }));
-    assertEquals([loop.sectorSize, found], [512, expected]);
-  }
 });
 
 test("cli.ts warns of a GPT that it cannot show, and attaches all the same", [

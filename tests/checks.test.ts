@@ -2,7 +2,16 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { openSync } from "node:fs";
 import { pathToFileURL } from "node:url";
-import { attach, attachAll, detach, find, type LoopDevice, openLoop, status } from "../mod.ts";
+import {
+  attach,
+  attachAll,
+  detach,
+  find,
+  type LoopDevice,
+  openLoop,
+  readPartitions,
+  status,
+} from "../mod.ts";
 import { losetup, makeImage, openDescriptors, test } from "./support.ts";
 
 // deno-lint-ignore no-explicit-any -- what a caller without types may give
@@ -15,6 +24,7 @@ const TAKES_A_NAME: Record<string, (name: Anything) => Promise<unknown>> = {
   detach: (name) => detach(name),
   find: (name) => find(name),
   openLoop: (name) => openLoop(name),
+  readPartitions: (name) => readPartitions(name),
   status: (name) => status(name),
 };
 
@@ -95,22 +105,31 @@ test("attach() and attachAll() say what is wrong with options", [], async () => 
   }
 });
 
-test("find(), detach() and attachAll() say what is wrong with theirs", [], async () => {
-  const calls: [call: () => Promise<unknown>, message: string][] = [
-    [() => find("A", { offset: -1 }), "offset must be a whole number of bytes"],
-    [() => find("A", { sizelimit: NaN }), "sizelimit must be a whole number of bytes"],
-    [() => find("A", { size: 1 } as Anything), "unknown option 'size'"],
-    [() => detach("A", { remove: 1 } as Anything), "remove must be one of true, false, not 1"],
-    [() => detach("A", { rm: true } as Anything), "unknown option 'rm'"],
-    [() => attachAll({ length: 2, 0: "a", 1: "b" } as Anything), "files must be an array"],
-    [() => attachAll("A.img" as Anything), "files must be an array"],
-    [() => attachAll([], { concurrency: 0 }), "concurrency must be a whole number from 1"],
-    [() => attachAll([], { onProgress: 1 } as Anything), "onProgress must be a function"],
-  ];
-  for (const [call, message] of calls) {
-    assertStringIncludes((await assertRejects(call)).message, message);
-  }
-});
+test(
+  "find(), detach(), attachAll() and readPartitions() say what is wrong with theirs",
+  [],
+  async () => {
+    const calls: [call: () => Promise<unknown>, message: string][] = [
+      [() => find("A", { offset: -1 }), "offset must be a whole number of bytes"],
+      [() => find("A", { sizelimit: NaN }), "sizelimit must be a whole number of bytes"],
+      [() => find("A", { size: 1 } as Anything), "unknown option 'size'"],
+      [() => readPartitions("A", { offset: "0" } as Anything), "offset must be a number of bytes"],
+      [() => readPartitions("A", { sizelimit: 511 }), "sizelimit 511 leaves no whole 512-byte"],
+      [() => readPartitions("A", { sectorSize: "4096" } as Anything), 'not "4096"'],
+      [() => readPartitions("A", { partscan: true } as Anything), "unknown option 'partscan'"],
+      [() => readPartitions("A", 5 as Anything), "options must be an object, not 5"],
+      [() => detach("A", { remove: 1 } as Anything), "remove must be one of true, false, not 1"],
+      [() => detach("A", { rm: true } as Anything), "unknown option 'rm'"],
+      [() => attachAll({ length: 2, 0: "a", 1: "b" } as Anything), "files must be an array"],
+      [() => attachAll("A.img" as Anything), "files must be an array"],
+      [() => attachAll([], { concurrency: 0 }), "concurrency must be a whole number from 1"],
+      [() => attachAll([], { onProgress: 1 } as Anything), "onProgress must be a function"],
+    ];
+    for (const [call, message] of calls) {
+      assertStringIncludes((await assertRejects(call)).message, message);
+    }
+  },
+);
 
 test("a handle's operations say what is wrong with their arguments", ["root"], async () => {
   await using loop = await attach(makeImage("arguments.img", 1));

@@ -6,19 +6,21 @@ import { makeImage, type Need, output, test, THREE_PARTITIONS, withSectorSize } 
 
 const MIB = 1024 * 1024;
 
-function parse(image: Uint8Array, sectorSize = 512): TablePartition[] {
+type Extent = Omit<TablePartition, "typeName" | "attributes">;
+
+function parse(image: Uint8Array, sectorSize = 512): Extent[] {
   return readPartitionTable({
     size: image.length,
     sectorSize,
     read: (offset, length) => image.subarray(offset, offset + length),
-  }).partitions;
+  }).partitions.map(({ typeName: _, attributes: __, ...extent }) => extent);
 }
 
 const image = (...args: Parameters<typeof makeImage>) =>
   Uint8Array.from(readFileSync(makeImage(...args)));
 
 /** The table as sfdisk reads it. */
-function sfdisk(path: string, sectorSize = 512): TablePartition[] {
+function sfdisk(path: string, sectorSize = 512): Extent[] {
   const json = withSectorSize(path, sectorSize, (disk) => output(["sfdisk", "--json", disk]));
   const { label, id, partitions } = JSON.parse(json).partitiontable;
   // deno-lint-ignore no-explicit-any

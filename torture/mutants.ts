@@ -36,6 +36,7 @@ const CHECKS: Record<string, string[]> = {
   "tables": existsSync(join(ROOT, "torture/tables.ts"))
     ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
     : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
+  "read_tables": [...DENO, "torture/read_tables.ts", "--count", "5000", "--seed", "1"],
 };
 
 interface Mutation {
@@ -140,6 +141,24 @@ const MUTATIONS: Mutation[] = [
       file: "lib/partition_table.ts",
       from: "Math.min(partition.size, end - partition.start)",
       to: "partition.size",
+    }],
+  },
+  {
+    name: "a stale backup before the primary header of another sector size",
+    check: "tables",
+    replacements: [{
+      file: "lib/sector_size.ts",
+      from: 'return primary[0] ?? [first, ...others].map(read("backup")).find(whole) ?? table;',
+      to: 'return [first, ...others].map(read("backup")).find(whole) ?? primary[0] ?? table;',
+    }],
+  },
+  {
+    name: "a table read without the file's offset",
+    check: "read_tables",
+    replacements: [{
+      file: "lib/image_table.ts",
+      from: "readAt(file, offset + from, wanted)",
+      to: "readAt(file, from, wanted)",
     }],
   },
 ];

@@ -28,6 +28,10 @@ const PARTS: Record<string, Part> = {
     "--count",
     String(Math.ceil((full ? 1_000_000 : 50_000) * scale)),
   ]),
+  read_tables: script("read_tables", ({ full, scale }) => [
+    "--count",
+    String(Math.ceil((full ? 1_000_000 : 20_000) * scale)),
+  ]),
   mutants: script("mutants", () => []),
 };
 

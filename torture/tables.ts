@@ -6,8 +6,8 @@
  */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
 import { KINDS, makeCase } from "./table_cases.ts";
+import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 import {
   LONGEST_READ,
   MOST_BYTES,
@@ -25,9 +25,6 @@ loopdev makes of each. Exits with 1 if anything is wrong with one of them.
   --case N     reads this table of the seed alone, and shows it
   --json FILE  writes the summary
 `;
-/** More than these are counted, not shown. */
-const MOST_SHOWN = 20;
-const PROGRESS_MS = process.stderr.isTTY ? 200 : 10_000;
 
 interface Tally {
   tables: number;
@@ -36,33 +33,11 @@ interface Tally {
   violations: number;
 }
 
-const options = parseArgs(process.argv.slice(2), {
-  string: ["count", "seed", "case", "json"],
-  boolean: ["help"],
-  default: { count: "1000000", seed: String(crypto.getRandomValues(new Uint32Array(1))[0]) },
-  unknown: (argument: string) => {
-    console.error(`unknown: ${argument}\n\n${HELP}`);
-    process.exit(2);
-  },
-});
-if (options.help) {
-  console.log(HELP);
-  process.exit(0);
-}
-
-function numeric(name: "count" | "seed" | "case"): number {
-  const value = Number(options[name]);
-  if (!Number.isSafeInteger(value) || value < 0) {
-    console.error(`--${name} takes a number, not '${options[name]}'`);
-    process.exit(2);
-  }
-  return value;
-}
-
-const seed = numeric("seed");
+const options = parseTableOptions(HELP);
+const { seed } = options;
 console.error(`seed ${seed}`);
-if (options.case !== undefined) showCase(numeric("case"));
-else run(numeric("count"));
+if (options.case !== undefined) showCase(options.case);
+else run(options.count);
 
 function showCase(number: number): void {
   const table = makeCase(seed, number);
@@ -133,11 +108,6 @@ function add(tally: Tally, { partitions, violations }: Outcome): void {
   tally.partitions += partitions.length;
   if (partitions.length > 0) tally.withPartitions++;
   if (violations.length > 0) tally.violations++;
-}
-
-function showProgress(done: number, count: number, violated: number): void {
-  const text = `${done} of ${count} tables, ${violated} in violation`;
-  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`);
 }
 
 function printSummary(tallies: Record<string, Tally>, most: Record<string, number>): void {

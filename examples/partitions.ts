@@ -1,0 +1,79 @@
+/**
+ * Lists the partitions of a disk image, without root and without attaching it.
+ *
+ *     bun examples/partitions.ts disk.img
+ *     deno run --allow-ffi examples/partitions.ts disk.img
+ */
+import process from "node:process";
+import { parseArgs } from "@std/cli/parse-args";
+import { encodeControls } from "../cli/text.ts";
+import { type PartitionTable, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
+
+const HELP = `Usage: partitions.ts IMAGE [options]
+
+Lists the partitions of IMAGE, a file or a block device. Needs no root. START is what others take:
+  mdir -i IMAGE@@START            (mtools)
+  mkfs.ext4 -E offset=START IMAGE
+  dd if=IMAGE iflag=skip_bytes,count_bytes skip=START count=SIZE of=PARTITION
+
+  -o, --offset BYTES          where the disk begins in the image
+      --sizelimit BYTES       the most bytes it may have
+  -b, --sector-size BYTES     512, 1024, 2048 or 4096 (what the GPT is made for)
+  -h, --help                  this text`;
+
+function parse(args: string[]) {
+  const flags = parseArgs(args, {
+    string: ["offset", "sizelimit", "sector-size", "_"],
+    boolean: ["help"],
+    alias: { o: "offset", b: "sector-size", h: "help" },
+    unknown(argument: string, name?: string) {
+      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
+    },
+  });
+  const number = (name: "offset" | "sizelimit" | "sector-size") => {
+    const value = flags[name];
+    if (value === undefined) return undefined;
+    if (!/^\d+$/.test(value)) throw new Error(`--${name} takes a number, not '${value}'`);
+    return Number(value);
+  };
+  const options: ReadPartitionsOptions = {
+    offset: number("offset"),
+    sizelimit: number("sizelimit"),
+    sectorSize: number("sector-size"),
+  };
+  return { files: flags._.map(String), options, help: flags.help };
+}
+
+/** Whatever stands on a disk may be a stranger's, and a terminal would obey it. */
+function format({ kind, sectorSize, header, uuid, partitions }: PartitionTable): string {
+  const about = [kind, header && `${header} header`, `${sectorSize}-byte sectors`, uuid];
+  const rows = partitions.map(({ number, start, size, type, typeName, name = "" }) => [
+    String(number),
+    String(start),
+    String(size),
+    typeName ?? type,
+    encodeControls(name),
+  ]);
+  const all = [["NUMBER", "START", "SIZE", "TYPE", "NAME"], ...rows];
+  const widths = all[0].map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  const line = (row: string[]) =>
+    row.map((cell, i) => i < 3 ? cell.padStart(widths[i]) : cell.padEnd(widths[i])).join("  ")
+      .trimEnd();
+  return [about.filter(Boolean).join(", "), ...all.map(line)].join("\n");
+}
+
+async function main(args: string[]): Promise<void> {
+  const { files: [image, ...others], options, help } = parse(args);
+  if (help) return console.log(HELP);
+  if (image === undefined) throw new Error("no image given; try --help");
+  if (others.length > 0) throw new Error(`more than one image: '${others[0]}'`);
+  console.log(format(await readPartitions(image, options)));
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  const message = error instanceof Error ? error.message : String(error);
+  console.error(`partitions: ${encodeControls(message)}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,50 @@
+/**
+ * readPartitions(): what an image's partition table says, without a device.
+ *
+ * @module
+ */
+import { deviceSize, openBackingFile } from "./backing_file.ts";
+import { blkSszGet } from "./blkpg.ts";
+import { checkPath } from "./checks.ts";
+import { readTableIn, refuseUnreadable } from "./image_table.ts";
+import { checkReadOptions, type ReadPartitionsOptions } from "./options.ts";
+import type { PartitionTable } from "./partition_table.ts";
+import { breathe } from "./turns.ts";
+
+/**
+ * Reads a partition table, GPT or MBR with logical partitions, from an image or a block device. Needs
+ * neither root nor a loop device, nor a kernel that knows any. What it gives are the partitions that
+ * {@linkcode attach} with `partscan` has for the same offset, sizelimit and sector size.
+ *
+ * Throws (rejects with) TypeError or RangeError for a bad option, before any system call;
+ * {@linkcode LoopError} for whatever the system refuses, EMEDIUMTYPE if the GPT is made for sectors
+ * of another size than the given one, and EUCLEAN if the MBR announces a GPT of which no header is
+ * whole.
+ *
+ * @param file Path of the image, or its file: URL; a regular file or a block device.
+ *
+ * @example
+ * ```ts ignore
+ * import { readPartitions } from "@loopdev/loopdev";
+ * const { kind, sectorSize, partitions } = await readPartitions("disk.img");
+ * for (const { number, start, size, typeName } of partitions) {
+ *   console.log(kind, sectorSize, number, start, size, typeName); // gpt 512 1 1048576 …
+ * }
+ * ```
+ */
+export async function readPartitions(
+  file: string | URL,
+  options: ReadPartitionsOptions = {},
+): Promise<PartitionTable> {
+  const path = checkPath("file", file);
+  const { offset, sizelimit, sectorSize } = checkReadOptions(options);
+  await breathe();
+  using image = await openBackingFile(path, { readOnly: true, offset });
+  const size = deviceSize(image.size, { offset, sizelimit });
+  // A block device knows its sectors, which tells the unit of an MBR.
+  const usual = image.isBlockDevice && offset === 0 ? blkSszGet(image.file) : undefined;
+  const table = readTableIn(image.file, { size, offset, sectorSize, usual });
+  const wanted = sectorSize === "auto" ? table.sectorSize : sectorSize;
+  refuseUnreadable(table, { path, sectorSize: wanted, call: "read" });
+  return table;
+}
