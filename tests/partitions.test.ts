@@ -4,7 +4,8 @@ import { readdirSync } from "node:fs";
 import { blkpgDelPartition } from "../lib/blkpg.ts";
 import { ifExists, O_RDONLY, open } from "../lib/file.ts";
 import { NodeKeeper } from "../lib/nodes.ts";
-import { readTable, readyPartitions } from "../lib/partitions.ts";
+import { readTable } from "../lib/image_table.ts";
+import { readyPartitions } from "../lib/partitions.ts";
 import { attach, LoopError } from "../mod.ts";
 import { makeImage, test, THREE_PARTITIONS } from "./support.ts";
 
@@ -36,7 +37,7 @@ test("readyPartitions() looks again when a partition vanishes while it looks", [
   await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
   using device = open(loop.path, O_RDONLY);
   const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
-  const { partitions } = await readyPartitions(bound, readTable(device), 10_000);
+  const { partitions } = await readyPartitions(bound, readTable(device, 512).partitions, 10_000);
   assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
   assertEquals([partitions.length, bound.nodes.times], [3, 0]);
   for (const { number } of partitions) blkpgDelPartition(device, number);
@@ -50,7 +51,7 @@ test("readyPartitions() says so when partitions vanish until its timeout", [
   using device = open(loop.path, O_RDONLY);
   const bound = { device, number: loop.number, nodes: new Meddler(loop.path, Infinity) };
   await assertRejects(
-    () => readyPartitions(bound, readTable(device), 100),
+    () => readyPartitions(bound, readTable(device, 512).partitions, 100),
     LoopError,
     "another program drops partitions again and again",
   );
