@@ -90,7 +90,9 @@ const INSTALL = {
     return "loopdev";
   },
   "as a script"(path: string) {
-    const command = OURS.map((word) => `'${word}'`).join(" ");
+    // A file that begins with #! loses its argv[0]; a runtime keeps it.
+    const program = OURS[0] === CLI ? ["bun", CLI] : OURS;
+    const command = program.map((word) => `'${word}'`).join(" ");
     writeFileSync(path, `#!/bin/bash\nexec -a losetup ${command} "$@"\n`);
     chmodSync(path, 0o755);
     return "losetup";
