@@ -13,7 +13,7 @@ import { decodeName, encodeName } from "../lib/names.ts";
 import { openLoop } from "../lib/open_loop.ts";
 import { checkOptions } from "../lib/options.ts";
 import { scanOnce } from "../lib/partscan_race.ts";
-import { readPartitions } from "../lib/read_partitions.ts";
+import { readChecked } from "../lib/read_partitions.ts";
 import { status as fileStatus } from "../lib/stat.ts";
 import { loopNumber } from "../lib/status.ts";
 import type { Command } from "./command.ts";
@@ -33,14 +33,18 @@ export async function setUp(command: Command): Promise<Setup> {
   try {
     if (command.nooverlap) {
       const same = findSame(command, file);
-      if (same) return { path: await useAgain(same, command), warning: warnSize(command, file) };
+      if (same) return withWarning(await useAgain(same, command, file), warnSize(command, file));
     }
     const { path, warning } = await attachPersistently(command, file);
-    const warnings = [warning, warnSize(command, file)].filter((text) => text !== undefined);
-    return { path: command.device ?? path, warning: warnings.join(" ") || undefined };
+    return withWarning({ path: command.device ?? path, warning }, warnSize(command, file));
   } catch (error) {
     throw explain(error, command, file);
   }
+}
+
+function withWarning({ path, warning }: Setup, more: string | undefined): Setup {
+  const warnings = [warning, more].filter((text) => text !== undefined);
+  return { path, warning: warnings.join(" ") || undefined };
 }
 
 function explain(error: unknown, { device }: Command, file: string): unknown {
@@ -115,8 +119,7 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
     if (!command.autoclear) await loop.persist();
     return { path: loop.path, warning: undefined };
   } catch (error) {
-    // A GPT for another sector size, or a damaged one: losetup attaches it without partitions.
-    if (!isRefusal(error, "EMEDIUMTYPE", "EUCLEAN")) throw error;
+    if (!isUnreadableTable(error)) throw error;
     const path = await bindAnyway(
       file,
       { ...options, partscan: partscan === true },
@@ -137,6 +140,11 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
   throw new Failure(`${file}: failed to set up loop device: Value too large for defined data type`);
 }
 
+/** A GPT for another sector size, or a damaged one: losetup attaches it without partitions. */
+function isUnreadableTable(error: unknown): error is LoopError {
+  return isRefusal(error, "EMEDIUMTYPE", "EUCLEAN");
+}
+
 /** Why there are no partitions. */
 async function warnTable(
   error: LoopError,
@@ -145,7 +153,7 @@ async function warnTable(
 ): Promise<string> {
   const warn = (why: string) => `${file}: Warning: no partitions are shown; ${why}.`;
   if (error.code === "EUCLEAN") return warn("its GPT is damaged or cut off");
-  const { sectorSize } = await readPartitions(file, { offset, sizelimit });
+  const { sectorSize } = await readChecked(file, { offset, sizelimit });
   return warn(
     `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`,
   );
@@ -210,11 +218,22 @@ function findSame(command: Command, file: string): Device | undefined {
   return undefined;
 }
 
-async function useAgain(same: Device, { autoclear, partscan, timeout }: Command) {
+async function useAgain(
+  same: Device,
+  { autoclear, partscan, timeout, offset = 0n, sizelimit = 0n }: Command,
+  file: string,
+): Promise<Setup> {
   await using loop = await openLoop(same.path);
-  if (partscan) await loop.rescan({ timeout });
+  let warning: string | undefined;
+  try {
+    if (partscan) await loop.rescan({ timeout });
+  } catch (error) {
+    if (!isUnreadableTable(error)) throw error;
+    const range = { offset: Number(offset), sizelimit: Number(sizelimit) };
+    warning = await warnTable(error, file, range);
+  }
   if (same.attribute("loop/autoclear") === "1" && !autoclear) await loop.persist();
-  return same.path;
+  return { path: same.path, warning };
 }
 
 /** What losetup says of a size that is no whole number of sectors. */

@@ -36,7 +36,14 @@ export async function readPartitions(
   file: string | URL,
   options: ReadPartitionsOptions = {},
 ): Promise<PartitionTable> {
-  const path = checkPath("file", file);
+  return await readChecked(checkPath("file", file), options);
+}
+
+/** readPartitions() behind the check of its name: `path` may be one that is no UTF-8. */
+export async function readChecked(
+  path: string,
+  options: ReadPartitionsOptions,
+): Promise<PartitionTable> {
   const { offset, sizelimit, sectorSize } = checkReadOptions(options);
   await breathe();
   using image = await openBackingFile(path, { readOnly: true, offset });

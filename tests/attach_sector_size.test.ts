@@ -242,6 +242,9 @@ test("cli.ts warns of a GPT that it cannot show, and attaches all the same", [
       try {
         assertEquals([status, losetup(file).map(({ name }) => name)], [0, [path]], stderr);
         assertStringIncludes(stderr, `: ${file}: Warning: no partitions are shown; ${why}\n`);
+        const again = run(onThisRuntime(join(ROOT, "cli.ts"), "-fL", "--show", partscan, file));
+        assertEquals([again.status, again.stdout.trim()], [0, path], again.stderr);
+        assertStringIncludes(again.stderr, `no partitions are shown; ${why}\n`);
         const flag = sysfs(`${path.slice(5)}/loop/partscan`);
         assertEquals(flag, partscan === "-P" ? "1" : "0");
       } finally {
