@@ -25,27 +25,14 @@ const TOOLS: Record<string, string> = {
   "deno": "npm install --prefix dev",
 };
 
-/** What is no program, where it lies, and the package that brings it. */
-const FILES: Record<string, [path: string, from: string]> = {
-  "headers of x86-64": ["/usr/include/x86_64-linux-gnu/asm/unistd.h", "linux-libc-dev"],
-  "headers of aarch64": [
-    "/usr/aarch64-linux-gnu/include/asm/unistd.h",
-    "linux-libc-dev-arm64-cross",
-  ],
-};
-
 /** Debian keeps sfdisk and losetup where only root's PATH leads. */
 process.env.PATH = [process.env.PATH, "/usr/sbin", "/sbin", join(ROOT, "dev/node_modules/.bin")]
   .join(delimiter);
 
-export type Need = keyof typeof TOOLS | keyof typeof FILES | "root";
+export type Need = keyof typeof TOOLS | "root";
 
 function missing(need: Need): string | undefined {
   if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
-  if (need in FILES) {
-    const [path, from] = FILES[need];
-    return existsSync(path) ? undefined : `needs ${need} (${from})`;
-  }
   const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
   return found ? undefined : `needs ${need} (${TOOLS[need]})`;
 }
