@@ -6,44 +6,53 @@
 import { type OpenFile, writeAt } from "./file.ts";
 import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 
-const SECTOR = 512;
 const ENTRIES = 128;
-const ENTRY_SECTORS = ENTRIES * gpt_entry.size / SECTOR;
 
 /** A partition to be; bytes, in whole sectors. */
 export interface NewPartition {
+  /** From 1 on; left out: its place in the list. */
+  readonly number?: number;
   readonly start: number;
   readonly size: number;
   readonly type: string;
   readonly name: string;
 }
 
-/** Writes protective MBR, table and backup over a file that shall have `size` bytes. */
-export function writeGpt(file: OpenFile, size: number, partitions: readonly NewPartition[]): void {
-  const lastLba = size / SECTOR - 1;
+/**
+ * Writes protective MBR, table and backup over a file that shall have `size` bytes, for a disk whose
+ * sectors have `sectorSize` bytes.
+ */
+export function writeGpt(
+  file: OpenFile,
+  size: number,
+  partitions: readonly NewPartition[],
+  sectorSize = 512,
+): void {
+  const lastLba = size / sectorSize - 1;
   const entries = new Uint8Array(ENTRIES * gpt_entry.size);
-  partitions.forEach(({ start, size, type, name }, i) => {
+  const entrySectors = entries.length / sectorSize;
+  partitions.forEach(({ number, start, size, type, name }, i) => {
     const entry = gpt_entry.encode({
       partition_type_guid: guidBytes(type),
       unique_partition_guid: guidBytes(crypto.randomUUID()),
-      starting_lba: BigInt(start / SECTOR),
-      ending_lba: BigInt((start + size) / SECTOR - 1),
+      starting_lba: BigInt(start / sectorSize),
+      ending_lba: BigInt((start + size) / sectorSize - 1),
       partition_name: utf16(name),
     });
-    entries.set(entry, i * gpt_entry.size);
+    entries.set(entry, (number === undefined ? i : number - 1) * gpt_entry.size);
   });
 
   const disk_guid = guidBytes(crypto.randomUUID());
   const header = (my_lba: number, alternate_lba: number, partition_entry_lba: number) => {
-    const sector = new Uint8Array(SECTOR);
+    const sector = new Uint8Array(sectorSize);
     sector.set(gpt_header.encode({
       signature: new TextEncoder().encode("EFI PART"),
       revision: 0x10000,
       header_size: GPT_HEADER_SIZE,
       my_lba: BigInt(my_lba),
       alternate_lba: BigInt(alternate_lba),
-      first_usable_lba: BigInt(2 + ENTRY_SECTORS),
-      last_usable_lba: BigInt(lastLba - ENTRY_SECTORS - 1),
+      first_usable_lba: BigInt(2 + entrySectors),
+      last_usable_lba: BigInt(lastLba - entrySectors - 1),
       disk_guid,
       partition_entry_lba: BigInt(partition_entry_lba),
       num_partition_entries: ENTRIES,
@@ -55,15 +64,15 @@ export function writeGpt(file: OpenFile, size: number, partitions: readonly NewP
     return sector;
   };
   writeAt(file, 0, protectiveMbr(lastLba));
-  writeAt(file, SECTOR, header(1, lastLba, 2));
-  writeAt(file, 2 * SECTOR, entries);
-  writeAt(file, (lastLba - ENTRY_SECTORS) * SECTOR, entries);
-  writeAt(file, lastLba * SECTOR, header(lastLba, 1, lastLba - ENTRY_SECTORS));
+  writeAt(file, sectorSize, header(1, lastLba, 2));
+  writeAt(file, 2 * sectorSize, entries);
+  writeAt(file, (lastLba - entrySectors) * sectorSize, entries);
+  writeAt(file, lastLba * sectorSize, header(lastLba, 1, lastLba - entrySectors));
 }
 
-/** A boot record with one entry; CHS fields as good as none. */
+/** A boot record with one entry, 512 bytes whatever the sectors have; CHS fields as good as none. */
 export function mbrSector(type: number, firstLba: number, sectors: number): Uint8Array {
-  const sector = new Uint8Array(SECTOR);
+  const sector = new Uint8Array(512);
   const view = new DataView(sector.buffer);
   view.setUint8(446 + 4, type);
   view.setUint32(446 + 8, firstLba, true);

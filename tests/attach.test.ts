@@ -22,10 +22,7 @@ import {
 
 const MIB = 1024 * 1024;
 
-test("attach() binds the file, and losetup and sysfs agree with the handle", [
-  "root",
-  "losetup",
-], async () => {
+test("attach() binds the file, and losetup and sysfs agree with the handle", ["root"], async () => {
   const file = makeImage("plain.img", 4);
   await using loop = await attach(file);
   assertEquals(losetup(file), [{
@@ -48,7 +45,6 @@ test("attach() binds the file, and losetup and sysfs agree with the handle", [
 
 test("attach() sets offset, sizelimit, sectorSize, readOnly as losetup reads them back", [
   "root",
-  "losetup",
 ], async () => {
   const file = makeImage("options.img", 4);
   await using loop = await attach(file, {
@@ -70,7 +66,6 @@ test("attach() sets offset, sizelimit, sectorSize, readOnly as losetup reads the
 
 test("attach() with directIo bypasses the page cache, or rejects where that cannot be", [
   "root",
-  "losetup",
 ], async () => {
   const file = makeImage("dio.img", 4);
   await using loop = await attach(file, { directIo: true });
@@ -104,7 +99,6 @@ for (const workaround of ["auto", "always", "never"] as const) {
   for (const partscan of [true, "userspace"] as const) {
     test(`attach() makes every partition usable: partscan ${partscan}, workaround ${workaround}`, [
       "root",
-      "sfdisk",
     ], async () => {
       const file = makeImage("gpt.img", 8, THREE_PARTITIONS);
       const marks = [1, 2, 4].map((mib, i) =>
@@ -156,17 +150,13 @@ test(
   },
 );
 
-test("attach() reads a table of 4096-byte sectors with sectorSize 4096", [
-  "root",
-  "sfdisk",
-  "losetup",
-], async () => {
+test("attach() reads a table of 4096-byte sectors with sectorSize 4096", ["root"], async () => {
   const file = makeImage("4k.img", 8, THREE_PARTITIONS, 4096);
   await using loop = await attach(file, { partscan: true, sectorSize: 4096 });
   assertEquals(loop.partitions.map(({ start }) => start), [1 * MIB, 2 * MIB, 4 * MIB]);
 });
 
-test("attach() adds logical partitions and the extended one", ["root", "sfdisk"], async () => {
+test("attach() adds logical partitions and the extended one", ["root"], async () => {
   const table = "label: dos\nsize=1MiB, type=83\ntype=5\nsize=1MiB, type=82\ntype=83\n";
   const file = makeImage("ebr.img", 8, table);
   await using loop = await attach(file, { partscan: true });
@@ -180,7 +170,6 @@ test("attach() adds logical partitions and the extended one", ["root", "sfdisk"]
 
 test("attach() rejects when two partitions overlap, says which, and leaves nothing", [
   "root",
-  "sfdisk",
 ], async () => {
   const file = makeImage("overlap.img", 8, "label: dos\nsize=1MiB\nsize=1MiB\n");
   const table = Uint8Array.from(readFileSync(file));
@@ -195,7 +184,6 @@ test("attach() rejects when two partitions overlap, says which, and leaves nothi
 
 test("attach() removes partitions that an earlier user left on a free device", [
   "root",
-  "sfdisk",
 ], async () => {
   const file = makeImage("stale.img", 8);
   await using earlier = await attach(file);
@@ -209,7 +197,7 @@ test("attach() removes partitions that an earlier user left on a free device", [
   assertEquals(run(["sh", "-c", `ls -d ${loop.path}p*`]).stdout, "");
 });
 
-test("attach() gives many callers at once a device each", ["root", "losetup"], async () => {
+test("attach() gives many callers at once a device each", ["root"], async () => {
   const files = Array.from({ length: 24 }, (_, i) => makeImage(`many-${i}.img`, 1));
   const loops = await Promise.all(files.map((file) => attach(file)));
   assertEquals(new Set(loops.map(({ path }) => path)).size, files.length);
@@ -226,7 +214,7 @@ test("attach() takes names with spaces, newlines, umlauts and 200 bytes", ["root
   }
 });
 
-test("attach() undoes everything when it is aborted", ["root", "sfdisk"], async () => {
+test("attach() undoes everything when it is aborted", ["root"], async () => {
   const file = makeImage("abort.img", 8, THREE_PARTITIONS);
   const reason = new Error("never mind");
   const already = AbortSignal.abort(reason);
@@ -239,11 +227,7 @@ test("attach() undoes everything when it is aborted", ["root", "sfdisk"], async 
   assertEquals([losetup(file), openDescriptors()], [[], []]);
 });
 
-test("attach() names the missing nodes at the timeout, with everything undone", [
-  "root",
-  "sfdisk",
-  "unshare",
-], () => {
+test("attach() names the missing nodes at the timeout, with everything undone", ["root"], () => {
   const file = makeImage("static.img", 8, THREE_PARTITIONS);
   const script = scratch("static.ts");
   writeFileSync(
@@ -269,7 +253,6 @@ test("attach() names the missing nodes at the timeout, with everything undone", 
 
 test("detach() says deferred while others hold the device, and the kernel detaches after them", [
   "root",
-  "losetup",
 ], async () => {
   const file = makeImage("held.img", 1);
   await using loop = await attach(file);
@@ -282,7 +265,7 @@ test("detach() says deferred while others hold the device, and the kernel detach
   assertEquals(await loop.detach(), "deferred", "the answer does not change");
 });
 
-test("detach() waits for a passing opener", ["root", "losetup"], async () => {
+test("detach() waits for a passing opener", ["root"], async () => {
   const file = makeImage("passing.img", 1);
   await using loop = await attach(file);
   const held = await holdOpen(loop.path);
@@ -291,7 +274,7 @@ test("detach() waits for a passing opener", ["root", "losetup"], async () => {
   assertEquals(await detaching, "detached");
 });
 
-test("detach() says deferred while a partition of ours is held", ["root", "sfdisk"], async () => {
+test("detach() says deferred while a partition of ours is held", ["root"], async () => {
   const file = makeImage("held-partition.img", 8, THREE_PARTITIONS);
   await using loop = await attach(file, { partscan: "userspace" });
   {

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
 import {
+  bound,
   losetup,
   makeImage,
   onThisRuntime,
@@ -12,6 +13,7 @@ import {
   test,
   THREE_PARTITIONS,
   until,
+  withoutCapability,
   withStaticDev,
 } from "./support.ts";
 
@@ -37,15 +39,15 @@ for (const runtime of ["bun", "deno"] as const) {
       assertMatch(printed, /^kernel {4}\S+: (affected by|free of) PARTSCAN_RACE$/m);
       assertMatch(printed, /^attached {2}\/dev\/loop\d+ in \d+\.\d ms, strategy (one|two)-step$/m);
       assertMatch(printed, /^detached {2}\/dev\/loop\d+ in \d+\.\d ms \(detached\)$/m);
-      assertEquals(run(["losetup", "--list"]).stdout.includes("loopdev-demo-"), false);
+      assertEquals(bound((path) => path.includes("loopdev-demo-")), []);
       assertEquals(run(["sh", "-c", "ls /tmp/loopdev-demo-*"]).stdout, "");
     },
   );
 }
 
-test("demo.ts fails with one line on stderr without root", ["root", "unshare", "setpriv"], () => {
+test("demo.ts fails with one line on stderr without root", ["root"], () => {
   const control = "mknod -m 600 /dev/loop-control c 10 237 && chown 1 /dev/loop-control";
-  const nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+  const nobody = withoutCapability("all");
   const { status, stderr } = run([...withStaticDev(control), ...nobody, ...onThisRuntime(DEMO)]);
   assertEquals(status, 1);
   assertMatch(stderr, /^demo: EACCES: .* \(attaching loop devices needs root\)\n$/);
@@ -53,7 +55,7 @@ test("demo.ts fails with one line on stderr without root", ["root", "unshare", "
 
 test(
   "attach.ts runs a command with the paths, and passes its exit code on",
-  ["root", "sfdisk"],
+  ["root"],
   () => {
     const file = makeImage("command.img", 8, THREE_PARTITIONS);
     const script =
@@ -85,19 +87,14 @@ test("attach.ts passes SIGTERM on, and the exit code of a command that handles i
   assertEquals(losetup(file), []);
 });
 
-test("attach.ts passes the options on", ["root", "losetup"], () => {
+test("attach.ts passes the options on", ["root"], () => {
   const file = makeImage("options.img", 4);
   const options = ["-r", "-o", "1048576", "--sizelimit=2097152", "-b", "4096", "--direct-io"];
-  const printed = output(
-    onThisRuntime(ATTACH, ...options, file, "--", "losetup", "--json", "--list"),
-  );
-  const device = JSON.parse(printed).loopdevices.find((row: { "back-file": string }) =>
-    row["back-file"] === file
-  );
-  assertEquals(
-    [device.offset, device.sizelimit, device.ro, device["log-sec"], device.dio],
-    [1048576, 2097152, true, 4096, true],
-  );
+  const attributes =
+    "loop/backing_file loop/offset loop/sizelimit ro queue/logical_block_size loop/dio";
+  const script = `cd "/sys/block/\${LOOP_DEVICE#/dev/}" && cat ${attributes}`;
+  const printed = output(onThisRuntime(ATTACH, ...options, file, "--", "sh", "-c", script));
+  assertEquals(printed.trim().split("\n"), [file, "1048576", "2097152", "1", "4096", "1"]);
 });
 
 test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], () => {
@@ -127,7 +124,7 @@ test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], 
 for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
   test(
     `attach.ts holds the device until ${signal}, then leaves none`,
-    ["root", "sfdisk"],
+    ["root"],
     async () => {
       const file = makeImage("hold.img", 8, THREE_PARTITIONS);
       const [name, ...args] = onThisRuntime(ATTACH, file, "--partscan");
@@ -150,12 +147,13 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
 
 test(
   "attach.ts leaves no device when it is killed while it attaches",
-  ["root", "sfdisk"],
+  ["root"],
   async () => {
     const file = makeImage("killed.img", 8, THREE_PARTITIONS);
     const [name, ...args] = onThisRuntime(ATTACH, file, "--partscan", "--workaround=always");
     let caught = 0;
-    for (let ms = 10; ms < 100; ms += 5) {
+    // On a busy machine 100 ms may be over before anything is attached.
+    for (let ms = 10; ms < 100 || (caught === 0 && ms < 2000); ms += 5) {
       const child = spawn(name, args, { stdio: "ignore" });
       const ended = new Promise((resolve) => child.on("exit", resolve));
       await new Promise((resolve) => setTimeout(resolve, ms));

@@ -2,6 +2,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { linkSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, detach, find, list, LoopError, openLoop, status } from "../mod.ts";
+import { writeTable } from "./disk_image.ts";
+import { attachElsewhere, detachElsewhere, type ElsewhereOptions, identity } from "./others.ts";
 import {
   holdOpen,
   losetup,
@@ -17,15 +19,15 @@ import {
 
 const MIB = 1024 * 1024;
 
-/** A device that real losetup attached; detached at the end, if it still is. */
-function foreign(file: string, ...options: string[]): { path: string } & Disposable {
-  const path = output(["losetup", "--find", "--show", ...options, file]).trim();
-  return { path, [Symbol.dispose]: () => void run(["losetup", "--detach", path]) };
+/** A device that somebody else attached; detached at the end, if it still is. */
+function foreign(file: string, options?: ElsewhereOptions): { path: string } & Disposable {
+  const path = attachElsewhere(file, options);
+  return { path, [Symbol.dispose]: () => void detachElsewhere(path) };
 }
 
-test("status(), list() and find() say what losetup says", ["root", "losetup"], async () => {
+test("status(), list() and find() say what losetup says", ["root"], async () => {
   const file = makeImage("theirs.img", 4);
-  using loop = foreign(file, "--offset", "4096", "--sizelimit", "1048576", "--read-only");
+  using loop = foreign(file, { offset: 4096, sizelimit: MIB, readOnly: true });
   const [row] = losetup(file);
   const found = await status(loop.path);
   assertEquals(
@@ -40,12 +42,12 @@ test("status(), list() and find() say what losetup says", ["root", "losetup"], a
     [row.name, row["back-file"], row.offset, row.sizelimit, row.ro, row["log-sec"]],
   );
   assertEquals([found.autoclear, found.directIo, found.size], [row.autoclear, row.dio, MIB]);
-  const columns = "MAJ:MIN,BACK-MAJ:MIN,BACK-INO,PARTSCAN";
-  const json = output(["losetup", "--json", "--list", "--output", columns, loop.path]);
-  const device = JSON.parse(json).loopdevices[0];
-  assertEquals(found.dev, device["maj:min"].trim());
-  assertEquals(found.backingDev, device["back-maj:min"].trim());
-  assertEquals([Number(found.backingInode), found.partscan], [device["back-ino"], device.partscan]);
+  assertEquals({
+    "maj:min": found.dev,
+    "back-maj:min": found.backingDev,
+    "back-ino": Number(found.backingInode),
+    partscan: found.partscan,
+  }, identity(loop.path, file));
   assertEquals((await list()).find(({ path }) => path === loop.path), found);
 
   linkSync(file, scratch("other-name.img"));
@@ -67,7 +69,7 @@ test("status() and openLoop() say what is wrong", ["root"], async () => {
 
 test(
   "openLoop() leaves another's device alone, detach() detaches it",
-  ["root", "losetup"],
+  ["root"],
   async () => {
     const file = makeImage("open.img", 8, THREE_PARTITIONS);
     using theirs = foreign(file);
@@ -84,7 +86,7 @@ test(
 
 test(
   "detach() takes a node or a file, and says what is not attached",
-  ["root", "losetup"],
+  ["root"],
   async () => {
     const file = makeImage("detach.img", 1);
     foreign(file), foreign(file);
@@ -118,7 +120,7 @@ test(
   },
 );
 
-test("holders() names who holds the device or a partition", ["root", "sfdisk"], async () => {
+test("holders() names who holds the device or a partition", ["root"], async () => {
   const file = makeImage("holders.img", 8, THREE_PARTITIONS);
   await using loop = await attach(file, { partscan: true });
   await using _ = await holdOpen(loop.partitions[1].path);
@@ -152,7 +154,7 @@ test("attach() with overlap refuses what is attached, or reuses it", ["root"], a
   );
 });
 
-test("attach() with reference sets lo_file_name", ["root", "losetup"], async () => {
+test("attach() with reference sets lo_file_name", ["root"], async () => {
   const reference = "x".repeat(63);
   await using loop = await attach(makeImage("reference.img", 1), { reference });
   assertEquals((await status(loop.path)).reference, reference);
@@ -198,7 +200,7 @@ test("changeFile() needs a read-only device and the same size", ["root"], async 
 
 test(
   "isCurrent() knows when the device is somebody else's by now",
-  ["root", "losetup"],
+  ["root"],
   async () => {
     const file = makeImage("current.img", 1);
     using theirs = foreign(file);
@@ -213,10 +215,7 @@ test(
   },
 );
 
-test("rescan() adds, removes, resizes, and never touches what is unchanged", [
-  "root",
-  "sfdisk",
-], async () => {
+test("rescan() adds, removes, resizes, and never touches what is unchanged", ["root"], async () => {
   const file = makeImage("rescan.img", 16, "label: gpt\n1: size=1MiB\n2: size=1MiB\n");
   await using loop = await attach(file);
   assertEquals(loop.partitions, []);
@@ -225,9 +224,7 @@ test("rescan() adds, removes, resizes, and never touches what is unchanged", [
   // Held open the whole time: dropping it would fail, and so would the rescan.
   await using _ = await holdOpen(loop.partitions[0].path);
   const table = "label: gpt\n1: start=2048, size=2048\n2: start=4096, size=8192\n4: size=1MiB\n";
-  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
-    input: table,
-  });
+  writeTable(file, table);
   await loop.rescan();
   assertEquals(
     loop.partitions.map(({ number, start, size }) => [number, start, size]),
@@ -235,21 +232,17 @@ test("rescan() adds, removes, resizes, and never touches what is unchanged", [
   );
   assertEquals(Number(sysfs(`loop${loop.number}/loop${loop.number}p2/size`)) * 512, 4 * MIB);
 
-  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
-    input: "label: gpt\n1: start=4096, size=2048\n",
-  });
+  writeTable(file, "label: gpt\n1: start=4096, size=2048\n");
   const error = await assertRejects(() => loop.rescan(), LoopError, "unmount it first");
   assertEquals([error.code, error.request], ["EBUSY", "BLKPG_DEL_PARTITION"]);
 });
 
-test("rescan() grows into a device that setCapacity() has grown", ["root", "sfdisk"], async () => {
+test("rescan() grows into a device that setCapacity() has grown", ["root"], async () => {
   const file = makeImage("grow.img", 4, "label: dos\nstart=2048, size=1MiB\n");
   await using loop = await attach(file, { partscan: true });
   truncateSync(file, 8 * MIB);
   await loop.setCapacity();
-  output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--force", file], {
-    input: "label: dos\nstart=2048, size=6MiB\n",
-  });
+  writeTable(file, "label: dos\nstart=2048, size=6MiB\n");
   const [grown] = await loop.rescan();
   assertEquals([grown.start, grown.size], [MIB, 6 * MIB]);
 });

@@ -83,7 +83,6 @@ test("no file has more than 300 lines", [], () => {
 test("mod.ts can be imported from a URL on Deno, with --allow-ffi and nothing else", [
   "root",
   "deno",
-  "sfdisk",
 ], async () => {
   const file = makeImage("url.img", 8, THREE_PARTITIONS);
   const served: string[] = [];

@@ -2,7 +2,8 @@ import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { crc32 } from "../lib/gpt.ts";
 import { readPartitionTable, type TablePartition } from "../lib/partition_table.ts";
-import { makeImage, type Need, output, test, THREE_PARTITIONS, withSectorSize } from "./support.ts";
+import { writeTable } from "./disk_image.ts";
+import { makeImage, output, test, THREE_PARTITIONS, withSectorSize } from "./support.ts";
 
 const MIB = 1024 * 1024;
 
@@ -48,43 +49,68 @@ size=1MiB, type=82
 size=1MiB, type=83
 type=fd
 `;
+const GAPS = "label: gpt\n3: size=1MiB\n128: size=1MiB\n";
+const PLACED = "label: gpt\n1: start=2048, size=2048\n2: start=4096, size=8192\n4: size=1MiB\n";
+const PRIMARY = "label: dos\nlabel-id: 0x1\nsize=1MiB\nsize=2MiB\nsize=4MiB\n";
 
-for (const sectorSize of [512, 4096]) {
-  const needs: Need[] = sectorSize === 512 ? ["sfdisk"] : ["sfdisk", "losetup", "root"];
-  test(
-    `readPartitionTable() reads GPT as sfdisk does, ${sectorSize}-byte sectors`,
-    ["sfdisk"],
-    () => {
-      const path = makeImage(`gpt-${sectorSize}.img`, 8, THREE_PARTITIONS, sectorSize);
-      assertEquals(parse(readFileSync(path), sectorSize), sfdisk(path, sectorSize));
-    },
-  );
-  test(
-    `readPartitionTable() reads MBR with logical partitions, ${sectorSize}-byte sectors`,
-    needs,
-    () => {
-      const path = makeImage(`mbr-${sectorSize}.img`, 16, LOGICAL, sectorSize);
-      const partitions = parse(readFileSync(path), sectorSize);
-      assertEquals(partitions, sfdisk(path, sectorSize));
-      assertEquals(partitions.map(({ number }) => number), [1, 2, 3, 4, 5, 6]);
-    },
-  );
+/** The tables of the tests by sector size, and where they must lie: number, start and size in MiB. */
+const TABLES: [name: string, table: string, sectorSize: number, expected: number[][]][] = [
+  ...[512, 4096].flatMap((sectorSize): typeof TABLES => [
+    ["GPT", THREE_PARTITIONS, sectorSize, [[1, 1, 1], [2, 2, 2], [3, 4, 11]]],
+    ["MBR with logical partitions", LOGICAL, sectorSize, [
+      ...[[1, 1, 1], [2, 2, Math.max(1024, sectorSize) / MIB]],
+      ...[[3, 7, 1], [4, 8, 1], [5, 3, 1], [6, 5, 2]],
+    ]],
+  ]),
+  ["GPT with gaps", GAPS, 512, [[3, 1, 1], [128, 2, 1]]],
+  ["GPT with places", PLACED, 512, [[1, 1, 1], [2, 2, 4], [4, 6, 1]]],
+  ["MBR", PRIMARY, 512, [[1, 1, 1], [2, 2, 2], [3, 4, 4]]],
+];
+for (const [name, table, sectorSize, expected] of TABLES) {
+  test(`readPartitionTable() reads ${name}, ${sectorSize}-byte sectors`, [], () => {
+    const partitions = parse(image("table.img", 16, table, sectorSize), sectorSize);
+    const places = partitions.map(({ number, start, size }) => [number, start / MIB, size / MIB]);
+    assertEquals(places, expected);
+  });
 }
+
+test("makeImage() writes what sfdisk writes, and readPartitionTable() reads both as it does", [
+  "root",
+  "losetup",
+  "sfdisk",
+], () => {
+  const uniform = (partitions: Extent[], label: string) =>
+    label === "GPT" ? partitions.map((partition) => ({ ...partition, uuid: "" })) : partitions;
+  for (const [name, table, sectorSize] of TABLES) {
+    const [ours, theirs] = ["ours.img", "theirs.img"].map((file) => makeImage(file, 16));
+    writeTable(ours, table, sectorSize);
+    withSectorSize(theirs, sectorSize, (disk) => {
+      // BLKRRPART would fail here and there for want of a parser, and is not what we want.
+      output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], { input: table });
+    });
+    const read = [ours, theirs].map((path) => {
+      const partitions = parse(readFileSync(path), sectorSize);
+      assertEquals(partitions, sfdisk(path, sectorSize), `${name}, ${path}`);
+      return uniform(partitions, name.slice(0, 3));
+    });
+    assertEquals(read[0], read[1], name);
+  }
+});
 
 test(
   "readPartitionTable() sees no GPT of 4096-byte sectors through 512-byte ones",
-  ["sfdisk"],
+  [],
   () => {
     assertEquals(parse(image("4k.img", 8, THREE_PARTITIONS, 4096), 512), []);
   },
 );
 
-test("readPartitionTable() keeps the numbers of a GPT with gaps", ["sfdisk"], () => {
-  const disk = image("gaps.img", 8, "label: gpt\n3: size=1MiB\n128: size=1MiB\n");
+test("readPartitionTable() keeps the numbers of a GPT with gaps", [], () => {
+  const disk = image("gaps.img", 8, GAPS);
   assertEquals(parse(disk).map(({ number }) => number), [3, 128]);
 });
 
-test("readPartitionTable() takes the backup where the primary GPT is damaged", ["sfdisk"], () => {
+test("readPartitionTable() takes the backup where the primary GPT is damaged", [], () => {
   const disk = image("backup.img", 8, THREE_PARTITIONS);
   const expected = parse(disk);
   for (
@@ -102,7 +128,7 @@ test("readPartitionTable() takes the backup where the primary GPT is damaged", [
   }
 });
 
-test("readPartitionTable() finds nothing where there is no table", ["sfdisk"], () => {
+test("readPartitionTable() finds nothing where there is no table", [], () => {
   assertEquals(parse(new Uint8Array(8 * MIB)), [], "zeros");
   assertEquals(parse(new Uint8Array(512)), [], "one sector");
   const fat = new Uint8Array(MIB);
@@ -116,9 +142,9 @@ test("readPartitionTable() finds nothing where there is no table", ["sfdisk"], (
 
 test(
   "readPartitionTable() cuts what ends beyond the disk and drops what begins there",
-  ["sfdisk"],
+  [],
   () => {
-    const disk = image("cut.img", 8, "label: dos\nsize=1MiB\nsize=2MiB\nsize=4MiB\n");
+    const disk = image("cut.img", 8, PRIMARY);
     const cut = parse(disk.subarray(0, 3 * MIB + 700));
     assertEquals(cut.map(({ start, size }) => [start, size]), [[MIB, MIB], [2 * MIB, MIB + 512]]);
   },
@@ -126,7 +152,7 @@ test(
 
 test(
   "readPartitionTable() ends with a chain of boot records that bites its tail",
-  ["sfdisk"],
+  [],
   () => {
     const disk = image("cycle.img", 16, LOGICAL);
     const view = new DataView(disk.buffer);

@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { attach, isAffected, probePartscanRace, report } from "../mod.ts";
+import { detachElsewhere } from "./others.ts";
 import {
+  bound,
   losetup,
   makeImage,
   MOD,
@@ -15,7 +17,7 @@ import {
   THREE_PARTITIONS,
 } from "./support.ts";
 
-test("persist() makes the device outlive the process", ["root", "losetup", "sfdisk"], () => {
+test("persist() makes the device outlive the process", ["root"], () => {
   const file = makeImage("persist.img", 8, THREE_PARTITIONS);
   const script = scratch("persist.ts");
   writeFileSync(
@@ -32,14 +34,14 @@ test("persist() makes the device outlive the process", ["root", "losetup", "sfdi
     assertEquals(sysfs(`${path.slice(5)}/loop/partscan`), "1");
     assertEquals(run(["sh", "-c", `ls ${path}p*`]).stdout, `${path}p1\n${path}p2\n${path}p3\n`);
   } finally {
-    output(["losetup", "--detach", path]);
+    detachElsewhere(path);
   }
   assertEquals(losetup(file), []);
 });
 
 test(
   "persist() keeps offset, sizelimit and name, and closes the handle",
-  ["root", "losetup"],
+  ["root"],
   async () => {
     const file = makeImage("keep.img", 4);
     const loop = await attach(file, { offset: 4096, sizelimit: 1048576 });
@@ -52,7 +54,7 @@ test(
     await assertRejects(() => loop.detach(), TypeError, "is persistent");
     await loop[Symbol.asyncDispose]();
     assertEquals(losetup(file).length, 1);
-    output(["losetup", "--detach", loop.path]);
+    assertEquals(detachElsewhere(loop.path), 0);
   },
 );
 
@@ -64,7 +66,7 @@ test("persist() after detach() is a TypeError", ["root"], async () => {
 
 /** Devices on the unnamed files of a probe or a report. */
 function scratchDevices(): string[] {
-  return output(["losetup", "--list"]).split("\n").filter((row) => row.includes("memfd:loopdev-"));
+  return bound((path) => path.includes("memfd:loopdev-"));
 }
 
 test("probePartscanRace() agrees with the gate and leaves nothing", ["root"], async () => {
@@ -88,10 +90,11 @@ test("report() says what this host is", ["root"], async () => {
   assertEquals([gate, probe], isAffected(kernel) ? ["affected", "affected"] : ["fixed", "fixed"]);
   await using loop = await attach(makeImage("report.img", 1), { partscan: true });
   assertEquals(strategy, loop.strategy);
-  const mounted = output(["sh", "-c", "awk '$2 == \"/dev\" { print $3 }' /proc/mounts | tail -n 1"])
-    .trim();
+  const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" "));
+  const mounted = mounts.findLast(([, where]) => where === "/dev")?.[2];
   assertEquals(dev, mounted === "devtmpfs" ? "devtmpfs" : "static");
-  const running = run(["sh", "-c", "cat /proc/[0-9]*/comm | grep -x systemd-udevd"]).status === 0;
+  const { stdout: names } = run(["sh", "-c", "cat /proc/[0-9]*/comm"]);
+  const running = names.split("\n").includes("systemd-udevd");
   assertEquals(udev !== "none", running);
   assert(reasons.length > 0);
   await loop.detach();

@@ -6,6 +6,7 @@ import process from "node:process";
 import { type Heard, Tally } from "../examples/partition_events.ts";
 import { drawSvg, drawText, spans, type Timeline } from "../examples/timeline.ts";
 import {
+  bound,
   onThisRuntime,
   output,
   ROOT,
@@ -13,6 +14,7 @@ import {
   scratch,
   test,
   until,
+  withoutCapability,
   withStaticDev,
 } from "./support.ts";
 
@@ -34,8 +36,7 @@ const FLICKER: Timeline = {
 /** Images and devices of race_check.ts that are still there. */
 function leftovers(): string[] {
   const images = readdirSync("/tmp").filter((name) => name.startsWith("loopdev-race-check-"));
-  const devices = run(["losetup", "--list"]).stdout.split("\n");
-  return [...images, ...devices.filter((line) => line.includes("loopdev-race-check-"))];
+  return [...images, ...bound((path) => path.includes("loopdev-race-check-"))];
 }
 
 /** Each tag that opens is closed, in the right order. Enough for a document of ours. */
@@ -127,7 +128,7 @@ test("Tally counts what is beyond one add and one remove of each partition", [],
 
 test(
   "race_check.ts counts cycles, says what they mean and draws them",
-  ["root", "losetup"],
+  ["root"],
   () => {
     const svg = scratch("flicker.svg");
     const printed = output(onThisRuntime(RACE_CHECK, "--cycles", "4", "--svg", svg), { cwd: ROOT });
@@ -141,7 +142,7 @@ test(
   },
 );
 
-test("race_check.ts gives the same as JSON, without the opener too", ["root", "losetup"], () => {
+test("race_check.ts gives the same as JSON, without the opener too", ["root"], () => {
   const printed = output(
     onThisRuntime(RACE_CHECK, "--cycles=3", "--json", "--no-opener"),
     { cwd: ROOT },
@@ -163,9 +164,9 @@ test(
   },
 );
 
-test("race_check.ts says what is wrong in one line", ["root", "unshare", "setpriv"], () => {
+test("race_check.ts says what is wrong in one line", ["root"], () => {
   const control = "mknod -m 600 /dev/loop-control c 10 237 && chown 1 /dev/loop-control";
-  const nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+  const nobody = withoutCapability("all");
   const cases: [command: string[], message: RegExp][] = [
     [
       [...withStaticDev(control), ...nobody, ...onThisRuntime(RACE_CHECK)],
@@ -185,7 +186,7 @@ test("race_check.ts says what is wrong in one line", ["root", "unshare", "setpri
 
 test(
   "race_check.ts leaves nothing behind when it is interrupted",
-  ["root", "losetup"],
+  ["root"],
   async () => {
     for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
       const [name, ...args] = onThisRuntime(RACE_CHECK, "--cycles=10000");

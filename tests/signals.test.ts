@@ -8,12 +8,12 @@ import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { attachElsewhere } from "./others.ts";
 import {
   holdOpen,
   losetup,
   makeImage,
   onThisRuntime,
-  output,
   ROOT,
   run,
   test,
@@ -29,7 +29,7 @@ const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 /** A /dev in which no first partition ever gets its node: a file is in its place. */
 const OBSTRUCTED = withStaticDev(
   "mknod -m 600 /dev/loop-control c 10 237 && " +
-    'for n in $(seq 0 999); do echo "/dev/loop${n}p1"; done | xargs touch',
+    "touch $(seq -f /dev/loop%gp1 0 999)",
 );
 
 /** Starts a command; `ended` is its exit code as a shell tells it. */
@@ -55,7 +55,7 @@ for (const [program, command] of Object.entries(WAITING)) {
   for (const signal of SIGNALS) {
     test(
       `${program} leaves no device when ${signal} comes while it waits for a node`,
-      ["root", "sfdisk", "unshare"],
+      ["root"],
       async () => {
         const file = makeImage("waiting.img", 8, THREE_PARTITIONS);
         const { child, ended } = start([...OBSTRUCTED, ...command(file)]);
@@ -77,10 +77,10 @@ for (const [program, command] of Object.entries(WAITING)) {
 for (const signal of SIGNALS) {
   test(
     `cli.ts --detach --wait ends at ${signal}; the device goes with its last user`,
-    ["root", "losetup"],
+    ["root"],
     async () => {
       const file = makeImage("held.img", 1);
-      const device = output(["losetup", "--find", "--show", file]).trim();
+      const device = attachElsewhere(file);
       {
         await using _ = await holdOpen(device);
         const { child, ended } = start(

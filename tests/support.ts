@@ -1,46 +1,67 @@
 /** What the tests share: images, second opinions, child processes, and skips that name their reason. */
 import { spawn, spawnSync, type SpawnSyncOptions } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  type Stats,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { test as nodeTest } from "node:test";
+import { writeTable } from "./disk_image.ts";
 
 export const ROOT: string = new URL("..", import.meta.url).pathname;
 export const MOD: string = new URL("../mod.ts", import.meta.url).href;
 
+/** Tools that a test can need, and the Debian packages that bring them. */
 const TOOLS: Record<string, string> = {
-  "cc": "gcc",
-  "inotifywait": "inotify-tools",
+  "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+  "bash": "bash",
+  "cc": "gcc libc6-dev",
   "losetup": "mount",
   "mkfs.ext4": "e2fsprogs",
+  "mount": "mount",
   "sfdisk": "fdisk",
   "strace": "strace",
   "script": "bsdutils",
-  "setarch": "util-linux",
   "setpriv": "util-linux",
   "unshare": "util-linux",
   "xorriso": "xorriso",
-  "bun": "npm install --prefix dev",
-  "deno": "npm install --prefix dev",
+  "bun": "npm run setup",
+  "deno": "npm run setup",
 };
 
-/** Debian keeps sfdisk and losetup where only root's PATH leads. */
-process.env.PATH = [process.env.PATH, "/usr/sbin", "/sbin", join(ROOT, "dev/node_modules/.bin")]
-  .join(delimiter);
+/** Debian keeps sfdisk and losetup beside what a user's PATH leads to: in /usr/sbin. */
+const given = (process.env.PATH ?? "").split(delimiter);
+const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder))
+  .map((folder) => folder.replace(/bin$/, "sbin"));
+process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
 
 export type Need = keyof typeof TOOLS | "root";
 
-function missing(need: Need): string | undefined {
+/** Why a test that needs it must be skipped; undefined if the machine has it. */
+export function missing(need: Need): string | undefined {
   if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
   const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
-  return found ? undefined : `needs ${need} (${TOOLS[need]})`;
+  return found ? undefined : `needs ${need} (${TOOLS[need] ?? need})`;
 }
 
-/** node:test's test() with a time limit, skipped with a reason where the machine lacks something. */
+/**
+ * node:test's test() with a time limit, skipped where the machine lacks something. The name of a
+ * skipped test ends with the reason: not every report has another place for it.
+ */
 export function test(name: string, needs: Need[], body: () => void | Promise<void>): void {
   const skip = needs.map(missing).find((reason) => reason !== undefined);
-  nodeTest(name, { timeout: 120_000, skip: skip ?? false }, async () => {
+  const shown = skip === undefined ? name : `${name} [${skip}]`;
+  nodeTest(shown, { timeout: 120_000, skip: skip ?? false }, async () => {
     try {
       await body();
     } finally {
@@ -95,17 +116,13 @@ export function onThisRuntime(script: string, ...args: string[]): string[] {
   return [process.execPath, ...rest];
 }
 
-/** Makes an image of `mib` MiB and lets sfdisk write a table into it. */
+/** Makes an image of `mib` MiB, with a table that is said in sfdisk's language (disk_image.ts). */
 export function makeImage(name: string, mib: number, table?: string, sectorSize = 512): string {
   const path = scratch(name);
   rmSync(path, { force: true });
-  output(["truncate", "-s", `${mib}M`, path]);
-  if (table !== undefined) {
-    withSectorSize(path, sectorSize, (disk) => {
-      // BLKRRPART would fail here and there for want of a parser, and is not what we want.
-      output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], { input: table });
-    });
-  }
+  writeFileSync(path, "");
+  truncateSync(path, mib * 1024 * 1024);
+  if (table !== undefined) writeTable(path, table, sectorSize);
   return path;
 }
 
@@ -128,14 +145,42 @@ size=2MiB, name="zwei ü"
 name=three
 `;
 
-/**
- * A command line's beginning that runs the rest in a mount namespace where /dev is a static tmpfs,
- * as in a container: null and urandom, and what `setup` makes.
- */
+/** A command line's beginning that runs the rest in other surroundings; isolate.ts has the words. */
+export function isolated(...surroundings: string[]): string[] {
+  return onThisRuntime(join(ROOT, "tests/isolate.ts"), ...surroundings, "--");
+}
+
+/** The same with a static /dev, as in a container: null and urandom, and what `setup` makes. */
 export function withStaticDev(setup: string): string[] {
   const nodes = "mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9";
-  const script = `mount -t tmpfs none /dev && ${nodes} && ${setup} && exec "$@"`;
-  return ["unshare", "--mount", "sh", "-c", script, "sh"];
+  const script = `${nodes} && ${setup} && exec "$@"`;
+  return [...isolated("tmpfs=/dev"), "sh", "-c", script, "sh"];
+}
+
+/** Root without a capability or without any: nobody special, who can still read the runtime. */
+export function withoutCapability(name: "all" | "mknod"): string[] {
+  return isolated(`without=${name}`);
+}
+
+/** undefined if it is not there, any more or at all. */
+function attempt<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}
+
+const isSame = (a: Stats, b: Stats) => a.dev === b.dev && a.ino === b.ino;
+
+/** Names of the devices that are bound to a file that `matches`, which gets its path. */
+export function bound(matches: (path: string) => boolean): string[] {
+  const names = readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name));
+  const number = (name: string) => Number(name.slice(4));
+  return names.toSorted((a, b) => number(a) - number(b)).filter((name) => {
+    const path = attempt(() => readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8"));
+    return path !== undefined && matches(path.replace(/\n$/, ""));
+  });
 }
 
 /** A row of `losetup --json`, with the columns the tests look at. */
@@ -150,11 +195,39 @@ export interface LosetupRow {
   "log-sec": number;
 }
 
-/** losetup's own view of the devices that are bound to `file`, as a second opinion. */
+const COLUMNS = "NAME,BACK-FILE,OFFSET,SIZELIMIT,AUTOCLEAR,RO,DIO,LOG-SEC";
+
+/** What losetup sees of the devices that are bound to `file`; sysfs, where there is no losetup. */
 export function losetup(file: string): LosetupRow[] {
-  const columns = "NAME,BACK-FILE,OFFSET,SIZELIMIT,AUTOCLEAR,RO,DIO,LOG-SEC";
-  const json = output(["losetup", "--json", "--output", columns, "--associated", file]);
-  return json.trim() === "" ? [] : JSON.parse(json).loopdevices;
+  if (missing("losetup") === undefined) {
+    const json = output(["losetup", "--json", "--output", COLUMNS, "--associated", file]);
+    return json.trim() === "" ? [] : JSON.parse(json).loopdevices;
+  }
+  return losetupFromSysfs(file);
+}
+
+/** The same without losetup. */
+export function losetupFromSysfs(file: string): LosetupRow[] {
+  const own = attempt(() => statSync(file));
+  const path = attempt(() => realpathSync(file)) ?? file;
+  const names = bound((backing) => {
+    const theirs = attempt(() => statSync(backing));
+    return own && theirs
+      ? isSame(own, theirs)
+      : backing === path || backing === `${path} (deleted)`;
+  });
+  return names.flatMap((name) =>
+    attempt(() => ({
+      name: `/dev/${name}`,
+      "back-file": sysfs(`${name}/loop/backing_file`),
+      offset: Number(sysfs(`${name}/loop/offset`)),
+      sizelimit: Number(sysfs(`${name}/loop/sizelimit`)),
+      autoclear: sysfs(`${name}/loop/autoclear`) === "1",
+      ro: sysfs(`${name}/ro`) === "1",
+      dio: sysfs(`${name}/loop/dio`) === "1",
+      "log-sec": Number(sysfs(`${name}/queue/logical_block_size`)),
+    })) ?? []
+  );
 }
 
 /** A sysfs attribute, read by the runtime and not by the code under test. */

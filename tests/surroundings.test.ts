@@ -5,6 +5,8 @@ import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 
 import { dirname } from "node:path";
 import { attach, type AttachOptions, LoopError } from "../mod.ts";
 import {
+  bound,
+  isolated,
   losetup,
   makeImage,
   MOD,
@@ -16,6 +18,7 @@ import {
   test,
   THREE_PARTITIONS,
   until,
+  withoutCapability,
   withStaticDev,
 } from "./support.ts";
 
@@ -51,15 +54,12 @@ function writtenImage(name: string, content: string): string {
 
 test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without partitions", [
   "root",
-  "sfdisk",
-  "unshare",
-  "setpriv",
 ], () => {
   const file = makeImage("disk-group.img", 8, THREE_PARTITIONS);
   // As udev's rules do for group disk. All devices are there: any may be the free one.
   const nodes = "mknod -m 666 /dev/loop-control c 10 237 && cd /sys/block && for l in loop*; do " +
     "mknod -m 666 /dev/$l b $(tr : ' ' <$l/dev); done && cd -";
-  const nobody = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"];
+  const nobody = withoutCapability("all");
   const wrapper = [...withStaticDev(`{ ${nodes}; } >/dev/null`), ...nobody];
   const plain = attachIn(wrapper, file);
   assertEquals(plain.code, undefined, plain.message);
@@ -69,10 +69,7 @@ test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without 
   assertEquals(losetup(file), []);
 });
 
-test("attach() says that there is no loop driver behind /dev/loop-control", [
-  "root",
-  "unshare",
-], () => {
+test("attach() says that there is no loop driver behind /dev/loop-control", ["root"], () => {
   // A misc device of which this kernel has no driver, as loop's is where the module is missing.
   const wrapper = withStaticDev("mknod /dev/loop-control c 10 251");
   const { code, message } = attachIn(wrapper, makeImage("driver.img", 1));
@@ -80,14 +77,14 @@ test("attach() says that there is no loop driver behind /dev/loop-control", [
   assertStringIncludes(message!, "this kernel has no loop driver, or its module is not installed");
 });
 
-test("attach() says that /dev is mounted nodev, to root too", ["root", "unshare"], () => {
-  const control = "mknod /dev/loop-control c 10 237 && mount -o remount,nodev /dev";
-  const { code, message } = attachIn(withStaticDev(control), makeImage("nodev.img", 1));
+test("attach() says that /dev is mounted nodev, to root too", ["root"], () => {
+  const wrapper = [...withStaticDev("mknod /dev/loop-control c 10 237"), ...isolated("nodev=/dev")];
+  const { code, message } = attachIn(wrapper, makeImage("nodev.img", 1));
   assertEquals(code, "EACCES");
   assertStringIncludes(message!, "/dev is mounted nodev: mount -o remount,dev /dev");
 });
 
-test("attach() says that /dev/loop-control is something else", ["root", "unshare"], () => {
+test("attach() says that /dev/loop-control is something else", ["root"], () => {
   const file = makeImage("else.img", 1);
   const { code, message } = attachIn(withStaticDev("ln -s null /dev/loop-control"), file);
   assertEquals(code, "ENOTTY");
@@ -96,11 +93,10 @@ test("attach() says that /dev/loop-control is something else", ["root", "unshare
 
 test("attach() works under another personality, and believes no release below 5.8", [
   "root",
-  "setarch",
 ], () => {
   const file = makeImage("personality.img", 1);
   writeFileSync(file, "IMAGE", { flag: "r+" });
-  assertEquals(attachIn(["setarch", "linux32"], file).content, "IMAGE");
+  assertEquals(attachIn(isolated("personality=linux32"), file).content, "IMAGE");
   const script = scratch("release.ts");
   writeFileSync(
     script,
@@ -108,14 +104,13 @@ test("attach() works under another personality, and believes no release below 5.
      const { kernel, gate } = await report();
      console.log(kernel.split(".")[0], gate);`,
   );
-  const old = ["setarch", "--uname-2.6", "--", ...onThisRuntime(script)];
+  const old = [...isolated("personality=uname-2.6"), ...onThisRuntime(script)];
   assertEquals(output(old).trim(), "2 affected");
 });
 
-test("attach() works where /dev is read-only", ["root", "unshare"], () => {
+test("attach() works where /dev is read-only", ["root"], () => {
   const file = writtenImage("read-only-dev.img", "HELLO");
-  const bind = 'mount --bind /dev /dev && mount -o remount,ro,bind /dev && exec "$@"';
-  const { content, message } = attachIn(["unshare", "--mount", "sh", "-c", bind, "sh"], file);
+  const { content, message } = attachIn(isolated("read-only=/dev"), file);
   assertEquals(content, "HELLO", message);
 });
 
@@ -143,24 +138,19 @@ test("a file that grows while it is attached is as large as it was, until setCap
   assertEquals(loop.size, 4 * 1024 * 1024);
 });
 
-test("attach() takes files of tmpfs, and read-only mounts read-only", [
-  "root",
-  "unshare",
-], async () => {
+test("attach() takes files of tmpfs, and read-only mounts read-only", ["root"], async () => {
   const folder = scratch("mounted");
   mkdirSync(folder);
-  const setup = `mount -t tmpfs none "$0" && printf HELLO >"$0/a.img" && truncate -s 1M "$0/a.img"`;
-  const wrapper = (more: string) => [
-    ...["unshare", "--mount", "sh", "-c", `${setup} && ${more} exec "$@"`, folder],
-  ];
+  const fill = `printf HELLO >"$0/a.img" && truncate -s 1M "$0/a.img" && exec "$@"`;
+  const onTmpfs = [...isolated(`tmpfs=${folder}`), "sh", "-c", fill, folder];
   const file = `${folder}/a.img`;
-  assertEquals(attachIn(wrapper(""), file), { content: "HELLO" });
-  const readOnly = wrapper('mount -o remount,ro "$0" &&');
+  assertEquals(attachIn(onTmpfs, file), { content: "HELLO" });
+  const readOnly = [...onTmpfs, ...isolated(`read-only=${folder}`)];
   assertEquals(attachIn(readOnly, file), { content: "HELLO" });
   const refused = attachIn(readOnly, file, { readOnly: false });
   assertEquals(refused.code, "EROFS");
   assertStringIncludes(refused.message!, "read-only file system, open");
-  await until(() => !output(["losetup", "--list"]).includes(folder), "the devices to be detached");
+  await until(() => bound((path) => path.startsWith(folder)).length === 0, "the devices to go");
 });
 
 test("attach() attaches what it has looked at: a name that changes in between is no matter", [
@@ -222,7 +212,8 @@ test("a file whose name is no UTF-8 is attached by a link, and found by its inod
   ]);
   await using loop = await attach(`${folder}.link`);
   assertEquals(loop.backingFile, `${folder}/\udcff\udcfe`);
-  assertEquals(losetup(`${folder}.link`).length, 1);
+  const same = `[ "$(cat "/sys/block/loop$1/loop/backing_file")" -ef "$0" ]`;
+  assertEquals(run(["sh", "-c", same, `${folder}.link`, `${loop.number}`]).status, 0);
   await assertRejects(() => attach("/tmp/\ud800.img"), TypeError, "is no valid Unicode");
 });
 

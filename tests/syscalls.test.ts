@@ -151,7 +151,7 @@ test(
 
 test(
   'attach() with partscan "userspace" never lets the kernel scan',
-  ["root", "strace", "sfdisk"],
+  ["root", "strace"],
   () => {
     const file = makeImage("userspace.img", 8, THREE_PARTITIONS);
     const { outcome, calls } = trace(file, { partscan: "userspace" }, ...TRACED);
@@ -292,7 +292,6 @@ test("attach() undoes everything when LOOP_SET_STATUS64 fails for good", ["root"
 test("attach() removes the partitions it added when one cannot be added", [
   "root",
   "strace",
-  "sfdisk",
 ], async () => {
   const file = makeImage("blkpg.img", 8, THREE_PARTITIONS);
   const options = { partscan: "userspace" } as const;

@@ -77,6 +77,7 @@ test("a file whose directory must be read from a disk is opened by another threa
   "root",
   "strace",
   "mkfs.ext4",
+  "mount",
 ], async () => {
   const [folder, mount, image] = ["content", "mount", "disk.img"].map(scratch);
   mkdirSync(folder);

@@ -1,0 +1,122 @@
+/**
+ * Runs the tests on Bun and on Deno, each whether the other failed or not, and says at the end what
+ * was skipped, for want of what, and how to get it. Plain JavaScript: every Node.js that npm has can
+ * run it.
+ *
+ * The reports are reports/bun.xml and reports/deno.xml, or in the folder that LOOPDEV_REPORTS names.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const BIN = join(ROOT, "dev/node_modules/.bin");
+const REPORTS = process.env.LOOPDEV_REPORTS ?? "reports";
+
+const COMMANDS = {
+  bun: (
+    report,
+  ) => [
+    "bun",
+    "test",
+    "--reporter=junit",
+    `--reporter-outfile=${report}`,
+    "tests/",
+  ],
+  deno: (report) => [
+    ...["deno", "test", "--allow-all", "--doc", `--junit-path=${report}`],
+    ...["tests/", "lib/", "mod.ts"],
+  ],
+};
+
+const unescape = (text) =>
+  text.replace(
+    /&(?:#(\d+)|#x([0-9a-f]+)|(\w+));/gi,
+    (_, decimal, hex, name) =>
+      name
+        ? { quot: '"', apos: "'", lt: "<", gt: ">", amp: "&" }[name]
+        : String.fromCodePoint(decimal ? Number(decimal) : parseInt(hex, 16)),
+  );
+
+/** The cases of a runner's own JUnit report; undefined if it wrote none. */
+function readReport(path) {
+  let xml;
+  try {
+    xml = readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+  return [
+    ...xml.matchAll(
+      /<testcase name="([^"]*)"[^>]*?(?:\/>|>([^]*?)<\/testcase>)/g,
+    ),
+  ].map(
+    ([, name, body = ""]) => ({
+      name: unescape(name),
+      skipped: /<skipped/.test(body),
+      failed: /<(failure|error)[ >/]/.test(body),
+    }),
+  );
+}
+
+mkdirSync(join(ROOT, REPORTS), { recursive: true });
+const PATH = [process.env.PATH, BIN].join(delimiter);
+const broken = [];
+const skipped = [];
+const counts = [];
+for (const [runtime, command] of Object.entries(COMMANDS)) {
+  const report = join(REPORTS, `${runtime}.xml`);
+  rmSync(join(ROOT, report), { force: true });
+  const [name, ...args] = command(report);
+  const env = { ...process.env, PATH };
+  const { status, signal, error } = spawnSync(name, args, {
+    cwd: ROOT,
+    env,
+    stdio: "inherit",
+  });
+  const cases = readReport(join(ROOT, report)) ?? [];
+  const failed = cases.filter((test) => test.failed).length;
+  skipped.push(...cases.filter((test) => test.skipped));
+  const left = cases.filter((test) => test.skipped).length;
+  counts.push(
+    `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
+  );
+  if (status !== 0) {
+    broken.push(`${runtime} ended with ${error?.message ?? signal ?? status}`);
+  } else if (cases.length === 0) broken.push(`${runtime} ran no test`);
+  else if (failed > 0) broken.push(`${runtime}: a test failed`);
+}
+
+/** A skipped test's name ends with what it needs: "[needs strace (strace)]". */
+const lacking = new Map();
+for (const { name } of skipped) {
+  const [, need = "?", packages] = /\[needs ([^\s()\]]+)(?: \(([^)]*)\))?\]$/.exec(name) ?? [];
+  const group = lacking.get(need) ?? { count: 0, packages };
+  lacking.set(need, { ...group, count: group.count + 1 });
+}
+
+console.log(`\n${counts.join("\n")}`);
+if (skipped.length > 0) {
+  console.log(`\n${skipped.length} tests were skipped on this machine:`);
+  const groups = [...lacking].sort(([, a], [, b]) => b.count - a.count);
+  for (const [need, { count }] of groups) {
+    const reason = need === "root" ? "they need root" : `there is no ${need}`;
+    console.log(
+      `${String(count).padStart(5)}  ${need === "?" ? "without a reason" : reason}`,
+    );
+  }
+  const packages = new Set(
+    groups.flatMap(([, { packages = "" }]) => packages.split(" ")),
+  );
+  packages.delete("");
+  if (packages.size > 0) {
+    const list = [...packages].sort().join(" ");
+    console.log(
+      `\nOn Debian this brings what they lack:\n  apt-get install --no-install-recommends ${list}`,
+    );
+  }
+}
+for (const what of broken) console.error(what);
+process.exitCode = broken.length > 0 ? 1 : 0;

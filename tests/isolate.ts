@@ -1,0 +1,105 @@
+/**
+ * Runs a command in other surroundings: `isolate.ts WHAT... -- COMMAND...`. Mounts are seen by the
+ * command alone. By libc, since unshare(1), setpriv(1) and script(1) are not everywhere.
+ *
+ *     tmpfs=/dev        an empty tmpfs is mounted there
+ *     read-only=/dev    what is there can only be read
+ *     nodev=/dev        device nodes there cannot be opened
+ *     unmount=/sys      what is there is gone
+ *     personality=linux32         uname(2) says another machine
+ *     personality=uname-2.6       or an old release
+ *     without=mknod     without a capability; or without=all
+ *     terminal          on a terminal of its own, which is copied to stdout
+ */
+import process from "node:process";
+import { cStrings, libcCall, must, zeroed } from "./libc_call.ts";
+
+const unshare = libcCall("unshare", "i32");
+const mount = libcCall("mount", "buffer", "buffer", "buffer", "u64", "u64");
+const umount2 = libcCall("umount2", "buffer", "i32");
+const prctl = libcCall("prctl", "i32", "u64", "u64", "u64", "u64");
+const personality = libcCall("personality", "u64");
+const open = libcCall("open", "buffer", "i32", "i32");
+const dup2 = libcCall("dup2", "i32", "i32");
+const ioctl = libcCall("ioctl", "i32", "u64", "buffer");
+const signal = libcCall("signal", "i32", "u64");
+const sigprocmask = libcCall("sigprocmask", "i32", "buffer", "u64");
+const execvp = libcCall("execvp", "buffer", "buffer");
+
+const CLONE_NEWNS = 0x20000;
+const [MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC] = [1, 4, 32, 4096, 16384];
+const MS_PRIVATE = 1 << 18;
+const MNT_DETACH = 2;
+const PR_CAPBSET_DROP = 24;
+const CAPABILITIES: Record<string, number> = { mknod: 27 };
+const PERSONALITIES: Record<string, number> = { linux32: 0x8, "uname-2.6": 0x20000 };
+const O_RDWR = 2, O_NOCTTY = 0o400;
+const TIOCSPTLCK = 0x40045431, TIOCGPTN = 0x80045430;
+const SIGPIPE = 13, SIG_DFL = 0, SIG_SETMASK = 2;
+
+let ownMounts = false;
+
+/** Changes from here on are not seen outside. */
+function hideMounts(): void {
+  if (ownMounts) return;
+  must(unshare(CLONE_NEWNS), "unshare");
+  must(mount("none", "/", "none", MS_REC | MS_PRIVATE, 0), "mount --make-rprivate /");
+  ownMounts = true;
+}
+
+const SURROUNDINGS: Record<string, (where: string) => void> = {
+  tmpfs(where) {
+    hideMounts();
+    must(mount("none", where, "tmpfs", 0, 0), `mount -t tmpfs none ${where}`);
+  },
+  "read-only"(where) {
+    hideMounts();
+    must(mount(where, where, "none", MS_BIND, 0), `mount --bind ${where} ${where}`);
+    const flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
+    must(mount("none", where, "none", flags, 0), `mount -o remount,bind,ro ${where}`);
+  },
+  nodev(where) {
+    hideMounts();
+    must(mount("none", where, "none", MS_REMOUNT | MS_NODEV, 0), `mount -o remount,nodev ${where}`);
+  },
+  personality(name) {
+    must(personality(PERSONALITIES[name]), "personality");
+  },
+  unmount(where) {
+    hideMounts();
+    must(umount2(where, MNT_DETACH), `umount --lazy ${where}`);
+  },
+  without(name) {
+    // Root gets on exec what the bounding set has. What this kernel does not know is EINVAL.
+    for (let capability = 0; name === "all" && capability < 64; capability++) {
+      prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    }
+    if (name !== "all") must(prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0), "prctl");
+  },
+};
+
+/** The command on a new terminal. cat ends with EIO when nobody has the terminal open any more. */
+function onTerminal(command: string[]): string[] {
+  const master = must(open("/dev/ptmx", O_RDWR | O_NOCTTY, 0), "open /dev/ptmx");
+  must(ioctl(master, TIOCSPTLCK, zeroed(4)), "TIOCSPTLCK");
+  const number = zeroed(4);
+  must(ioctl(master, TIOCGPTN, number), "TIOCGPTN");
+  must(dup2(master, 3), "dup2");
+  const script = 'cat <&3 2>/dev/null & exec 3<&-; "$@" <"$0" >"$0" 2>&1; s=$?; wait; exit $s';
+  const path = `/dev/pts/${new DataView(number.buffer).getUint32(0, true)}`;
+  return ["sh", "-c", script, path, ...command];
+}
+
+const args = process.argv.slice(2);
+const end = args.indexOf("--");
+let command = args.slice(end + 1);
+for (const word of args.slice(0, end)) {
+  const [what, value] = word.split("=");
+  if (what === "terminal") command = onTerminal(command);
+  else SURROUNDINGS[what](value);
+}
+// Runtimes ignore SIGPIPE, and what is ignored or blocked stays so beyond exec.
+signal(SIGPIPE, SIG_DFL);
+sigprocmask(SIG_SETMASK, zeroed(128), 0);
+const { array, strings } = cStrings(command);
+must(execvp(command[0], array), `cannot run '${command[0]}' (${strings.length} words)`);
