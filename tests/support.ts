@@ -21,11 +21,15 @@ import { writeTable } from "./disk_image.ts";
 export const ROOT: string = new URL("..", import.meta.url).pathname;
 export const MOD: string = new URL("../mod.ts", import.meta.url).href;
 
+const NATIVE = "gcc libc6-dev";
+const onArm = process.arch === "arm64";
+
 /** Tools that a test can need, and the Debian packages that bring them. */
 const TOOLS: Record<string, string> = {
-  "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+  "aarch64-linux-gnu-gcc": onArm ? NATIVE : "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+  "x86_64-linux-gnu-gcc": onArm ? "gcc-x86-64-linux-gnu libc6-dev-amd64-cross" : NATIVE,
   "bash": "bash",
-  "cc": "gcc libc6-dev",
+  "cc": NATIVE,
   "losetup": "mount",
   "mkfs.ext4": "e2fsprogs",
   "mount": "mount",

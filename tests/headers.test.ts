@@ -1,0 +1,161 @@
+/**
+ * The kernel's numbers and layouts, as the library has them, beside the kernel's headers of both
+ * machines. The tables here are what the headers say, so that a machine without compilers checks too;
+ * a compiler checks the tables.
+ */
+import { assert, assertEquals } from "@std/assert";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { blkpg_ioctl_arg, blkpg_partition } from "../lib/blkpg.ts";
+import { loop_config, loop_info64 } from "../lib/loop.ts";
+import { statx } from "../lib/stat.ts";
+import type { Struct } from "../lib/struct.ts";
+import { SYSCALLS } from "../lib/system.ts";
+import { cachestat, open_how } from "../lib/waiting.ts";
+import { ROOT, run, scratch, test } from "./support.ts";
+
+const MACHINES = ["x86_64", "aarch64"] as const;
+
+/** Alike on x86-64 and aarch64; beyond these are the system calls' numbers. */
+const CONSTANTS = `
+LO_NAME_SIZE 64 LO_KEY_SIZE 32 LOOP_MAJOR 7
+LO_FLAGS_READ_ONLY 1 LO_FLAGS_AUTOCLEAR 4 LO_FLAGS_PARTSCAN 8 LO_FLAGS_DIRECT_IO 16
+LOOP_CLR_FD 0x4c01 LOOP_SET_STATUS64 0x4c04 LOOP_GET_STATUS64 0x4c05 LOOP_CHANGE_FD 0x4c06
+LOOP_SET_CAPACITY 0x4c07 LOOP_SET_DIRECT_IO 0x4c08 LOOP_SET_BLOCK_SIZE 0x4c09 LOOP_CONFIGURE 0x4c0a
+LOOP_CTL_ADD 0x4c80 LOOP_CTL_REMOVE 0x4c81 LOOP_CTL_GET_FREE 0x4c82
+BLKPG 0x1269 BLKPG_ADD_PARTITION 1 BLKPG_DEL_PARTITION 2 BLKPG_RESIZE_PARTITION 3
+BLKFLSBUF 0x1261 BLKROGET 0x125e BLKSSZGET 0x1268 BLKGETSIZE64 0x80081272 BLKGETDISKSEQ 0x80081280
+O_RDONLY 0 O_RDWR 0o2 O_CREAT 0o100 O_EXCL 0o200 O_NONBLOCK 0o4000 O_CLOEXEC 0o2000000
+F_SETFL 4 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
+S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
+S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_BASIC_STATS 0x7ff
+PROT_READ 1 PROT_WRITE 2 PROT_EXEC 4 MAP_PRIVATE 2 MAP_ANONYMOUS 0x20
+EPERM 1 ENOENT 2 ESRCH 3 EINTR 4 EIO 5 ENXIO 6 EBADF 9 EAGAIN 11 ENOMEM 12 EACCES 13 EFAULT 14
+ENOTBLK 15 EBUSY 16 EEXIST 17 ENODEV 19 ENOTDIR 20 EISDIR 21 EINVAL 22 ENFILE 23 EMFILE 24 ENOTTY 25
+ETXTBSY 26 EFBIG 27 ENOSPC 28 EROFS 30 ERANGE 34 ENAMETOOLONG 36 ENOSYS 38 ELOOP 40 ENODATA 61
+EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EDQUOT 122
+`;
+
+/** Of these the headers' names begin so. */
+const OF_THE_KERNEL =
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|AT_|MFD_|RESOLVE_|S_IF|STATX_|PROT_|MAP_)/;
+
+const LAYOUTS = `
+loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
+  lo_encrypt_type 44 lo_encrypt_key_size 48 lo_flags 52 lo_file_name 56 lo_crypt_name 120
+  lo_encrypt_key 184 lo_init 216
+loop_config 304: fd 0 block_size 4 info 8 __reserved 240
+blkpg_ioctl_arg 24: op 0 flags 4 datalen 8 data 16
+blkpg_partition 152: start 0 length 8 pno 16 devname 20 volname 84
+statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx_gid 24 stx_mode 28
+  stx_ino 32 stx_size 40 stx_blocks 48 stx_attributes_mask 56 stx_atime 64 stx_btime 80
+  stx_ctime 96 stx_mtime 112 stx_rdev_major 128 stx_rdev_minor 132 stx_dev_major 136
+  stx_dev_minor 140
+open_how 24: flags 0 mode 8 resolve 16
+cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
+  nr_recently_evicted 48
+`;
+
+// deno-lint-ignore no-explicit-any
+const STRUCTS: Struct<any>[] = [
+  ...[loop_info64, loop_config, blkpg_ioctl_arg, blkpg_partition, statx, open_how, cachestat],
+];
+
+/** Padding has other names in other versions of a header. */
+const publicFields = ({ offsets }: (typeof STRUCTS)[number]) =>
+  Object.entries(offsets).filter(([field]) => !field.startsWith("__spare"));
+
+const constants = new Map(
+  [...CONSTANTS.matchAll(/(\w+) (-?)(0\w+|\d+)/g)].map(([, name, minus, digits]) => [
+    name,
+    Number(digits) * (minus ? -1 : 1),
+  ]),
+);
+
+test("every struct has the layout of the kernel's headers", [], () => {
+  const layouts = STRUCTS.map((type) => {
+    const fields = publicFields(type).map(([field, offset]) => `${field} ${offset}`);
+    return `${type.name} ${type.size}: ${fields.join(" ")}`;
+  });
+  assertEquals(layouts, LAYOUTS.trim().replaceAll(/\n {2}/g, " ").split("\n"));
+});
+
+test("every constant of the kernel's has the value of its headers", [], () => {
+  const seen: string[] = [];
+  for (const file of readdirSync(join(ROOT, "lib"))) {
+    const source = readFileSync(join(ROOT, "lib", file), "utf8");
+    const definitions = source.matchAll(/^(?:export )?const ([A-Z]\w*)[^=\n]* = (-?)(\w+)/gm);
+    for (const [, name, minus, literal] of definitions) {
+      const value = Number(literal.replace(/n$/, "")) * (minus ? -1 : 1);
+      // Error numbers are compared with what a call returned, or thrown.
+      const isError = /^E[A-Z]+$/.test(name) && constants.has(name);
+      if (!isError && !OF_THE_KERNEL.test(name)) continue;
+      assertEquals(isError ? Math.abs(value) : value, constants.get(name), `${file}: ${name}`);
+      seen.push(name);
+    }
+    for (const [, value, name] of source.matchAll(/^ {2}(\d+): \["(E[A-Z]+)", "/gm)) {
+      assertEquals(Number(value), constants.get(name), `${file}: ${name}`);
+      seen.push(name);
+    }
+  }
+  const missed = [...constants.keys()].filter((name) => !seen.includes(name));
+  // stat.ts has the others as the keys of a table.
+  assertEquals(missed, ["S_IFSOCK", "S_IFREG", "S_IFDIR", "S_IFCHR", "S_IFIFO"]);
+});
+
+/** Newer than the headers of some systems: looked at where they have it. */
+const NEW: Record<string, string> = { cachestat: "__NR_cachestat" };
+/** The one of ours that stands for two of the kernel's, the second behind the first. */
+const SPLIT: Record<string, [name: string, offset: number][]> = {
+  cachestat: [["cachestat_range", 0], ["cachestat", 16]],
+};
+
+/** C that compiles if the headers say what the tables say. */
+function assertions(machine: typeof MACHINES[number]): string {
+  const lines: string[] = [];
+  const expect = (expression: string, value: number | bigint) =>
+    lines.push(`_Static_assert((${expression}) == ${value}, "${expression} is not ${value}");`);
+  const guarded = (name: string, add: () => void) => {
+    if (NEW[name]) lines.push(`#ifdef ${NEW[name]}`);
+    add();
+    if (NEW[name]) lines.push("#endif");
+  };
+  for (const [name, value] of constants) expect(name, value);
+  for (const [name, numbers] of Object.entries(SYSCALLS)) {
+    guarded(name, () => expect(`__NR_${name}`, numbers[machine]));
+  }
+  for (const type of STRUCTS) {
+    const parts = SPLIT[type.name] ?? [[type.name, 0]];
+    guarded(type.name, () => {
+      expect(parts.map(([name]) => `sizeof(struct ${name})`).join(" + "), type.size);
+      for (const [field, offset] of publicFields(type)) {
+        const [name, base] = parts.findLast(([, base]) => base <= offset)!;
+        expect(`${base} + offsetof(struct ${name}, ${field})`, offset);
+      }
+    });
+  }
+  const headers = ["types", "loop", "blkpg", "fs", "major", "stat", "fcntl", "openat2", "mman"];
+  return [
+    "#include <stddef.h>",
+    ...[...headers, "memfd", "errno"].map((name) => `#include <linux/${name}.h>`),
+    "#include <asm/unistd.h>",
+    ...lines,
+  ].join("\n");
+}
+
+for (const machine of MACHINES) {
+  const compiler = `${machine}-linux-gnu-gcc`;
+  test(`the headers of ${machine} say so`, [compiler], () => {
+    const source = scratch("headers.c");
+    const compile = (text: string) => {
+      writeFileSync(source, text);
+      return run([compiler, "-fsyntax-only", source]);
+    };
+    const { status, stderr } = compile(assertions(machine));
+    assertEquals([status, stderr], [0, ""]);
+    const wrong = compile(
+      assertions(machine).replace("(LOOP_CONFIGURE) == ", "(LOOP_CONFIGURE) == 1"),
+    );
+    assert(wrong.stderr.includes("LOOP_CONFIGURE is not"), "a wrong value would not be seen");
+  });
+}
