@@ -186,7 +186,11 @@ export function makeBlockNode(path: string, dev: string): void {
 
 /** An unnamed file in memory, of `size` bytes. */
 export function memoryFile(name: string, size: number): OpenFile {
-  const fd = check(libc().memfd_create(cString(name), MFD_CLOEXEC), "memfd_create", name);
+  const fd = check(
+    libc().now(SYS("memfd_create"), cString(name), MFD_CLOEXEC),
+    "memfd_create",
+    name,
+  );
   const file = new OpenFile(fd, name);
   try {
     writeAt(file, size - 1, new Uint8Array(1));

@@ -41,14 +41,6 @@ export interface Libc {
   readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: Descriptor, command: number, argument: number): number;
-  /** `statx(dirfd, path, flags, mask, buffer)`: one layout on all architectures, unlike stat. */
-  statx(
-    dirfd: Descriptor,
-    path: Uint8Array,
-    flags: number,
-    mask: number,
-    buffer: Uint8Array,
-  ): number;
   /** `syscall(number, fd, buffer, c, d)`, for what older libcs do not wrap. */
   syscall(
     number: number,
@@ -57,8 +49,6 @@ export interface Libc {
     c: number | bigint,
     d: number,
   ): number;
-  /** `memfd_create(name, flags)` */
-  memfd_create(name: Uint8Array, flags: number): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;
   /** Where `buffer` lies, for a struct that points to another one. */

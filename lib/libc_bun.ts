@@ -23,9 +23,7 @@ export function load(): Libc {
     readlink: { args: ["ptr", "ptr", "u64"], returns: "i32" },
     fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
     ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
-    statx: { args: ["i32", "ptr", "i32", "u32", "ptr"], returns: "i32" },
     syscall: { args: ["i64", "i32", "ptr", "u64", "u64"], returns: "i32" },
-    memfd_create: { args: ["ptr", "u32"], returns: "i32" },
     uname: { args: ["ptr"], returns: "i32" },
   });
   // The same symbols with other signatures: a second dlopen, as Bun has no alias.
@@ -52,10 +50,7 @@ export function load(): Libc {
     fcntl: (fd, command, argument) => outcome(libc.fcntl(fd, command, argument)),
     ioctl: (fd, request, argument) => outcome(libc.ioctl(fd, request, argument)),
     ioctlBuffer: (fd, request, buffer) => outcome(other.ioctl(fd, request, buffer)),
-    statx: (dirfd, path, flags, mask, buffer) =>
-      outcome(libc.statx(dirfd, path, flags, mask, buffer)),
     syscall: (number, fd, buffer, c, d) => outcome(libc.syscall(number, fd, buffer, c, d)),
-    memfd_create: (name, flags) => outcome(libc.memfd_create(name, flags)),
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: (buffer) => BigInt(ptr(buffer)),
     async later(number, ...args) {

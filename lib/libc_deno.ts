@@ -32,14 +32,12 @@ export function load(): Libc {
     unlink: { parameters: ["buffer"], result: "i32" },
     readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
-    statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize"], result: "i32" },
     syscallPlain: {
       name: "syscall",
       parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
       result: "i32",
     },
-    memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
     uname: { parameters: ["buffer"], result: "i32" },
   });
   const libc = symbols as TakesNumbers<typeof symbols>;
@@ -106,18 +104,8 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    statx(dirfd, path, flags, mask, buffer) {
-      const result = libc.statx(dirfd, path as BufferSource, flags, mask, buffer as BufferSource);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
     syscall(number, fd, buffer, c, d) {
       const result = libc.syscall(number, fd, buffer as BufferSource, c, d);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
-    memfd_create(name, flags) {
-      const result = libc.memfd_create(name as BufferSource, flags);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },

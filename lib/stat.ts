@@ -6,6 +6,7 @@
 import { LoopError } from "./errors.ts";
 import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import { libc } from "./libc.ts";
+import { SYS } from "./system.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "./struct.ts";
 
 const AT_EMPTY_PATH = 0x1000;
@@ -82,10 +83,12 @@ const stx = statx.reader(buffer);
 /** `statx` of an open file, or of a name (symlinks followed). */
 export function status(file: OpenFile | string): FileStatus {
   if (typeof file === "string") {
-    check(libc().statx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS, buffer), "statx", file);
+    const name = cString(file);
+    const result = libc().now(SYS("statx"), AT_FDCWD, name, 0, STATX_BASIC_STATS, buffer);
+    check(result, "statx", file);
   } else {
     const result = file.call((fd) =>
-      libc().statx(fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer)
+      libc().now(SYS("statx"), fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer)
     );
     check(result, "statx", file.path);
   }

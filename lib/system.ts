@@ -5,7 +5,10 @@
  */
 import { libc, type Machine } from "./libc.ts";
 
-/** `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it. */
+/**
+ * `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it: musl
+ * has statx() since 1.2.5, and one symbol that is missing keeps the others from being loaded.
+ */
 export const SYSCALLS = {
   ioctl: { x86_64: 16, aarch64: 29 },
   write: { x86_64: 1, aarch64: 64 },
@@ -17,6 +20,8 @@ export const SYSCALLS = {
   openat: { x86_64: 257, aarch64: 56 },
   mknodat: { x86_64: 259, aarch64: 33 },
   getdents64: { x86_64: 217, aarch64: 61 },
+  memfd_create: { x86_64: 319, aarch64: 279 },
+  statx: { x86_64: 332, aarch64: 291 },
   openat2: { x86_64: 437, aarch64: 437 },
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;

@@ -1,8 +1,10 @@
 /** The contract of lib/libc.ts, on whichever runtime runs this. */
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Descriptor, libc } from "../lib/libc.ts";
 import { cString, memoryFile, readAt, writeAt } from "../lib/file.ts";
-import { test } from "./support.ts";
+import { output, ROOT, scratch, test } from "./support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
   const missing = cString("/no/such/file");
@@ -24,6 +26,30 @@ test("errno survives garbage collections on other threads", [], () => {
     if (controlled !== -9) count("ioctl", controlled);
   }
   assertEquals([...wrong], []);
+});
+
+test("musl 1.2.3 and later have every function that is asked for", ["musl-gcc"], () => {
+  const sources = ["libc_bun", "libc_bun_threads", "libc_deno", "libc_deno_threads"]
+    .map((name) => readFileSync(join(ROOT, `lib/${name}.ts`), "utf8"));
+  const signatures = /(\w+): \{\s*(?:name: "(\w+)",\s*)?(?:args|parameters): \[/g;
+  const names = sources.flatMap((source) =>
+    [...source.matchAll(signatures)].map(([, name, symbol = name]) => symbol)
+  );
+  assert(names.includes("ioctl") && names.includes("mmap"));
+  const source = scratch("musl.c");
+  writeFileSync(
+    source,
+    `#include <dlfcn.h>
+     #include <stdio.h>
+     int main(int count, char **names) {
+       void *libc = dlopen("libc.so.6", RTLD_NOW);
+       if (!libc) return puts(dlerror()), 1;
+       for (int i = 1; i < count; i++) if (!dlsym(libc, names[i])) puts(names[i]);
+       return 0;
+     }`,
+  );
+  output(["musl-gcc", "-o", scratch("musl"), source]);
+  assertEquals(output([scratch("musl"), ...new Set(names), "no_such"]), "no_such\n");
 });
 
 test("libc's calls take offsets beyond 4 GiB and give what was written", [], () => {

@@ -33,6 +33,7 @@ const TOOLS: Record<string, string> = {
   "losetup": "mount",
   "mkfs.ext4": "e2fsprogs",
   "mount": "mount",
+  "musl-gcc": "musl-tools",
   "sfdisk": "fdisk",
   "strace": "strace",
   "script": "bsdutils",
