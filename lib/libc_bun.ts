@@ -22,7 +22,8 @@ export function load(): Libc {
     unlink: { args: ["ptr"], returns: "i32" },
     readlink: { args: ["ptr", "ptr", "u64"], returns: "i32" },
     fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
-    ioctl: { args: ["i32", "u64", "u64"], returns: "i32" },
+    // Bun 1.3 makes 0 of a negative number that shall be unsigned: LOOP_CTL_ADD takes −1.
+    ioctl: { args: ["i32", "u64", "i64"], returns: "i32" },
     syscall: { args: ["i64", "i32", "ptr", "u64", "u64"], returns: "i32" },
     uname: { args: ["ptr"], returns: "i32" },
   });

@@ -3,7 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Descriptor, libc } from "../lib/libc.ts";
-import { cString, memoryFile, readAt, writeAt } from "../lib/file.ts";
+import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/file.ts";
+import { loopCtlAdd, loopCtlRemove } from "../lib/loop.ts";
 import { output, ROOT, scratch, test } from "./support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
@@ -26,6 +27,14 @@ test("errno survives garbage collections on other threads", [], () => {
     if (controlled !== -9) count("ioctl", controlled);
   }
   assertEquals([...wrong], []);
+});
+
+test("libc's ioctl() takes a negative number", ["root"], () => {
+  using control = open("/dev/loop-control", O_RDWR);
+  // −1: whichever number is free. As 0 it would be the first device, which is there already.
+  const numbers = [0, 1].map(() => loopCtlAdd(control, -1));
+  for (const number of numbers) loopCtlRemove(control, number);
+  assertEquals(new Set(numbers).size, 2);
 });
 
 test("musl 1.2.3 and later have every function that is asked for", ["musl-gcc"], () => {
