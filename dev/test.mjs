@@ -6,10 +6,11 @@
  * The reports are reports/bun.xml and reports/deno.xml, or in the folder that LOOPDEV_REPORTS names.
  */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { readReport } from "./junit.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");
@@ -31,36 +32,6 @@ const COMMANDS = {
   ],
 };
 
-const unescape = (text) =>
-  text.replace(
-    /&(?:#(\d+)|#x([0-9a-f]+)|(\w+));/gi,
-    (_, decimal, hex, name) =>
-      name
-        ? { quot: '"', apos: "'", lt: "<", gt: ">", amp: "&" }[name]
-        : String.fromCodePoint(decimal ? Number(decimal) : parseInt(hex, 16)),
-  );
-
-/** The cases of a runner's own JUnit report; undefined if it wrote none. */
-function readReport(path) {
-  let xml;
-  try {
-    xml = readFileSync(path, "utf8");
-  } catch {
-    return undefined;
-  }
-  return [
-    ...xml.matchAll(
-      /<testcase name="([^"]*)"[^>]*?(?:\/>|>([^]*?)<\/testcase>)/g,
-    ),
-  ].map(
-    ([, name, body = ""]) => ({
-      name: unescape(name),
-      skipped: /<skipped/.test(body),
-      failed: /<(failure|error)[ >/]/.test(body),
-    }),
-  );
-}
-
 mkdirSync(join(ROOT, REPORTS), { recursive: true });
 const PATH = [process.env.PATH, BIN].join(delimiter);
 const broken = [];
@@ -76,7 +47,7 @@ for (const [runtime, command] of Object.entries(COMMANDS)) {
     env,
     stdio: "inherit",
   });
-  const cases = readReport(join(ROOT, report)) ?? [];
+  const cases = readReport(join(ROOT, report));
   const failed = cases.filter((test) => test.failed).length;
   skipped.push(...cases.filter((test) => test.skipped));
   const left = cases.filter((test) => test.skipped).length;

@@ -2,6 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CELLS } from "./compat/cells.ts";
+import { readRows } from "./compat/page.ts";
 import { ROOT, test } from "./support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
@@ -38,4 +40,19 @@ test("every page of docs/ is linked from the README", [], () => {
   for (const page of readdirSync(join(ROOT, "docs"))) {
     assert(readme.includes(`docs/${page}`) || page === "performance.svg", page);
   }
+});
+
+test("docs/machines.md has each runtime that the README names, and nothing that failed", [], () => {
+  const rows = readRows();
+  const [, bun, deno] = /Bun (\d+\.\d+) or Deno (\d+\.\d+) and later/.exec(read("README.md"))!;
+  for (
+    const { name, runtime, version, libc } of CELLS.filter(({ version }) => version !== "latest")
+  ) {
+    assert(version.startsWith(`${runtime === "bun" ? bun : deno}.`), `${name} is not the oldest`);
+    const shown = `${runtime === "bun" ? "Bun" : "Deno"} ${version}`;
+    const row = rows.find((cells) => cells[1].startsWith(libc) && cells[2] === shown);
+    assert(row, `no row of ${shown}`);
+  }
+  assert(rows.some((cells) => cells[1].startsWith("musl")), "no row of musl");
+  for (const cells of rows) assert(/^\d+ passed/.test(cells[4]), cells.join(" | "));
 });

@@ -44,7 +44,7 @@ function whoMakes(calls: RegExp, file: string, options: AttachOptions): string[]
   const log = scratch("strace.log");
   const body = `const loop = await attach(file, ${JSON.stringify(options)});
      await loop.detach();`;
-  const trace = ["-e", "trace=openat,openat2,fsync,close,ioctl"];
+  const trace = ["-e", "trace=?open,openat,openat2,fsync,close,ioctl"];
   output(["strace", "-f", "-y", "-o", log, ...trace, ...onThisRuntime(script(body, file))]);
   const lines = readFileSync(log, "utf8").split("\n");
   const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
