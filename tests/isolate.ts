@@ -9,6 +9,7 @@
  *     personality=linux32         uname(2) says another machine
  *     personality=uname-2.6       or an old release
  *     without=mknod     without a capability; or without=all
+ *     user=65534        as that user, in no group
  *     terminal          on a terminal of its own, which is copied to stdout
  */
 import process from "node:process";
@@ -18,6 +19,9 @@ const unshare = libcCall("unshare", "i32");
 const mount = libcCall("mount", "buffer", "buffer", "buffer", "u64", "u64");
 const umount2 = libcCall("umount2", "buffer", "i32");
 const prctl = libcCall("prctl", "i32", "u64", "u64", "u64", "u64");
+const setgroups = libcCall("setgroups", "u64", "u64");
+const setresgid = libcCall("setresgid", "i32", "i32", "i32");
+const setresuid = libcCall("setresuid", "i32", "i32", "i32");
 const personality = libcCall("personality", "u64");
 const open = libcCall("open", "buffer", "i32", "i32");
 const dup2 = libcCall("dup2", "i32", "i32");
@@ -61,6 +65,12 @@ const SURROUNDINGS: Record<string, (where: string) => void> = {
   nodev(where) {
     hideMounts();
     must(mount("none", where, "none", MS_REMOUNT | MS_NODEV, 0), `mount -o remount,nodev ${where}`);
+  },
+  user(id) {
+    const [user, group] = [Number(id), Number(id)];
+    must(setgroups(0, 0), "setgroups");
+    must(setresgid(group, group, group), "setresgid");
+    must(setresuid(user, user, user), "setresuid");
   },
   personality(name) {
     must(personality(PERSONALITIES[name]), "personality");

@@ -13,8 +13,10 @@ import { existsSync, mkdirSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
 import { openFound } from "../lib/open_loop.ts";
+import { attachElsewhere, detachElsewhere } from "./others.ts";
 import {
   holdOpen,
+  isolated,
   losetup,
   makeImage,
   openDescriptors,
@@ -27,35 +29,33 @@ import {
   until,
 } from "./support.ts";
 
-const attachWithLosetup = (file: string) => output(["losetup", "--find", "--show", file]).trim();
-
 test("detach(file) leaves a device alone that is somebody else's by now", [
   "root",
-  "losetup",
 ], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const [first, second] = [attachWithLosetup(a), attachWithLosetup(a)];
+  const [first, second] = [attachElsewhere(a), attachElsewhere(a)];
   await using _held = await holdOpen(first);
   const detaching = detach(a);
   // Held open, the first one takes a second; meanwhile a stranger takes the other one over.
   await until(() => losetup(a).every(({ name }) => name !== second), "the second to be detached");
-  output(["losetup", second, b]);
+  attachElsewhere(b, { number: Number(second.slice("/dev/loop".length)) });
   assertEquals(await detaching, "deferred");
   assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
-  output(["losetup", "--detach", second]);
+  assertEquals(detachElsewhere(second), 0);
 });
 
-test("openFound() opens no device that is in another use by now", ["root", "losetup"], async () => {
+test("openFound() opens no device that is in another use by now", ["root"], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const device = attachWithLosetup(a);
+  const device = attachElsewhere(a);
+  const number = Number(device.slice("/dev/loop".length));
   const [found] = await find(a);
-  output(["losetup", "--detach", device]);
+  assertEquals(detachElsewhere(device), 0);
   assertEquals(openFound(found), undefined);
   for (const file of [b, a]) {
-    output(["losetup", device, file]);
+    attachElsewhere(file, { number });
     // The same file again is still another use: its diskseq says so.
     assertEquals(openFound(found), undefined, file);
-    output(["losetup", "--detach", device]);
+    assertEquals(detachElsewhere(device), 0);
   }
   assertEquals(openDescriptors(), []);
 });
@@ -141,7 +141,6 @@ test("attach() with a number takes the device away again that it made in vain", 
 
 test("a mounted partition: detach() says so at once and leaves the others alone", [
   "root",
-  "sfdisk",
   "mkfs.ext4",
 ], async () => {
   const file = makeImage("mounted.img", 8, THREE_PARTITIONS);
@@ -216,7 +215,6 @@ test("setSectorSize() on a mounted device says that it is mounted", [
 
 test("find() and detach() of a file say so when a device may not be asked", [
   "root",
-  "setpriv",
 ], async () => {
   const file = makeImage("secret.img", 1);
   output(["chmod", "755", scratch(".")]);
@@ -227,7 +225,7 @@ test("find() and detach() of a file say so when a device may not be asked", [
       `await l.${call}(${JSON.stringify(file)}).catch(({ code }) => code)))`;
     const runtime = "Deno" in globalThis ? ["eval", "--no-lock", code] : ["-e", code];
     const { stdout } = run([
-      ...["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+      ...isolated("user=65534"),
       ...["env", "HOME=/tmp", "DENO_DIR=/tmp/nobody-deno", process.execPath, ...runtime],
     ]);
     assertMatch(stdout, /^EACCES$/m, call);

@@ -9,6 +9,7 @@ import { attach } from "../mod.ts";
 import { cString, O_RDONLY, open, OpenFile } from "../lib/file.ts";
 import { libc } from "../lib/libc.ts";
 import { SYS } from "../lib/system.ts";
+import { detachElsewhere } from "./others.ts";
 import { makeImage, MOD, onThisRuntime, output, scratch, sysfs, test } from "./support.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
@@ -96,7 +97,7 @@ test("persist() and detach() at once: the first that is called decides", ["root"
     const [persisted, detached] = await Promise.allSettled([loop.persist(), loop.detach()]);
     assertEquals([persisted.status, detached.status], ["fulfilled", "rejected"]);
     assertEquals(sysfs(`loop${loop.number}/loop/autoclear`), "0");
-    output(["losetup", "--detach", loop.path]);
+    assertEquals(detachElsewhere(loop.path), 0);
 
     const other = await attach(file);
     const results = await Promise.allSettled([other.detach(), other.persist()]);

@@ -58,7 +58,7 @@ test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without 
   const file = makeImage("disk-group.img", 8, THREE_PARTITIONS);
   // As udev's rules do for group disk. All devices are there: any may be the free one.
   const nodes = "mknod -m 666 /dev/loop-control c 10 237 && cd /sys/block && for l in loop*; do " +
-    "mknod -m 666 /dev/$l b $(tr : ' ' <$l/dev); done && cd -";
+    "IFS=: read -r major minor <$l/dev; mknod -m 666 /dev/$l b $major $minor; done && cd -";
   const nobody = withoutCapability("all");
   const wrapper = [...withStaticDev(`{ ${nodes}; } >/dev/null`), ...nobody];
   const plain = attachIn(wrapper, file);
