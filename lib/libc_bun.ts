@@ -10,6 +10,11 @@ import { Threads } from "./libc_bun_threads.ts";
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
 
+/** Deno 2.7, which checks this module too, has no type for it. */
+const { setImmediate } = globalThis as unknown as {
+  setImmediate(callback: () => void): { unref(): void };
+};
+
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
   const { symbols: libc } = dlopen("libc.so.6", {
@@ -65,7 +70,7 @@ export function load(): Libc {
       return threads.available;
     },
     startThread: () => threads.start(),
-    turn: () => new Promise((resolve) => setImmediate(resolve)),
+    turn: () => new Promise<void>((resolve) => setImmediate(resolve)),
     atNextTurn(callback) {
       setImmediate(callback).unref();
     },
