@@ -56,3 +56,36 @@ test("docs/machines.md has each runtime that the README names, and nothing that 
   assert(rows.some((cells) => cells[1].startsWith("musl")), "no row of musl");
   for (const cells of rows) assert(/^\d+ passed/.test(cells[4]), cells.join(" | "));
 });
+
+test("the README's numbers are the code's", [], () => {
+  const readme = read("README.md");
+  const says = (text: RegExp) => text.exec(readme)?.[1].replaceAll(/\D/g, "");
+  const has = (file: string, code: RegExp) => code.exec(read(file))?.[1].replaceAll("_", "");
+  const pairs = [
+    [says(/`concurrency`, by default (\d+)/), has("lib/attach_all.ts", /CONCURRENCY = (\d+)/)],
+    [says(/\| `timeout` +\| `(\d+)`/), has("lib/options.ts", /timeout: ([\d_]+),/)],
+    [says(/\| `EBUSY` +\| (\d+) devices in a row/), has("lib/bind.ts", /tries: (\d+)/)],
+  ];
+  for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);
+  assert(readme.includes("up to eight Workers"));
+  assertEquals(has("lib/libc_bun_threads.ts", /MOST_THREADS = (\d+)/), "8");
+});
+
+test("what the README says of the kernel matrix is what the page has", [], () => {
+  const words = ["", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+  const [, kernels, udevs, alone, opener, cycles] =
+    /on (\S+) kernels with (\S+) generations of\s+udev:[^]*? up to (\d+) spurious[^]*?up to (\d+)[^]*?more than ([\d ]+) cycles/
+      .exec(read("README.md"))!;
+  const page = read("docs/kernel-matrix.md");
+  const rows = page.split("## Spurious events")[1].split("\n## ")[0].split("\n")
+    .filter((line) => line.startsWith("| ")).map((line) => line.slice(2, -2).split(" | "));
+  const [head, , ...cells] = rows;
+  const column = (title: string) => cells.map((cell) => cell[head.indexOf(title)]);
+  const worst = (title: string) => Math.max(...column(title).map((text) => parseInt(text)));
+  const count = (title: string) =>
+    new Set(column(title).map((text) => text.replace(" ●", ""))).size;
+  assertEquals([words[count("kernel")], words[count("udev")]], [kernels, udevs]);
+  assertEquals([worst("losetup -P"), worst("losetup -P, opener")], [Number(alone), Number(opener)]);
+  const total = column("loopdev").map((text) => Number(/^0 in (\d+)$/.exec(text)![1]));
+  assert(total.reduce((sum, n) => sum + n) > Number(cycles.replaceAll(" ", "")));
+});

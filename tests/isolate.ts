@@ -9,6 +9,7 @@
  *     personality=linux32         uname(2) says another machine
  *     personality=uname-2.6       or an old release
  *     without=mknod     without a capability; or without=all
+ *     with=sys_admin    without any but this one
  *     user=65534        as that user, in no group
  *     terminal          on a terminal of its own, which is copied to stdout
  */
@@ -35,7 +36,7 @@ const [MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC] = [1, 4, 32, 4096, 1638
 const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
 const PR_CAPBSET_DROP = 24;
-const CAPABILITIES: Record<string, number> = { mknod: 27 };
+const CAPABILITIES: Record<string, number> = { sys_admin: 21, mknod: 27 };
 const PERSONALITIES: Record<string, number> = { linux32: 0x8, "uname-2.6": 0x20000 };
 const O_RDWR = 2, O_NOCTTY = 0o400;
 const TIOCSPTLCK = 0x40045431, TIOCGPTN = 0x80045430;
@@ -49,6 +50,13 @@ function hideMounts(): void {
   must(unshare(CLONE_NEWNS), "unshare");
   must(mount("none", "/", "none", MS_REC | MS_PRIVATE, 0), "mount --make-rprivate /");
   ownMounts = true;
+}
+
+/** Root gets on exec what the bounding set has. What this kernel does not know is EINVAL. */
+function dropCapabilities(but?: number): void {
+  for (let capability = 0; capability < 64; capability++) {
+    if (capability !== but) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  }
 }
 
 const SURROUNDINGS: Record<string, (where: string) => void> = {
@@ -80,12 +88,10 @@ const SURROUNDINGS: Record<string, (where: string) => void> = {
     must(umount2(where, MNT_DETACH), `umount --lazy ${where}`);
   },
   without(name) {
-    // Root gets on exec what the bounding set has. What this kernel does not know is EINVAL.
-    for (let capability = 0; name === "all" && capability < 64; capability++) {
-      prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
-    }
-    if (name !== "all") must(prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0), "prctl");
+    if (name === "all") dropCapabilities();
+    else must(prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0), "prctl");
   },
+  with: (name) => dropCapabilities(CAPABILITIES[name]),
 };
 
 /** The command on a new terminal. cat ends with EIO when nobody has the terminal open any more. */

@@ -69,6 +69,18 @@ test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without 
   assertEquals(losetup(file), []);
 });
 
+test("CAP_SYS_ADMIN is all that partitions need beyond access to the devices", ["root"], () => {
+  const file = makeImage("sys-admin.img", 8, THREE_PARTITIONS);
+  writeFileSync(file, "HELLO", { flag: "r+" });
+  for (const workaround of ["always", "never"] as const) {
+    const { content, message } = attachIn(isolated("with=sys_admin"), file, {
+      partscan: true,
+      workaround,
+    });
+    assertEquals(content, "HELLO", message);
+  }
+});
+
 test("attach() says that there is no loop driver behind /dev/loop-control", ["root"], () => {
   // A misc device of which this kernel has no driver, as loop's is where the module is missing.
   const wrapper = withStaticDev("mknod /dev/loop-control c 10 251");

@@ -256,6 +256,25 @@ test(
   },
 );
 
+test("attach() gives up when 64 devices in a row were taken by others", ["root", "strace"], () => {
+  const file = makeImage("taken.img", 1);
+  const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
+  // Every second one: between two of them another device is asked for.
+  const fault = `inject=ioctl:error=EBUSY:when=${from}+2`;
+  const { outcome, calls } = trace(
+    file,
+    { threads: false },
+    ...["-e", "trace=?open,openat,ioctl", "-e", fault],
+  );
+  assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
+  assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
+  using control = open("/dev/loop-control", O_RDWR);
+  for (const call of calls) {
+    const made = /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1];
+    if (made !== undefined) loopCtlRemove(control, Number(made));
+  }
+});
+
 test("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace"], () => {
   const file = makeImage("old.img", 1);
   const { outcome } = inject(file, {}, "LOOP_CONFIGURE", "EINVAL", Infinity);
