@@ -51,29 +51,49 @@ function succeeds(command: string[], env: Record<string, string>): boolean {
   return status === 0;
 }
 
+/** The core tests, or the one of them that is called so. */
+function testCommand({ runtime }: Cell, report: string, only?: string): string[] {
+  rmSync(report, { force: true });
+  const pattern = only?.replaceAll(/[^\w ]/g, ".");
+  return runtime === "bun"
+    ? [
+      ...["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
+      ...pattern === undefined ? [] : ["--test-name-pattern", `^${pattern}$`],
+      ...CORE,
+    ]
+    : [
+      ...["deno", "test", "--no-lock", "--allow-all", `--junit-path=${report}`],
+      ...pattern === undefined ? [] : ["--filter", `/^${pattern}$/`],
+      ...CORE,
+    ];
+}
+
 function runCell(cell: Cell): Row {
   const { folder, version, env } = install(cell);
   console.log(`\n==> ${cell.name}: ${cell.runtime} ${version}, ${cell.libc}`);
   const all = { ...env, PATH: [folder, process.env.PATH].join(delimiter) };
-  const report = join(REPORTS, `${cell.name.toLowerCase().replaceAll(/\W+/g, "-")}.xml`);
-  rmSync(report, { force: true });
-  const [demo, core] = cell.runtime === "bun"
-    ? [
-      ["bun", "examples/demo.ts"],
-      ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`, ...CORE],
-    ]
-    : [
-      ["deno", "run", "--no-prompt", "--no-lock", "--allow-ffi", "examples/demo.ts"],
-      ["deno", "test", "--no-lock", "--allow-all", `--junit-path=${report}`, ...CORE],
-    ];
-  const demoWorks = succeeds(demo, all);
-  const coreWorks = succeeds(core, all);
+  const name = cell.name.toLowerCase().replaceAll(/\W+/g, "-");
+  const demoWorks = succeeds(
+    cell.runtime === "bun"
+      ? ["bun", "examples/demo.ts"]
+      : ["deno", "run", "--no-prompt", "--no-lock", "--allow-ffi", "examples/demo.ts"],
+    all,
+  );
+  const report = join(REPORTS, `${name}.xml`);
+  const coreWorks = succeeds(testCommand(cell, report), all);
   const cases = readReport(report);
-  const failed = cases.filter((test) => test.failed).length;
   const skipped = cases.filter((test) => test.skipped).length;
+  const failed = cases.filter((test) => test.failed);
+  // Where others attach too, a test can lose a device to them.
+  const again = failed.filter((test, index) => {
+    const report = join(REPORTS, "again", `${name}-${index}.xml`);
+    const works = succeeds(testCommand(cell, report, test.name), all);
+    return works && readReport(report).some((one) => one.name === test.name && !one.failed);
+  });
   const broken = [
     ...demoWorks ? [] : ["the demo"],
-    ...coreWorks && cases.length > 0 ? [] : ["the core tests"],
+    ...cases.length > 0 && (coreWorks || failed.length > 0) ? [] : ["the core tests"],
+    ...failed.filter((test) => !again.includes(test)).map((test) => test.name),
   ];
   return {
     machine: machine(),
@@ -81,10 +101,12 @@ function runCell(cell: Cell): Row {
     libc: libcName(cell),
     runtime: `${cell.runtime === "bun" ? "Bun" : "Deno"} ${version}`,
     ran: "demo, core tests",
-    result: broken.length > 0
-      ? `failed: ${broken.join(" and ")}`
-      : `${cases.length - skipped} passed${skipped > 0 ? `, ${skipped} skipped` : ""}`,
-    failed: broken.length > 0 || failed > 0,
+    result: broken.length > 0 ? `failed: ${broken.join("; ")}` : [
+      `${cases.length - skipped} passed`,
+      ...again.length > 0 ? [`${again.length} of them alone, afterwards`] : [],
+      ...skipped > 0 ? [`${skipped} skipped`] : [],
+    ].join(", "),
+    failed: broken.length > 0,
     commit: commit(),
   };
 }
@@ -105,7 +127,7 @@ function commit(): string {
   return git("rev-parse", "--short=12", "HEAD") + (changed ? ", changed" : "");
 }
 
-mkdirSync(REPORTS, { recursive: true });
+mkdirSync(join(REPORTS, "again"), { recursive: true });
 const only = options.only ?? [];
 const chosen = CELLS.filter(({ name }) =>
   only.length === 0 || only.some((text) => name.includes(text))
