@@ -7,8 +7,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { svg, svgText } from "../tests/vm/svg.ts";
-import type { Cycles, Figure, Measured } from "./figures.ts";
-import { median } from "./measure.ts";
+import type { Figure, Measured } from "./figures.ts";
+import { type Cycles, median } from "./measure.ts";
 
 interface Run extends Measured {
   date: string;

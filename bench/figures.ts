@@ -1,9 +1,6 @@
 /** The figures that loopdev promises, out of what was measured. */
 import { type RuntimeName, RUNTIMES } from "./contenders.ts";
-import { median } from "./measure.ts";
-
-/** ns of each cycle, by strategy and contender. */
-export type Cycles = Record<string, Record<string, number[]>>;
+import { type Cycles, median } from "./measure.ts";
 
 /** What the subjects print; ms. */
 export interface Waits {

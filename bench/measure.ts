@@ -2,7 +2,6 @@
 import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Contender, must, STRATEGIES } from "./contenders.ts";
-import type { Cycles } from "./figures.ts";
 
 /** Cycles of a turn: enough of them that the caches are its own. */
 const CYCLES = 40;
@@ -11,6 +10,9 @@ const SLOW_CYCLES = 5;
 /** Before the first turn: a runtime compiles what it runs often, and better what it runs very often. */
 const WARM_UP = 2000;
 const SLOW_WARM_UP = 5;
+
+/** ns of each cycle, by strategy and contender. */
+export type Cycles = Record<string, Record<string, number[]>>;
 
 /** A sparse file of so many MiB. */
 export function makeImage(folder: string, name: string, mib: number): string {

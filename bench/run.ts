@@ -11,11 +11,11 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { list } from "../mod.ts";
-import { O_RDWR, open } from "../lib/file.ts";
-import { loopCtlRemove } from "../lib/loop.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
-import { makeImage, makeImages, measureCycles, median } from "./measure.ts";
-import { type Cycles, type Figure, figures, type Measured, type Waits } from "./figures.ts";
+import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
+import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
 
 const HELP = `Usage: run.ts [--rounds N] [--json FILE] [--c FILE] [--cycles-only]
 

@@ -4,9 +4,14 @@
  * @module
  */
 import { FROZEN } from "../lib/bind.ts";
-import { O_RDONLY, open, type OpenFile } from "../lib/file.ts";
-import { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "../lib/loop.ts";
-import { retry } from "../lib/retry.ts";
+import { O_RDONLY, open, type OpenFile } from "../lib/kernel/file.ts";
+import {
+  loopClrFd,
+  loopSetBlockSize,
+  loopSetCapacity,
+  loopSetDirectIo,
+} from "../lib/kernel/loop.ts";
+import { retry } from "../lib/base/retry.ts";
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";
 

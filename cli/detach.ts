@@ -4,12 +4,12 @@
  * @module
  */
 import { isDetached } from "../lib/detached.ts";
-import { O_RDONLY, O_RDWR, open } from "../lib/file.ts";
+import { O_RDONLY, O_RDWR, open } from "../lib/kernel/file.ts";
 import { findHolders } from "../lib/holders.ts";
-import { loopClrFd, loopCtlRemove } from "../lib/loop.ts";
-import { poll } from "../lib/retry.ts";
+import { loopClrFd, loopCtlRemove } from "../lib/kernel/loop.ts";
+import { poll } from "../lib/base/retry.ts";
 import { loopNumber } from "../lib/status.ts";
-import { sysfsBackingFile, sysfsDiskseq } from "../lib/sysfs.ts";
+import { sysfsBackingFile, sysfsDiskseq } from "../lib/kernel/sysfs.ts";
 import type { Command } from "./command.ts";
 import { Failure, isRefusal } from "./failure.ts";
 

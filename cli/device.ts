@@ -3,12 +3,19 @@
  *
  * @module
  */
-import { blkSszGet } from "../lib/blkpg.ts";
-import { LoopError } from "../lib/errors.ts";
-import { ifExists, listDirectory, O_RDONLY, open, type OpenFile, readText } from "../lib/file.ts";
-import { loop_info64, loopGetStatus64 } from "../lib/loop.ts";
-import { decodeName } from "../lib/names.ts";
-import { type FileStatus, status as fileStatus } from "../lib/stat.ts";
+import { blkSszGet } from "../lib/kernel/blkpg.ts";
+import { LoopError } from "../lib/base/errors.ts";
+import {
+  ifExists,
+  listDirectory,
+  O_RDONLY,
+  open,
+  type OpenFile,
+  readText,
+} from "../lib/kernel/file.ts";
+import { loop_info64, loopGetStatus64 } from "../lib/kernel/loop.ts";
+import { decodeName } from "../lib/base/names.ts";
+import { type FileStatus, status as fileStatus } from "../lib/kernel/stat.ts";
 
 /** Any device that was named, or one that a file is attached to. What is not known is undefined. */
 export class Device {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "../lib/errors.ts";
+import { LoopError } from "../lib/base/errors.ts";
 
 /** Something failed: one line on stderr, and exit code 1. */
 export class Failure extends Error {

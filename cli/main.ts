@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { O_RDWR, open } from "../lib/file.ts";
-import { loopCtlGetFree } from "../lib/loop.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlGetFree } from "../lib/kernel/loop.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";

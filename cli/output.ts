@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { check, EINTR } from "../lib/file.ts";
-import { type Descriptor, libc } from "../lib/libc.ts";
-import { encodeName } from "../lib/names.ts";
-import { SYS } from "../lib/system.ts";
+import { check, EINTR } from "../lib/kernel/file.ts";
+import type { Descriptor } from "../lib/runtime/contract.ts";
+import { libc } from "../lib/runtime/libc.ts";
+import { encodeName } from "../lib/base/names.ts";
+import { SYS } from "../lib/kernel/system.ts";
 import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime } from "./runtime.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { O_RDONLY, open, readAt } from "../lib/file.ts";
-import { decodeName } from "../lib/names.ts";
+import { O_RDONLY, open, readAt } from "../lib/kernel/file.ts";
+import { decodeName } from "../lib/base/names.ts";
 import { UsageError } from "./getopt.ts";
 
 /** Of deno.json. */

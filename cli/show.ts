@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { O_RDONLY, open, readLink } from "../lib/file.ts";
-import { type FileStatus, status as fileStatus } from "../lib/stat.ts";
-import { LoopError } from "../lib/errors.ts";
+import { O_RDONLY, open, readLink } from "../lib/kernel/file.ts";
+import { type FileStatus, status as fileStatus } from "../lib/kernel/stat.ts";
+import { LoopError } from "../lib/base/errors.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";

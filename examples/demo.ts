@@ -7,8 +7,8 @@
 import process from "node:process";
 import { encodeControls } from "../cli/text.ts";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
-import { ifExists, O_RDONLY, open, readAt, unlink } from "../lib/file.ts";
-import { kernelRelease } from "../lib/system.ts";
+import { ifExists, O_RDONLY, open, readAt, unlink } from "../lib/kernel/file.ts";
+import { kernelRelease } from "../lib/kernel/system.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";

@@ -1,5 +1,5 @@
 /** Makes a small disk image with a GUID partition table, through the same libc calls as loopdev. */
-import { O_CREAT, O_EXCL, O_RDWR, open, writeAt } from "../lib/file.ts";
+import { O_CREAT, O_EXCL, O_RDWR, open, writeAt } from "../lib/kernel/file.ts";
 import { writeGpt } from "../lib/gpt_writer.ts";
 
 const MIB = 1024 * 1024;

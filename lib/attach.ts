@@ -5,11 +5,11 @@
  */
 import { type BackingFile, openBackingFile } from "./backing_file.ts";
 import { bindFreeDevice, type BoundDevice, undoBind } from "./bind.ts";
-import { checkPath } from "./checks.ts";
-import { LoopError } from "./errors.ts";
-import type { OpenFile } from "./file.ts";
+import { checkPath } from "./base/checks.ts";
+import { LoopError } from "./base/errors.ts";
+import type { OpenFile } from "./kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
-import { libc } from "./libc.ts";
+import { libc } from "./runtime/libc.ts";
 import {
   lookAhead,
   partitionsOf,
@@ -17,17 +17,17 @@ import {
   type SeenTable,
   type SettledOptions,
 } from "./look_ahead.ts";
-import { type LoopDevice, makeLoopDevice, type Strategy } from "./loop_device.ts";
+import { type LoopDevice, makeLoopDevice, type Strategy } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
-import { isNodev } from "./mountinfo.ts";
+import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
-import { refuse, status as fileStatus } from "./stat.ts";
+import { refuse, status as fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, type LoopStatus } from "./status.ts";
-import { kernelRelease } from "./system.ts";
-import { breathe, inTurn } from "./turns.ts";
-import { flush } from "./waiting.ts";
+import { kernelRelease } from "./kernel/system.ts";
+import { breathe, inTurn } from "./runtime/turns.ts";
+import { flush } from "./kernel/waiting.ts";
 
 const EOPNOTSUPP = 95;
 const EBUSY = 16;

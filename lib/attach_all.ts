@@ -4,8 +4,8 @@
  * @module
  */
 import { attach } from "./attach.ts";
-import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./checks.ts";
-import type { LoopDevice } from "./loop_device.ts";
+import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/checks.ts";
+import type { LoopDevice } from "./device.ts";
 import { type AttachOptions, checkOptions } from "./options.ts";
 
 /** Options of {@linkcode attachAll}: those of attach() for each file, and two of its own. */

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { blkGetSize64, blkRoGet } from "./blkpg.ts";
-import { LoopError } from "./errors.ts";
-import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./file.ts";
-import { refuse, status as fileStatus } from "./stat.ts";
-import { openUncached } from "./waiting.ts";
+import { blkGetSize64, blkRoGet } from "./kernel/blkpg.ts";
+import { LoopError } from "./base/errors.ts";
+import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./kernel/file.ts";
+import { refuse, status as fileStatus } from "./kernel/stat.ts";
+import { openUncached } from "./kernel/waiting.ts";
 
 const EISDIR = 21;
 const EROFS = 30;

@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import { LoopError } from "./base/errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -21,17 +21,17 @@ import {
   loopCtlRemove,
   loopGetStatus64,
   loopSetStatus64,
-} from "./loop.ts";
+} from "./kernel/loop.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
-import { encodeNameInto } from "./names.ts";
+import { encodeNameInto } from "./base/names.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
-import { poll, retry, type RetryPolicy } from "./retry.ts";
-import { status } from "./stat.ts";
-import { sysfsBackingFile, sysfsDev } from "./sysfs.ts";
-import { kernelRelease } from "./system.ts";
+import { poll, retry, type RetryPolicy } from "./base/retry.ts";
+import { status } from "./kernel/stat.ts";
+import { sysfsBackingFile, sysfsDev } from "./kernel/sysfs.ts";
+import { kernelRelease } from "./kernel/system.ts";
 import { openUnwatched } from "./udev_reread.ts";
-import { closeFlushed } from "./waiting.ts";
+import { closeFlushed } from "./kernel/waiting.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {

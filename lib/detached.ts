@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
+import { LoopError } from "./base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { heldBy, type Holder } from "./holders.ts";
-import { loopClrFd } from "./loop.ts";
+import { loopClrFd } from "./kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
-import { poll } from "./retry.ts";
-import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "./sysfs.ts";
-import { closeFlushed } from "./waiting.ts";
+import { poll } from "./base/retry.ts";
+import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "./kernel/sysfs.ts";
+import { closeFlushed } from "./kernel/waiting.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
 const PASSING_OPENERS_MS = 1000;

@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./blkpg.ts";
-import { LoopError } from "./errors.ts";
-import { ifExists, type OpenFile, readLink } from "./file.ts";
+import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./kernel/blkpg.ts";
+import { LoopError } from "./base/errors.ts";
+import { ifExists, type OpenFile, readLink } from "./kernel/file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
   LO_FLAGS_PARTSCAN,
   LO_FLAGS_READ_ONLY,
   loop_info64,
   loopGetStatus64,
-} from "./loop.ts";
-import { sysfsBoundFile } from "./sysfs.ts";
+} from "./kernel/loop.ts";
+import { sysfsBoundFile } from "./kernel/sysfs.ts";
 
 /** What the kernel says of a bound loop device; bytes. */
 export interface LoopFacts {

@@ -1,10 +1,10 @@
 /**
- * Writes a GUID partition table: the other direction of lib/gpt.ts, for images of our own.
+ * Writes a GUID partition table: the other direction of lib/table/gpt.ts, for images of our own.
  *
  * @module
  */
-import { type OpenFile, writeAt } from "./file.ts";
-import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
+import { type OpenFile, writeAt } from "./kernel/file.ts";
+import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./table/gpt.ts";
 
 const ENTRIES = 128;
 

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
-import { ifExists, listDirectory, readLink, readText } from "./file.ts";
-import { mounts } from "./mountinfo.ts";
-import { sysfsDev, sysfsPartitions } from "./sysfs.ts";
-import { breathe } from "./turns.ts";
+import { LoopError } from "./base/errors.ts";
+import { ifExists, listDirectory, readLink, readText } from "./kernel/file.ts";
+import { mounts } from "./kernel/mountinfo.ts";
+import { sysfsDev, sysfsPartitions } from "./kernel/sysfs.ts";
+import { breathe } from "./runtime/turns.ts";
 
 /** Somebody who holds a loop device or one of its partitions. */
 export interface Holder {

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { blkGetSize64 } from "./blkpg.ts";
-import { LoopError } from "./errors.ts";
-import { type OpenFile, readAt } from "./file.ts";
-import type { PartitionTable } from "./partition_table.ts";
-import { findTable } from "./sector_size.ts";
+import { blkGetSize64 } from "./kernel/blkpg.ts";
+import { LoopError } from "./base/errors.ts";
+import { type OpenFile, readAt } from "./kernel/file.ts";
+import type { PartitionTable } from "./table/disk.ts";
+import { findTable } from "./table/sector_size.ts";
 
 const EIO = 5;
 const EUCLEAN = 117;

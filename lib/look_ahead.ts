@@ -6,11 +6,11 @@
  */
 import { type BackingFile, deviceSize } from "./backing_file.ts";
 import type { LoopFacts } from "./facts.ts";
-import type { OpenFile } from "./file.ts";
+import type { OpenFile } from "./kernel/file.ts";
 import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import type { CheckedOptions } from "./options.ts";
-import type { PartitionTable, TablePartition } from "./partition_table.ts";
-import { DEFAULT_SECTOR_SIZE } from "./sector_size.ts";
+import type { PartitionTable, TablePartition } from "./table/disk.ts";
+import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
 
 /** Options after the sector size was looked for; undefined: the kernel's default. */
 export type SettledOptions = CheckedOptions & { readonly sectorSize?: number };

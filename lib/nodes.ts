@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
-import { ifExists, makeBlockNode, unlink } from "./file.ts";
-import { type FileStatus, status } from "./stat.ts";
+import { LoopError } from "./base/errors.ts";
+import { ifExists, makeBlockNode, unlink } from "./kernel/file.ts";
+import { type FileStatus, status } from "./kernel/stat.ts";
 
 /**
  * `"auto"`: a node that does not appear is made with mknod, and removed at detach. `"kernel"`: wait

@@ -3,19 +3,19 @@
  *
  * @module
  */
-import { checkBoolean, checkNames, checkPath } from "./checks.ts";
-import { LoopError } from "./errors.ts";
+import { checkBoolean, checkNames, checkPath } from "./base/checks.ts";
+import { LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
-import { O_RDONLY, O_RDWR, open, type OpenFile } from "./file.ts";
+import { O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./image_table.ts";
-import { loopCtlRemove } from "./loop.ts";
-import { type LoopDevice, makeLoopDevice } from "./loop_device.ts";
+import { loopCtlRemove } from "./kernel/loop.ts";
+import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { NodeKeeper } from "./nodes.ts";
 import { describe } from "./partitions.ts";
-import { status as fileStatus } from "./stat.ts";
+import { status as fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
-import { sysfsPartitions } from "./sysfs.ts";
-import { breathe } from "./turns.ts";
+import { sysfsPartitions } from "./kernel/sysfs.ts";
+import { breathe } from "./runtime/turns.ts";
 
 const ENXIO = 6;
 

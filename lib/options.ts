@@ -14,7 +14,7 @@ import {
   checkWholeNumber,
   SECTOR_SIZES,
   show,
-} from "./checks.ts";
+} from "./base/checks.ts";
 import type { Holder } from "./holders.ts";
 
 /** Options of {@linkcode attach}; their names are losetup's long options. */

@@ -13,20 +13,20 @@ import {
   blkpgDelPartition,
   blkpgResizePartition,
   blkSszGet,
-} from "./blkpg.ts";
-import { LoopError } from "./errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./file.ts";
+} from "./kernel/blkpg.ts";
+import { LoopError } from "./base/errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
-import type { TablePartition } from "./partition_table.ts";
-import { poll, retry, type RetryPolicy } from "./retry.ts";
+import type { TablePartition } from "./table/disk.ts";
+import { poll, retry, type RetryPolicy } from "./base/retry.ts";
 import {
   sysfsBackingFile,
   sysfsIsBare,
   type SysfsPartition,
   sysfsPartitions,
   sysfsStillHas,
-} from "./sysfs.ts";
+} from "./kernel/sysfs.ts";
 
 /** A partition of an attached image; bytes throughout. */
 export interface Partition {

@@ -21,12 +21,20 @@
  * @module
  */
 import { changeFlags } from "./bind.ts";
-import { LoopError } from "./errors.ts";
-import { memoryFile, O_RDONLY, O_RDWR, open, type OpenFile, readAt, writeAt } from "./file.ts";
-import { hasBug, type KernelBug } from "./kernel.ts";
-import { LO_FLAGS_PARTSCAN } from "./loop.ts";
+import { LoopError } from "./base/errors.ts";
+import {
+  memoryFile,
+  O_RDONLY,
+  O_RDWR,
+  open,
+  type OpenFile,
+  readAt,
+  writeAt,
+} from "./kernel/file.ts";
+import { hasBug, type KernelBug } from "./kernel/release.ts";
+import { LO_FLAGS_PARTSCAN } from "./kernel/loop.ts";
 import { type ScratchDevice, withScratchDevice } from "./scratch_device.ts";
-import { sysfsMaxPart } from "./sysfs.ts";
+import { sysfsMaxPart } from "./kernel/sysfs.ts";
 
 /**
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each

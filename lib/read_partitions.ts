@@ -4,12 +4,12 @@
  * @module
  */
 import { deviceSize, openBackingFile } from "./backing_file.ts";
-import { blkSszGet } from "./blkpg.ts";
-import { checkPath } from "./checks.ts";
+import { blkSszGet } from "./kernel/blkpg.ts";
+import { checkPath } from "./base/checks.ts";
 import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./options.ts";
-import type { PartitionTable } from "./partition_table.ts";
-import { breathe } from "./turns.ts";
+import type { PartitionTable } from "./table/disk.ts";
+import { breathe } from "./runtime/turns.ts";
 
 /**
  * Reads a partition table, GPT or MBR with logical partitions, from an image or a block device. Needs

@@ -14,13 +14,13 @@ import {
   readAt,
   readText,
   writeAt,
-} from "./file.ts";
-import { mounts } from "./mountinfo.ts";
+} from "./kernel/file.ts";
+import { mounts } from "./kernel/mountinfo.ts";
 import { mbrSector, writeGpt } from "./gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { withScratchDevice } from "./scratch_device.ts";
-import { sysfsMaxPart, sysfsPartitions } from "./sysfs.ts";
-import { kernelRelease } from "./system.ts";
+import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";
+import { kernelRelease } from "./kernel/system.ts";
 import { REREAD_UNTIL } from "./udev_reread.ts";
 
 /** What {@linkcode report} found. */

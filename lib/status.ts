@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { checkByteCount, checkNames, checkPath } from "./checks.ts";
-import { LoopError } from "./errors.ts";
+import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
+import { LoopError } from "./base/errors.ts";
 import { byteCount, decodeDev } from "./facts.ts";
-import { ifExists, listDirectory, O_RDONLY, open, readText } from "./file.ts";
-import { loop_info64, loopGetStatus64 } from "./loop.ts";
-import { decodeName } from "./names.ts";
-import { type FileStatus, status as fileStatus } from "./stat.ts";
-import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./sysfs.ts";
-import { breathe } from "./turns.ts";
+import { ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
+import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
+import { decodeName } from "./base/names.ts";
+import { type FileStatus, status as fileStatus } from "./kernel/stat.ts";
+import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./kernel/sysfs.ts";
+import { breathe } from "./runtime/turns.ts";
 
 /** A bound loop device as the kernel describes it; bytes. Beside each field losetup's column. */
 export interface LoopStatus {

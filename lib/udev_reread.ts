@@ -17,9 +17,9 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
-import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./file.ts";
-import { status } from "./stat.ts";
+import { LoopError } from "./base/errors.ts";
+import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./kernel/file.ts";
+import { status } from "./kernel/stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
 export const REREAD_UNTIL = 259;

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
-import { blkpgAddPartition } from "../lib/blkpg.ts";
-import { O_RDWR, open } from "../lib/file.ts";
+import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
 import {
   holdOpen,
   losetup,

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
-import { SECTOR_SIZES } from "../lib/checks.ts";
+import { SECTOR_SIZES } from "../lib/base/checks.ts";
 import { type Copy, gptImage, START } from "./gpt_image.ts";
 import { losetup, MOD, onThisRuntime, output, ROOT, run, scratch, sysfs, test } from "./support.ts";
 

@@ -20,7 +20,6 @@ import { report, status } from "../mod.ts";
 import { attached, CLI, D, detachAll, env, ON, OURS } from "./cli_beside.ts";
 import {
   holdOpen,
-  isolated,
   makeImage,
   output,
   ROOT,

@@ -3,7 +3,7 @@
  * as much of it as the tests use, and comes out as sfdisk's does: that is a test of its own.
  */
 import { closeSync, openSync, statSync, writeSync } from "node:fs";
-import { O_RDWR, open } from "../lib/file.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { type NewPartition, writeGpt } from "../lib/gpt_writer.ts";
 
 const MIB = 1024 * 1024;

@@ -68,7 +68,7 @@ test("the README's numbers are the code's", [], () => {
   ];
   for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);
   assert(readme.includes("up to eight Workers"));
-  assertEquals(has("lib/libc_bun_threads.ts", /MOST_THREADS = (\d+)/), "8");
+  assertEquals(has("lib/runtime/bun_threads.ts", /MOST_THREADS = (\d+)/), "8");
 });
 
 test("what the README says of the kernel matrix is what the page has", [], () => {

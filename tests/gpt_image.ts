@@ -1,6 +1,6 @@
 /** Disk images with GPTs of any sector size, one header at a time, wherever one can be. */
-import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/gpt.ts";
-import type { Image, PartitionTable } from "../lib/partition_table.ts";
+import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
+import type { Image, PartitionTable } from "../lib/table/disk.ts";
 
 const ascii = (text: string) => new TextEncoder().encode(text);
 const LINUX = Uint8Array.from(

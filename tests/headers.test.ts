@@ -6,12 +6,12 @@
 import { assert, assertEquals } from "@std/assert";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { blkpg_ioctl_arg, blkpg_partition } from "../lib/blkpg.ts";
-import { loop_config, loop_info64 } from "../lib/loop.ts";
-import { statx } from "../lib/stat.ts";
-import type { Struct } from "../lib/struct.ts";
-import { SYSCALLS } from "../lib/system.ts";
-import { cachestat, open_how } from "../lib/waiting.ts";
+import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/blkpg.ts";
+import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
+import { statx } from "../lib/kernel/stat.ts";
+import type { Struct } from "../lib/base/struct.ts";
+import { SYSCALLS } from "../lib/kernel/system.ts";
+import { cachestat, open_how } from "../lib/kernel/waiting.ts";
 import { ROOT, run, scratch, test } from "./support.ts";
 
 const MACHINES = ["x86_64", "aarch64"] as const;
@@ -82,7 +82,8 @@ test("every struct has the layout of the kernel's headers", [], () => {
 
 test("every constant of the kernel's has the value of its headers", [], () => {
   const seen: string[] = [];
-  for (const file of readdirSync(join(ROOT, "lib"))) {
+  const files = readdirSync(join(ROOT, "lib"), { recursive: true, encoding: "utf8" });
+  for (const file of files.filter((name) => name.endsWith(".ts"))) {
     const source = readFileSync(join(ROOT, "lib", file), "utf8");
     const definitions = source.matchAll(/^(?:export )?const ([A-Z]\w*)[^=\n]* = (-?)(\w+)/gm);
     for (const [, name, minus, literal] of definitions) {

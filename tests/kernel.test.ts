@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { isAffected, type KernelBug } from "../mod.ts";
-import { parseRelease } from "../lib/kernel.ts";
+import { parseRelease } from "../lib/kernel/release.ts";
 import { test } from "./support.ts";
 
 /** Release → affected, each with what proves it. Measured rows are real boots of that kernel. */

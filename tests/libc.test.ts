@@ -1,10 +1,11 @@
-/** The contract of lib/libc.ts, on whichever runtime runs this. */
+/** The contract of lib/runtime/libc.ts, on whichever runtime runs this. */
 import { assert, assertEquals } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Descriptor, libc } from "../lib/libc.ts";
-import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/file.ts";
-import { loopCtlAdd, loopCtlRemove } from "../lib/loop.ts";
+import type { Descriptor } from "../lib/runtime/contract.ts";
+import { libc } from "../lib/runtime/libc.ts";
+import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/kernel/file.ts";
+import { loopCtlAdd, loopCtlRemove } from "../lib/kernel/loop.ts";
 import { output, ROOT, scratch, test } from "./support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
@@ -44,8 +45,8 @@ test("libc's ioctl() takes a negative number", ["root"], () => {
 });
 
 test("musl 1.2.3 and later have every function that is asked for", ["musl-gcc"], () => {
-  const sources = ["libc_bun", "libc_bun_threads", "libc_deno", "libc_deno_threads"]
-    .map((name) => readFileSync(join(ROOT, `lib/${name}.ts`), "utf8"));
+  const sources = ["bun", "bun_threads", "deno", "deno_threads"]
+    .map((name) => readFileSync(join(ROOT, `lib/runtime/${name}.ts`), "utf8"));
   const signatures = /(\w+): \{\s*(?:name: "(\w+)",\s*)?(?:args|parameters): \[/g;
   const names = sources.flatMap((source) =>
     [...source.matchAll(signatures)].map(([, name, symbol = name]) => symbol)

@@ -1,58 +1,72 @@
 /** What the source tree promises: who imports whom, and from where it can be imported. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { spawn } from "node:child_process";
 import { losetup, makeImage, MOD, ROOT, run, scratch, test, THREE_PARTITIONS } from "./support.ts";
 
-const LIB = join(ROOT, "lib");
 const source = (file: string) => readFileSync(join(ROOT, file), "utf8");
 const code = (file: string) => source(file).replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, "");
-const library = () => ["mod.ts", ...readdirSync(LIB).map((name) => `lib/${name}`)];
+const filesIn = (folder: string): string[] =>
+  readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return filesIn(path);
+    return entry.name.endsWith(".ts") ? [path] : [];
+  });
+const library = () => ["mod.ts", ...filesIn("lib")];
+/** What a file imports, types included. */
 const imports = (file: string) =>
   [...code(file).matchAll(/(?:from|import\() ?"([^"]+)"/g)].map(([, specifier]) => specifier);
+const filesImported = (file: string) =>
+  imports(file).filter((specifier) => specifier.startsWith("."))
+    .map((specifier) => join(dirname(file), specifier));
 
-/** From the ground up: a file imports only from floors below its own. */
-const FLOORS = [
-  ["struct.ts", "names.ts", "errors.ts", "kernel.ts", "checks.ts", "gpt_types.ts", "mbr_types.ts"],
-  ["libc_bun_threads.ts", "libc_deno_threads.ts", "retry.ts"],
-  ["libc_bun.ts", "libc_deno.ts"],
-  ["libc.ts", "gpt.ts", "mbr.ts"],
-  ["system.ts", "partition_table.ts"],
-  ["file.ts", "turns.ts"],
-  ["waiting.ts", "stat.ts", "mountinfo.ts", "gpt_writer.ts", "sector_size.ts"],
-  ["loop.ts", "blkpg.ts", "sysfs.ts"],
-  ["image_table.ts", "backing_file.ts", "facts.ts", "udev_reread.ts", "nodes.ts", "holders.ts"],
-  ["status.ts", "options.ts"],
-  ["partitions.ts", "scratch_device.ts", "look_ahead.ts", "read_partitions.ts"],
-  ["bind.ts"],
-  ["partscan_race.ts", "detached.ts"],
-  ["loop_device.ts"],
-  ["open_loop.ts"],
-  ["attach.ts", "report.ts"],
-  ["attach_all.ts"],
-];
+/** The folders are the floors: from which of them a file in a folder may import, beside its own. */
+const FLOORS: Record<string, readonly string[]> = {
+  "lib/base": [],
+  "lib/runtime": ["lib/base"],
+  "lib/table": ["lib/base"],
+  "lib/kernel": ["lib/base", "lib/runtime"],
+  "lib": ["lib/base", "lib/runtime", "lib/table", "lib/kernel"],
+};
 
-test("imports point down", [], () => {
-  const floorOf = (name: string) => FLOORS.findIndex((floor) => floor.includes(name));
-  assertEquals(FLOORS.flat().toSorted(), readdirSync(LIB).toSorted(), "every file has its floor");
-  for (const name of FLOORS.flat()) {
-    // `import type` disappears: a contract may be named from below.
-    const text = source(`lib/${name}`).replaceAll(/^import type .*$/gm, "");
-    for (const [, imported] of text.matchAll(/(?:from|import\() ?"\.\/([^"]+)"/g)) {
-      assert(floorOf(imported) < floorOf(name), `lib/${name} imports ${imported}`);
+test("imports point down, types too", [], () => {
+  for (const file of filesIn("lib")) {
+    const folder = dirname(file);
+    for (const imported of filesImported(file)) {
+      const isBelow = [folder, ...FLOORS[folder]].includes(dirname(imported));
+      assert(isBelow, `${file} imports ${imported}`);
     }
   }
+  for (const file of filesIn("cli")) {
+    const above = filesImported(file).filter((imported) =>
+      !/^(lib|cli)\/|^mod\.ts$/.test(imported)
+    );
+    assertEquals(above, [], file);
+  }
+});
+
+test("no import leads back to its own file, in the whole tree", [], () => {
+  const folders = ["lib", "cli", "examples", "tests", "bench", "torture"];
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]) => {
+    assert(!path.includes(file), [...path, file].join(" → "));
+    if (done.has(file) || !existsSync(join(ROOT, file))) return;
+    for (const imported of filesImported(file)) visit(imported, [...path, file]);
+    done.add(file);
+  };
+  for (const file of ["mod.ts", "cli.ts", ...folders.flatMap(filesIn)]) visit(file, []);
+  assert(done.size > 100);
 });
 
 test("the library depends on nothing but itself and the runtime's FFI", [], () => {
   for (const file of library()) {
-    const foreign = imports(file).filter((specifier) => !specifier.startsWith("./"));
-    assertEquals(foreign, /libc_bun/.test(file) ? ["bun:ffi"] : [], file);
+    const foreign = imports(file).filter((specifier) => !/^\.\.?\//.test(specifier));
+    assertEquals(foreign, /runtime\/bun/.test(file) ? ["bun:ffi"] : [], file);
     // In Deno the first touch of `process` costs 16 to 20 ms.
-    if (file === "lib/libc_bun.ts") continue;
+    if (file === "lib/runtime/bun.ts") continue;
     assert(!/\bprocess\.|\bBuffer\b|\brequire\(/.test(code(file)), `${file} touches process`);
   }
 });
@@ -71,7 +85,7 @@ test(
 );
 
 test("only the adapters name a runtime", [], () => {
-  for (const file of library().filter((file) => !/^lib\/libc/.test(file))) {
+  for (const file of library().filter((file) => !/^lib\/runtime\//.test(file))) {
     assert(!/\bDeno\.|\bBun\./.test(code(file)), `${file} names a runtime`);
   }
 });
@@ -97,7 +111,7 @@ test("mod.ts can be imported from a URL on Deno, with --allow-ffi and nothing el
          console.log(loop.partitions.map(({ name }) => name).join());`,
       );
     }
-    const known = /^\/(mod\.ts|lib\/\w+\.ts)$/.test(path);
+    const known = /^\/(mod\.ts|lib\/(\w+\/)?\w+\.ts)$/.test(path);
     response.writeHead(known ? 200 : 404, { "content-type": "text/typescript" });
     response.end(known ? source(path.slice(1)) : "");
   });
@@ -114,7 +128,7 @@ test("mod.ts can be imported from a URL on Deno, with --allow-ffi and nothing el
   } finally {
     server.close();
   }
-  assert(served.includes("/mod.ts") && served.includes("/lib/libc_deno.ts"));
+  assert(served.includes("/mod.ts") && served.includes("/lib/runtime/deno.ts"));
   assertEquals(losetup(file), []);
 });
 

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import process from "node:process";
-import { decodeName, encodeName } from "../lib/names.ts";
+import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
 import { output, ROOT, run, scratch, sysfs, test } from "./support.ts";
 

@@ -6,9 +6,9 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
-import { cString, O_RDONLY, open, OpenFile } from "../lib/file.ts";
-import { libc } from "../lib/libc.ts";
-import { SYS } from "../lib/system.ts";
+import { cString, O_RDONLY, open, OpenFile } from "../lib/kernel/file.ts";
+import { libc } from "../lib/runtime/libc.ts";
+import { SYS } from "../lib/kernel/system.ts";
 import { detachElsewhere } from "./others.ts";
 import { makeImage, MOD, onThisRuntime, output, scratch, sysfs, test } from "./support.ts";
 

@@ -1,7 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
-import { crc32 } from "../lib/gpt.ts";
-import { readPartitionTable, type TablePartition } from "../lib/partition_table.ts";
+import { crc32 } from "../lib/table/gpt.ts";
+import type { TablePartition } from "../lib/table/disk.ts";
+import { readPartitionTable } from "../lib/table/partition_table.ts";
 import { writeTable } from "./disk_image.ts";
 import { makeImage, output, test, THREE_PARTITIONS, withSectorSize } from "./support.ts";
 

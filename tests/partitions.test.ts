@@ -1,8 +1,8 @@
 /** Partitions that another program drops while attach() looks whether they are ready. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { readdirSync } from "node:fs";
-import { blkpgDelPartition } from "../lib/blkpg.ts";
-import { ifExists, O_RDONLY, open } from "../lib/file.ts";
+import { blkpgDelPartition } from "../lib/kernel/blkpg.ts";
+import { ifExists, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { NodeKeeper } from "../lib/nodes.ts";
 import { readTable } from "../lib/image_table.ts";
 import { readyPartitions } from "../lib/partitions.ts";

@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { makeBlockNode, O_RDWR, open } from "../lib/file.ts";
-import { loopCtlAdd } from "../lib/loop.ts";
+import { makeBlockNode, O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlAdd } from "../lib/kernel/loop.ts";
 import { probePartscanRace } from "../mod.ts";
 import { makeImage, MOD, onThisRuntime, output, run, scratch, sysfs, test } from "./support.ts";
 
@@ -20,7 +20,7 @@ function traced(script: string, ...faults: string[]) {
   writeFileSync(
     file,
     `import { attach, probePartscanRace, report } from ${JSON.stringify(MOD)};
-     import { waitHere } from ${JSON.stringify(new URL("lib/libc.ts", MOD))};
+     import { waitHere } from ${JSON.stringify(new URL("lib/runtime/libc.ts", MOD))};
      waitHere(); // strace's when= counts each thread's calls for itself
      const say = (what: unknown) => console.log(JSON.stringify(what));
      const pid = ${"Deno" in globalThis ? "Deno.pid" : "process.pid"};

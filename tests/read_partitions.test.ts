@@ -12,7 +12,7 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
-import { SECTOR_SIZES } from "../lib/checks.ts";
+import { SECTOR_SIZES } from "../lib/base/checks.ts";
 import type { SparseDisk } from "../torture/sparse_disk.ts";
 import { makeCase } from "../torture/table_cases.ts";
 import { gptImage, putMbr, START } from "./gpt_image.ts";

@@ -3,8 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type PartitionTable, readPartitions } from "../mod.ts";
-import { gptTypeName } from "../lib/gpt_types.ts";
-import { mbrTypeName } from "../lib/mbr_types.ts";
+import { gptTypeName } from "../lib/table/gpt_types.ts";
+import { mbrTypeName } from "../lib/table/mbr_types.ts";
 import { makeImage, output, scratch, test, withSectorSize } from "./support.ts";
 
 /** sfdisk's names for attribute bits; others are "GUID:60,63". */

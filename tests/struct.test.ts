@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { __u32, __u64, __u8, bytes, struct } from "../lib/struct.ts";
+import { __u32, __u64, __u8, bytes, struct } from "../lib/base/struct.ts";
 import { test } from "./support.ts";
 
 test("struct() refuses a layout of another size", [], () => {

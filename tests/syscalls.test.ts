@@ -4,8 +4,8 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
-import { O_RDWR, open } from "../lib/file.ts";
-import { loopCtlRemove } from "../lib/loop.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import type { AttachOptions } from "../mod.ts";
 import {
   losetup,
@@ -42,7 +42,7 @@ function trace(
   writeFileSync(
     script,
     `import { attach } from ${JSON.stringify(MOD)};
-     import { waitHere } from ${JSON.stringify(new URL("lib/libc.ts", MOD))};
+     import { waitHere } from ${JSON.stringify(new URL("lib/runtime/libc.ts", MOD))};
      if (!${threads}) waitHere();
      try {
        const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});

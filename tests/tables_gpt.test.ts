@@ -1,7 +1,7 @@
 /** GUID partition tables that strangers wrote, each hostile kind by name. */
 import { assertEquals } from "@std/assert";
-import { crc32, gpt_header, GPT_HEADER_SIZE } from "../lib/gpt.ts";
-import type { Value } from "../lib/struct.ts";
+import { crc32, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
+import type { Value } from "../lib/base/struct.ts";
 import { fixChecksums, layOut, putEntry, writeBoth } from "../torture/gpt_cases.ts";
 import { putRecord } from "../torture/mbr_cases.ts";
 import { Random } from "../torture/random.ts";

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { encodeControls, quoteJson } from "../cli/text.ts";
-import { O_RDWR, open } from "../lib/file.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { writeGpt } from "../lib/gpt_writer.ts";
 import { attach, LoopError } from "../mod.ts";
 import { isolated, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";

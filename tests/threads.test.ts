@@ -5,9 +5,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
-import { AT_FDCWD, cString } from "../lib/file.ts";
-import { libc } from "../lib/libc.ts";
-import { SYS } from "../lib/system.ts";
+import { AT_FDCWD, cString } from "../lib/kernel/file.ts";
+import { libc } from "../lib/runtime/libc.ts";
+import { SYS } from "../lib/kernel/system.ts";
 import {
   losetup,
   losetupFromSysfs,
@@ -28,7 +28,7 @@ const TWO_STEPS = { partscan: true, workaround: "always" } as const;
 /** A script of its own, in which loopdev is imported and `file` is the image. */
 function script(body: string, file: string): string {
   const path = scratch("script.ts");
-  const lib = JSON.stringify(new URL("lib/libc.ts", MOD));
+  const lib = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
   writeFileSync(
     path,
     `import { attach, detach } from ${JSON.stringify(MOD)};

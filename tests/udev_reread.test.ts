@@ -6,8 +6,8 @@ import { assert, assertEquals } from "@std/assert";
 import { existsSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach } from "../mod.ts";
-import { makeBlockNode, O_RDWR, open, type OpenFile } from "../lib/file.ts";
-import { loopCtlAdd, loopCtlRemove } from "../lib/loop.ts";
+import { makeBlockNode, O_RDWR, open, type OpenFile } from "../lib/kernel/file.ts";
+import { loopCtlAdd, loopCtlRemove } from "../lib/kernel/loop.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
 import { attachElsewhere, detachElsewhere } from "./others.ts";
 import {

@@ -3,15 +3,13 @@
  * device of its own with the right contents, none is lost, nobody's device is cleared.
  */
 import { spawn } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { O_RDWR, open } from "../lib/file.ts";
-import { loopCtlRemove } from "../lib/loop.ts";
-import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import { existsSync } from "node:fs";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlRemove } from "../lib/kernel/loop.ts";
+import { Contender, makePattern } from "./contender_process.ts";
 import { devicesOf, type Part, progress, say, within } from "./common.ts";
 import { hostility } from "./hostile.ts";
 import type { RuntimeName } from "./scenarios.ts";
-import { Lines } from "./subject_process.ts";
 
 const LOSETUPS = 2;
 const DETACH_MS = 1000;
@@ -29,41 +27,6 @@ while ! read -r -t 0 _ <&3; do
   else echo good; fi
   losetup --detach "$device" || echo "could not detach $device"
 done`;
-
-/** An image that no other is like. */
-export function makePattern(name: string): string {
-  const path = scratch(name);
-  const line = `${path} `.repeat(Math.ceil(65536 / path.length)).slice(0, 65536);
-  writeFileSync(path, line);
-  return path;
-}
-
-/** A process that answers lines with JSON. */
-export class Contender {
-  readonly #lines: Lines;
-  readonly #child;
-
-  constructor(runtime: RuntimeName, images: readonly string[]) {
-    const [name, ...args] = onRuntime(runtime, join(ROOT, "torture/contender.ts"), ...images);
-    this.#child = spawn(name, args, { stdio: "pipe" });
-    this.#lines = new Lines(this.#child);
-  }
-
-  async ready(): Promise<void> {
-    await this.#lines.next();
-  }
-
-  // deno-lint-ignore no-explicit-any -- whatever contender.ts answers
-  async ask(request: string, ms?: number): Promise<any> {
-    this.#child.stdin.write(`${request}\n`);
-    return JSON.parse(await this.#lines.next(ms));
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.stdin.end();
-    await this.#lines.ended;
-  }
-}
 
 class LosetupLoop {
   readonly #lines: string[] = [];

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/gpt.ts";
-import type { Value } from "../lib/struct.ts";
+import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
+import type { Value } from "../lib/base/struct.ts";
 import { putRecord } from "./mbr_cases.ts";
 import type { Random } from "./random.ts";
 import { SparseDisk } from "./sparse_disk.ts";

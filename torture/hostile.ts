@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
 import { devicesOf, type Row, say, within } from "./common.ts";
-import { Contender, makePattern } from "./contention.ts";
+import { Contender, makePattern } from "./contender_process.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
 /** Longer than all tries of a bounded retry together. */

@@ -61,7 +61,7 @@ const MUTATIONS: Mutation[] = [
     name: "open without O_CLOEXEC",
     check: "torture --part faults, calls without faults",
     replacements: [{
-      file: "lib/file.ts",
+      file: "lib/kernel/file.ts",
       from: "libc().open(bytes, flags | O_CLOEXEC",
       to: "libc().open(bytes, flags",
     }],
@@ -97,19 +97,19 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part interleave",
     replacements: [
       {
-        file: "lib/file.ts",
+        file: "lib/kernel/file.ts",
         from: "    if (this.#underWay > 0) await",
         to: "    if (false) await",
       },
-      { file: "lib/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
-      { file: "lib/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+      { file: "lib/kernel/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
+      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
     ],
   },
   {
     name: "a handle's operations at the same time",
     check: "torture --part interleave",
     replacements: [
-      { file: "lib/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
     ],
   },
   {
@@ -128,7 +128,7 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part interleave",
     replacements: [
       {
-        file: "lib/turns.ts",
+        file: "lib/runtime/turns.ts",
         from: "alone ? [line.alone, ...together] : [line.alone]",
         to: "alone ? [] : []",
       },
@@ -138,7 +138,7 @@ const MUTATIONS: Mutation[] = [
     name: "partitions as large as the table says",
     check: "tables",
     replacements: [{
-      file: "lib/partition_table.ts",
+      file: "lib/table/partition_table.ts",
       from: "Math.min(partition.size, end - partition.start)",
       to: "partition.size",
     }],
@@ -147,7 +147,7 @@ const MUTATIONS: Mutation[] = [
     name: "a stale backup before the primary header of another sector size",
     check: "tables",
     replacements: [{
-      file: "lib/sector_size.ts",
+      file: "lib/table/sector_size.ts",
       from: 'return primary[0] ?? [first, ...others].map(read("backup")).find(whole) ?? table;',
       to: 'return [first, ...others].map(read("backup")).find(whole) ?? primary[0] ?? table;',
     }],

@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { findTable } from "../lib/sector_size.ts";
+import { findTable } from "../lib/table/sector_size.ts";
 import { LoopError, readPartitions } from "../mod.ts";
 import { Random } from "./random.ts";
 import type { SparseDisk } from "./sparse_disk.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Disk } from "../lib/partition_table.ts";
+import type { Disk } from "../lib/table/disk.ts";
 
 const PAGE = 4096;
 

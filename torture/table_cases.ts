@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/gpt.ts";
+import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import {
   damage,
   fixChecksums,

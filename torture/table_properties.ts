@@ -4,14 +4,10 @@
  *
  * @module
  */
-import { SECTOR_SIZES } from "../lib/checks.ts";
-import {
-  type Disk,
-  type PartitionTable,
-  readPartitionTable,
-  type TablePartition,
-} from "../lib/partition_table.ts";
-import { findTable } from "../lib/sector_size.ts";
+import { SECTOR_SIZES } from "../lib/base/checks.ts";
+import type { Disk, PartitionTable, TablePartition } from "../lib/table/disk.ts";
+import { readPartitionTable } from "../lib/table/partition_table.ts";
+import { findTable } from "../lib/table/sector_size.ts";
 import type { TableCase } from "./table_cases.ts";
 
 /** DISK_MAX_PARTS − 1. */

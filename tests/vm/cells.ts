@@ -27,7 +27,7 @@ export interface KernelRow {
   /** Releases of the series, both ends inclusive. */
   from?: string;
   to?: string;
-  /** Whether LOOP_CONFIGURE races with whoever opens the device (see lib/kernel.ts). */
+  /** Whether LOOP_CONFIGURE races with whoever opens the device (see lib/kernel/release.ts). */
   affected: boolean;
   /** Major versions of udev it is booted with. */
   udev: readonly number[];

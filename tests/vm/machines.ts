@@ -1,5 +1,6 @@
 /** The guest's machine: what Debian, QEMU and npm call it, and what is peculiar to it. */
-import type { Runtime } from "./rootfs.ts";
+
+export type Runtime = "bun" | "deno";
 
 export type MachineName = "amd64" | "arm64";
 

@@ -7,9 +7,7 @@ import process from "node:process";
 import { run } from "./apt.ts";
 import type { Suite } from "./cells.ts";
 import { CpioWriter } from "./cpio.ts";
-import { type Machine, MACHINES } from "./machines.ts";
-
-export type Runtime = "bun" | "deno";
+import { type Machine, MACHINES, type Runtime } from "./machines.ts";
 
 /** The guest never reads these. */
 const SLIM = new RegExp(

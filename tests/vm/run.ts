@@ -13,7 +13,7 @@ import { Store } from "./fetch.ts";
 import type { GuestOptions } from "./initramfs.ts";
 import { findKernel } from "./kernel.ts";
 import { commitOf, Results } from "./results.ts";
-import type { Runtime } from "./rootfs.ts";
+import type { Runtime } from "./machines.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
 import { STEPS, stepsIn } from "./steps.ts";
 import { Progress, table } from "./terminal.ts";

@@ -2,7 +2,7 @@
 import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
-import type { Runtime } from "./rootfs.ts";
+import type { Runtime } from "./machines.ts";
 
 export interface Context {
   cell: Cell;

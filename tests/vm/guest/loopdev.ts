@@ -8,9 +8,9 @@
 import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../../mod.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
-import { O_RDONLY, O_RDWR, open } from "../../../lib/file.ts";
-import { kernelRelease } from "../../../lib/system.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { O_RDONLY, O_RDWR, open } from "../../../lib/kernel/file.ts";
+import { kernelRelease } from "../../../lib/kernel/system.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { makeImage, PARTITIONS, run } from "./image.ts";

@@ -7,9 +7,16 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { blkGetSize64, blkSszGet } from "../../../lib/blkpg.ts";
-import { memoryFile, O_RDONLY, open, type OpenFile, readAt, writeAt } from "../../../lib/file.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+import { blkGetSize64, blkSszGet } from "../../../lib/kernel/blkpg.ts";
+import {
+  memoryFile,
+  O_RDONLY,
+  open,
+  type OpenFile,
+  readAt,
+  writeAt,
+} from "../../../lib/kernel/file.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
 import { attach, LoopError } from "../../../mod.ts";
 import type { SparseDisk } from "../../../torture/sparse_disk.ts";
 import { makeCase } from "../../../torture/table_cases.ts";

@@ -11,8 +11,8 @@ import process from "node:process";
 import { OPENER_KINDS, startOpener } from "../../../examples/opener.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
-import { blkpgAddPartition, blkSszGet } from "../../../lib/blkpg.ts";
-import type { LoopError } from "../../../lib/errors.ts";
+import { blkpgAddPartition, blkSszGet } from "../../../lib/kernel/blkpg.ts";
+import type { LoopError } from "../../../lib/base/errors.ts";
 import {
   ifExists,
   memoryFile,
@@ -21,13 +21,13 @@ import {
   open,
   type OpenFile,
   readAt,
-} from "../../../lib/file.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/loop.ts";
+} from "../../../lib/kernel/file.ts";
+import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
 import { readTable } from "../../../lib/image_table.ts";
 import { removePartitions } from "../../../lib/partitions.ts";
 import { drain, scanOnce } from "../../../lib/partscan_race.ts";
-import { poll, retry } from "../../../lib/retry.ts";
-import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/sysfs.ts";
+import { poll, retry } from "../../../lib/base/retry.ts";
+import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/kernel/sysfs.ts";
 import { openUnwatched } from "../../../lib/udev_reread.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";

@@ -4,10 +4,10 @@
  * @module
  */
 import { changeFlags, EXCLUSIVE_OWNER, FROZEN } from "./bind.ts";
-import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./checks.ts";
+import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./base/checks.ts";
 import { isDetached, letGo, warnDeferred } from "./detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
-import { O_RDONLY, type OpenFile } from "./file.ts";
+import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -15,7 +15,7 @@ import {
   loopSetBlockSize,
   loopSetCapacity,
   loopSetDirectIo,
-} from "./loop.ts";
+} from "./kernel/loop.ts";
 import {
   type Partition,
   type PartitionedDevice,
@@ -23,10 +23,10 @@ import {
   rescanPartitions,
 } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
-import { retry } from "./retry.ts";
-import { sysfsPartitions } from "./sysfs.ts";
-import { breathe, Turns } from "./turns.ts";
-import { closeFlushed, openUncached } from "./waiting.ts";
+import { retry } from "./base/retry.ts";
+import { sysfsPartitions } from "./kernel/sysfs.ts";
+import { breathe, Turns } from "./runtime/turns.ts";
+import { closeFlushed, openUncached } from "./kernel/waiting.ts";
 
 /**
  * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;

@@ -7,8 +7,8 @@
  *
  * @module
  */
-import type { Argument, Libc } from "./libc.ts";
-import { loadSyscall, type Syscall } from "./libc_deno_threads.ts";
+import type { Argument, Libc } from "./contract.ts";
+import { loadSyscall, type Syscall } from "./deno_threads.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {

@@ -5,7 +5,7 @@
  * @module
  */
 import { mbrTypeName } from "./mbr_types.ts";
-import type { Disk, TablePartition } from "./partition_table.ts";
+import type { Disk, TablePartition } from "./disk.ts";
 
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;

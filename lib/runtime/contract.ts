@@ -1,6 +1,5 @@
 /**
- * The libc calls that loopdev makes, as a written contract with one implementation a runtime, and
- * the one place that picks.
+ * The libc calls that loopdev makes, as a written contract with one implementation a runtime.
  *
  * @module
  */
@@ -72,35 +71,3 @@ export interface Libc {
 
 /** As uname(2) names them. */
 export type Machine = "x86_64" | "aarch64";
-
-/** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
-const adapter: { load(): Libc } | undefined = "Deno" in globalThis
-  ? await import("./libc_deno.ts")
-  : "Bun" in globalThis
-  ? await import("./libc_bun.ts")
-  : undefined;
-
-let loaded: Libc | undefined;
-let threadless = false;
-
-/** Makes every call here from now on: for a program that has nothing else to do while it waits. */
-export function waitHere(): void {
-  threadless = true;
-}
-
-/** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
-export function libc(): Libc {
-  if (!loaded) {
-    if (!adapter) {
-      throw new TypeError(
-        "loopdev calls libc through the FFI of Bun or Deno; this runtime is neither",
-      );
-    }
-    const calls = loaded = adapter.load();
-    if (threadless) {
-      const later: Libc["later"] = (number, ...args) => Promise.resolve(calls.now(number, ...args));
-      loaded = { ...calls, later, threaded: true, startThread() {} };
-    }
-  }
-  return loaded;
-}

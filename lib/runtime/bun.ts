@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { Argument, Libc } from "./libc.ts";
-import { Threads } from "./libc_bun_threads.ts";
+import type { Argument, Libc } from "./contract.ts";
+import { Threads } from "./bun_threads.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");

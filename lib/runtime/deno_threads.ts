@@ -9,7 +9,7 @@
  *
  * @module
  */
-import type { Machine } from "./libc.ts";
+import type { Machine } from "./contract.ts";
 
 const INSTRUCTIONS: Record<Machine, string> = {
   // endbr64; mov rax, rdi; mov rdi, rsi; mov rsi, rdx; mov rdx, rcx; mov r10, r8; mov r8, r9;

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
+import { LoopError } from "../base/errors.ts";
 import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
-import { libc } from "./libc.ts";
+import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
-import { __u16, __u32, __u64, bytes, int, long_long, struct } from "./struct.ts";
+import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;

@@ -6,7 +6,7 @@
  * @module
  */
 import { ioctl, type OpenFile } from "./file.ts";
-import { __u32, __u64, array, bytes, struct, type Value } from "./struct.ts";
+import { __u32, __u64, array, bytes, struct, type Value } from "../base/struct.ts";
 import { ioctlLater } from "./waiting.ts";
 
 /** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */

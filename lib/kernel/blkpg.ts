@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
+import { LoopError } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
-import { libc } from "./libc.ts";
-import { __u64, bytes, int, long_long, struct } from "./struct.ts";
+import { libc } from "../runtime/libc.ts";
+import { __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 import { ioctlLater } from "./waiting.ts";
 
 const BLKPG = 0x1269;

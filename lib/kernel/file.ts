@@ -5,9 +5,10 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
-import { type Descriptor, libc } from "./libc.ts";
-import { decodeName, encodeNameInto } from "./names.ts";
+import { LoopError } from "../base/errors.ts";
+import type { Descriptor } from "../runtime/contract.ts";
+import { libc } from "../runtime/libc.ts";
+import { decodeName, encodeNameInto } from "../base/names.ts";
 import { SYS } from "./system.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { __u32, __u64, bytes, struct, type Value } from "./struct.ts";
+import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
 import { gptTypeName } from "./gpt_types.ts";
-import type { Disk, TablePartition } from "./partition_table.ts";
+import type { Disk, TablePartition } from "./disk.ts";
 
 /** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
 export const gpt_header = struct("gpt_header", 96, {

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { libc, type Machine } from "./libc.ts";
+import type { Machine } from "../runtime/contract.ts";
+import { libc } from "../runtime/libc.ts";
 
 /**
  * `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it: musl

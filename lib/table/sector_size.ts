@@ -19,13 +19,9 @@
  * @module
  */
 import { isConfirmed } from "./gpt.ts";
-import { SECTOR_SIZES } from "./checks.ts";
-import {
-  type Disk,
-  type Image,
-  type PartitionTable,
-  readPartitionTable,
-} from "./partition_table.ts";
+import { SECTOR_SIZES } from "../base/checks.ts";
+import type { Disk, Image, PartitionTable } from "./disk.ts";
+import { readPartitionTable } from "./partition_table.ts";
 
 /** LOOP_CONFIGURE's, where block_size is 0. */
 export const DEFAULT_SECTOR_SIZE = 512;

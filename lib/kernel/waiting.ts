@@ -19,8 +19,9 @@ import {
   OpenFile,
   uninterrupted,
 } from "./file.ts";
-import { type Argument, libc } from "./libc.ts";
-import { __u64, struct } from "./struct.ts";
+import type { Argument } from "../runtime/contract.ts";
+import { libc } from "../runtime/libc.ts";
+import { __u64, struct } from "../base/struct.ts";
 import { SYS } from "./system.ts";
 
 const EAGAIN = -11;

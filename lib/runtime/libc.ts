@@ -1,0 +1,38 @@
+/**
+ * The runtime's libc: the one place that picks.
+ *
+ * @module
+ */
+import type { Libc } from "./contract.ts";
+
+/** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
+const adapter: { load(): Libc } | undefined = "Deno" in globalThis
+  ? await import("./deno.ts")
+  : "Bun" in globalThis
+  ? await import("./bun.ts")
+  : undefined;
+
+let loaded: Libc | undefined;
+let threadless = false;
+
+/** Makes every call here from now on: for a program that has nothing else to do while it waits. */
+export function waitHere(): void {
+  threadless = true;
+}
+
+/** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
+export function libc(): Libc {
+  if (!loaded) {
+    if (!adapter) {
+      throw new TypeError(
+        "loopdev calls libc through the FFI of Bun or Deno; this runtime is neither",
+      );
+    }
+    const calls = loaded = adapter.load();
+    if (threadless) {
+      const later: Libc["later"] = (number, ...args) => Promise.resolve(calls.now(number, ...args));
+      loaded = { ...calls, later, threaded: true, startThread() {} };
+    }
+  }
+  return loaded;
+}

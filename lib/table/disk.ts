@@ -1,0 +1,59 @@
+/**
+ * What a table is read from, and what is read.
+ *
+ * @module
+ */
+
+/** Bytes to read a table from, in sectors of whatever size. */
+export interface Image {
+  /** Bytes. */
+  readonly size: number;
+  /** `length` bytes from `offset`; never asked for any beyond the last whole sector. */
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** A disk to read a table from. */
+export interface Disk extends Image {
+  /** Logical sector size in bytes: the unit of every number in a table. */
+  readonly sectorSize: number;
+}
+
+/** A partition as a table describes it; bytes. */
+export interface TablePartition {
+  /** As in the node's name: 1 for /dev/loop4p1. */
+  readonly number: number;
+  /** Where it begins on the disk, in bytes. */
+  readonly start: number;
+  /** Bytes. */
+  readonly size: number;
+  /** GPT: type GUID in lower case. MBR: system id, "0x83". */
+  readonly type: string;
+  /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
+  readonly typeName?: string;
+  /** PARTUUID, as in /dev/disk/by-partuuid. */
+  readonly uuid: string;
+  /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
+  readonly name?: string;
+  /**
+   * Which attribute bits are set. GPT: 0 required, 2 legacy BIOS bootable, and by type; of Linux file
+   * systems 59 grow, 60 read-only, 63 do not mount by itself. MBR: 7 active (0x80).
+   */
+  readonly attributes: readonly number[];
+}
+
+/** A partition table, in the unit in which it was read. */
+export interface PartitionTable {
+  /**
+   * `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then, and
+   * {@linkcode readPartitions} rejects.
+   */
+  readonly kind: "gpt" | "mbr" | "none";
+  /** Bytes. */
+  readonly sectorSize: number;
+  /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
+  readonly header?: "primary" | "backup";
+  /** The disk's. GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d". */
+  readonly uuid?: string;
+  /** In the order of their numbers. */
+  readonly partitions: readonly TablePartition[];
+}
