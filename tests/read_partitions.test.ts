@@ -176,10 +176,12 @@ test("readPartitions() works for nobody, with nothing in /dev and /sys", [
   assertEquals(losetup(file), []);
 });
 
-test("partitions.ts lists the partitions, and obeys no name", ["root", "sfdisk"], () => {
+const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+
+test("partitions.ts lists the partitions, and obeys no name", ["root"], () => {
   const list = (...args: string[]) =>
     run(onThisRuntime(join(ROOT, "examples/partitions.ts"), ...args));
-  const file = makeImage("list.img", 8, `label: gpt\nsize=1MiB, type=U, name="a\x1b[31mb"\n`);
+  const file = makeImage("list.img", 8, `label: gpt\nsize=1MiB, type=${ESP}, name="a\x1b[31mb"\n`);
   const { status, stdout } = list(file);
   const [about, ...lines] = stdout.trimEnd().split("\n");
   assertEquals([status, about.replace(/, [0-9a-f-]{36}$/, "")], [
