@@ -14,10 +14,9 @@ function claims(text: string): string[] {
     .flatMap((line) => line.split("|").at(-2)!.split(";")).map((claim) => claim.trim());
 }
 
-for (const [path, section] of [["README.md", "## Guarantees"], ["docs/surroundings.md", ""]]) {
+for (const path of ["docs/guarantees.md", "docs/surroundings.md"]) {
   test(`${path} names tests, parts and pages that exist`, [], () => {
-    const text = read(path).split(section === "" ? /^# /m : `${section}\n`)[1].split("\n## ")[0];
-    const all = claims(text);
+    const all = claims(read(path));
     assert(all.length > 10);
     for (const claim of all) {
       const [, file, name] = /^(\w+): (.*?)…?$/.exec(claim) ?? [];
@@ -57,9 +56,9 @@ test("docs/machines.md has each runtime that the README names, and nothing that 
   for (const cells of rows) assert(/^\d+ passed/.test(cells[4]), cells.join(" | "));
 });
 
-test("the README's numbers are the code's", [], () => {
-  const readme = read("README.md");
-  const says = (text: RegExp) => text.exec(readme)?.[1].replaceAll(/\D/g, "");
+test("the numbers of the pages are the code's", [], () => {
+  const pages = ["options", "errors"].map((page) => read(`docs/${page}.md`)).join("");
+  const says = (text: RegExp) => text.exec(pages)?.[1].replaceAll(/\D/g, "");
   const has = (file: string, code: RegExp) => code.exec(read(file))?.[1].replaceAll("_", "");
   const pairs = [
     [says(/`concurrency`, by default (\d+)/), has("lib/attach_all.ts", /CONCURRENCY = (\d+)/)],
@@ -67,15 +66,15 @@ test("the README's numbers are the code's", [], () => {
     [says(/\| `EBUSY` +\| (\d+) devices in a row/), has("lib/bind.ts", /tries: (\d+)/)],
   ];
   for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);
-  assert(readme.includes("up to eight Workers"));
+  assert(pages.includes("up to eight Workers"));
   assertEquals(has("lib/runtime/bun_threads.ts", /MOST_THREADS = (\d+)/), "8");
 });
 
-test("what the README says of the kernel matrix is what the page has", [], () => {
+test("what the page of the races says of the kernel matrix is what that page has", [], () => {
   const words = ["", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
   const [, kernels, udevs, alone, opener, cycles] =
     /on (\S+) kernels with (\S+) generations of\s+udev:[^]*? up to (\d+) spurious[^]*?up to (\d+)[^]*?more than ([\d ]+) cycles/
-      .exec(read("README.md"))!;
+      .exec(read("docs/races.md"))!;
   const page = read("docs/kernel-matrix.md");
   const rows = page.split("## Spurious events")[1].split("\n## ")[0].split("\n")
     .filter((line) => line.startsWith("| ")).map((line) => line.slice(2, -2).split(" | "));

@@ -141,7 +141,7 @@ ${sum(loopdevRows, "left")} devices left behind.**
 
 ## Spurious events beside each other
 
-● is a kernel with [the race](../README.md#why-two-steps). The columns in the middle are loopdev with
+● is a kernel with [the race](races.md). The columns in the middle are loopdev with
 one thing taken away, which shows that the measurement sees what it should: one step where two are
 needed, two steps without the drain between them, and the device's watched node instead of one of our
 own (udev before 259).
