@@ -74,12 +74,21 @@ size=1MiB, type=83
 type=72
 `;
 
+/** An image that sfdisk itself has formatted. */
+function formatted(name: string, mib: number, table: string, sectorSize: number): string {
+  const path = makeImage(name, mib);
+  withSectorSize(path, sectorSize, (disk) => {
+    output(["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk], { input: table });
+  });
+  return path;
+}
+
 for (const sectorSize of [512, 2048, 4096]) {
   test(
     `readPartitions() reads GPT and MBR of ${sectorSize}-byte sectors as sfdisk does`,
     ["sfdisk", "losetup", "root"],
     async () => {
-      const gpt = makeImage("gpt.img", 8, GPT, sectorSize);
+      const gpt = formatted("gpt.img", 8, GPT, sectorSize);
       const table = await readPartitions(gpt);
       assertEquals(withoutNames(table), sfdisk(gpt, sectorSize));
       assertEquals(
@@ -88,7 +97,7 @@ for (const sectorSize of [512, 2048, 4096]) {
       );
       assertEquals(table.partitions.map(({ attributes }) => attributes), [[0, 2], [60, 63], []]);
 
-      const mbr = makeImage("mbr.img", 16, MBR, sectorSize);
+      const mbr = formatted("mbr.img", 16, MBR, sectorSize);
       const chain = await readPartitions(mbr, { sectorSize });
       assertEquals(withoutNames(chain), sfdisk(mbr, sectorSize));
       const names = ["W95 FAT32 (LBA)", "Extended", "Linux swap / Solaris", "Linux", undefined];
@@ -106,7 +115,7 @@ test("readPartitions() takes a block device's own sectors for the unit of its MB
   "losetup",
   "root",
 ], async () => {
-  const file = makeImage("device.img", 16, MBR, 4096);
+  const file = formatted("device.img", 16, MBR, 4096);
   await using loop = await attach(file, { sectorSize: 4096, partscan: true });
   const table = await readPartitions(loop.path);
   assertEquals(table, await readPartitions(file, { sectorSize: 4096 }));
