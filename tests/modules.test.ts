@@ -141,7 +141,11 @@ test("mod.ts can be imported without any permission; using it says what is missi
     `import { attach, isAffected } from ${JSON.stringify(MOD)};
      console.log(isAffected("6.1.0"), await attach("x.img").catch(({ message }) => message));`,
   );
-  const { stdout } = run(["deno", "run", "--no-lock", "--no-prompt", script]);
-  assertStringIncludes(stdout, "true ");
-  assertStringIncludes(stdout, "--allow-ffi");
+  // A library's name is no way: Deno would load a stranger's libc.so.6 from the working directory.
+  writeFileSync(scratch("libc.so.6"), "not a library");
+  for (const permission of [[], ["--allow-ffi=libc.so.6"], ["--allow-ffi=/usr/lib"]]) {
+    const command = ["deno", "run", "--no-lock", "--no-prompt", ...permission, script];
+    const { stdout } = run(command, { cwd: dirname(script) });
+    assertStringIncludes(stdout, "true loopdev calls libc, which needs --allow-ffi without a lib");
+  }
 });

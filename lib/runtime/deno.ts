@@ -19,6 +19,7 @@ type TakesNumbers<Symbols> = {
 
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
+  requirePermission();
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
@@ -139,6 +140,20 @@ export function load(): Libc {
       Deno.unrefTimer(setTimeout(callback, 0) as unknown as number);
     },
   };
+}
+
+/**
+ * Asks for all of FFI, in a terminal the person, or throws. Where the permission names libraries, or
+ * dlopen() itself has asked for one, Deno loads libc.so.6 from the working directory, or fails.
+ */
+function requirePermission(): void {
+  const ffi = { name: "ffi" } as const;
+  if (Deno.permissions.querySync(ffi).state === "granted") return;
+  if (Deno.permissions.requestSync(ffi).state === "granted") return;
+  throw new Deno.errors.NotCapable(
+    "loopdev calls libc, which needs --allow-ffi without a library's name " +
+      "(Deno takes the name in --allow-ffi=libc.so.6 for a file in the working directory)",
+  );
 }
 
 /** Called after a call that was given addresses: until then their buffers may not be collected. */
