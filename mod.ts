@@ -24,7 +24,7 @@ export { find, list, status } from "./lib/status.ts";
 export type { LoopStatus } from "./lib/status.ts";
 export type { Holder } from "./lib/holders.ts";
 export { LoopDevice } from "./lib/device.ts";
-export type { Strategy } from "./lib/device.ts";
+export type { LoopDeviceField, Strategy } from "./lib/base/shown.ts";
 export type { Partition } from "./lib/partitions.ts";
 export { isAffected, PARTSCAN_RACE, probePartscanRace } from "./lib/partscan_race.ts";
 export type { KernelBug } from "./lib/kernel/release.ts";

@@ -17,12 +17,13 @@ import {
   type SeenTable,
   type SettledOptions,
 } from "./look_ahead.ts";
-import { type LoopDevice, makeLoopDevice, type Strategy } from "./device.ts";
+import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
+import type { Strategy } from "./base/shown.ts";
 import { refuse, status as fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, type LoopStatus } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";

@@ -24,15 +24,10 @@ import {
 } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
 import { retry } from "./base/retry.ts";
+import { dataOf, type LoopDeviceField, showAsData, type Strategy } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe, Turns } from "./runtime/turns.ts";
 import { closeFlushed, openUncached } from "./kernel/waiting.ts";
-
-/**
- * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;
- * `"two-step"` around {@linkcode PARTSCAN_RACE}; `"userspace"` added by us, the kernel never scanned.
- */
-export type Strategy = "none" | "one-step" | "two-step" | "userspace";
 
 const RESCAN_MS = 10_000;
 
@@ -86,6 +81,7 @@ export class LoopDevice implements AsyncDisposable {
 
   static {
     makeLoopDevice = (init) => new LoopDevice(init);
+    showAsData(this);
   }
 
   private constructor(init: LoopDeviceInit) {
@@ -142,6 +138,11 @@ export class LoopDevice implements AsyncDisposable {
   /** In the order of their numbers; every node existed and was right when the promise resolved. */
   get partitions(): readonly Partition[] {
     return this.#partitions;
+  }
+
+  /** All of these as plain data; what JSON.stringify() and console.log() show. */
+  toJSON(): Pick<LoopDevice, LoopDeviceField> {
+    return dataOf(this);
   }
 
   /** An operation on the open device, after those that were called before it. */

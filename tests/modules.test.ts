@@ -86,7 +86,8 @@ test(
 
 test("only the adapters name a runtime", [], () => {
   for (const file of library().filter((file) => !/^lib\/runtime\//.test(file))) {
-    assert(!/\bDeno\.|\bBun\./.test(code(file)), `${file} names a runtime`);
+    // A symbol's name is no use of the runtime.
+    assert(!/\bDeno\.(?!customInspect")|\bBun\./.test(code(file)), `${file} names a runtime`);
   }
 });
 

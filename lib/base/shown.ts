@@ -1,0 +1,63 @@
+/**
+ * What JSON.stringify() and console.log() show of a device: to them getters and private fields are
+ * nothing.
+ *
+ * @module
+ */
+
+/**
+ * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;
+ * `"two-step"` around {@linkcode PARTSCAN_RACE}; `"userspace"` added by us, the kernel never scanned.
+ */
+export type Strategy = "none" | "one-step" | "two-step" | "userspace";
+
+/** What {@linkcode LoopDevice.toJSON} shows. */
+export type LoopDeviceField =
+  | "path"
+  | "number"
+  | "backingFile"
+  | "offset"
+  | "sizelimit"
+  | "size"
+  | "sectorSize"
+  | "readOnly"
+  | "directIo"
+  | "diskseq"
+  | "strategy"
+  | "partitions";
+
+const FIELDS: readonly LoopDeviceField[] = [
+  "path",
+  "number",
+  "backingFile",
+  "offset",
+  "sizelimit",
+  "size",
+  "sectorSize",
+  "readOnly",
+  "directIo",
+  "diskseq",
+  "strategy",
+  "partitions",
+];
+
+/** Reads the getters. */
+export function dataOf<T extends Record<LoopDeviceField, unknown>>(
+  device: T,
+): Pick<T, LoopDeviceField> {
+  const fields = FIELDS.map((field) => [field, device[field]]);
+  return Object.fromEntries(fields) as Pick<T, LoopDeviceField>;
+}
+
+type Inspect = (value: unknown, options: object) => string;
+
+/** Lets console.log() show what toJSON() gives, with the class's name before it. */
+export function showAsData(shown: { name: string; prototype: { toJSON(): object } }): void {
+  // Bun and Node call it with (depth, options, inspect), Deno with (inspect, options).
+  function inspect(this: { toJSON(): object }, first: unknown, options: object, third?: Inspect) {
+    return `${shown.name} ${(third ?? first as Inspect)(this.toJSON(), options)}`;
+  }
+  for (const name of ["nodejs.util.inspect.custom", "Deno.customInspect"]) {
+    Object.defineProperty(shown.prototype, Symbol.for(name), { value: inspect });
+  }
+}
