@@ -3,12 +3,12 @@
  *
  * @module
  */
+import config from "../deno.json" with { type: "json" };
 import { O_RDONLY, open, readAt } from "../lib/kernel/file.ts";
 import { decodeName } from "../lib/base/names.ts";
 import { UsageError } from "./getopt.ts";
 
-/** Of deno.json. */
-export const VERSION = "0.1.0";
+export const VERSION: string = config.version;
 /** The losetup(8) whose behaviour this is. */
 export const LOSETUP_VERSION = "2.42";
 

@@ -6,11 +6,19 @@
 import type { Libc } from "./contract.ts";
 
 /** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
-const adapter: { load(): Libc } | undefined = "Deno" in globalThis
+const adapter: { load(): Libc } = "Deno" in globalThis
   ? await import("./deno.ts")
   : "Bun" in globalThis
   ? await import("./bun.ts")
-  : undefined;
+  : refuseRuntime();
+
+/** When imported: a program for the wrong runtime says so before it has done anything. */
+function refuseRuntime(): never {
+  throw new TypeError(
+    "loopdev calls libc through the FFI of Bun or Deno, and this runtime is neither: " +
+      "run it with `bun` or with `deno run --allow-ffi`",
+  );
+}
 
 let loaded: Libc | undefined;
 let threadless = false;
@@ -23,11 +31,6 @@ export function waitHere(): void {
 /** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
 export function libc(): Libc {
   if (!loaded) {
-    if (!adapter) {
-      throw new TypeError(
-        "loopdev calls libc through the FFI of Bun or Deno; this runtime is neither",
-      );
-    }
     const calls = loaded = adapter.load();
     if (threadless) {
       const later: Libc["later"] = (number, ...args) => Promise.resolve(calls.now(number, ...args));

@@ -44,6 +44,7 @@ const PROJECT = [
   "tests",
   "torture",
   "examples",
+  "deno.json",
   "package.json",
   "tsconfig.json",
 ];

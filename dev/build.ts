@@ -1,0 +1,119 @@
+/**
+ * Builds what users get into dist/: the library as one file and its types as another, losetup(8) as
+ * a script and as a program, the manual page, the npm package, and the sums of them all. Built again
+ * from the same sources it is the same, byte by byte.
+ *
+ *     deno task build
+ */
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import config from "../deno.json" with { type: "json" };
+import about from "../package.json" with { type: "json" };
+
+const ROOT = join(import.meta.dirname!, "..");
+const DIST = join(ROOT, "dist");
+const NPM = join(DIST, "npm");
+/** What imports call it: on JSR, where names have a scope, and on npm. */
+const [JSR_NAME, NPM_NAME] = [config.name, about.name];
+
+const PATH = [join(ROOT, "dev/node_modules/.bin"), process.env.PATH].join(delimiter);
+
+function run(command: string, ...args: string[]): void {
+  const stdio = ["ignore", "ignore", "inherit"] as const;
+  execFileSync(command, args, { cwd: ROOT, env: { ...process.env, PATH }, stdio: [...stdio] });
+}
+
+/** Reads a file of dist/, and writes it again. */
+function change(name: string, edit: (text: string) => string): void {
+  const path = join(DIST, name);
+  writeFileSync(path, edit(readFileSync(path, "utf8")));
+}
+
+/**
+ * "node" has Bun write `using` out in older JavaScript, so that Node gets as far as our message, and
+ * older Buns can run it. Names stay: people read them in stack traces.
+ */
+function bundle(entry: string, name: string, banner: string): void {
+  const minified = ["--minify-whitespace", "--minify-syntax"];
+  const options = ["--target=node", "--external=bun:ffi", ...minified];
+  run("bun", "build", entry, ...options, `--outfile=${join(DIST, name)}`);
+  change(name, (code) => banner + code.replace(/^(?:#!.*\n|\/\/ @bun\n)+/, ""));
+}
+
+/** The lines that start a script: the first, and a second one for sh that is a comment here. */
+function firstLines(entry: string): string {
+  return /^#!.*\n(?:\/\/ .*\n)?/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
+}
+
+/** The module's description, which the roll-up drops; those of the files within, it leaves in. */
+function declarations(): void {
+  run("rollup", "mod.ts", "--silent", "--plugin", "dts", "--file", join(DIST, "loopdev.d.ts"));
+  const description = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, "mod.ts"), "utf8"))![0];
+  // AsyncDisposable is younger than what most users' tsconfig.json has.
+  const references = '/// <reference lib="esnext.disposable" />\n';
+  change("loopdev.d.ts", (text) => {
+    const own = text.replaceAll(/\/\*\*(?:(?!\*\/)[^])*?@module\s*\*\/\n/g, "");
+    return references + (description + own)
+      .replaceAll(`"${JSR_NAME}"`, `"${NPM_NAME}"`).replaceAll("```ts ignore", "```ts");
+  });
+}
+
+/** As npm and Bun look for it; no `repository` until there is an address to give. */
+function manifest(): string {
+  const { name, description, license, type, os, cpu } = about;
+  return JSON.stringify(
+    {
+      name,
+      version: config.version,
+      description,
+      keywords: ["loop", "losetup", "loopback", "disk-image", "partition", "linux", "bun", "deno"],
+      license,
+      type,
+      exports: {
+        ".": { types: "./loopdev.d.ts", default: "./loopdev.js" },
+        "./package.json": "./package.json",
+      },
+      types: "./loopdev.d.ts",
+      bin: { loopdev: "losetup.js" },
+      man: ["loopdev.8"],
+      files: ["loopdev.js", "loopdev.d.ts", "losetup.js", "loopdev.8", "CHANGELOG.md"],
+      os,
+      cpu,
+      engines: { bun: ">=1.3", deno: ">=2.7" },
+    },
+    undefined,
+    2,
+  ) + "\n";
+}
+
+rmSync(DIST, { recursive: true, force: true });
+mkdirSync(NPM, { recursive: true });
+
+const title = `loopdev ${config.version}, ${config.license} licensed`;
+bundle("mod.ts", "loopdev.js", `// ${title}\n// @ts-self-types="./loopdev.d.ts"\n`);
+bundle("cli.ts", "losetup.js", `${firstLines("cli.ts")}// losetup(8) of ${title}\n`);
+declarations();
+// Without these it would obey bunfig.toml and .env of the directory that root happens to be in.
+const shut = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"];
+run("bun", "build", "--compile", ...shut, "cli.ts", "--outfile", join(DIST, "losetup"));
+copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
+
+for (const name of ["loopdev.js", "loopdev.d.ts", "losetup.js", "loopdev.8"]) {
+  copyFileSync(join(DIST, name), join(NPM, name));
+}
+for (const name of ["README.md", "CHANGELOG.md", "LICENSE"]) {
+  copyFileSync(join(ROOT, name), join(NPM, name));
+}
+writeFileSync(join(NPM, "package.json"), manifest());
+run("npm", "pack", "--silent", NPM, "--pack-destination", DIST);
+
+const files = readdirSync(DIST, { withFileTypes: true }).filter((entry) => entry.isFile());
+const sums = files.map(({ name }) => name).toSorted().map((name) => {
+  const content = readFileSync(join(DIST, name));
+  console.log(`${String(content.length).padStart(10)}  dist/${name}`);
+  return `${createHash("sha256").update(content).digest("hex")}  ${name}\n`;
+});
+writeFileSync(join(DIST, "SHA256SUMS"), sums.join(""));
