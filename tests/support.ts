@@ -42,6 +42,10 @@ const TOOLS: Record<string, string> = {
   "xorriso": "xorriso",
   "bun": "npm run setup",
   "deno": "npm run setup",
+  "tsc": "npm run setup",
+  "tar": "tar",
+  "npm": "npm",
+  "node": "nodejs",
 };
 
 /** Debian keeps sfdisk and losetup beside what a user's PATH leads to: in /usr/sbin. */
@@ -50,10 +54,13 @@ const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder)
   .map((folder) => folder.replace(/bin$/, "sbin"));
 process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
 
-export type Need = keyof typeof TOOLS | "root";
+export type Need = keyof typeof TOOLS | "root" | "dist";
 
 /** Why a test that needs it must be skipped; undefined if the machine has it. */
 export function missing(need: Need): string | undefined {
+  if (need === "dist") {
+    return existsSync(join(ROOT, "dist/SHA256SUMS")) ? undefined : "needs dist (deno task build)";
+  }
   if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
   const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
   return found ? undefined : `needs ${need} (${TOOLS[need] ?? need})`;

@@ -1,0 +1,74 @@
+/**
+ * Runs the tests against dist/: in a copy of the tree whose mod.ts and cli.ts are the built files.
+ *
+ *     deno task test:dist [bun | deno] [FILE...]
+ *
+ * What looks into lib/ still finds the sources there.
+ */
+import { spawnSync } from "node:child_process";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { ROOT } from "../tests/support.ts";
+import { copyTree } from "../torture/tree.ts";
+
+/** Test files about something else than what mod.ts gives. */
+const OTHERS = ["consumers.test.ts", "modules.test.ts"];
+
+/** Tests that give a setting to lib/libc.ts, of which dist/loopdev.js has one of its own. */
+const OF_SOURCES = [
+  "attach() tries LOOP_SET_STATUS64 again after EAGAIN",
+  "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
+];
+
+const COMMANDS = {
+  bun: (report: string) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
+  deno: (report: string) => ["deno", "test", "--allow-all", `--junit-path=${report}`],
+};
+
+/** Takes a test out of its file: runners that filter report the rest as skipped. */
+function leaveOut(tree: string, file: string, name: string): void {
+  const path = join(tree, file);
+  const parts = readFileSync(path, "utf8").split(`\ntest("${name}", `);
+  if (parts.length !== 2) throw new Error(`${file} has no test "${name}"`);
+  const end = parts[1].indexOf("\n});\n") + "\n});\n".length;
+  writeFileSync(path, `${parts[0]}\n${parts[1].slice(end)}`);
+}
+
+const [first, ...rest] = process.argv.slice(2);
+const runtimes = first === "bun" || first === "deno" ? [first] as const : ["bun", "deno"] as const;
+const wanted = runtimes.length === 1 || first === undefined ? rest : [first, ...rest];
+
+const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
+let failed = false;
+try {
+  copyTree(tree);
+  cpSync(join(ROOT, "dist"), join(tree, "dist"), { recursive: true });
+  const types = '// @ts-types="./dist/loopdev.d.ts"\n';
+  writeFileSync(join(tree, "mod.ts"), `${types}export * from "./dist/loopdev.js";\n`);
+  const [firstLines] = /^#!.*\n(?:\/\/ .*\n)?/.exec(readFileSync(join(ROOT, "cli.ts"), "utf8"))!;
+  writeFileSync(join(tree, "cli.ts"), `${firstLines}import "./dist/losetup.js";\n`);
+  for (const name of OF_SOURCES) leaveOut(tree, "tests/syscalls.test.ts", name);
+  const all = readdirSync(join(tree, "tests"))
+    .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
+  const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
+  for (const runtime of runtimes) {
+    mkdirSync(join(ROOT, "reports"), { recursive: true });
+    const report = join(ROOT, `reports/dist-${runtime}.xml`);
+    const [name, ...args] = COMMANDS[runtime](report);
+    const { status } = spawnSync(name, [...args, ...files], { cwd: tree, stdio: "inherit" });
+    failed ||= status !== 0;
+  }
+} finally {
+  rmSync(tree, { recursive: true, force: true });
+}
+process.exit(failed ? 1 : 0);
