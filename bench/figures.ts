@@ -1,14 +1,15 @@
 /** The figures that loopdev promises, out of what was measured. */
 import { type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, median } from "./measure.ts";
+import type { Startup } from "./startup.ts";
 
 /** What the subjects print; ms. */
 export interface Waits {
   gap: { dirty: Span; twoStep: Span }[];
   concurrency: { inARow: number; atOnce: number }[];
   many: { first: Round; second: Round };
-  /** Whole processes: an empty script, one that attaches, and the same of C where there is one. */
-  start: Record<"empty" | "attach" | "cEmpty" | "cAttach", number[]>;
+  /** Left out where nothing is built. */
+  startup?: Startup;
 }
 
 interface Span {
@@ -103,15 +104,13 @@ function cycleFigures(cycles: Cycles, runtime: RuntimeName): Figure[] {
   ].filter(({ value }) => Number.isFinite(value));
 }
 
-function waitFigures({ gap, concurrency, many, start }: Waits, runtime: RuntimeName): Figure[] {
+function waitFigures({ gap, concurrency, many, startup }: Waits, runtime: RuntimeName): Figure[] {
   const dirty = gap.map(({ dirty }) => dirty);
   const twoStep = gap.map(({ twoStep }) => twoStep);
   const [inARow, atOnce] = [
     median(concurrency.map(({ inARow }) => inARow)),
     median(concurrency.map(({ atOnce }) => atOnce)),
   ];
-  const added = median(start.attach) - median(start.empty);
-  const kernel = start.cEmpty.length > 0 ? median(start.cAttach) - median(start.cEmpty) : 0;
   const { first, second } = many;
   return [
     gapFigure("longest gap in the event loop, 256 MiB dirty", runtime, dirty),
@@ -136,16 +135,16 @@ function waitFigures({ gap, concurrency, many, start }: Waits, runtime: RuntimeN
       64,
       `${first.grown} KiB`,
     ),
-    figure(
-      "import and first attach, added to an empty script, without the kernel's time",
-      runtime,
-      added - kernel,
-      "ms",
-      "≤",
-      runtime === "Bun" ? 8 : 15,
-      `${milli(median(start.attach))} − ${milli(median(start.empty))} − ${milli(kernel)}`,
-    ),
+    ...startup ? [startupFigure(startup, runtime)] : [],
   ];
+}
+
+function startupFigure(startup: Startup, runtime: RuntimeName): Figure {
+  const [attach, empty] = [median(startup.attach), median(startup.empty)];
+  const what = "import, first attach and detach, beside an empty script";
+  const target = runtime === "Bun" ? 2 : 1.4;
+  const from = `${milli(attach)} / ${milli(empty)}`;
+  return figure(what, runtime, attach / empty, "×", "≤", target, from);
 }
 
 function gapFigure(what: string, runtime: RuntimeName, spans: Span[]): Figure {

@@ -4,8 +4,8 @@
  *
  *     deno task bench --rounds 20 --json bench.json
  */
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -16,11 +16,13 @@ import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
+import { measureStartup } from "./startup.ts";
 
 const HELP = `Usage: run.ts [--rounds N] [--json FILE] [--c FILE] [--cycles-only]
 
 Measures attach + detach with each strategy beside C and losetup, and the figures that loopdev
 promises. Needs root, cc, bun, deno, losetup and sfdisk; says so and goes on where one is missing.
+The start-up is that of dist/loopdev.js: deno task build before.
 Exits with 1 if a figure misses its target.
 
   --rounds N     turns of each contender (20)
@@ -30,7 +32,6 @@ Exits with 1 if a figure misses its target.
 
 const MANY = 1000;
 const CONCURRENT = 64;
-const STARTS = 15;
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -47,33 +48,11 @@ function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
   return JSON.parse(execFileSync(file, rest, options));
 }
 
-function wholeProcess([file, ...args]: string[], input = ""): number {
-  const start = performance.now();
-  const { status, stderr } = spawnSync(file, args, { input, encoding: "utf8" });
-  if (status !== 0) throw new Error(stderr);
-  return performance.now() - start;
-}
-
-/** Whole processes, taking turns: the runtime's, and C's for what the kernel takes of it. */
-function measureStart(runtime: RuntimeName, c: string): Waits["start"] {
-  const plain = makeImage(folder, "start.img", 8);
-  const yardstick = [c, "same", plain, plain];
-  const start: Waits["start"] = { empty: [], attach: [], cEmpty: [], cAttach: [] };
-  for (let turn = 0; turn < STARTS; turn++) {
-    start.empty.push(wholeProcess(command(runtime, "start.ts")));
-    start.attach.push(wholeProcess(command(runtime, "start.ts", plain)));
-    if (!existsSync(c)) continue;
-    start.cEmpty.push(wholeProcess(yardstick));
-    start.cAttach.push(wholeProcess(yardstick, "one-step 1\n"));
-  }
-  return start;
-}
-
-function measureWaits(runtime: RuntimeName, c: string): Waits {
+function measureWaits(runtime: RuntimeName): Waits {
   const images = (count: number) =>
     Array.from({ length: count }, (_, index) => makeImage(folder, `many-${index}.img`, 1));
   return {
-    start: measureStart(runtime, c),
+    startup: measureStartup(runtime.toLowerCase() as Lowercase<RuntimeName>),
     gap: ask(runtime, "waits.ts", "gap", makeImage(folder, "large.img", 256)),
     concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
     many: ask(runtime, "many.ts", ...images(MANY)),
@@ -159,7 +138,7 @@ async function main(): Promise<number> {
     const existing = existingDevices();
     for (const runtime of RUNTIMES) {
       if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
-      measured.waits[runtime] = measureWaits(runtime, c);
+      measured.waits[runtime] = measureWaits(runtime);
     }
     await removeDevices([...existingDevices()].filter((number) => !existing.has(number)));
   }

@@ -1,0 +1,67 @@
+/**
+ * What importing loopdev, attaching and detaching once take beside a script that does nothing: whole
+ * processes, with dist/loopdev.js as users import it. By itself it prints a line a runtime:
+ *
+ *     deno run --allow-all bench/startup.ts
+ */
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onRuntime, ROOT } from "../tests/support.ts";
+import { makeImage, median } from "./measure.ts";
+
+/** Turns of each; a median of fewer says little on a busy machine. */
+const STARTS = 31;
+const BUNDLE = join(ROOT, "dist/loopdev.js");
+
+/** ms of each start. */
+export interface Startup {
+  empty: number[];
+  attach: number[];
+}
+
+function wholeProcess([file, ...args]: string[]): number {
+  const start = performance.now();
+  const { status, stderr } = spawnSync(file, args, { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return performance.now() - start;
+}
+
+/** The two take turns. Undefined where nothing is built. */
+export function measureStartup(runtime: "bun" | "deno"): Startup | undefined {
+  if (!existsSync(BUNDLE)) return undefined;
+  const folder = mkdtempSync(join(tmpdir(), "loopdev-startup-"));
+  try {
+    const [empty, attach] = [join(folder, "empty.js"), join(folder, "attach.js")];
+    writeFileSync(empty, "export {};\n");
+    writeFileSync(
+      attach,
+      `import { attach } from ${JSON.stringify(BUNDLE)};
+       const image = ${JSON.stringify(makeImage(folder, "plain.img", 8))};
+       const loop = await attach(image, { partscan: true, workaround: "never" });
+       await loop.detach();\n`,
+    );
+    const times: Startup = { empty: [], attach: [] };
+    // The first start of each fills the caches.
+    for (let turn = 0; turn <= STARTS; turn++) {
+      for (const [name, script] of [["empty", empty], ["attach", attach]] as const) {
+        const took = wholeProcess(onRuntime(runtime, script));
+        if (turn > 0) times[name].push(took);
+      }
+    }
+    return times;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+if (import.meta.main) {
+  for (const runtime of ["bun", "deno"] as const) {
+    const times = measureStartup(runtime);
+    if (!times) throw new Error("nothing is built: deno task build");
+    const [attach, empty] = [median(times.attach), median(times.empty)];
+    const ratio = (attach / empty).toFixed(2);
+    console.log(`${runtime}: ${attach.toFixed(1)} / ${empty.toFixed(1)} ms = ${ratio} × empty`);
+  }
+}
