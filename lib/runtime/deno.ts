@@ -40,6 +40,7 @@ export function load(): Libc {
       result: "i32",
     },
     uname: { parameters: ["buffer"], result: "i32" },
+    getpid: { parameters: [], result: "i32", nonblocking: true },
   });
   const libc = symbols as TakesNumbers<typeof symbols>;
   const errnoPointer = libc.__errno_location();
@@ -56,7 +57,9 @@ export function load(): Libc {
     return result < 0 ? -errno[0] : result;
   };
   let syscallOfPool: Syscall<Promise<number>> | undefined;
-  let pool: { getpid(): Promise<number> } | undefined;
+  // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
+  // setImmediate() loads all of Node's API, and that is another start.
+  const turn = async () => void await libc.getpid();
 
   return {
     machine,
@@ -129,16 +132,9 @@ export function load(): Libc {
     },
     threaded: true,
     startThread() {},
-    // Not setTimeout(), which takes a ms at least; setImmediate() loads Node's whole API, 20 ms.
-    async turn() {
-      pool ??= Deno.dlopen("libc.so.6", {
-        getpid: { parameters: [], result: "i32", nonblocking: true },
-      }).symbols;
-      await pool.getpid();
-    },
-    atNextTurn(callback) {
-      Deno.unrefTimer(setTimeout(callback, 0) as unknown as number);
-    },
+    turn,
+    // The call has ended before a process could wait for it.
+    atNextTurn: (callback) => void turn().then(callback),
   };
 }
 
