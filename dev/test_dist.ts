@@ -7,6 +7,7 @@
  */
 import { spawnSync } from "node:child_process";
 import {
+  chmodSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -22,7 +23,7 @@ import { ROOT } from "../tests/support.ts";
 import { copyTree } from "../torture/tree.ts";
 
 /** Test files about something else than what mod.ts gives. */
-const OTHERS = ["consumers.test.ts", "modules.test.ts"];
+const OTHERS = ["consumers.test.ts", "docs.test.ts", "modules.test.ts"];
 
 /** Tests that give a setting to lib/libc.ts, of which dist/loopdev.js has one of its own. */
 const OF_SOURCES = [
@@ -51,6 +52,8 @@ const wanted = runtimes.length === 1 || first === undefined ? rest : [first, ...
 const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
 let failed = false;
 try {
+  // Tests run programs as nobody, too.
+  chmodSync(tree, 0o755);
   copyTree(tree);
   cpSync(join(ROOT, "dist"), join(tree, "dist"), { recursive: true });
   const types = '// @ts-types="./dist/loopdev.d.ts"\n';

@@ -222,8 +222,13 @@ loop.partitions.push(loop.partitions[0]!);
 function typecheck(folder: string): void {
   writeFileSync(join(folder, "main.ts"), TYPED);
   writeFileSync(join(folder, "mistakes.ts"), MISTAKES);
-  const { stdout } = run(["tsc", "--noEmit", "--pretty", "false", "--project", folder]);
-  const errors = stdout.match(/^.*\berror TS\d+/gm)?.map((line) => line.split("/").at(-1)!);
+  const command = ["tsc", "--noEmit", "--pretty", "false", "--project", folder];
+  const { stdout } = run(command, { timeout: 110_000 });
+  // Bun's own declarations are Bun's to mend.
+  const errors = stdout.match(/^.*\berror TS\d+/gm)?.filter((line) =>
+    !/@types|bun-types/.test(line)
+  )
+    .map((line) => line.split("/").at(-1)!);
   assertEquals(
     errors?.map((line) => line.replace(/\(.*error/, "")),
     ["mistakes.ts TS2345", "mistakes.ts TS2339"],
@@ -256,14 +261,10 @@ test("the package's types: the tsconfig.json of bun init, every library checked"
   const config = readFileSync(join(made, "tsconfig.json"), "utf8");
   assertStringIncludes(config, '"types": ["bun"]');
   writeFileSync(join(folder, "init.json"), config);
-  const own = { extends: "./init.json", files: FILES };
+  const compilerOptions = { skipLibCheck: false };
+  const own = { extends: "./init.json", compilerOptions, files: FILES };
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(own));
   typecheck(folder);
-  const library = { ...own, files: ["node_modules/loopdev/loopdev.d.ts"] };
-  const strictly = { ...library, compilerOptions: { skipLibCheck: false } };
-  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(strictly));
-  const { stdout } = run(["tsc", "--noEmit", "--project", folder]);
-  assertEquals(stdout.split("\n").filter((line) => line.includes("loopdev")), []);
 });
 
 test("the package's types on Deno", ["dist", "npm", "deno"], () => {
