@@ -29,16 +29,19 @@ import {
   until,
 } from "./support.ts";
 
+/** Numbers that nobody is offered: others on this machine take what is free. */
+const FAR = 20_000 + 2 * (process.pid % 5000);
+
 test("detach(file) leaves a device alone that is somebody else's by now", [
   "root",
 ], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const [first, second] = [attachElsewhere(a), attachElsewhere(a)];
+  const [first, second] = [0, 1].map((n) => attachElsewhere(a, { number: FAR + n }));
   await using _held = await holdOpen(first);
   const detaching = detach(a);
   // Held open, the first one takes a second; meanwhile a stranger takes the other one over.
   await until(() => losetup(a).every(({ name }) => name !== second), "the second to be detached");
-  attachElsewhere(b, { number: Number(second.slice("/dev/loop".length)) });
+  attachElsewhere(b, { number: FAR + 1 });
   assertEquals(await detaching, "deferred");
   assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
   assertEquals(detachElsewhere(second), 0);
@@ -46,13 +49,12 @@ test("detach(file) leaves a device alone that is somebody else's by now", [
 
 test("openFound() opens no device that is in another use by now", ["root"], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const device = attachElsewhere(a);
-  const number = Number(device.slice("/dev/loop".length));
+  const device = attachElsewhere(a, { number: FAR });
   const [found] = await find(a);
   assertEquals(detachElsewhere(device), 0);
   assertEquals(openFound(found), undefined);
   for (const file of [b, a]) {
-    attachElsewhere(file, { number });
+    attachElsewhere(file, { number: FAR });
     // The same file again is still another use: its diskseq says so.
     assertEquals(openFound(found), undefined, file);
     assertEquals(detachElsewhere(device), 0);

@@ -44,7 +44,7 @@ async function runProcess(runtime: RuntimeName, from: number, count: number): Pr
   const args = [SEED, from, count, LANES, FIRST_NUMBER[runtime]].map(String);
   const script = join(ROOT, "torture/interleaver.ts");
   const [command, ...rest] = onRuntime(runtime, script, ...args, folder);
-  const child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(command, rest, { stdio: "pipe" });
   let said = "";
   let warned = "";
   let descriptors: string[] = [];

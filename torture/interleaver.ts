@@ -97,6 +97,9 @@ async function work(lane: number): Promise<void> {
   for (const number of numbers) await ask(`remove ${number}`).catch(() => {});
 }
 
+// Whoever started this has gone.
+process.stdin.on("end", () => process.exit(1)).resume();
+
 await ready;
 await Promise.all(Array.from({ length: lanes }, (_, lane) => work(lane)));
 child.stdin.end();
