@@ -90,7 +90,7 @@ test("the package's bin runs nothing of the working directory", ["bun"], () => {
   const { bin } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   // As npm lays it out: no tsconfig.json, and a link to the file.
   const installed = scratch("lib/node_modules/loopdev");
-  for (const name of ["cli.ts", "cli", "lib", "mod.ts", "package.json"]) {
+  for (const name of ["cli.ts", "cli", "lib", "mod.ts", "package.json", "deno.json"]) {
     cpSync(join(ROOT, name), join(installed, name), { recursive: true });
   }
   mkdirSync(scratch("bin"));
