@@ -25,11 +25,14 @@ import { copyTree } from "../torture/tree.ts";
 /** Test files about something else than what mod.ts gives. */
 const OTHERS = ["consumers.test.ts", "docs.test.ts", "modules.test.ts"];
 
-/** Tests that give a setting to lib/libc.ts, of which dist/loopdev.js has one of its own. */
-const OF_SOURCES = [
-  "attach() tries LOOP_SET_STATUS64 again after EAGAIN",
-  "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
-];
+/** Tests that need a part of lib/ that dist/loopdev.js has of its own: its settings, its LoopError. */
+const OF_SOURCES: Record<string, string[]> = {
+  "syscalls.test.ts": [
+    "attach() tries LOOP_SET_STATUS64 again after EAGAIN",
+    "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
+  ],
+  "partitions.test.ts": ["readyPartitions() says so when partitions vanish until its timeout"],
+};
 
 const COMMANDS = {
   bun: (report: string) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
@@ -60,7 +63,9 @@ try {
   writeFileSync(join(tree, "mod.ts"), `${types}export * from "./dist/loopdev.js";\n`);
   const [firstLines] = /^#!.*\n(?:\/\/ .*\n)?/.exec(readFileSync(join(ROOT, "cli.ts"), "utf8"))!;
   writeFileSync(join(tree, "cli.ts"), `${firstLines}import "./dist/losetup.js";\n`);
-  for (const name of OF_SOURCES) leaveOut(tree, "tests/syscalls.test.ts", name);
+  for (const [file, names] of Object.entries(OF_SOURCES)) {
+    for (const name of names) leaveOut(tree, `tests/${file}`, name);
+  }
   const all = readdirSync(join(tree, "tests"))
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
