@@ -22,8 +22,8 @@ import process from "node:process";
 import { ROOT } from "../tests/support.ts";
 import { copyTree } from "../torture/tree.ts";
 
-/** Test files about something else than what mod.ts gives. */
-const OTHERS = ["consumers.test.ts", "docs.test.ts", "modules.test.ts"];
+/** About something else than what mod.ts gives, or hundreds of lines that cli.ts has run already. */
+const OTHERS = ["cli_beside.test.ts", "consumers.test.ts", "docs.test.ts", "modules.test.ts"];
 
 /** Tests that need a part of lib/ that dist/loopdev.js has of its own: its settings, its LoopError. */
 const OF_SOURCES: Record<string, string[]> = {
