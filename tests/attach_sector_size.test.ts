@@ -5,7 +5,20 @@ import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
 import { SECTOR_SIZES } from "../lib/base/checks.ts";
 import { type Copy, gptImage, START } from "./gpt_image.ts";
-import { losetup, MOD, onThisRuntime, output, ROOT, run, scratch, sysfs, test } from "./support.ts";
+import {
+  losetup,
+  MOD,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  scratch,
+  sysfs,
+  test,
+  testsOf,
+} from "./support.ts";
+
+const withLosetup = testsOf("attach() deals with tables for other sectors", ["losetup"]);
 
 const OTHERS = SECTOR_SIZES.filter((size) => size !== 512);
 
@@ -46,7 +59,7 @@ for (const sectorSize of SECTOR_SIZES) {
   }
 }
 
-test("attach() refuses a GPT for other sectors than the device's, by code, with the size", [
+withLosetup("attach() refuses a GPT for other sectors than the device's, by code, with the size", [
   "root",
   "losetup",
 ], async () => {
@@ -71,7 +84,7 @@ test("attach() refuses a GPT for other sectors than the device's, by code, with 
   }
 });
 
-test("attach() takes a primary header before a stale backup for the default sectors", [
+withLosetup("attach() takes a primary header before a stale backup for the default sectors", [
   "root",
   "losetup",
 ], async () => {
@@ -87,7 +100,7 @@ test("attach() takes a primary header before a stale backup for the default sect
   assertEquals([loop.sectorSize, loop.partitions[0].name], [4096, "table 1"]);
 });
 
-test("attach() refuses a protective MBR without a readable GPT, whatever the sector size", [
+withLosetup("attach() refuses a protective MBR without a readable GPT, whatever the sector size", [
   "root",
   "losetup",
 ], async () => {
@@ -120,7 +133,7 @@ test("attach() with offset and sizelimit looks for the table where the device wi
   assertEquals(loop.partitions.map(({ start }) => start), [START], "by the backup at its end");
 });
 
-test("attach() with directIo looks for the table in the sectors that the kernel chose", [
+withLosetup("attach() with directIo looks for the table in the sectors that the kernel chose", [
   "root",
   "losetup",
 ], async () => {
@@ -152,7 +165,7 @@ test('attach() with overlap "reuse" takes no device with other sectors', ["root"
   assertEquals([same.path, same.partitions.length], [narrow.path, 1]);
 });
 
-test("rescan() removes no partition of a device with other sectors than its GPT's", [
+withLosetup("rescan() removes no partition of a device with other sectors than its GPT's", [
   "root",
   "losetup",
 ], async () => {
@@ -222,7 +235,7 @@ test("attach() reads the table before it binds, once, and none without partscan"
   assertEquals(reads(wide, { partscan: true }), [2, false, "EMEDIUMTYPE"]);
 });
 
-test("cli.ts warns of a GPT that it cannot show, and attaches all the same", [
+withLosetup("cli.ts warns of a GPT that it cannot show, and attaches all the same", [
   "root",
   "losetup",
 ], () => {

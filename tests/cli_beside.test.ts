@@ -6,7 +6,9 @@ import { LINES } from "./cli_cases.ts";
 import { DIFFERENCES } from "./cli_differences.ts";
 import { randomCases } from "./cli_random.ts";
 import { MANGLED, type STATES } from "./cli_states.ts";
-import { output, run, scratch, test } from "./support.ts";
+import { output, run, scratch, test, testsOf } from "./support.ts";
+
+const withLosetup = testsOf("cli.ts does what losetup does", ["losetup"]);
 
 /** So many at a time, that a test's time is enough on a busy machine. */
 const GROUP = 40;
@@ -19,7 +21,7 @@ for (const [what, cases] of Object.entries({ "by hand": BY_HAND, "at random": RA
   for (let first = 0; first < cases.length; first += GROUP) {
     const group = cases.slice(first, first + GROUP);
     const numbers = `${first + 1} to ${first + group.length}`;
-    test(`cli.ts does what losetup does, on command lines ${numbers} ${what}`, [
+    withLosetup(`cli.ts does what losetup does, on command lines ${numbers} ${what}`, [
       "root",
       "losetup",
       "sfdisk",
@@ -38,7 +40,7 @@ test("cli.ts is compared with losetup on more than 400 command lines", [], () =>
   assertEquals(new Set(RANDOM.map(({ line }) => line)).size, RANDOM.length);
 });
 
-test("cli.ts fills a terminal as losetup does, and sends no control characters to it", [
+withLosetup("cli.ts fills a terminal as losetup does, and sends no control characters to it", [
   "root",
   "losetup",
 ], async () => {

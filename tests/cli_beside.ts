@@ -9,6 +9,7 @@ import process from "node:process";
 import { parseCommand } from "../cli/command.ts";
 import { DIFFERENCES, DIFFERENCES_TO_242 } from "./cli_differences.ts";
 import { MANGLED, STATES } from "./cli_states.ts";
+import { detachElsewhere } from "./others.ts";
 import {
   type Finished,
   makeImage,
@@ -64,7 +65,7 @@ export function attached(folder: string, partitions = false): Record<string, str
 }
 
 export async function detachAll(folder: string): Promise<void> {
-  for (const path of Object.keys(attached(folder))) run(["losetup", "--detach", path]);
+  for (const path of Object.keys(attached(folder))) detachElsewhere(path);
   await until(() => Object.keys(attached(folder)).length === 0, "scratch devices gone");
 }
 

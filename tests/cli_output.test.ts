@@ -4,7 +4,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { makeImage, output, ROOT, run, scratch, test, until } from "./support.ts";
+import { makeImage, output, ROOT, run, scratch, testsOf, until } from "./support.ts";
+
+const withLosetup = testsOf("cli.ts writes as losetup does", ["losetup"]);
 
 const CLI = join(ROOT, "cli.ts");
 const OURS = "Deno" in globalThis
@@ -34,21 +36,25 @@ async function withoutReader(command: string[]): Promise<Ended> {
   return await ended(spawn("sh", ["-c", script, fifo, ...command], { env }));
 }
 
-test("cli.ts dies of SIGPIPE without a word, as losetup does", ["root", "losetup"], async () => {
-  const file = makeImage("pipe.img", 1);
-  for (const args of [["-f"], ["--version"], ["--help"], ["-f", "--show", file]]) {
-    const expected = { code: null, signal: "SIGPIPE", stderr: "" };
-    assertEquals(await withoutReader(["losetup", ...args]), expected, `losetup ${args}`);
-    assertEquals(await withoutReader([...OURS, ...args]), expected, `ours ${args}`);
-  }
-  // What was to be done is done, by both.
-  const devices = output(["losetup", "-nO", "NAME", "-j", file]).trim().split("\n");
-  assertEquals(devices.length, 2);
-  for (const device of devices) output(["losetup", "-d", device.trim()]);
-});
+withLosetup(
+  "cli.ts dies of SIGPIPE without a word, as losetup does",
+  ["root", "losetup"],
+  async () => {
+    const file = makeImage("pipe.img", 1);
+    for (const args of [["-f"], ["--version"], ["--help"], ["-f", "--show", file]]) {
+      const expected = { code: null, signal: "SIGPIPE", stderr: "" };
+      assertEquals(await withoutReader(["losetup", ...args]), expected, `losetup ${args}`);
+      assertEquals(await withoutReader([...OURS, ...args]), expected, `ours ${args}`);
+    }
+    // What was to be done is done, by both.
+    const devices = output(["losetup", "-nO", "NAME", "-j", file]).trim().split("\n");
+    assertEquals(devices.length, 2);
+    for (const device of devices) output(["losetup", "-d", device.trim()]);
+  },
+);
 
 /** How blktests' loop/006 ends: its reader, a command substitution, is killed in the midst of it. */
-test(
+withLosetup(
   "cli.ts stays silent when the shell that reads it is killed",
   ["root", "losetup"],
   async () => {
@@ -72,7 +78,7 @@ test(
   },
 );
 
-test("cli.ts writes a list piece by piece, so that it ends with head(1)", [
+withLosetup("cli.ts writes a list piece by piece, so that it ends with head(1)", [
   "root",
   "losetup",
   "strace",
@@ -105,7 +111,7 @@ test("cli.ts writes a list piece by piece, so that it ends with head(1)", [
   }
 });
 
-test("cli.ts -j reads of other files' devices nothing but which file it is", [
+withLosetup("cli.ts -j reads of other files' devices nothing but which file it is", [
   "root",
   "losetup",
   "strace",
@@ -128,7 +134,7 @@ test("cli.ts -j reads of other files' devices nothing but which file it is", [
   }
 });
 
-test("cli.ts says what it cannot write, in losetup's words", ["losetup"], () => {
+withLosetup("cli.ts says what it cannot write, in losetup's words", ["losetup"], () => {
   const on = (tool: string[], redirection: string) =>
     run(["sh", "-c", `"$@" --version ${redirection}`, "sh", ...tool], { env });
   const full = on(OURS, "> /dev/full");
@@ -141,7 +147,7 @@ test("cli.ts says what it cannot write, in losetup's words", ["losetup"], () => 
   }
 });
 
-test("cli.ts prints paths and warnings in losetup's order", ["root", "losetup"], () => {
+withLosetup("cli.ts prints paths and warnings in losetup's order", ["root", "losetup"], () => {
   const file = scratch("odd.img");
   writeFileSync(file, new Uint8Array(1000));
   const both = [["losetup"], OURS].map((tool) => {

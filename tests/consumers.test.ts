@@ -17,10 +17,12 @@ import {
   ROOT,
   run,
   scratch,
-  test,
+  testsOf,
   THREE_PARTITIONS,
   until,
 } from "./support.ts";
+
+const withDist = testsOf("what users get, in dist/", ["dist"]);
 
 const DIST = join(ROOT, "dist");
 const { version } = JSON.parse(readFileSync(join(ROOT, "deno.json"), "utf8"));
@@ -50,7 +52,7 @@ function project(installer: "npm" | "bun"): string {
   return folder;
 }
 
-test("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
+withDist("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
   const sums = Object.fromEntries(
     dist("SHA256SUMS").trim().split("\n").map((line) => line.split("  ").toReversed()),
   );
@@ -62,7 +64,7 @@ test("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
   }
 });
 
-test("the package has eight files, no dependency, and the version of deno.json", [
+withDist("the package has eight files, no dependency, and the version of deno.json", [
   "dist",
   "tar",
 ], () => {
@@ -77,7 +79,7 @@ test("the package has eight files, no dependency, and the version of deno.json",
   for (const key of Object.keys(about)) assert(!/dependencies/i.test(key), key);
 });
 
-test("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () => {
+withDist("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () => {
   const imported = [...dist("loopdev.js").matchAll(/\b(?:from|import) ?\(? ?"([^"]+)"/g)];
   assertEquals(new Set(imported.map(([, name]) => name)), new Set(["bun:ffi"]));
   const declared = dist("loopdev.d.ts").replaceAll(/\/\*\*[^]*?\*\//g, "");
@@ -85,7 +87,7 @@ test("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () => {
   assertStringIncludes(declared, "declare function attach(");
 });
 
-test("loopdev.js from a URL on Deno: one request, --allow-import and --allow-ffi", [
+withDist("loopdev.js from a URL on Deno: one request, --allow-import and --allow-ffi", [
   "dist",
   "root",
   "deno",
@@ -125,7 +127,7 @@ const USES: Record<string, ["npm" | "bun", command: string[]]> = {
 };
 for (const [name, [installer, command]] of Object.entries(USES)) {
   const needs = ["dist", "root", installer, command[0]];
-  test(`the package on ${name}`, needs, () => {
+  withDist(`the package on ${name}`, needs, () => {
     const folder = project(installer);
     const file = makeImage("package.img", 8, THREE_PARTITIONS);
     const printed = output([...command, program("loopdev", file)], { cwd: folder });
@@ -134,7 +136,7 @@ for (const [name, [installer, command]] of Object.entries(USES)) {
   });
 }
 
-test("the package on Node says what to run instead", ["dist", "npm", "node"], () => {
+withDist("the package on Node says what to run instead", ["dist", "npm", "node"], () => {
   const folder = project("npm");
   const script = join(folder, "main.js");
   writeFileSync(script, 'import { attach } from "loopdev";\nconsole.log(attach);\n');
@@ -156,7 +158,7 @@ const BINS: Record<string, string[]> = {
   "Deno": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
 };
 for (const [name, command] of Object.entries(BINS)) {
-  test(`the package's program by ${name}`, ["dist", "root", "npm", "bun", "deno"], () => {
+  withDist(`the package's program by ${name}`, ["dist", "root", "npm", "bun", "deno"], () => {
     const isInstalled = !name.includes("tarball");
     const folder = isInstalled ? project("npm") : dirname(scratch("elsewhere"));
     const file = makeImage("bin.img", 1);
@@ -172,7 +174,7 @@ for (const [name, command] of Object.entries(BINS)) {
   });
 }
 
-test("the compiled losetup attaches and detaches, and obeys nothing of where it is run", [
+withDist("the compiled losetup attaches and detaches, and obeys nothing of where it is run", [
   "dist",
   "root",
 ], async () => {
@@ -237,7 +239,7 @@ function typecheck(folder: string): void {
 }
 
 for (const [name, compilerOptions] of Object.entries(TSCONFIGS)) {
-  test(`the package's types: strict, ${name}`, ["dist", "npm", "tsc"], () => {
+  withDist(`the package's types: strict, ${name}`, ["dist", "npm", "tsc"], () => {
     const folder = project("npm");
     const config = { compilerOptions: { strict: true, ...compilerOptions }, files: FILES };
     writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
@@ -245,7 +247,7 @@ for (const [name, compilerOptions] of Object.entries(TSCONFIGS)) {
   });
 }
 
-test("the package's types: the tsconfig.json of bun init, every library checked", [
+withDist("the package's types: the tsconfig.json of bun init, every library checked", [
   "dist",
   "bun",
   "npm",
@@ -267,7 +269,7 @@ test("the package's types: the tsconfig.json of bun init, every library checked"
   typecheck(folder);
 });
 
-test("the package's types on Deno", ["dist", "npm", "deno"], () => {
+withDist("the package's types on Deno", ["dist", "npm", "deno"], () => {
   const folder = project("npm");
   const check = (text: string) => {
     writeFileSync(join(folder, "main.ts"), text);

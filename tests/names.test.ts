@@ -4,7 +4,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
-import { output, ROOT, run, scratch, sysfs, test } from "./support.ts";
+import { detachElsewhere } from "./others.ts";
+import { output, ROOT, scratch, sysfs, test } from "./support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const OURS = "Deno" in globalThis
@@ -97,7 +98,7 @@ test("cli.ts cuts the reference after 63 bytes, as losetup does", ["root"], asyn
       assertEquals(encodeName(found.reference!), whole.slice(0, 63));
       assertEquals(sysfs(`${device.slice(5)}/loop/backing_file`), file);
     } finally {
-      run(["losetup", "-d", device]);
+      detachElsewhere(device);
     }
   }
 });

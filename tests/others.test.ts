@@ -25,9 +25,12 @@ import {
   scratch,
   sysfs,
   test,
+  testsOf,
   THREE_PARTITIONS,
   until,
 } from "./support.ts";
+
+const withFileSystem = testsOf("a device that is mounted", ["mkfs.ext4"]);
 
 /** Numbers that nobody is offered: others on this machine take what is free. */
 const FAR = 20_000 + 2 * (process.pid % 5000);
@@ -141,7 +144,7 @@ test("attach() with a number takes the device away again that it made in vain", 
   await until(() => !existsSync(`/sys/block/loop${number}`), "the device to go");
 });
 
-test("a mounted partition: detach() says so at once and leaves the others alone", [
+withFileSystem("a mounted partition: detach() says so at once and leaves the others alone", [
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -168,7 +171,7 @@ test("a mounted partition: detach() says so at once and leaves the others alone"
   assertEquals(await loop.holders(), []);
 });
 
-test("the end of a block tells onDeferred who holds the device", [
+withFileSystem("the end of a block tells onDeferred who holds the device", [
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -196,7 +199,7 @@ test("the end of a block tells onDeferred who holds the device", [
   assertEquals(told.length, 1);
 });
 
-test("setSectorSize() on a mounted device says that it is mounted", [
+withFileSystem("setSectorSize() on a mounted device says that it is mounted", [
   "root",
   "mkfs.ext4",
 ], async () => {

@@ -30,23 +30,21 @@ const partitionsOf = (number: number) =>
   readdirSync(`/sys/block/loop${number}`).filter((name) => name.startsWith(`loop${number}p`))
     .sort();
 
-test("readyPartitions() looks again when a partition vanishes while it looks", [
-  "root",
-  "sfdisk",
-], async () => {
-  await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
-  using device = open(loop.path, O_RDONLY);
-  const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
-  const { partitions } = await readyPartitions(bound, readTable(device, 512).partitions, 10_000);
-  assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
-  assertEquals([partitions.length, bound.nodes.times], [3, 0]);
-  for (const { number } of partitions) blkpgDelPartition(device, number);
-});
+test(
+  "readyPartitions() looks again when a partition vanishes while it looks",
+  ["root"],
+  async () => {
+    await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
+    using device = open(loop.path, O_RDONLY);
+    const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
+    const { partitions } = await readyPartitions(bound, readTable(device, 512).partitions, 10_000);
+    assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
+    assertEquals([partitions.length, bound.nodes.times], [3, 0]);
+    for (const { number } of partitions) blkpgDelPartition(device, number);
+  },
+);
 
-test("readyPartitions() says so when partitions vanish until its timeout", [
-  "root",
-  "sfdisk",
-], async () => {
+test("readyPartitions() says so when partitions vanish until its timeout", ["root"], async () => {
   await using loop = await attach(makeImage("dropped.img", 8, THREE_PARTITIONS));
   using device = open(loop.path, O_RDONLY);
   const bound = { device, number: loop.number, nodes: new Meddler(loop.path, Infinity) };

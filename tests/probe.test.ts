@@ -5,7 +5,19 @@ import process from "node:process";
 import { makeBlockNode, O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlAdd } from "../lib/kernel/loop.ts";
 import { probePartscanRace } from "../mod.ts";
-import { makeImage, MOD, onThisRuntime, output, run, scratch, sysfs, test } from "./support.ts";
+import {
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  run,
+  scratch,
+  sysfs,
+  test,
+  testsOf,
+} from "./support.ts";
+
+const withStrace = testsOf("probePartscanRace() and report() touch nothing else", ["strace"]);
 
 /** Numbers of scratch devices begin here. */
 const HIGH = 2 ** 19;
@@ -40,7 +52,7 @@ function traced(script: string, ...faults: string[]) {
   };
 }
 
-test("probePartscanRace() opens no loop device but its own", ["root", "strace"], () => {
+withStrace("probePartscanRace() opens no loop device but its own", ["root", "strace"], () => {
   const { said, calls } = traced("say([await probePartscanRace(), pid]);");
   const opened = calls.flatMap((call) =>
     /^openat\(\w+, "(\/dev\/[^"]*loop[^"]*)"/.exec(call)?.[1] ?? []
@@ -51,35 +63,40 @@ test("probePartscanRace() opens no loop device but its own", ["root", "strace"],
   assertEquals(calls.filter((call) => /BLKPG/.test(call)), []);
 });
 
-test("probePartscanRace() that fails leaves no device and no node", ["root", "strace"], () => {
-  const ask = `await probePartscanRace().then(
+withStrace(
+  "probePartscanRace() that fails leaves no device and no node",
+  ["root", "strace"],
+  () => {
+    const ask = `await probePartscanRace().then(
     (verdict) => say({ pid, verdict }),
     ({ name, syscall, request, code }) => say({ pid, name, syscall, request, code }),
   );`;
-  const { calls } = traced(ask);
-  // Of those that the runtime makes in the same number each time.
-  for (
-    const kind of [/^ioctl.*LOOP_CTL_ADD/, /^mknod/, /^memfd_create/, /^ioctl.*LOOP_CONFIGURE/]
-  ) {
-    const call = calls.find((call) => kind.test(call));
-    if (call === undefined) throw new Error(`no call like ${kind}: ${calls.join("\n")}`);
-    const [name] = call.split("(");
-    const nth = calls.slice(0, calls.indexOf(call) + 1).filter((call) =>
-      call.startsWith(`${name}(`)
-    ).length;
-    const { said: [{ pid, verdict, ...error }], calls: made } = traced(
-      ask,
-      `inject=${name}:error=EIO:when=${nth}`,
-    );
-    assert(made.some((call) => call.includes("(INJECTED)") && kind.test(call)), `${kind}`);
-    if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
-    // mknod() alone may fail: then the device's own node must do.
-    else assert(name.startsWith("mknod"), `${call} failed, and the verdict is ${verdict}`);
-    assertEquals(ownNodes(pid), []);
-    const device = made.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? [])[0];
-    assertEquals(device !== undefined && existsSync(`/sys/block/loop${device}`), false);
-  }
-});
+    const { calls } = traced(ask);
+    // Of those that the runtime makes in the same number each time.
+    for (
+      const kind of [/^ioctl.*LOOP_CTL_ADD/, /^mknod/, /^memfd_create/, /^ioctl.*LOOP_CONFIGURE/]
+    ) {
+      const call = calls.find((call) => kind.test(call));
+      if (call === undefined) throw new Error(`no call like ${kind}: ${calls.join("\n")}`);
+      const [name] = call.split("(");
+      const nth = calls.slice(0, calls.indexOf(call) + 1).filter((call) =>
+        call.startsWith(`${name}(`)
+      )
+        .length;
+      const { said: [{ pid, verdict, ...error }], calls: made } = traced(
+        ask,
+        `inject=${name}:error=EIO:when=${nth}`,
+      );
+      assert(made.some((call) => call.includes("(INJECTED)") && kind.test(call)), `${kind}`);
+      if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
+      // mknod() alone may fail: then the device's own node must do.
+      else assert(name.startsWith("mknod"), `${call} failed, and the verdict is ${verdict}`);
+      assertEquals(ownNodes(pid), []);
+      const device = made.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? [])[0];
+      assertEquals(device !== undefined && existsSync(`/sys/block/loop${device}`), false);
+    }
+  },
+);
 
 test("what a killed probe left goes with the next one", ["root"], async () => {
   const number = 2 * HIGH - 1 - process.pid % HIGH;
@@ -95,7 +112,7 @@ test("what a killed probe left goes with the next one", ["root"], async () => {
   assertEquals([existsSync(node), existsSync(`/sys/block/loop${number}`)], [false, false]);
 });
 
-test("attach() asks again after an inconclusive probe", ["root", "strace"], () => {
+withStrace("attach() asks again after an inconclusive probe", ["root", "strace"], () => {
   const file = makeImage("again.img", 1);
   const script = `for (let i = 0; i < 3; i++) {
     await using loop = await attach(${
@@ -114,7 +131,7 @@ test("attach() asks again after an inconclusive probe", ["root", "strace"], () =
   assertEquals(refused.said, ["two-step", strategy, strategy]);
 });
 
-test("report() asks on devices of its own too", ["root", "strace"], () => {
+withStrace("report() asks on devices of its own too", ["root", "strace"], () => {
   const { calls } = traced("say((await report()).probe);");
   const bound = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
   assert(bound.length > 2);

@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { attach, type PartitionTable, readPartitions } from "../mod.ts";
 import { gptTypeName } from "../lib/table/gpt_types.ts";
 import { mbrTypeName } from "../lib/table/mbr_types.ts";
-import { makeImage, output, scratch, test, withSectorSize } from "./support.ts";
+import { makeImage, output, scratch, testsOf, withSectorSize } from "./support.ts";
+
+const withSfdisk = testsOf("readPartitions() and attach() see what sfdisk sees", ["sfdisk"]);
 
 /** sfdisk's names for attribute bits; others are "GUID:60,63". */
 const ATTRIBUTES: Record<string, number> = {
@@ -84,7 +86,7 @@ function formatted(name: string, mib: number, table: string, sectorSize: number)
 }
 
 for (const sectorSize of [512, 2048, 4096]) {
-  test(
+  withSfdisk(
     `readPartitions() reads GPT and MBR of ${sectorSize}-byte sectors as sfdisk does`,
     ["sfdisk", "losetup", "root"],
     async () => {
@@ -110,7 +112,7 @@ for (const sectorSize of [512, 2048, 4096]) {
   );
 }
 
-test("readPartitions() takes a block device's own sectors for the unit of its MBR", [
+withSfdisk("readPartitions() takes a block device's own sectors for the unit of its MBR", [
   "sfdisk",
   "losetup",
   "root",
@@ -130,7 +132,7 @@ label-id: 00000000-0000-0000-0000-00000000${sectorSize}
 size=2MiB, name="for ${sectorSize}"
 `;
 
-test('attach() with "auto" finds the last table of a disk that sfdisk formatted twice', [
+withSfdisk('attach() with "auto" finds the last table of a disk that sfdisk formatted twice', [
   "root",
   "losetup",
   "sfdisk",
@@ -149,7 +151,7 @@ test('attach() with "auto" finds the last table of a disk that sfdisk formatted 
   }
 });
 
-test("attach() reads a hybrid ISO image by xorriso as sfdisk does", [
+withSfdisk("attach() reads a hybrid ISO image by xorriso as sfdisk does", [
   "root",
   "sfdisk",
   "xorriso",
@@ -184,7 +186,7 @@ function sfdiskTypes(label: string): [id: string, name: string][] {
   });
 }
 
-test("typeName is sfdisk's name of the type", ["sfdisk"], () => {
+withSfdisk("typeName is sfdisk's name of the type", ["sfdisk"], () => {
   const types = sfdiskTypes("gpt");
   const known = types.filter(([guid]) => gptTypeName(guid) !== undefined);
   // A newer sfdisk may know more than we do.

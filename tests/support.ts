@@ -83,6 +83,16 @@ export function test(name: string, needs: Need[], body: () => void | Promise<voi
   });
 }
 
+/**
+ * test() for tests that all need the same: where the machine lacks it they are one skipped test, with
+ * `name`.
+ */
+export function testsOf(name: string, needs: Need[]): typeof test {
+  if (needs.every((need) => missing(need) === undefined)) return test;
+  test(name, needs, () => {});
+  return () => {};
+}
+
 let folder: string | undefined;
 
 /** A path for a scratch file, in a folder that goes at the end of the running test. */

@@ -14,10 +14,12 @@ import {
   onThisRuntime,
   run,
   scratch,
-  test,
+  testsOf,
   THREE_PARTITIONS,
   until,
 } from "./support.ts";
+
+const withStrace = testsOf("attach() makes the right system calls", ["strace"]);
 
 /** What a traced script prints at its end. */
 interface Outcome {
@@ -119,21 +121,25 @@ const ONE_STEP = [
   "close O_RDWR",
 ];
 
-test('attach() with workaround "always" configures, drains, then scans; "never" in one step', [
-  "root",
-  "strace",
-], () => {
-  const expected = { always: ["two-step", TWO_STEPS], never: ["one-step", ONE_STEP] } as const;
-  for (const [workaround, [strategy, steps]] of Object.entries(expected)) {
-    const file = makeImage(`${workaround}.img`, 1);
-    const options = { partscan: true, workaround } as AttachOptions;
-    const { outcome, calls } = trace(file, options, ...TRACED);
-    assertEquals(outcome, { strategy, detached: "detached" });
-    assertEquals(onDevice(calls), steps);
-  }
-});
+withStrace(
+  'attach() with workaround "always" configures, drains, then scans; "never" in one step',
+  [
+    "root",
+    "strace",
+  ],
+  () => {
+    const expected = { always: ["two-step", TWO_STEPS], never: ["one-step", ONE_STEP] } as const;
+    for (const [workaround, [strategy, steps]] of Object.entries(expected)) {
+      const file = makeImage(`${workaround}.img`, 1);
+      const options = { partscan: true, workaround } as AttachOptions;
+      const { outcome, calls } = trace(file, options, ...TRACED);
+      assertEquals(outcome, { strategy, detached: "detached" });
+      assertEquals(onDevice(calls), steps);
+    }
+  },
+);
 
-test(
+withStrace(
   'attach() with workaround "auto" does what the release calls for',
   ["root", "strace"],
   async () => {
@@ -146,7 +152,7 @@ test(
   },
 );
 
-test(
+withStrace(
   'attach() with partscan "userspace" never lets the kernel scan',
   ["root", "strace"],
   () => {
@@ -167,7 +173,7 @@ test(
   },
 );
 
-test("attach() with readOnly never opens the device for writing", ["root", "strace"], () => {
+withStrace("attach() with readOnly never opens the device for writing", ["root", "strace"], () => {
   const file = makeImage("read-only.img", 1);
   const { calls } = trace(
     file,
@@ -180,15 +186,19 @@ test("attach() with readOnly never opens the device for writing", ["root", "stra
   );
 });
 
-test("attach() opens every file O_CLOEXEC and never clears a device", ["root", "strace"], () => {
-  const file = makeImage("cloexec.img", 1);
-  const { calls } = trace(file, { partscan: true }, ...TRACED);
-  const first = calls.findIndex((call) => call.includes('cloexec.img", O_RDWR'));
-  for (const call of calls.slice(first).filter((call) => /"\/(dev|sys)\/.*loop/.test(call))) {
-    assertStringIncludes(call, "O_CLOEXEC");
-  }
-  assertEquals(calls.filter((call) => /LOOP_CLR_FD|LOOP_CTL_REMOVE/.test(call)), []);
-});
+withStrace(
+  "attach() opens every file O_CLOEXEC and never clears a device",
+  ["root", "strace"],
+  () => {
+    const file = makeImage("cloexec.img", 1);
+    const { calls } = trace(file, { partscan: true }, ...TRACED);
+    const first = calls.findIndex((call) => call.includes('cloexec.img", O_RDWR'));
+    for (const call of calls.slice(first).filter((call) => /"\/(dev|sys)\/.*loop/.test(call))) {
+      assertStringIncludes(call, "O_CLOEXEC");
+    }
+    assertEquals(calls.filter((call) => /LOOP_CLR_FD|LOOP_CTL_REMOVE/.test(call)), []);
+  },
+);
 
 /** Which of this thread's ioctls, counted from 1, is the request: what strace's `when=` counts. */
 function nthIoctl(file: string, options: AttachOptions, request: string): number {
@@ -220,14 +230,18 @@ function inject(
   );
 }
 
-test("attach() takes another device when it loses the race for one", ["root", "strace"], () => {
-  const file = makeImage("race.img", 1);
-  const { outcome, calls } = inject(file, {}, "LOOP_CONFIGURE", "EBUSY", 1);
-  assertEquals(outcome, { strategy: "none", detached: "detached" });
-  assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 2);
-});
+withStrace(
+  "attach() takes another device when it loses the race for one",
+  ["root", "strace"],
+  () => {
+    const file = makeImage("race.img", 1);
+    const { outcome, calls } = inject(file, {}, "LOOP_CONFIGURE", "EBUSY", 1);
+    assertEquals(outcome, { strategy: "none", detached: "detached" });
+    assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 2);
+  },
+);
 
-test(
+withStrace(
   "attach() makes a device of its own when others hold what is offered",
   ["root", "strace"],
   async () => {
@@ -252,26 +266,30 @@ test(
   },
 );
 
-test("attach() gives up when 64 devices in a row were taken by others", ["root", "strace"], () => {
-  const file = makeImage("taken.img", 1);
-  const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
-  // Every second one: between two of them another device is asked for.
-  const fault = `inject=ioctl:error=EBUSY:when=${from}+2`;
-  const { outcome, calls } = trace(
-    file,
-    { threads: false },
-    ...["-e", "trace=?open,openat,ioctl", "-e", fault],
-  );
-  assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
-  assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
-  using control = open("/dev/loop-control", O_RDWR);
-  for (const call of calls) {
-    const made = /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1];
-    if (made !== undefined) loopCtlRemove(control, Number(made));
-  }
-});
+withStrace(
+  "attach() gives up when 64 devices in a row were taken by others",
+  ["root", "strace"],
+  () => {
+    const file = makeImage("taken.img", 1);
+    const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
+    // Every second one: between two of them another device is asked for.
+    const fault = `inject=ioctl:error=EBUSY:when=${from}+2`;
+    const { outcome, calls } = trace(
+      file,
+      { threads: false },
+      ...["-e", "trace=?open,openat,ioctl", "-e", fault],
+    );
+    assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
+    assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
+    using control = open("/dev/loop-control", O_RDWR);
+    for (const call of calls) {
+      const made = /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1];
+      if (made !== undefined) loopCtlRemove(control, Number(made));
+    }
+  },
+);
 
-test("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace"], () => {
+withStrace("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace"], () => {
   const file = makeImage("old.img", 1);
   const { outcome } = inject(file, {}, "LOOP_CONFIGURE", "EINVAL", Infinity);
   assertEquals([outcome.code, outcome.request], ["EINVAL", "LOOP_CONFIGURE"]);
@@ -280,14 +298,14 @@ test("attach() says so where the kernel has no LOOP_CONFIGURE", ["root", "strace
   assertStringIncludes(refused.message!, "the kernel refuses this file or this combination");
 });
 
-test("attach() says that no device is left", ["root", "strace"], () => {
+withStrace("attach() says that no device is left", ["root", "strace"], () => {
   const file = makeImage("none.img", 1);
   const { outcome } = inject(file, {}, "LOOP_CTL_GET_FREE", "ENOSPC", 1);
   assertEquals([outcome.code, outcome.request], ["ENOSPC", "LOOP_CTL_GET_FREE"]);
   assertStringIncludes(outcome.message!, "no free loop device");
 });
 
-test("attach() tries LOOP_SET_STATUS64 again after EAGAIN", ["root", "strace"], () => {
+withStrace("attach() tries LOOP_SET_STATUS64 again after EAGAIN", ["root", "strace"], () => {
   const options = { partscan: true, workaround: "always" } as const;
   const file = makeImage("again.img", 1);
   const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EAGAIN", 1);
@@ -295,17 +313,21 @@ test("attach() tries LOOP_SET_STATUS64 again after EAGAIN", ["root", "strace"], 
   assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 2);
 });
 
-test("attach() undoes everything when LOOP_SET_STATUS64 fails for good", ["root", "strace"], () => {
-  const file = makeImage("fails.img", 1);
-  const options = { partscan: true, workaround: "always" } as const;
-  const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EPERM", 1);
-  assertEquals([outcome.code, outcome.request], ["EPERM", "LOOP_SET_STATUS64"]);
-  assertStringIncludes(outcome.message!, "CAP_SYS_ADMIN");
-  assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 1);
-  assertEquals(losetup(file), []);
-});
+withStrace(
+  "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
+  ["root", "strace"],
+  () => {
+    const file = makeImage("fails.img", 1);
+    const options = { partscan: true, workaround: "always" } as const;
+    const { outcome, calls } = inject(file, options, "LOOP_SET_STATUS64", "EPERM", 1);
+    assertEquals([outcome.code, outcome.request], ["EPERM", "LOOP_SET_STATUS64"]);
+    assertStringIncludes(outcome.message!, "CAP_SYS_ADMIN");
+    assertEquals(calls.filter((call) => call.includes("LOOP_SET_STATUS64")).length, 1);
+    assertEquals(losetup(file), []);
+  },
+);
 
-test("attach() removes the partitions it added when one cannot be added", [
+withStrace("attach() removes the partitions it added when one cannot be added", [
   "root",
   "strace",
 ], async () => {
@@ -319,7 +341,7 @@ test("attach() removes the partitions it added when one cannot be added", [
   await until(() => losetup(file).length === 0, "the device to be detached");
 });
 
-test("attach() makes interrupted calls again", ["root", "strace"], () => {
+withStrace("attach() makes interrupted calls again", ["root", "strace"], () => {
   const file = makeImage("interrupted.img", 1);
   const { outcome, calls } = inject(file, {}, "LOOP_CONFIGURE", "EINTR", 2);
   assertEquals(outcome, { strategy: "none", detached: "detached" });

@@ -19,9 +19,12 @@ import {
   output,
   scratch,
   test,
+  testsOf,
   THREE_PARTITIONS,
   until,
 } from "./support.ts";
+
+const withStrace = testsOf("what waits is done by another thread", ["strace"]);
 
 const TWO_STEPS = { partscan: true, workaround: "always" } as const;
 
@@ -54,7 +57,7 @@ function whoMakes(calls: RegExp, file: string, options: AttachOptions): string[]
   });
 }
 
-test("LOOP_SET_STATUS64 is made by another thread, LOOP_CONFIGURE by the main one", [
+withStrace("LOOP_SET_STATUS64 is made by another thread, LOOP_CONFIGURE by the main one", [
   "root",
   "strace",
 ], () => {
@@ -62,7 +65,7 @@ test("LOOP_SET_STATUS64 is made by another thread, LOOP_CONFIGURE by the main on
   assertEquals(calls, ["main LOOP_CONFIGURE", "other LOOP_SET_STATUS64"]);
 });
 
-test("a file with dirty pages is flushed by another thread, a clean one not at all", [
+withStrace("a file with dirty pages is flushed by another thread, a clean one not at all", [
   "root",
   "strace",
 ], () => {
@@ -74,7 +77,7 @@ test("a file with dirty pages is flushed by another thread, a clean one not at a
   assertEquals(whoMakes(flush, file, {}), []);
 });
 
-test("a file whose directory must be read from a disk is opened by another thread", [
+withStrace("a file whose directory must be read from a disk is opened by another thread", [
   "root",
   "strace",
   "mkfs.ext4",
