@@ -110,14 +110,22 @@ export function uninterrupted(call: () => number): number {
   }
 }
 
+const MOST_KEPT = 64;
+const kept = new Map<string, Uint8Array<ArrayBuffer>>();
+
 /**
  * A path as C wants it, in memory that stays where it is: JavaScriptCore may move a small array that
- * is not made over an ArrayBuffer (oven-sh/bun#32055).
+ * is not made over an ArrayBuffer (oven-sh/bun#32055). The same few are asked for again and again, and
+ * making one costs more than most system calls.
  */
 export function cString(path: string): Uint8Array<ArrayBuffer> {
+  let bytes = kept.get(path);
+  if (bytes) return bytes;
   const buffer = new Uint8Array(new ArrayBuffer(3 * path.length + 1));
-  const written = encodeNameInto(path, buffer);
-  return buffer.subarray(0, written + 1);
+  bytes = buffer.subarray(0, encodeNameInto(path, buffer) + 1);
+  if (kept.size >= MOST_KEPT) kept.clear();
+  kept.set(path, bytes);
+  return bytes;
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import { LoopError } from "../base/errors.ts";
 import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
+import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
@@ -79,17 +80,20 @@ const NO_NAME = cString("");
 /** One for all calls, each of which is done with it when it returns. */
 const buffer = statx.buffer();
 const stx = statx.reader(buffer);
+let address: number | undefined;
+
+/** `statx(fd, name, flags, STATX_BASIC_STATS, buffer)`: musl has no function for it before 1.2.5. */
+function callStatx(fd: Descriptor, name: Uint8Array, flags: number): number {
+  address ??= Number(libc().addressOf(buffer));
+  return libc().syscall(SYS("statx"), fd, name, flags, STATX_BASIC_STATS, address);
+}
 
 /** `statx` of an open file, or of a name (symlinks followed). */
 export function status(file: OpenFile | string): FileStatus {
   if (typeof file === "string") {
-    const name = cString(file);
-    const result = libc().now(SYS("statx"), AT_FDCWD, name, 0, STATX_BASIC_STATS, buffer);
-    check(result, "statx", file);
+    check(callStatx(AT_FDCWD, cString(file), 0), "statx", file);
   } else {
-    const result = file.call((fd) =>
-      libc().now(SYS("statx"), fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS, buffer)
-    );
+    const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH));
     check(result, "statx", file.path);
   }
   return {

@@ -29,7 +29,7 @@ export function load(): Libc {
     fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
     // Bun 1.3 makes 0 of a negative number that shall be unsigned: LOOP_CTL_ADD takes −1.
     ioctl: { args: ["i32", "u64", "i64"], returns: "i32" },
-    syscall: { args: ["i64", "i32", "ptr", "u64", "u64"], returns: "i32" },
+    syscall: { args: ["i64", "i32", "ptr", "u64", "u64", "u64"], returns: "i32" },
     uname: { args: ["ptr"], returns: "i32" },
   });
   // The same symbols with other signatures: a second dlopen, as Bun has no alias.
@@ -56,7 +56,8 @@ export function load(): Libc {
     fcntl: (fd, command, argument) => outcome(libc.fcntl(fd, command, argument)),
     ioctl: (fd, request, argument) => outcome(libc.ioctl(fd, request, argument)),
     ioctlBuffer: (fd, request, buffer) => outcome(other.ioctl(fd, request, buffer)),
-    syscall: (number, fd, buffer, c, d) => outcome(libc.syscall(number, fd, buffer, c, d)),
+    syscall: (number, fd, buffer, c, d, e = 0) =>
+      outcome(libc.syscall(number, fd, buffer, c, d, e)),
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: (buffer) => BigInt(ptr(buffer)),
     async later(number, ...args) {

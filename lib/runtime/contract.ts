@@ -40,13 +40,14 @@ export interface Libc {
   readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: Descriptor, command: number, argument: number): number;
-  /** `syscall(number, fd, buffer, c, d)`, for what older libcs do not wrap. */
+  /** `syscall(number, fd, buffer, c, d, e)`, for what older libcs do not wrap; several in each attach. */
   syscall(
     number: number,
     fd: Descriptor,
     buffer: Uint8Array,
     c: number | bigint,
     d: number,
+    e?: number,
   ): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;

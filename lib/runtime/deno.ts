@@ -33,7 +33,7 @@ export function load(): Libc {
     unlink: { parameters: ["buffer"], result: "i32" },
     readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
-    syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize"], result: "i32" },
+    syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize", "usize"], result: "i32" },
     syscallPlain: {
       name: "syscall",
       parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
@@ -108,8 +108,8 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    syscall(number, fd, buffer, c, d) {
-      const result = libc.syscall(number, fd, buffer as BufferSource, c, d);
+    syscall(number, fd, buffer, c, d, e = 0) {
+      const result = libc.syscall(number, fd, buffer as BufferSource, c, d, e);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
