@@ -72,8 +72,9 @@ const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/bind.ts",
-        from: 'import { LoopError } from "./errors.ts";\n',
-        to: 'import { LoopError } from "./errors.ts";\nimport { libc } from "./libc.ts";\n',
+        from: 'import { LoopError } from "./base/errors.ts";\n',
+        to: 'import { LoopError } from "./base/errors.ts";\n' +
+          'import { libc } from "./runtime/libc.ts";\n',
       },
       {
         file: "lib/bind.ts",
