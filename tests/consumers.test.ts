@@ -158,7 +158,8 @@ const BINS: Record<string, string[]> = {
   "Deno": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
 };
 for (const [name, command] of Object.entries(BINS)) {
-  withDist(`the package's program by ${name}`, ["dist", "root", "npm", "bun", "deno"], () => {
+  const needs = ["dist", "root", "npm", "bun", "deno", ...command[0] === "npx" ? ["npx"] : []];
+  withDist(`the package's program by ${name}`, needs, () => {
     const isInstalled = !name.includes("tarball");
     const folder = isInstalled ? project("npm") : dirname(scratch("elsewhere"));
     const file = makeImage("bin.img", 1);

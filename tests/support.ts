@@ -40,6 +40,7 @@ const TOOLS: Record<string, string> = {
   "setpriv": "util-linux",
   "unshare": "util-linux",
   "xorriso": "xorriso",
+  "npx": "npm",
   "bun": "npm run setup",
   "deno": "npm run setup",
   "tsc": "npm run setup",
