@@ -187,8 +187,9 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
 /** Makes a node for block device `dev` ("7:4"), for root alone. Needs CAP_MKNOD. */
 export function makeBlockNode(path: string, dev: string): void {
   const [major, minor] = dev.split(":").map(Number);
-  // The kernel's 32-bit encoding: the minor number's upper bits lie above the major number.
-  const encoded = (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12);
+  // The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. Without a
+  // sign, since Bun 1.3 makes 0 of a negative number.
+  const encoded = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
   const mode = S_IFBLK | 0o600;
   check(libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), mode, encoded), "mknod", path);
 }
