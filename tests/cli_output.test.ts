@@ -89,7 +89,7 @@ withLosetup("cli.ts writes a list piece by piece, so that it ends with head(1)",
   output(["mkdir", "-p", scratch(`${name}/${name}/${name}`)]);
   const file = join(folder, name, name, name, "a.img");
   output(["truncate", "-s", "1M", file]);
-  const first = 20_000 + 12 * (process.pid % 1000);
+  const first = 300_000 + 12 * (process.pid % 1000);
   const devices = Array.from({ length: 12 }, (_, i) => `/dev/loop${first + i}`);
   try {
     for (const device of devices) output(["losetup", device, file]);

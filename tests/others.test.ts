@@ -12,6 +12,8 @@ import {
 import { existsSync, mkdirSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
+import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { openFound } from "../lib/open_loop.ts";
 import { attachElsewhere, detachElsewhere } from "./others.ts";
 import {
@@ -33,14 +35,24 @@ import {
 const withFileSystem = testsOf("a device that is mounted", ["mkfs.ext4"]);
 
 /** Numbers that nobody is offered: others on this machine take what is free. */
-const FAR = 20_000 + 2 * (process.pid % 5000);
+const FAR = 400_000 + 2 * (process.pid % 50_000);
+
+/** Takes the devices with those numbers away again, when they are let go. */
+async function removeFar(): Promise<void> {
+  for (const number of [FAR, FAR + 1]) {
+    const folder = `/sys/block/loop${number}`;
+    await until(() => !existsSync(`${folder}/loop`), `loop${number} to be let go`);
+    using control = open("/dev/loop-control", O_RDWR);
+    if (existsSync(folder)) await loopCtlRemove(control, number);
+  }
+}
 
 test("detach(file) leaves a device alone that is somebody else's by now", [
   "root",
 ], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
   const [first, second] = [0, 1].map((n) => attachElsewhere(a, { number: FAR + n }));
-  await using _held = await holdOpen(first);
+  const held = await holdOpen(first);
   const detaching = detach(a);
   // Held open, the first one takes a second; meanwhile a stranger takes the other one over.
   await until(() => losetup(a).every(({ name }) => name !== second), "the second to be detached");
@@ -48,6 +60,8 @@ test("detach(file) leaves a device alone that is somebody else's by now", [
   assertEquals(await detaching, "deferred");
   assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
   assertEquals(detachElsewhere(second), 0);
+  await held[Symbol.asyncDispose]();
+  await removeFar();
 });
 
 test("openFound() opens no device that is in another use by now", ["root"], async () => {
@@ -63,6 +77,7 @@ test("openFound() opens no device that is in another use by now", ["root"], asyn
     assertEquals(detachElsewhere(device), 0);
   }
   assertEquals(openDescriptors(), []);
+  await removeFar();
 });
 
 test("overlap is decided once, whatever this process does at the same time", ["root"], async () => {
