@@ -5,7 +5,7 @@
  */
 import { isDetached } from "../lib/detached.ts";
 import { O_RDONLY, O_RDWR, open } from "../lib/kernel/file.ts";
-import { findHolders } from "../lib/holders.ts";
+import { describeHolders, findHolders } from "../lib/holders.ts";
 import { loopClrFd, loopCtlRemove } from "../lib/kernel/loop.ts";
 import { poll } from "../lib/base/retry.ts";
 import { loopNumber } from "../lib/status.ts";
@@ -31,8 +31,7 @@ export async function detachDevice(path: string, { wait, timeout }: Command): Pr
   }
   // One look in any case: it removes partitions that older kernels leave behind.
   if (isGone() || !wait || await poll(() => isGone() || undefined, timeout)) return;
-  const holders = (await findHolders(number)).map(({ path, kind, by }) => `${path}: ${kind} ${by}`);
-  const who = holders.length > 0 ? holders.join(", ") : "somebody out of sight";
+  const who = describeHolders(await findHolders(number)) || "somebody out of sight";
   throw new Failure(
     `${path}: still in use after ${timeout} ms (${who}); it goes with its last user`,
   );

@@ -6,7 +6,7 @@
 import { LoopError } from "./base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
-import { heldBy, type Holder } from "./holders.ts";
+import { describeHolders, heldBy, type Holder } from "./holders.ts";
 import { loopClrFd } from "./kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
 import { poll } from "./base/retry.ts";
@@ -112,9 +112,9 @@ function ifBusy(cleanUp: () => void): void {
 
 /** What nobody asked about must not stay unsaid: the device is still there. */
 export function warnDeferred(path: string, holders: readonly Holder[]): void {
-  const who = holders.map(({ path, kind, by }) => `${path}: ${kind} ${by}`).join(", ");
+  const who = describeHolders(holders) || "out of sight";
   console.warn(
-    `loopdev: ${path} is still attached: others hold it (${who || "out of sight"}); it detaches ` +
+    `loopdev: ${path} is still attached: others hold it (${who}); it detaches ` +
       "when they let go (detach() says so without this warning)",
   );
 }

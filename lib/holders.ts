@@ -19,6 +19,11 @@ export interface Holder {
   readonly by: string;
 }
 
+/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if there are none. */
+export function describeHolders(holders: readonly Holder[]): string {
+  return holders.map(({ path, kind, by }) => `${path}: ${kind} ${by}`).join(", ");
+}
+
 /** Everyone who holds loop device `number` or a partition of it. */
 export async function findHolders(number: number): Promise<Holder[]> {
   const disk = `loop${number}`;
