@@ -65,7 +65,7 @@ async function removeDevices(numbers: number[]): Promise<void> {
   using control = open("/dev/loop-control", O_RDWR);
   for (const number of numbers.filter((number) => !attached.has(number))) {
     try {
-      loopCtlRemove(control, number);
+      await loopCtlRemove(control, number);
     } catch {
       // EBUSY: somebody has found a use for it.
     }

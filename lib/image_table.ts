@@ -12,6 +12,8 @@ import { findTable } from "./table/sector_size.ts";
 const EIO = 5;
 const EUCLEAN = 117;
 const EMEDIUMTYPE = 124;
+/** Of x86-64 and aarch64. */
+const PAGE_SIZES = [4096, 16_384, 65_536];
 
 /** What a device is, or would be; bytes. */
 export interface Geometry {
@@ -32,22 +34,41 @@ export function readTableIn(
   file: OpenFile,
   { size, sectorSize, usual, offset = 0 }: Geometry,
 ): PartitionTable {
-  const read = (from: number, length: number) => {
-    // Short only at the device's end: a read that stops before it must not pass for "no table".
-    const wanted = Math.max(0, Math.min(length, size - from));
-    const bytes = readAt(file, offset + from, wanted);
-    if (bytes.length === wanted) return bytes;
-    const hint = `only ${bytes.length} of ${wanted} bytes at ${offset + from} could be read`;
-    throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
-  };
+  const read = (from: number, length: number) =>
+    readWhole(file, offset + from, Math.min(length, size - from));
   return findTable({ size, read }, sectorSize, usual);
 }
 
-/** The table of a bound device, whose sectors have that size. */
+/** A read that stops before the device's end must not pass for "no table". */
+function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
+  const wanted = Math.max(0, length);
+  const bytes = readAt(file, offset, wanted);
+  if (bytes.length === wanted) return bytes;
+  const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
+  throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
+}
+
+/**
+ * The table of a bound device, whose sectors have that size. If it ends in a part of a sector, the
+ * kernel can read nothing in the page around that, and its own scan takes it for "no table".
+ */
 export function readTable(device: OpenFile, sectorSize: number): PartitionTable {
   const size = blkGetSize64(device);
-  // Reading a part of a sector at the device's end is EIO.
-  return readTableIn(device, { size: size - size % sectorSize, sectorSize });
+  const end = size - size % sectorSize;
+  const readUpTo = (last: number, from: number, length: number) =>
+    readWhole(device, from, Math.min(length, last - from));
+  const read = (from: number, length: number) => {
+    for (const page of end < size ? PAGE_SIZES : []) {
+      try {
+        return readUpTo(end, from, length);
+      } catch (error) {
+        if (!(error instanceof LoopError) || error.code !== "EIO") throw error;
+        length = Math.min(length, size - size % page - from);
+      }
+    }
+    return readUpTo(end, from, length);
+  };
+  return findTable({ size: end, read }, sectorSize, undefined);
 }
 
 /** What a person can do, by what he wanted to do. */

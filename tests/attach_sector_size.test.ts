@@ -165,6 +165,15 @@ test('attach() with overlap "reuse" takes no device with other sectors', ["root"
   assertEquals([same.path, same.partitions.length], [narrow.path, 1]);
 });
 
+test("rescan() reads past a page that the kernel cannot read", ["root"], async () => {
+  // Where a device ends in a part of a sector, the page around it is EIO.
+  const image = gptImage([]);
+  const file = write("part.img", new Uint8Array([...image, ...new Uint8Array(1536)]));
+  await using loop = await attach(file, { sectorSize: 1024 });
+  const error = await assertRejects(() => loop.rescan(), LoopError);
+  assertEquals(error.code, "EUCLEAN");
+});
+
 withLosetup("rescan() removes no partition of a device with other sectors than its GPT's", [
   "root",
   "losetup",

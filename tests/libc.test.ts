@@ -30,13 +30,13 @@ test("errno survives garbage collections on other threads", [], () => {
   assertEquals([...wrong], []);
 });
 
-test("libc's ioctl() takes a negative number", ["root"], () => {
+test("libc's ioctl() takes a negative number", ["root"], async () => {
   using control = open("/dev/loop-control", O_RDWR);
   // −1: whichever number is free. As 0 it would be the first device, which is there already.
   const numbers = [0, 1].map(() => loopCtlAdd(control, -1));
   for (const number of numbers) {
     try {
-      loopCtlRemove(control, number);
+      await loopCtlRemove(control, number);
     } catch {
       // Somebody took it.
     }

@@ -269,7 +269,7 @@ withStrace(
 withStrace(
   "attach() gives up when 64 devices in a row were taken by others",
   ["root", "strace"],
-  () => {
+  async () => {
     const file = makeImage("taken.img", 1);
     const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
     // Every second one: between two of them another device is asked for.
@@ -284,7 +284,7 @@ withStrace(
     using control = open("/dev/loop-control", O_RDWR);
     for (const call of calls) {
       const made = /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1];
-      if (made !== undefined) loopCtlRemove(control, Number(made));
+      if (made !== undefined) await loopCtlRemove(control, Number(made));
     }
   },
 );
