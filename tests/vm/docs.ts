@@ -1,12 +1,14 @@
 /**
- * Writes docs/kernel-matrix.md and its chart from the results of one or more runs; what a cell gave
+ * Writes docs/kernel-matrix.md, its chart, and rows of docs/machines.md from the results of one or more runs; what a cell gave
  * in several of them is added up.
  *
  *     deno run -A tests/vm/docs.ts results.json...
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
+import { writeRows } from "../compat/page.ts";
 import { drawChart } from "./chart.ts";
+import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
 import type { CellReport } from "./run_cell.ts";
 import { count, kernelOf, named, percent, rowsOf, sum, sure, table, worst } from "./tally.ts";
@@ -89,13 +91,16 @@ const writers = cells.flatMap((cell) =>
     ),
   ])
 );
+const runtimes = (["bun", "deno"] as const).map((runtime) => ({
+  runtime,
+  version: new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)![1],
+}));
 /** What ran on which machine with which runtime. */
 const places = ["amd64", "arm64"].flatMap((machine) =>
-  ["bun", "deno"].flatMap((runtime) => {
+  runtimes.flatMap(({ runtime, version }) => {
     const mine = cells.filter((cell) => cell.machine === machine);
     const rows = mine.flatMap(sure).filter((row) => row.runtime === runtime);
     if (rows.length === 0) return [];
-    const version = new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)?.[1];
     const commits = new Set(mine.map(({ commit }) => `\`${commit}\``));
     return [[
       machine,
@@ -272,4 +277,5 @@ writeFileSync(
     "Cycles in which partitions flickered",
   ),
 );
-console.log(`docs/kernel-matrix.md and .svg: ${cells.length} cells`);
+writeRows(runtimes.flatMap((runtime) => machineRows(cells, runtime)));
+console.log(`docs/machines.md, docs/kernel-matrix.md and .svg: ${cells.length} cells`);

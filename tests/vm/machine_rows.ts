@@ -1,0 +1,31 @@
+/** What cells of other machines than this say for docs/machines.md. */
+import type { Row } from "../compat/page.ts";
+import type { Runtime } from "./machines.ts";
+import type { CellReport } from "./run_cell.ts";
+import { sum, sure } from "./tally.ts";
+
+const NAMES: Record<Runtime, string> = { bun: "Bun", deno: "Deno" };
+
+/** One row a machine, with the kernels of its cells. */
+export function machineRows(
+  cells: readonly CellReport[],
+  { runtime, version }: { runtime: Runtime; version: string },
+): Row[] {
+  const mine = cells.filter(({ machine }) => machine === "arm64");
+  const rows = mine.flatMap(sure).filter((row) => row.runtime === runtime);
+  if (rows.length === 0) return [];
+  const distinct = (values: string[]) => [...new Set(values)].join(", ");
+  const [cycles, spurious, missing] = ["cycles", "spurious", "missing"].map((name) =>
+    sum(rows, name)
+  );
+  return [{
+    machine: "aarch64",
+    kernel: distinct(mine.map(({ release }) => release)),
+    libc: `glibc of Debian ${distinct(mine.map(({ suite }) => suite))}`,
+    runtime: `${NAMES[runtime]} ${version}`,
+    ran: "kernel matrix: cycles, probe, persist(), userspace",
+    result: `${cycles} cycles, ${spurious} spurious events, ${missing} missing`,
+    failed: spurious + missing > 0,
+    commit: distinct(mine.map(({ commit }) => commit)),
+  }];
+}
