@@ -31,4 +31,4 @@ export type { KernelBug } from "./lib/kernel/release.ts";
 export { report } from "./lib/report.ts";
 export type { Report } from "./lib/report.ts";
 export { LoopError } from "./lib/base/errors.ts";
-export type { LoopErrorInit } from "./lib/base/errors.ts";
+export type { ErrorCode, LoopErrorInit } from "./lib/base/errors.ts";

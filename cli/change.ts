@@ -31,20 +31,18 @@ function changes(
   directIo: boolean,
   sectorSize: number,
 ): [what: string, request: (device: OpenFile) => void | Promise<void>] {
-  // Dirty pages can be in the way for a moment.
-  const patience = { ...FROZEN, codes: new Set(["EAGAIN"]) };
   switch (action) {
     case "set-capacity":
-      return ["set capacity", (device) => retry(patience, () => loopSetCapacity(device))];
+      return ["set capacity", (device) => retry(FROZEN, () => loopSetCapacity(device))];
     case "direct-io":
       return [
         "set direct io",
-        (device) => retry(patience, () => loopSetDirectIo(device, directIo)),
+        (device) => retry(FROZEN, () => loopSetDirectIo(device, directIo)),
       ];
     case "sector-size":
       return [
         "set logical block size",
-        (device) => retry(patience, () => loopSetBlockSize(device, sectorSize)),
+        (device) => retry(FROZEN, () => loopSetBlockSize(device, sectorSize)),
       ];
     default:
       // With other openers this sets LO_FLAGS_AUTOCLEAR and no more, also where LOOP_SET_STATUS64

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isRefusal } from "../lib/base/errors.ts";
 import { isDetached } from "../lib/detached.ts";
 import { O_RDONLY, O_RDWR, open } from "../lib/kernel/file.ts";
 import { describeHolders, findHolders } from "../lib/holders.ts";
@@ -11,7 +12,7 @@ import { poll } from "../lib/base/retry.ts";
 import { loopNumber } from "../lib/status.ts";
 import { sysfsBackingFile, sysfsDiskseq } from "../lib/kernel/sysfs.ts";
 import type { Command } from "./command.ts";
-import { Failure, isRefusal } from "./failure.ts";
+import { Failure } from "./failure.ts";
 
 /**
  * Detaches the device at `path`; the kernel does it later if the device is in use, and only `wait`

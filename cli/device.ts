@@ -4,7 +4,7 @@
  * @module
  */
 import { blkSszGet } from "../lib/kernel/blkpg.ts";
-import { LoopError } from "../lib/base/errors.ts";
+import { isRefusal } from "../lib/base/errors.ts";
 import {
   ifExists,
   listDirectory,
@@ -100,7 +100,7 @@ export class Device {
       using device = open(this.path, O_RDONLY);
       return question(device);
     } catch (error) {
-      if (error instanceof LoopError) return undefined;
+      if (isRefusal(error)) return undefined;
       throw error;
     }
   }
@@ -134,7 +134,7 @@ function statusOf(path: string): FileStatus | undefined {
   try {
     return fileStatus(path);
   } catch (error) {
-    if (error instanceof LoopError) return undefined;
+    if (isRefusal(error)) return undefined;
     throw error;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "../lib/base/errors.ts";
+import { isRefusal } from "../lib/base/errors.ts";
 
 /** Something failed: one line on stderr, and exit code 1. */
 export class Failure extends Error {
@@ -15,12 +15,7 @@ export class Failure extends Error {
 
 /** What strerror(3) says: LoopError has glibc's wording, in lower case. */
 function strerror(error: unknown): string {
-  if (!(error instanceof LoopError)) return error instanceof Error ? error.message : String(error);
+  if (!isRefusal(error)) return error instanceof Error ? error.message : String(error);
   if (error.code === "ETIMEDOUT") return "Connection timed out";
   return error.reason[0].toUpperCase() + error.reason.slice(1);
-}
-
-/** Whether the system refused with one of these codes. */
-export function isRefusal(error: unknown, ...codes: string[]): error is LoopError {
-  return error instanceof LoopError && codes.includes(error.code);
 }

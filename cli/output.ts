@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { check, EINTR } from "../lib/kernel/file.ts";
+import { isErrno } from "../lib/base/errors.ts";
+import { check } from "../lib/kernel/file.ts";
 import type { Descriptor } from "../lib/runtime/contract.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { encodeName } from "../lib/base/names.ts";
@@ -72,12 +73,11 @@ function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) {
     const rest = bytes.subarray(done);
     const written = libc().now(SYS("write"), DESCRIPTORS[stream], rest, rest.length);
-    if (written === EPIPE) endBySigpipe(runtime);
-    if (written !== EINTR) done += check(written, "write", stream);
+    if (isErrno(written, "EPIPE")) endBySigpipe(runtime);
+    if (!isErrno(written, "EINTR")) done += check(written, "write", stream);
   }
 }
 
-const EPIPE = -32;
 const SIGPIPE = 13;
 /** The kernel's struct sigaction, 32 bytes: SIG_DFL, no flags, and a mask of eight bytes. */
 const DEFAULT_ACTION = new Uint8Array(new ArrayBuffer(32));

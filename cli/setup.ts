@@ -6,7 +6,7 @@
 import { attachChecked } from "../lib/attach.ts";
 import { openWritableOrNot } from "../lib/backing_file.ts";
 import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
-import { LoopError } from "../lib/base/errors.ts";
+import { isRefusal, type LoopError } from "../lib/base/errors.ts";
 import { ifExists, O_RDWR, open } from "../lib/kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/kernel/loop.ts";
 import { decodeName, encodeName } from "../lib/base/names.ts";
@@ -18,7 +18,7 @@ import { status as fileStatus } from "../lib/kernel/stat.ts";
 import { loopNumber } from "../lib/status.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
-import { Failure, isRefusal } from "./failure.ts";
+import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 
 /** What came of it. */
@@ -55,8 +55,7 @@ function explain(error: unknown, { device }: Command, file: string): unknown {
     return new Failure(`${file}: partitions are not usable: ${(error as Error).message}`);
   }
   // losetup asks for a device first, and names the one it was given until that is open.
-  const notOpen = error instanceof LoopError && error.request === undefined &&
-    error.code !== "EINVAL";
+  const notOpen = isRefusal(error) && error.request === undefined && error.code !== "EINVAL";
   if (notOpen && device === undefined) checkLoopControl();
   if (file === "") return new Failure(`: failed to use backing file: Invalid argument`);
   return new Failure(`${(notOpen && device) || file}: failed to set up loop device`, error);

@@ -5,7 +5,7 @@
  */
 import { O_RDONLY, open, readLink } from "../lib/kernel/file.ts";
 import { type FileStatus, status as fileStatus } from "../lib/kernel/stat.ts";
-import { LoopError } from "../lib/base/errors.ts";
+import { isRefusal } from "../lib/base/errors.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";
@@ -48,7 +48,7 @@ function isAssociated(file: string, offset: bigint | undefined): (device: Device
   try {
     identity = fileStatus(file);
   } catch (error) {
-    if (!(error instanceof LoopError)) throw error;
+    if (!isRefusal(error)) throw error;
   }
   const names = [file, canonicalPath(file)];
   return (device) => {
@@ -64,7 +64,7 @@ export function canonicalPath(file: string): string {
     using found = open(file, O_PATH | O_RDONLY);
     return found.call((fd) => readLink(`/proc/self/fd/${fd}`));
   } catch (error) {
-    if (!(error instanceof LoopError)) throw error;
+    if (!isRefusal(error)) throw error;
     return file;
   }
 }

@@ -6,7 +6,7 @@
 import { type BackingFile, openBackingFile } from "./backing_file.ts";
 import { bindFreeDevice, type BoundDevice, undoBind } from "./bind.ts";
 import { checkPath } from "./base/checks.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError } from "./base/errors.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
 import { libc } from "./runtime/libc.ts";
@@ -29,10 +29,6 @@ import { findBackedBy, type LoopStatus } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { breathe, inTurn } from "./runtime/turns.ts";
 import { flush } from "./kernel/waiting.ts";
-
-const EOPNOTSUPP = 95;
-const EBUSY = 16;
-const EEXIST = 17;
 
 /**
  * Attaches a file as a loop device and resolves when it, and with `partscan` every partition of it,
@@ -99,9 +95,8 @@ async function attachAnew(
 
 /** On a file system mounted nodev no device can be opened: EACCES, for root as well. */
 function explainNodev(error: unknown): unknown {
-  const isRefused = error instanceof LoopError && error.code === "EACCES" &&
-    error.path.startsWith("/dev/");
-  if (!isRefused || !isNodev("/dev")) return error;
+  const isOfNode = isRefusal(error, "EACCES") && error.path.startsWith("/dev/");
+  if (!isOfNode || !isNodev("/dev")) return error;
   return error.withHint("/dev is mounted nodev: mount -o remount,dev /dev");
 }
 
@@ -146,7 +141,7 @@ async function reuseSame(
     if (loop) return await reuse(loop, wanted);
     wanted.signal?.throwIfAborted();
   }
-  throw refuse(file, "others attach and detach it all the time", EBUSY);
+  throw refuse(file, "others attach and detach it all the time", "EBUSY");
 }
 
 /** What was found of it; rejects if another device overlaps it. */
@@ -163,7 +158,7 @@ async function findSame(
   if (overlap === "reuse" && same) return same;
   if (others.length === 0) return undefined;
   const known = others.map((d) => `${d.path} (offset ${d.offset}, sizelimit ${d.sizelimit})`);
-  throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, EEXIST);
+  throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, "EEXIST");
 }
 
 async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevice> {
@@ -171,12 +166,12 @@ async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevi
     if (wanted.readOnly !== undefined && wanted.readOnly !== loop.readOnly) {
       const mode = loop.readOnly ? "read-only" : "writable";
       const hint = `it is attached ${mode} to this part of the file already`;
-      throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
+      throw new LoopError({ code: "EEXIST", syscall: "attach", path: loop.path, hint });
     }
     if (wanted.sectorSize !== undefined && wanted.sectorSize !== loop.sectorSize) {
       const hint =
         `it is attached in sectors of ${loop.sectorSize} bytes, not ${wanted.sectorSize}`;
-      throw new LoopError({ errno: EEXIST, syscall: "attach", path: loop.path, hint });
+      throw new LoopError({ code: "EEXIST", syscall: "attach", path: loop.path, hint });
     }
     const { timeout, signal } = wanted;
     if (wanted.partscan) await loop.rescan({ timeout, signal });
@@ -243,7 +238,7 @@ function verify(device: OpenFile, facts: LoopFacts, wanted: SettledOptions): voi
     ? "the backing file's file system, or its alignment to the sector size, does not allow direct I/O"
     : `Linux ${kernelRelease()} ignored it; loopdev needs Linux 5.9 or later`;
   throw new LoopError({
-    errno: EOPNOTSUPP,
+    code: "EOPNOTSUPP",
     syscall: "ioctl",
     request: "LOOP_CONFIGURE",
     path: device.path,

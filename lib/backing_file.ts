@@ -4,13 +4,10 @@
  * @module
  */
 import { blkGetSize64, blkRoGet } from "./kernel/blkpg.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./kernel/file.ts";
 import { refuse, status as fileStatus } from "./kernel/stat.ts";
 import { openUncached } from "./kernel/waiting.ts";
-
-const EISDIR = 21;
-const EROFS = 30;
 
 /** An open backing file, and whether the device on it shall refuse writes. */
 export interface BackingFile extends Disposable {
@@ -35,7 +32,7 @@ export async function openBackingFile(
   const { file } = opened;
   try {
     const { type, size: fileSize, dev, inode } = fileStatus(file);
-    if (type === "directory") throw refuse(file, "a directory cannot be attached", EISDIR);
+    if (type === "directory") throw refuse(file, "a directory cannot be attached", "EISDIR");
     if (type !== "file" && type !== "block device") {
       throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
     }
@@ -48,7 +45,7 @@ export async function openBackingFile(
     // A block device can be opened for writing and refuse the writes themselves.
     const readOnlyDevice = type === "block device" && blkRoGet(file);
     if (readOnlyDevice && readOnly === false) {
-      throw refuse(file, "this block device is read-only", EROFS);
+      throw refuse(file, "this block device is read-only", "EROFS");
     }
     // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
     setStatusFlags(file, 0);
@@ -88,9 +85,7 @@ export async function openWritableOrNot(
   try {
     return await attempt(false);
   } catch (error) {
-    const refused = error instanceof LoopError &&
-      ["EACCES", "EROFS", "ETXTBSY"].includes(error.code);
-    if (!refused) throw error;
+    if (!isRefusal(error, "EACCES", "EROFS", "ETXTBSY")) throw error;
     return await attempt(true);
   }
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -35,7 +35,7 @@ import { closeFlushed } from "./kernel/waiting.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {
-  codes: new Set(["EBUSY", "ENXIO", "ENODEV", "ENOENT"]),
+  codes: ["EBUSY", "ENXIO", "ENODEV", "ENOENT"],
   tries: 64,
   longestPause: 250,
 };
@@ -44,11 +44,11 @@ const LOST_RACE: RetryPolicy = {
 const LOST_RACES_IN_A_ROW = 16;
 
 /** What freezes the queue is refused while pages are dirty, on older kernels. */
-export const FROZEN: RetryPolicy = { codes: new Set(["EAGAIN"]), tries: 64, longestPause: 250 };
+export const FROZEN: RetryPolicy = { codes: ["EAGAIN"], tries: 64, longestPause: 250 };
 
 /** LOOP_SET_BLOCK_SIZE claims the device, as somebody may who just looks whether it is free. */
 export const EXCLUSIVE_OWNER: RetryPolicy = {
-  codes: new Set(["EBUSY"]),
+  codes: ["EBUSY"],
   tries: 8,
   longestPause: 50,
 };
@@ -56,7 +56,6 @@ export const EXCLUSIVE_OWNER: RetryPolicy = {
 /** How long the node of a new device may take. */
 const NODE_MS = 1000;
 const LOOP_MAJOR = 7;
-const ENOTBLK = 15;
 
 /** What shall be bound, and how. */
 export interface Binding {
@@ -131,8 +130,8 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   try {
     return await bind(number, made);
   } catch (error) {
-    const busy = error instanceof LoopError && error.code === "EBUSY";
-    throw busy ? error.withHint("the wanted device is attached or held already") : error;
+    if (!isRefusal(error, "EBUSY")) throw error;
+    throw error.withHint("the wanted device is attached or held already");
   }
 }
 
@@ -147,7 +146,7 @@ function makeDevice(number: number): boolean {
     using control = open("/dev/loop-control", O_RDWR);
     loopCtlAdd(control, number);
   } catch (error) {
-    if (error instanceof LoopError && error.code === "EEXIST") return false;
+    if (isRefusal(error, "EEXIST")) return false;
     // Whoever opens the node of a device that is not there makes it (CONFIG_BLOCK_LEGACY_AUTOLOAD).
     ifExists(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
     if (!exists()) throw error;
@@ -166,8 +165,7 @@ function removeUnused(number: number, nodes: NodeKeeper): void {
     if (sysfsBackingFile(number) === undefined) nodes.remove();
   } catch (error) {
     // A node without a device is of no use to anybody. EBUSY: somebody is about to use it.
-    const isGone = error instanceof LoopError && ["ENXIO", "ENODEV"].includes(error.code);
-    if (isGone) nodes.remove();
+    if (isRefusal(error, "ENXIO", "ENODEV")) nodes.remove();
   }
 }
 
@@ -185,7 +183,7 @@ async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): 
   const look = () => (problem = nodes.problem(path, dev)) === undefined || undefined;
   if (await poll(look, NODE_MS, signal)) return dev;
   throw new LoopError({
-    errno: ENOTBLK,
+    code: "ENOTBLK",
     syscall: "stat",
     path,
     hint: `${problem}; is /dev a static one?`,
@@ -225,7 +223,7 @@ function bindDevice(
     const facts = readFacts(device, backing);
     if (facts.number === number) return { device, facts };
     const hint = `it is loop device ${facts.number}; is /dev a static one?`;
-    throw new LoopError({ errno: ENOTBLK, syscall: "open", path, hint });
+    throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });
   } catch (error) {
     // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
     device.close();
@@ -235,22 +233,23 @@ function bindDevice(
 
 /** LOOP_CONFIGURE's EINVAL after all our checks: an old kernel, or one that refuses this file. */
 function explain(error: unknown, path: string): unknown {
-  if (!(error instanceof LoopError) || error.code !== "EINVAL") return error;
+  if (!isRefusal(error, "EINVAL")) return error;
   // A kernel that knows the request looks for the backing file first: EBADF for descriptor −1.
   using probe = ifExists(() => open(path, O_RDONLY));
   const known = probe &&
-    codeOf(() => loopConfigure(probe, undefined, { info: {} })) === "EBADF";
+    refuses(() => loopConfigure(probe, undefined, { info: {} }), "EBADF");
   const hint = known
     ? "the kernel refuses this file or this combination of options"
     : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;
   return error.withHint(hint);
 }
 
-function codeOf(call: () => void): string | undefined {
+function refuses(call: () => void, code: ErrorCode): boolean {
   try {
     call();
+    return false;
   } catch (error) {
-    return error instanceof LoopError ? error.code : undefined;
+    return isRefusal(error, code);
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { describeHolders, heldBy, type Holder } from "./holders.ts";
@@ -35,7 +35,7 @@ export async function letGo(parting: Parting): Promise<"detached" | "deferred"> 
     if (added.length > 0 && !isHeldExclusively(device.path)) {
       await removePartitions(device, added).catch((error) => {
         // Held after all: closing defers, as it would without our partitions.
-        if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
+        if (!isRefusal(error, "EBUSY")) throw error;
       });
     }
     // Ours goes with its last descriptor (LO_FLAGS_AUTOCLEAR); another's must be told to.
@@ -62,7 +62,7 @@ async function clear(device: OpenFile): Promise<void> {
   try {
     await loopClrFd(device);
   } catch (error) {
-    if (!(error instanceof LoopError && error.code === "ENXIO")) throw error;
+    if (!isRefusal(error, "ENXIO")) throw error;
   }
 }
 
@@ -75,7 +75,7 @@ function isHeldExclusively(path: string): boolean {
     ifExists(() => open(path, O_RDONLY | O_EXCL))?.close();
     return false;
   } catch (error) {
-    return error instanceof LoopError && error.code === "EBUSY";
+    return isRefusal(error, "EBUSY");
   }
 }
 
@@ -106,7 +106,7 @@ function ifBusy(cleanUp: () => void): void {
   try {
     cleanUp();
   } catch (error) {
-    if (!(error instanceof LoopError && ["EBUSY", "ENXIO"].includes(error.code))) throw error;
+    if (!isRefusal(error, "EBUSY", "ENXIO")) throw error;
   }
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./kernel/blkpg.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import { ifExists, type OpenFile, readLink } from "./kernel/file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
@@ -90,7 +90,7 @@ export function isStill(device: OpenFile, seen: LoopFacts): boolean {
     return isSameUse(readFacts(device), seen);
   } catch (error) {
     // Unbound by somebody else.
-    if (error instanceof LoopError && error.code === "ENXIO") return false;
+    if (isRefusal(error, "ENXIO")) return false;
     throw error;
   }
 }
@@ -101,7 +101,7 @@ function nameOf(file: OpenFile): string | undefined {
     return ifExists(() => file.call((fd) => readLink(`/proc/self/fd/${fd}`)));
   } catch (error) {
     // ENAMETOOLONG: longer than PATH_MAX with the working directory before it; nobody can say it.
-    if (error instanceof LoopError && error.code === "ENAMETOOLONG") return file.path;
+    if (isRefusal(error, "ENAMETOOLONG")) return file.path;
     throw error;
   }
 }

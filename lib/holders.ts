@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import { ifExists, listDirectory, readLink, readText } from "./kernel/file.ts";
 import { mounts } from "./kernel/mountinfo.ts";
 import { sysfsDev, sysfsPartitions } from "./kernel/sysfs.ts";
@@ -83,9 +83,7 @@ function ifAllowed<T>(look: () => T): T | undefined {
   try {
     return ifExists(look);
   } catch (error) {
-    if (error instanceof LoopError && ["EACCES", "EPERM", "ESRCH"].includes(error.code)) {
-      return undefined;
-    }
+    if (isRefusal(error, "EACCES", "EPERM", "ESRCH")) return undefined;
     throw error;
   }
 }

@@ -4,14 +4,11 @@
  * @module
  */
 import { blkGetSize64 } from "./kernel/blkpg.ts";
-import { LoopError } from "./base/errors.ts";
+import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";
 import { type OpenFile, readAt } from "./kernel/file.ts";
 import type { PartitionTable } from "./table/disk.ts";
 import { findTable } from "./table/sector_size.ts";
 
-const EIO = 5;
-const EUCLEAN = 117;
-const EMEDIUMTYPE = 124;
 /** Of x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];
 
@@ -45,7 +42,7 @@ function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
   const bytes = readAt(file, offset, wanted);
   if (bytes.length === wanted) return bytes;
   const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
-  throw new LoopError({ errno: EIO, syscall: "pread", path: file.path, hint });
+  throw new LoopError({ code: "EIO", syscall: "pread", path: file.path, hint });
 }
 
 /**
@@ -62,7 +59,7 @@ export function readTable(device: OpenFile, sectorSize: number): PartitionTable 
       try {
         return readUpTo(end, from, length);
       } catch (error) {
-        if (!(error instanceof LoopError) || error.code !== "EIO") throw error;
+        if (!isRefusal(error, "EIO")) throw error;
         length = Math.min(length, size - size % page - from);
       }
     }
@@ -96,17 +93,17 @@ export function refuseUnreadable(
   { path, sectorSize, call }: { path: string; sectorSize: number; call: keyof typeof REMEDIES },
 ): void {
   const { otherSize, damaged } = REMEDIES[call];
-  const refuse = (errno: number, hint: string) =>
-    new LoopError({ errno, syscall: "pread", path, hint });
+  const refuse = (code: ErrorCode, hint: string) =>
+    new LoopError({ code, syscall: "pread", path, hint });
   if (table.kind === "gpt" && table.header === undefined) {
     const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
       "neither the primary nor the backup: it is damaged or cut off";
-    throw refuse(EUCLEAN, `${what}; ${damaged}`);
+    throw refuse("EUCLEAN", `${what}; ${damaged}`);
   }
   if (table.sectorSize !== sectorSize) {
     const what =
       `its GPT is made for sectors of ${table.sectorSize} bytes, and would look empty in ` +
       `sectors of ${sectorSize}`;
-    throw refuse(EMEDIUMTYPE, `${what}; ${otherSize(table.sectorSize)}`);
+    throw refuse("EMEDIUMTYPE", `${what}; ${otherSize(table.sectorSize)}`);
   }
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import { ifExists, makeBlockNode, unlink } from "./kernel/file.ts";
 import { type FileStatus, status } from "./kernel/stat.ts";
 
@@ -68,7 +68,7 @@ export class NodeKeeper {
       makeBlockNode(path, dev);
     } catch (error) {
       // EEXIST: somebody was faster; the next look tells what it is.
-      if (error instanceof LoopError && error.code === "EEXIST") return false;
+      if (isRefusal(error, "EEXIST")) return false;
       throw error;
     }
     this.#made = [...this.#made, path];

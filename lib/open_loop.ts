@@ -4,7 +4,7 @@
  * @module
  */
 import { checkBoolean, checkNames, checkPath } from "./base/checks.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./image_table.ts";
@@ -16,8 +16,6 @@ import { status as fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";
-
-const ENXIO = 6;
 
 /**
  * Opens a loop device that somebody else attached. The handle does not own it: `await using` leaves
@@ -42,8 +40,7 @@ export function openFound(found: DeviceIdentity & { path: string }): LoopDevice 
     return openDevice(found.path, (facts) => isSameUse(facts, found));
   } catch (error) {
     // Detached, or removed, since it was found.
-    const gone = error instanceof LoopError && ["ENXIO", "ENODEV", "ENOENT"].includes(error.code);
-    if (gone) return undefined;
+    if (isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return undefined;
     throw error;
   }
 }
@@ -110,7 +107,7 @@ export async function detach(
   if (outcomes.includes("deferred")) return "deferred";
   if (outcomes.includes("detached")) return "detached";
   const hint = "it is not attached to any loop device";
-  throw new LoopError({ errno: ENXIO, syscall: "ioctl", path, hint });
+  throw new LoopError({ code: "ENXIO", syscall: "ioctl", path, hint });
 }
 
 async function removeDevice(number: number): Promise<void> {

@@ -14,7 +14,7 @@ import {
   blkpgResizePartition,
   blkSszGet,
 } from "./kernel/blkpg.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError } from "./base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
@@ -50,10 +50,8 @@ export interface Partition {
   readonly attributes?: readonly number[];
 }
 
-const ETIMEDOUT = 110;
-
 /** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
-const WHILE_PROBED: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
+const WHILE_PROBED: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
 
 /** Partitions that are ready, and which of them exist only because we added them. */
 export interface ReadyPartitions {
@@ -102,7 +100,7 @@ export async function readyPartitions(
     );
     if (partitions) return { partitions, added };
     throw new LoopError({
-      errno: ETIMEDOUT,
+      code: "ETIMEDOUT",
       syscall: "attach",
       path: device.path,
       hint: `after ${timeout} ms still missing: ${missing.join("; ")}`,
@@ -177,7 +175,7 @@ function addMissing(
       blkpgAddPartition(device, wanted);
       added.push(wanted.number);
     } catch (error) {
-      if (!(error instanceof LoopError && error.code === "EBUSY")) throw error;
+      if (!isRefusal(error, "EBUSY")) throw error;
       // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look. An
       // overlap never goes away: the kernel's own parsers accept it, BLKPG does not.
       const other = sysfsPartitions(number, true).find((other) => overlap(other, wanted));

@@ -21,7 +21,7 @@
  * @module
  */
 import { changeFlags } from "./bind.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import {
   memoryFile,
   O_RDONLY,
@@ -131,15 +131,15 @@ export async function probePartscanRace(): Promise<"affected" | "fixed" | "incon
       return "fixed";
     });
   } catch (error) {
-    if (error instanceof LoopError && NO_SCRATCH_DEVICE.has(error.code)) return "inconclusive";
+    if (isRefusal(error, ...NO_SCRATCH_DEVICE)) return "inconclusive";
     throw error;
   }
 }
 
 /** Making, opening or binding a device of our own is refused, or another program works on it. */
-const NO_SCRATCH_DEVICE = new Set(
-  ["EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO", "EBUSY", "EEXIST", "EINVAL"],
-);
+const NO_SCRATCH_DEVICE = [
+  ...["EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO", "EBUSY", "EEXIST", "EINVAL"] as const,
+];
 
 /** Whether LOOP_CONFIGURE has left GD_NEED_PART_SCAN behind, so that the next open() has to scan. */
 async function owesScan(scratch: ScratchDevice): Promise<boolean> {

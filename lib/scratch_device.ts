@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import {
   ifExists,
   listDirectory,
@@ -44,10 +44,10 @@ const ownNode = (number: number) => `/dev/.loopdev-scratch-${readLink("/proc/sel
 const MINORBITS = 20;
 
 /** EEXIST: another process has made a device of this number. */
-const NUMBER_TAKEN: RetryPolicy = { codes: new Set(["EEXIST"]), tries: 64, longestPause: 0 };
+const NUMBER_TAKEN: RetryPolicy = { codes: ["EEXIST"], tries: 64, longestPause: 0 };
 
 /** Somebody opened it before its node was hidden, or has not been told yet that it is unbound. */
-const STILL_OPEN: RetryPolicy = { codes: new Set(["EBUSY"]), tries: 64, longestPause: 50 };
+const STILL_OPEN: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
 
 /** Makes a device, lets `ask` work on it, and removes it. */
 export async function withScratchDevice<T>(
@@ -116,7 +116,7 @@ async function removeAbandoned(control: OpenFile): Promise<void> {
       await loopCtlRemove(control, Number(number));
     } catch (error) {
       // EBUSY: somebody is still using it. ENODEV: only its node is left.
-      if (!(error instanceof LoopError && error.code === "ENODEV")) continue;
+      if (!isRefusal(error, "ENODEV")) continue;
     }
     tryToUnlink(`/dev/${name}`);
   }

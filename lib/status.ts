@@ -4,7 +4,7 @@
  * @module
  */
 import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
-import { LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError } from "./base/errors.ts";
 import { byteCount, decodeDev } from "./facts.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
@@ -73,7 +73,7 @@ export async function status(path: string | URL): Promise<LoopStatus> {
   const found = readStatus(loopNumber(node));
   if (found) return { ...found, path: node };
   const hint = "no file is bound to it";
-  throw new LoopError({ errno: ENXIO, syscall: "ioctl", path: node, hint });
+  throw new LoopError({ code: "ENXIO", syscall: "ioctl", path: node, hint });
 }
 
 /**
@@ -115,9 +115,6 @@ export function isBackedBy(device: LoopStatus, { dev, inode }: FileStatus): bool
   return device.backingInode === inode && device.backingDev === dev;
 }
 
-const ENXIO = 6;
-const ENOTBLK = 15;
-
 /** The number of the loop device that a node is, whatever its name: by its device number. */
 export function loopNumber(path: string): number {
   const { type, rdev } = fileStatus(path);
@@ -129,7 +126,7 @@ export function loopNumber(path: string): number {
   const hint = `it is ${
     type === "block device" ? `device ${rdev}` : `a ${type}`
   }, not a loop device`;
-  throw new LoopError({ errno: ENOTBLK, syscall: "stat", path, hint });
+  throw new LoopError({ code: "ENOTBLK", syscall: "stat", path, hint });
 }
 
 function readStatus(number: number): LoopStatus | undefined {
@@ -169,9 +166,7 @@ function readIdentity(number: number): Identity {
       reference: decodeName(lo_file_name.subarray(0, end < 0 ? undefined : end)),
     };
   } catch (error) {
-    if (!(error instanceof LoopError && ["EACCES", "EPERM", "ENOENT"].includes(error.code))) {
-      throw error;
-    }
+    if (!isRefusal(error, "EACCES", "EPERM", "ENOENT")) throw error;
     return { backingDev: undefined, backingInode: undefined, reference: undefined };
   }
 }

@@ -17,7 +17,7 @@
  *
  * @module
  */
-import { LoopError } from "./base/errors.ts";
+import { isRefusal } from "./base/errors.ts";
 import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./kernel/file.ts";
 import { status } from "./kernel/stat.ts";
 
@@ -39,7 +39,7 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
     makeBlockNode(own, dev);
   } catch (error) {
     // EEXIST: left by a process that was killed in between, or in use by one right now.
-    if (!(error instanceof LoopError && error.code === "EEXIST")) return undefined;
+    if (!isRefusal(error, "EEXIST")) return undefined;
     found = true;
   }
   try {

@@ -2,6 +2,7 @@
  * Devices that others attach, the code under test apart: losetup where it is installed, else the
  * ioctls that it made before LOOP_CONFIGURE.
  */
+import { isErrno } from "../lib/base/errors.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
 import { bound, missing, output, sysfs } from "./support.ts";
 
@@ -13,7 +14,6 @@ const ioctlBuffer = libcCall("ioctl", "i32", "u64", "buffer");
 const O_RDWR = 2, O_CLOEXEC = 0o2000000;
 const [LOOP_SET_FD, LOOP_CLR_FD, LOOP_SET_STATUS64] = [0x4c00, 0x4c01, 0x4c04];
 const [LOOP_CTL_ADD, LOOP_CTL_GET_FREE] = [0x4c80, 0x4c82];
-const EBUSY = -16, EEXIST = -17;
 
 /** Columns of `losetup --json` that few tests look at. */
 export interface Identity {
@@ -84,11 +84,11 @@ export function attachByIoctls(file: string, options: ElsewhereOptions = {}): st
       const number = options.number ??
         must(ioctl(control, LOOP_CTL_GET_FREE, 0), "LOOP_CTL_GET_FREE");
       const added = ioctl(control, LOOP_CTL_ADD, number);
-      if (added !== EEXIST) must(added, "LOOP_CTL_ADD");
+      if (!isErrno(added, "EEXIST")) must(added, "LOOP_CTL_ADD");
       const device = opened(`/dev/loop${number}`, access);
       const result = ioctl(device, LOOP_SET_FD, backing);
       // Somebody else was quicker.
-      if (result === EBUSY && options.number === undefined) continue;
+      if (isErrno(result, "EBUSY") && options.number === undefined) continue;
       must(result, "LOOP_SET_FD");
       // struct loop_info64: lo_offset at 24, lo_sizelimit at 32, lo_file_name at 56.
       const info = zeroed(232);

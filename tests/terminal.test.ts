@@ -117,7 +117,7 @@ test("a LoopError obeys no name of a file", [], () => {
   for (const [kind, name] of Object.entries(HOSTILE)) {
     // Turning the direction of writing is left to whoever shows the message.
     if (kind === "bidi overrides" || kind === "line separators") continue;
-    const { message } = new LoopError({ errno: 2, syscall: "open", path: name });
+    const { message } = new LoopError({ code: "ENOENT", syscall: "open", path: name });
     assertHarmless(message, name, kind);
   }
 });

@@ -6,6 +6,7 @@ import { assert, assertEquals } from "@std/assert";
 import { existsSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach } from "../mod.ts";
+import { isErrno } from "../lib/base/errors.ts";
 import { makeBlockNode, O_RDWR, open, type OpenFile } from "../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlRemove } from "../lib/kernel/loop.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
@@ -44,7 +45,6 @@ const read = libcCall("read", "i32", "buffer", "u64");
 const close = libcCall("close", "i32");
 const IN_CLOSE_WRITE = 8;
 const IN_NONBLOCK = 0o4000, IN_CLOEXEC = 0o2000000;
-const EAGAIN = -11;
 
 /** Which of the devices' nodes were closed by somebody who could write, while `act` ran. */
 async function closedWritable(
@@ -63,7 +63,7 @@ async function closedWritable(
     const buffer = zeroed(4096);
     for (;;) {
       const length = read(fd, buffer, buffer.length);
-      if (length === EAGAIN) return heard;
+      if (isErrno(length, "EAGAIN")) return heard;
       must(length, "read");
       // struct inotify_event: int wd, __u32 mask, cookie, len, char name[len].
       const view = new DataView(buffer.buffer);

@@ -72,8 +72,8 @@ const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/bind.ts",
-        from: 'import { LoopError } from "./base/errors.ts";\n',
-        to: 'import { LoopError } from "./base/errors.ts";\n' +
+        from: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n',
+        to: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n' +
           'import { libc } from "./runtime/libc.ts";\n',
       },
       {

@@ -5,50 +5,72 @@
  * @module
  */
 
-/** Error numbers of `<asm-generic/errno.h>` that loop devices can give, with glibc's wording. */
-const ERRORS: Record<number, [code: string, text: string]> = {
-  1: ["EPERM", "operation not permitted"],
-  2: ["ENOENT", "no such file or directory"],
-  3: ["ESRCH", "no such process"],
-  4: ["EINTR", "interrupted system call"],
-  5: ["EIO", "input/output error"],
-  6: ["ENXIO", "no such device or address"],
-  9: ["EBADF", "bad file descriptor"],
-  11: ["EAGAIN", "resource temporarily unavailable"],
-  12: ["ENOMEM", "cannot allocate memory"],
-  13: ["EACCES", "permission denied"],
-  14: ["EFAULT", "bad address"],
-  15: ["ENOTBLK", "block device required"],
-  16: ["EBUSY", "device or resource busy"],
-  17: ["EEXIST", "file exists"],
-  19: ["ENODEV", "no such device"],
-  20: ["ENOTDIR", "not a directory"],
-  21: ["EISDIR", "is a directory"],
-  22: ["EINVAL", "invalid argument"],
-  23: ["ENFILE", "too many open files in system"],
-  24: ["EMFILE", "too many open files"],
-  25: ["ENOTTY", "inappropriate ioctl for device"],
-  26: ["ETXTBSY", "text file busy"],
-  27: ["EFBIG", "file too large"],
-  28: ["ENOSPC", "no space left on device"],
-  30: ["EROFS", "read-only file system"],
-  32: ["EPIPE", "broken pipe"],
-  34: ["ERANGE", "numerical result out of range"],
-  36: ["ENAMETOOLONG", "file name too long"],
-  38: ["ENOSYS", "function not implemented"],
-  40: ["ELOOP", "too many levels of symbolic links"],
-  61: ["ENODATA", "no data available"],
-  75: ["EOVERFLOW", "value too large for defined data type"],
-  95: ["EOPNOTSUPP", "operation not supported"],
-  110: ["ETIMEDOUT", "timed out"],
-  116: ["ESTALE", "stale file handle"],
-  117: ["EUCLEAN", "structure needs cleaning"],
-  122: ["EDQUOT", "disk quota exceeded"],
-  124: ["EMEDIUMTYPE", "wrong medium type"],
+/** The errors that loop devices can give, by their names in errno(3). */
+// deno-fmt-ignore
+export type ErrorCode =
+  | "EPERM" | "ENOENT" | "ESRCH" | "EINTR" | "EIO" | "ENXIO"
+  | "EBADF" | "EAGAIN" | "ENOMEM" | "EACCES" | "EFAULT" | "ENOTBLK"
+  | "EBUSY" | "EEXIST" | "ENODEV" | "ENOTDIR" | "EISDIR" | "EINVAL"
+  | "ENFILE" | "EMFILE" | "ENOTTY" | "ETXTBSY" | "EFBIG" | "ENOSPC"
+  | "EROFS" | "EPIPE" | "ERANGE" | "ENAMETOOLONG" | "ENOSYS" | "ELOOP"
+  | "ENODATA" | "EOVERFLOW" | "EOPNOTSUPP" | "ETIMEDOUT" | "ESTALE" | "EUCLEAN"
+  | "EDQUOT" | "EMEDIUMTYPE";
+
+/** Their numbers in `<asm-generic/errno.h>`, with glibc's wording. */
+const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
+  EPERM: [1, "operation not permitted"],
+  ENOENT: [2, "no such file or directory"],
+  ESRCH: [3, "no such process"],
+  EINTR: [4, "interrupted system call"],
+  EIO: [5, "input/output error"],
+  ENXIO: [6, "no such device or address"],
+  EBADF: [9, "bad file descriptor"],
+  EAGAIN: [11, "resource temporarily unavailable"],
+  ENOMEM: [12, "cannot allocate memory"],
+  EACCES: [13, "permission denied"],
+  EFAULT: [14, "bad address"],
+  ENOTBLK: [15, "block device required"],
+  EBUSY: [16, "device or resource busy"],
+  EEXIST: [17, "file exists"],
+  ENODEV: [19, "no such device"],
+  ENOTDIR: [20, "not a directory"],
+  EISDIR: [21, "is a directory"],
+  EINVAL: [22, "invalid argument"],
+  ENFILE: [23, "too many open files in system"],
+  EMFILE: [24, "too many open files"],
+  ENOTTY: [25, "inappropriate ioctl for device"],
+  ETXTBSY: [26, "text file busy"],
+  EFBIG: [27, "file too large"],
+  ENOSPC: [28, "no space left on device"],
+  EROFS: [30, "read-only file system"],
+  EPIPE: [32, "broken pipe"],
+  ERANGE: [34, "numerical result out of range"],
+  ENAMETOOLONG: [36, "file name too long"],
+  ENOSYS: [38, "function not implemented"],
+  ELOOP: [40, "too many levels of symbolic links"],
+  ENODATA: [61, "no data available"],
+  EOVERFLOW: [75, "value too large for defined data type"],
+  EOPNOTSUPP: [95, "operation not supported"],
+  ETIMEDOUT: [110, "timed out"],
+  ESTALE: [116, "stale file handle"],
+  EUCLEAN: [117, "structure needs cleaning"],
+  EDQUOT: [122, "disk quota exceeded"],
+  EMEDIUMTYPE: [124, "wrong medium type"],
 };
 
+/** Whether a system call gave this error: `result` is −errno. */
+export function isErrno(result: number, code: ErrorCode): boolean {
+  return -result === ERRORS[code][0];
+}
+
+/** Whether the system refused with one of these codes; if none is named, with any. */
+export function isRefusal(error: unknown, ...codes: ErrorCode[]): error is LoopError {
+  return error instanceof LoopError &&
+    (codes.length === 0 || (codes as string[]).includes(error.code));
+}
+
 interface Hint {
-  code: string;
+  code: ErrorCode;
   /** Matches the ioctl request if there is one, else the system call. */
   call?: RegExp;
   path?: RegExp;
@@ -167,8 +189,8 @@ const HINTS: Hint[] = [
 
 /** Of what a {@linkcode LoopError} is made. */
 export interface LoopErrorInit {
-  /** Positive error number, as in errno(3). */
-  errno: number;
+  /** The error, as in errno(3): its name, or the positive number that the kernel gave. */
+  code: ErrorCode | number;
   /** The system call, as its manual page calls it: "open", "ioctl". */
   syscall: string;
   /** The file or device it was made on. */
@@ -212,8 +234,8 @@ export class LoopError extends Error {
   readonly request?: string;
 
   /** Composes the message from the call, the error and the hint. */
-  constructor({ errno, syscall, path, request, hint, cause }: LoopErrorInit) {
-    const [code, text] = ERRORS[errno] ?? [`E${errno}`, `error ${errno}`];
+  constructor({ code: given, syscall, path, request, hint, cause }: LoopErrorInit) {
+    const [code, errno, text] = describe(given);
     const call = request ?? syscall;
     hint ??= HINTS.find((row) =>
       row.code === code && (row.call?.test(call) ?? true) && (row.path?.test(path) ?? true)
@@ -233,8 +255,14 @@ export class LoopError extends Error {
   /** The same error where more is known of its cause. */
   withHint(hint: string): LoopError {
     const { errno, syscall, path, request } = this;
-    return new LoopError({ errno: -errno, syscall, path, request, hint, cause: this });
+    return new LoopError({ code: -errno, syscall, path, request, hint, cause: this });
   }
+}
+
+function describe(given: ErrorCode | number): [code: string, errno: number, text: string] {
+  const known = Object.entries(ERRORS).find(([code, [errno]]) => code === given || errno === given);
+  if (known) return [known[0], ...known[1]];
+  return [`E${given}`, Number(given), `error ${given}`];
 }
 
 function quote(path: string): string {

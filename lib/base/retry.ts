@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "./errors.ts";
+import { type ErrorCode, isRefusal } from "./errors.ts";
 
 /** Resolves after `ms` milliseconds; rejects with the signal's reason if that comes first. */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {
@@ -42,8 +42,8 @@ export async function poll<T>(
 
 /** What is worth another try, and how often. */
 export interface RetryPolicy {
-  /** Codes of {@linkcode LoopError}; anything else is thrown at once. */
-  readonly codes: ReadonlySet<string>;
+  /** Anything else is thrown at once. */
+  readonly codes: readonly [ErrorCode, ...ErrorCode[]];
   readonly tries: number;
   /** Longest pause in ms; the n-th is random up to n × 4 ms, at most this. */
   readonly longestPause: number;
@@ -60,8 +60,7 @@ export async function retry<T>(
     try {
       return await attempt(tries);
     } catch (error) {
-      const again = error instanceof LoopError && policy.codes.has(error.code);
-      if (!again || tries >= policy.tries) throw error;
+      if (!isRefusal(error, ...policy.codes) || tries >= policy.tries) throw error;
     }
     await delay(Math.random() * Math.min(4 * tries, policy.longestPause), signal);
   }

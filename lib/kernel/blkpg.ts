@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { LoopError } from "../base/errors.ts";
+import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, bytes, int, long_long, struct } from "../base/struct.ts";
@@ -121,7 +121,7 @@ export function blkGetDiskseq(device: OpenFile): number | undefined {
     return getU64(device, "BLKGETDISKSEQ", BLKGETDISKSEQ);
   } catch (error) {
     // The answers of kernels that do not know the request.
-    if (error instanceof LoopError && /^(ENOTTY|EINVAL)$/.test(error.code)) return undefined;
+    if (isRefusal(error, "ENOTTY", "EINVAL")) return undefined;
     throw error;
   }
 }

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { LoopError } from "../base/errors.ts";
+import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
@@ -95,18 +95,22 @@ export class OpenFile implements Disposable {
 
 /** A result ≥ 0 passes, −errno throws. */
 export function check(result: number, syscall: string, path: string, request?: string): number {
-  if (result < 0) throw new LoopError({ errno: -result, syscall, path, request });
+  if (result < 0) throw new LoopError({ code: -result, syscall, path, request });
   return result;
 }
 
-export const EINTR = -4;
-export const MOST_INTERRUPTIONS = 100;
+const MOST_INTERRUPTIONS = 100;
 
 /** A call that a signal interrupted has done nothing yet: it is made again. Never close(). */
+export function isInterrupted(result: number, times: number): boolean {
+  return isErrno(result, "EINTR") && times < MOST_INTERRUPTIONS;
+}
+
+/** Makes a call until no signal interrupts it. */
 export function uninterrupted(call: () => number): number {
   for (let times = 0;; times++) {
     const result = call();
-    if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
+    if (!isInterrupted(result, times)) return result;
   }
 }
 
@@ -240,9 +244,7 @@ export function ifExists<T>(look: () => T): T | undefined {
     return look();
   } catch (error) {
     // ENODEV: the attribute's device went away between open and read.
-    if (error instanceof LoopError && /^(ENOENT|ENOTDIR|ENODEV|ENXIO)$/.test(error.code)) {
-      return undefined;
-    }
+    if (isRefusal(error, "ENOENT", "ENOTDIR", "ENODEV", "ENXIO")) return undefined;
     throw error;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoopError } from "../base/errors.ts";
+import { type ErrorCode, LoopError } from "../base/errors.ts";
 import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
@@ -13,7 +13,6 @@ import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/stru
 const AT_EMPTY_PATH = 0x1000;
 const STATX_BASIC_STATS = 0x7ff;
 const S_IFMT = 0o170000;
-const EINVAL = 22;
 
 const statx_timestamp = struct("statx_timestamp", 16, {
   tv_sec: long_long,
@@ -107,6 +106,6 @@ export function status(file: OpenFile | string): FileStatus {
 }
 
 /** A refusal of our own that the kernel would give later, or not at all, without a reason. */
-export function refuse(file: OpenFile, hint: string, errno: number = EINVAL): LoopError {
-  return new LoopError({ errno, syscall: "statx", path: file.path, hint });
+export function refuse(file: OpenFile, hint: string, code: ErrorCode = "EINVAL"): LoopError {
+  return new LoopError({ code, syscall: "statx", path: file.path, hint });
 }

@@ -12,19 +12,17 @@ import {
   AT_FDCWD,
   check,
   cString,
-  EINTR,
-  MOST_INTERRUPTIONS,
+  isInterrupted,
   O_CLOEXEC,
   open,
   OpenFile,
   uninterrupted,
 } from "./file.ts";
+import { isErrno } from "../base/errors.ts";
 import type { Argument } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, struct } from "../base/struct.ts";
 import { SYS } from "./system.ts";
-
-const EAGAIN = -11;
 
 /** `<linux/openat2.h>` */
 export const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
@@ -57,7 +55,7 @@ export async function openUncached(path: string, flags: number): Promise<OpenFil
   );
   if (fd >= 0) return new OpenFile(fd, path);
   // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
-  if (fd !== EAGAIN) return open(path, flags);
+  if (!isErrno(fd, "EAGAIN")) return open(path, flags);
   const opened = await uninterruptedLater("openat", AT_FDCWD, name, flags | O_CLOEXEC, 0);
   return new OpenFile(check(opened, "open", path), path);
 }
@@ -119,13 +117,13 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
   return offset < size;
 }
 
-/** A call that a signal interrupted has done nothing yet: it is made again. */
+/** Makes a call until no signal interrupts it. */
 async function uninterruptedLater(
   name: Parameters<typeof SYS>[0],
   ...args: Argument[]
 ): Promise<number> {
   for (let times = 0;; times++) {
     const result = await libc().later(SYS(name), ...args);
-    if (result !== EINTR || times >= MOST_INTERRUPTIONS) return result;
+    if (!isInterrupted(result, times)) return result;
   }
 }

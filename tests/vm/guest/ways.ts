@@ -26,7 +26,7 @@ import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../l
 import { readTable } from "../../../lib/image_table.ts";
 import { removePartitions } from "../../../lib/partitions.ts";
 import { drain, scanOnce } from "../../../lib/partscan_race.ts";
-import { poll, retry } from "../../../lib/base/retry.ts";
+import { poll, retry, type RetryPolicy } from "../../../lib/base/retry.ts";
 import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/kernel/sysfs.ts";
 import { openUnwatched } from "../../../lib/udev_reread.ts";
 import { PartitionCounter } from "./cycles.ts";
@@ -44,7 +44,7 @@ const ONCE = {
   ...{ cycles: 1, adds: 0, removes: 0, spurious: 0, missing: 0, flickered: 0 },
 };
 /** The last opener to close a device may be on its way out still. */
-const FREED = { codes: new Set(["EBUSY", "ENXIO", "ENOENT"]), tries: 64, longestPause: 50 };
+const FREED: RetryPolicy = { codes: ["EBUSY", "ENXIO", "ENOENT"], tries: 64, longestPause: 50 };
 
 /** An attached device; `flag` resolves when LO_FLAGS_PARTSCAN is set, and is absent if it never is. */
 interface Attached {
