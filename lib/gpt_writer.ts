@@ -4,7 +4,8 @@
  * @module
  */
 import { type OpenFile, writeAt } from "./kernel/file.ts";
-import { crc32, gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./table/gpt.ts";
+import { crc32 } from "./table/checksums.ts";
+import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./table/gpt.ts";
 
 const ENTRIES = 128;
 

@@ -5,6 +5,7 @@
  * @module
  */
 import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
+import { crc32 } from "./checksums.ts";
 import { gptTypeName } from "./gpt_types.ts";
 import type { Disk, TablePartition } from "./disk.ts";
 
@@ -163,33 +164,4 @@ function guid(raw: Uint8Array): string {
   const order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
   const hex = order.map((i) => raw[i].toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-}
-
-let tables: Int32Array | undefined;
-
-/** Four tables of 256: the CRC of a byte with 0 to 3 zero bytes after it. */
-function crcTables(): Int32Array {
-  const made = new Int32Array(4 * 256);
-  for (let n = 0; n < made.length; n++) {
-    let crc = n;
-    if (n < 256) {
-      for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-    } else crc = (made[n - 256] >>> 8) ^ made[made[n - 256] & 0xff];
-    made[n] = crc;
-  }
-  return made;
-}
-
-/** CRC-32 as in IEEE 802.3 and zlib, four bytes a step ("slicing-by-4"). */
-export function crc32(data: Uint8Array): number {
-  const t = tables ??= crcTables();
-  let crc = -1;
-  let i = 0;
-  for (; i + 4 <= data.length; i += 4) {
-    crc ^= data[i] | data[i + 1] << 8 | data[i + 2] << 16 | data[i + 3] << 24;
-    crc = t[768 + (crc & 0xff)] ^ t[512 + (crc >>> 8 & 0xff)] ^ t[256 + (crc >>> 16 & 0xff)] ^
-      t[crc >>> 24];
-  }
-  for (; i < data.length; i++) crc = (crc >>> 8) ^ t[(crc ^ data[i]) & 0xff];
-  return ~crc >>> 0;
 }

@@ -1,0 +1,67 @@
+/**
+ * Which file system a disk has: that whose superblock it shows, and nothing on a guess.
+ *
+ * @module
+ */
+import { findContainer } from "./containers.ts";
+import type { Image } from "./disk.ts";
+import { type FileSystem, type Format, readWithin } from "./superblock.ts";
+import { hasMagic, SUPERBLOCKS } from "./superblocks.ts";
+import { DISC_SUPERBLOCKS } from "./superblocks_disc.ts";
+import { FAT_SUPERBLOCKS } from "./superblocks_fat.ts";
+
+export type { FileSystem } from "./superblock.ts";
+export { findContainer } from "./containers.ts";
+
+/** All that can be found; what they are is judged one by one. */
+export const FORMATS: readonly Format[] = [
+  ...FAT_SUPERBLOCKS,
+  ...SUPERBLOCKS,
+  ...DISC_SUPERBLOCKS,
+];
+
+/** Every superblock but those of discs' roots ends before: one read serves them all. */
+const BEGINNING = 68 * 1024;
+
+/**
+ * All file systems whose superblock the disk shows; none if it shows none, or is one whose content is
+ * another disk ({@linkcode findContainer}): encrypted, a part of an array or a group, or swap space.
+ *
+ * A superblock is judged by itself, as the kernel's driver judges it: magic bytes, what its fields may
+ * be, and its checksum. That the disk is too short for what it describes is for the driver to say. More
+ * than one is a disk that was formatted again, and what it holds is anybody's guess; except a bridge
+ * disc, with UDF and ISO 9660 of the same files: it is given as "udf", as blkid does.
+ *
+ * `disk` is read within its size alone. What `read` throws is thrown.
+ */
+export function findFileSystems(disk: Image): FileSystem[] {
+  const image = withBeginning(disk);
+  if (findContainer(image) !== undefined) return [];
+  const found: FileSystem[] = [];
+  for (const format of FORMATS) {
+    const superblock = readWithin(image, format.start, format.length);
+    if (!superblock || !hasMagic(format, superblock)) continue;
+    const described = format.describe(superblock, image);
+    if (!described) continue;
+    const { label, uuid } = described;
+    found.push({
+      type: format.type,
+      ...label === undefined ? {} : { label },
+      ...uuid === undefined ? {} : { uuid },
+    });
+  }
+  const isBridge = found.some(({ type }) => type === "udf");
+  return isBridge ? found.filter(({ type }) => type !== "iso9660") : found;
+}
+
+/** The same disk, whose beginning is read once. */
+function withBeginning(disk: Image): Image {
+  const beginning = disk.read(0, Math.min(BEGINNING, disk.size));
+  return {
+    size: disk.size,
+    read: (offset, length) =>
+      offset + length <= beginning.length
+        ? beginning.subarray(offset, offset + length)
+        : disk.read(offset, length),
+  };
+}
