@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { decodeDev, type Device } from "./device.ts";
+import { decodeDev } from "../lib/losetup.ts";
+import type { Device } from "./device.ts";
 import { UsageError } from "./getopt.ts";
 
 /** A column of the table. */

@@ -3,19 +3,22 @@
  *
  * @module
  */
-import { blkSszGet } from "../lib/kernel/blkpg.ts";
-import { isRefusal } from "../lib/base/errors.ts";
 import {
+  blkSszGet,
+  decodeName,
+  encodeDev,
+  type FileStatus,
+  fileStatus,
   ifExists,
+  isRefusal,
   listDirectory,
+  loop_info64,
+  loopGetStatus64,
   O_RDONLY,
   open,
   type OpenFile,
   readText,
-} from "../lib/kernel/file.ts";
-import { loop_info64, loopGetStatus64 } from "../lib/kernel/loop.ts";
-import { decodeName } from "../lib/base/names.ts";
-import { type FileStatus, status as fileStatus } from "../lib/kernel/stat.ts";
+} from "../lib/losetup.ts";
 
 /** Any device that was named, or one that a file is attached to. What is not known is undefined. */
 export class Device {
@@ -137,15 +140,4 @@ function statusOf(path: string): FileStatus | undefined {
     if (isRefusal(error)) return undefined;
     throw error;
   }
-}
-
-/** The kernel's and stat(2)'s encoding: the minor number's upper bits lie above the major number. */
-function encodeDev(dev: string): number {
-  const [major, minor] = dev.split(":").map(Number);
-  return minor % 0x100 + major * 0x100 + Math.floor(minor / 0x100) * 0x100000;
-}
-
-/** Back to "8:1". */
-export function decodeDev(dev: number): string {
-  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { report } from "../lib/report.ts";
+import { report } from "../mod.ts";
 
 /** The report as text, or as JSON. */
 export async function formatReport(json: boolean): Promise<string> {

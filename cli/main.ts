@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlGetFree } from "../lib/kernel/loop.ts";
+import { loopCtlGetFree, O_RDWR, open } from "../lib/losetup.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";

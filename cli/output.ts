@@ -3,12 +3,7 @@
  *
  * @module
  */
-import { isErrno } from "../lib/base/errors.ts";
-import { check } from "../lib/kernel/file.ts";
-import type { Descriptor } from "../lib/runtime/contract.ts";
-import { libc } from "../lib/runtime/libc.ts";
-import { encodeName } from "../lib/base/names.ts";
-import { SYS } from "../lib/kernel/system.ts";
+import { check, type Descriptor, encodeName, isErrno, libc, SYS } from "../lib/losetup.ts";
 import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime } from "./runtime.ts";

@@ -4,8 +4,7 @@
  * @module
  */
 import config from "../deno.json" with { type: "json" };
-import { O_RDONLY, open, readAt } from "../lib/kernel/file.ts";
-import { decodeName } from "../lib/base/names.ts";
+import { decodeName, O_RDONLY, open, readAt } from "../lib/losetup.ts";
 import { UsageError } from "./getopt.ts";
 
 export const VERSION: string = config.version;

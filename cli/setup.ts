@@ -3,23 +3,26 @@
  *
  * @module
  */
-import { attachChecked } from "../lib/attach.ts";
-import { openWritableOrNot } from "../lib/backing_file.ts";
-import { bindFreeDevice, changeFlags } from "../lib/bind.ts";
-import { isRefusal, type LoopError } from "../lib/base/errors.ts";
-import { ifExists, O_RDWR, open } from "../lib/kernel/file.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_NAME_SIZE } from "../lib/kernel/loop.ts";
-import { decodeName, encodeName } from "../lib/base/names.ts";
-import { openLoop } from "../lib/open_loop.ts";
-import { checkOptions } from "../lib/options.ts";
-import { scanOnce } from "../lib/partscan_race.ts";
-import { readChecked } from "../lib/read_partitions.ts";
-import { status as fileStatus } from "../lib/kernel/stat.ts";
-import { loopNumber } from "../lib/status.ts";
+import {
+  decodeName,
+  encodeName,
+  fileStatus,
+  ifExists,
+  isRefusal,
+  LO_NAME_SIZE,
+  loadAttach,
+  type LoopError,
+  O_RDWR,
+  open,
+} from "../lib/losetup.ts";
+import { openLoop } from "../mod.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
+
+const { attachChecked, attachUnchecked, checkOptions, loopNumber, overlaps, readChecked } =
+  await loadAttach();
 
 /** What came of it. */
 export interface Setup {
@@ -87,7 +90,7 @@ function wantedNumber(device: string | undefined, file: string): number | undefi
 }
 
 async function attachPersistently(command: Command, file: string): Promise<Setup> {
-  const { readOnly, partscan, workaround, timeout } = command;
+  const { readOnly, partscan, workaround, timeout, autoclear } = command;
   const options = {
     readOnly: readOnly || undefined,
     offset: toNumber(command.offset, file),
@@ -98,11 +101,8 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
     number: wantedNumber(command.device, file),
   };
   if (isOutOfRange(file, options)) {
-    const path = await bindAnyway(
-      file,
-      { ...options, partscan: partscan !== false },
-      command.autoclear,
-    );
+    const scanned = partscan !== false;
+    const path = await attachUnchecked(file, { ...options, autoclear, partscan: scanned });
     return { path, warning: undefined };
   }
   // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
@@ -115,15 +115,12 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
       if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
       return attachChecked(file, { ...wanted, directIo: false });
     });
-    if (!command.autoclear) await loop.persist();
+    if (!autoclear) await loop.persist();
     return { path: loop.path, warning: undefined };
   } catch (error) {
     if (!isUnreadableTable(error)) throw error;
-    const path = await bindAnyway(
-      file,
-      { ...options, partscan: partscan === true },
-      command.autoclear,
-    );
+    const scanned = partscan === true;
+    const path = await attachUnchecked(file, { ...options, autoclear, partscan: scanned });
     return { path, warning: await warnTable(error, file, options) };
   }
 }
@@ -174,24 +171,6 @@ function isOutOfRange(
   return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
 }
 
-type Options = Omit<Parameters<typeof bindFreeDevice>[0], "backing" | "readOnly"> & {
-  readonly readOnly?: boolean;
-};
-
-async function bindAnyway(file: string, options: Options, autoclear: boolean): Promise<string> {
-  const { file: backing, readOnly } = await openWritableOrNot(file, options.readOnly);
-  using _ = backing;
-  const { partscan } = options;
-  const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
-  // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
-  using undo = new DisposableStack();
-  undo.use(bound.device);
-  if (partscan) await scanOnce(bound.device);
-  if (autoclear) undo.move();
-  else await changeFlags(bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
-  return bound.device.path;
-}
-
 /** The device that has just the wanted part of the file; an error if there is one and one is named. */
 function findSame(command: Command, file: string): Device | undefined {
   const identity = ifExists(() => fileStatus(file));
@@ -199,13 +178,12 @@ function findSame(command: Command, file: string): Device | undefined {
   // Like losetup, the first one that has any of it decides.
   for (const other of boundDevices()) {
     if (!identity || !other.isBackedBy(identity)) continue;
-    const [start = 0n, limit = 0n] = ["offset", "sizelimit"].map((name) =>
-      BigInt(other.attribute(`loop/${name}`) ?? 0)
-    );
-    const before = sizelimit !== 0n && offset + sizelimit <= start;
-    const behind = limit !== 0n && offset >= start + limit;
-    const isSame = start === offset && limit === sizelimit;
-    if (!isSame && (before || behind)) continue;
+    const range = {
+      offset: BigInt(other.attribute("loop/offset") ?? 0),
+      sizelimit: BigInt(other.attribute("loop/sizelimit") ?? 0),
+    };
+    if (!overlaps(range, { offset, sizelimit })) continue;
+    const isSame = range.offset === offset && range.sizelimit === sizelimit;
     if (!isSame || device !== undefined) {
       throw new Failure(`${file}: overlapping loop device exists`);
     }

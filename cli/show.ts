@@ -3,9 +3,14 @@
  *
  * @module
  */
-import { O_RDONLY, open, readLink } from "../lib/kernel/file.ts";
-import { type FileStatus, status as fileStatus } from "../lib/kernel/stat.ts";
-import { isRefusal } from "../lib/base/errors.ts";
+import {
+  type FileStatus,
+  fileStatus,
+  isRefusal,
+  O_RDONLY,
+  open,
+  readLink,
+} from "../lib/losetup.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";

@@ -25,7 +25,7 @@ import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import type { Strategy } from "./base/shown.ts";
 import { refuse, status as fileStatus } from "./kernel/stat.ts";
-import { findBackedBy, type LoopStatus } from "./status.ts";
+import { findBackedBy, type LoopStatus, overlaps } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { breathe, inTurn } from "./runtime/turns.ts";
 import { flush } from "./kernel/waiting.ts";
@@ -150,10 +150,8 @@ async function findSame(
   { offset, sizelimit, overlap }: CheckedOptions,
 ): Promise<LoopStatus | undefined> {
   const identity = fileStatus(file);
-  const end = (from: number, limit: number) => limit > 0 ? from + limit : Infinity;
-  const others = (await findBackedBy(identity)).filter((device) =>
-    device.offset < end(offset, sizelimit) && offset < end(device.offset, device.sizelimit)
-  );
+  const range = { offset, sizelimit };
+  const others = (await findBackedBy(identity)).filter((device) => overlaps(device, range));
   const same = others.find((d) => d.offset === offset && d.sizelimit === sizelimit);
   if (overlap === "reuse" && same) return same;
   if (others.length === 0) return undefined;

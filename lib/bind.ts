@@ -47,7 +47,7 @@ const LOST_RACES_IN_A_ROW = 16;
 export const FROZEN: RetryPolicy = { codes: ["EAGAIN"], tries: 64, longestPause: 250 };
 
 /** LOOP_SET_BLOCK_SIZE claims the device, as somebody may who just looks whether it is free. */
-export const EXCLUSIVE_OWNER: RetryPolicy = {
+const EXCLUSIVE_OWNER: RetryPolicy = {
   codes: ["EBUSY"],
   tries: 8,
   longestPause: 50,
@@ -87,17 +87,14 @@ export interface BoundDevice {
 export async function undoBind({ device, number, nodes, facts, made }: BoundDevice): Promise<void> {
   nodes.remove();
   await closeFlushed(device, facts.size);
-  if (made) await removeMade(number);
+  // The first error is the one that matters; an unused device is in nobody's way.
+  if (made) await removeDevice(number).catch(() => {});
 }
 
-/** A device that somebody uses by now stays: EBUSY. */
-async function removeMade(number: number): Promise<void> {
-  try {
-    using control = open("/dev/loop-control", O_RDWR);
-    await loopCtlRemove(control, number);
-  } catch {
-    // The first error is the one that matters; an unused device is in nobody's way.
-  }
+/** Takes the device itself away. One that somebody uses by now stays: EBUSY. */
+export async function removeDevice(number: number): Promise<void> {
+  using control = open("/dev/loop-control", O_RDWR);
+  await loopCtlRemove(control, number);
 }
 
 let sysfsSeen = false;
@@ -114,7 +111,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
       return { ...bindDevice(number, dev, binding, config), number, nodes, made };
     } catch (error) {
       removeUnused(number, nodes);
-      if (made) await removeMade(number);
+      if (made) await removeDevice(number).catch(() => {});
       throw error;
     }
   };
@@ -251,6 +248,14 @@ function refuses(call: () => void, code: ErrorCode): boolean {
   } catch (error) {
     return isRefusal(error, code);
   }
+}
+
+/** Changes a bound device, as soon as nobody is in the way who is there for a moment. */
+export async function changeDevice(
+  device: OpenFile,
+  request: (device: OpenFile) => void | Promise<void>,
+): Promise<void> {
+  await retry(FROZEN, () => retry(EXCLUSIVE_OWNER, () => request(device)));
 }
 
 /** Rewrites the flags of a bound device; everything else stays. */

@@ -80,7 +80,7 @@ function isHeldExclusively(path: string): boolean {
 }
 
 /** One use of a loop device, from a bind to a detach. */
-type DeviceUse = Pick<LoopFacts, "number" | "diskseq"> & { backingFile: string | undefined };
+export type DeviceUse = Pick<LoopFacts, "number" | "diskseq"> & { backingFile: string | undefined };
 
 /**
  * Whether this use of the device is over: it may be free, gone, or somebody else's. `sweep`: unbound

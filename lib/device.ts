@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { changeFlags, EXCLUSIVE_OWNER, FROZEN } from "./bind.ts";
+import { changeDevice, changeFlags } from "./bind.ts";
 import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./base/checks.ts";
 import { isDetached, letGo, warnDeferred } from "./detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
@@ -23,7 +23,6 @@ import {
   rescanPartitions,
 } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
-import { retry } from "./base/retry.ts";
 import { dataOf, type LoopDeviceField, showAsData, type Strategy } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe, Turns } from "./runtime/turns.ts";
@@ -244,7 +243,7 @@ export class LoopDevice implements AsyncDisposable {
   #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
     const { device } = this.#init.bound;
     return this.#operation(async () => {
-      await retry(FROZEN, () => retry(EXCLUSIVE_OWNER, () => request(device)));
+      await changeDevice(device, request);
       this.#facts = readFacts(device);
     });
   }

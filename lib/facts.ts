@@ -5,7 +5,7 @@
  */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./kernel/blkpg.ts";
 import { isRefusal } from "./base/errors.ts";
-import { ifExists, type OpenFile, readLink } from "./kernel/file.ts";
+import { decodeDev, ifExists, type OpenFile, readLink } from "./kernel/file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
   LO_FLAGS_PARTSCAN,
@@ -60,12 +60,6 @@ export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
 export function byteCount(bytes: bigint | string): number {
   const count = Number(bytes);
   return Number.isSafeInteger(count) ? count : Infinity;
-}
-
-/** The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. */
-export function decodeDev(encoded: bigint): string {
-  const dev = Number(encoded);
-  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }
 
 /** What tells one use of a device from others: the bind (from Linux 5.15 on), the file, the range. */

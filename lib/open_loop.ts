@@ -3,12 +3,12 @@
  *
  * @module
  */
+import { removeDevice } from "./bind.ts";
 import { checkBoolean, checkNames, checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
-import { O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
+import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./image_table.ts";
-import { loopCtlRemove } from "./kernel/loop.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { NodeKeeper } from "./nodes.ts";
 import { describe } from "./partitions.ts";
@@ -108,9 +108,4 @@ export async function detach(
   if (outcomes.includes("detached")) return "detached";
   const hint = "it is not attached to any loop device";
   throw new LoopError({ code: "ENXIO", syscall: "ioctl", path, hint });
-}
-
-async function removeDevice(number: number): Promise<void> {
-  using control = open("/dev/loop-control", O_RDWR);
-  await loopCtlRemove(control, number);
 }

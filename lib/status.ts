@@ -5,8 +5,8 @@
  */
 import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import { byteCount, decodeDev } from "./facts.ts";
-import { ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
+import { byteCount } from "./facts.ts";
+import { decodeDev, ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
 import { type FileStatus, status as fileStatus } from "./kernel/stat.ts";
@@ -97,6 +97,21 @@ export async function find(
     (offset ?? device.offset) === device.offset &&
     (sizelimit ?? device.sizelimit) === device.sizelimit
   );
+}
+
+/** Which part of a file a device covers; bytes, `sizelimit` 0: up to the end. */
+interface Range<Count extends number | bigint> {
+  readonly offset: Count;
+  readonly sizelimit: Count;
+}
+
+/** Whether two ranges of the same file have a byte in common. */
+export function overlaps<Count extends number | bigint>(a: Range<Count>, b: Range<Count>): boolean {
+  return a.offset < endOf(b) && b.offset < endOf(a);
+}
+
+function endOf({ offset, sizelimit }: Range<number | bigint>): number | bigint {
+  return sizelimit ? (offset as bigint) + (sizelimit as bigint) : Infinity;
 }
 
 /** The devices whose backing file is this one. */

@@ -190,12 +190,24 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
 
 /** Makes a node for block device `dev` ("7:4"), for root alone. Needs CAP_MKNOD. */
 export function makeBlockNode(path: string, dev: string): void {
-  const [major, minor] = dev.split(":").map(Number);
-  // The kernel's 32-bit encoding: the minor number's upper bits lie above the major number. Without a
-  // sign, since Bun 1.3 makes 0 of a negative number.
-  const encoded = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
   const mode = S_IFBLK | 0o600;
-  check(libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), mode, encoded), "mknod", path);
+  const result = libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), mode, encodeDev(dev));
+  check(result, "mknod", path);
+}
+
+/**
+ * "8:1" in the kernel's 32 bits: the minor number's upper bits lie above the major number. Without a
+ * sign, since Bun 1.3 makes 0 of a negative number.
+ */
+export function encodeDev(dev: string): number {
+  const [major, minor] = dev.split(":").map(Number);
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** Back to "8:1". */
+export function decodeDev(encoded: number | bigint): string {
+  const dev = Number(encoded);
+  return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }
 
 /** An unnamed file in memory, of `size` bytes. */

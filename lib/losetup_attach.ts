@@ -1,0 +1,34 @@
+/**
+ * Attaching as losetup(8) does it. What the kernel may refuse is left to it to refuse.
+ *
+ * @module
+ */
+import { openWritableOrNot } from "./backing_file.ts";
+import { bindFreeDevice, type Binding, changeFlags } from "./bind.ts";
+import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
+import { scanOnce } from "./partscan_race.ts";
+
+export { attachChecked } from "./attach.ts";
+export { checkOptions } from "./options.ts";
+export { readChecked } from "./read_partitions.ts";
+export { loopNumber, overlaps } from "./status.ts";
+
+/** What to bind, and whether the device goes when its last user does. */
+export type UncheckedOptions = Omit<Binding, "backing" | "readOnly"> & {
+  readonly readOnly?: boolean;
+  readonly autoclear: boolean;
+};
+
+/** Attaches what attach() would refuse: no whole sector, an odd sector size, an unreadable table. */
+export async function attachUnchecked(path: string, options: UncheckedOptions): Promise<string> {
+  const { file: backing, readOnly } = await openWritableOrNot(path, options.readOnly);
+  using _ = backing;
+  const { device } = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
+  // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
+  using undo = new DisposableStack();
+  undo.use(device);
+  if (options.partscan) await scanOnce(device);
+  if (options.autoclear) undo.move();
+  else await changeFlags(device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+  return device.path;
+}

@@ -1,0 +1,57 @@
+/**
+ * Detaching and changing devices as losetup(8) does it: whatever they are, whoever attached them.
+ *
+ * @module
+ */
+import { changeDevice } from "./bind.ts";
+import { isRefusal } from "./base/errors.ts";
+import { poll } from "./base/retry.ts";
+import { type DeviceUse, isDetached } from "./detached.ts";
+import { findHolders, type Holder } from "./holders.ts";
+import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
+import { loopClrFd } from "./kernel/loop.ts";
+import { sysfsBackingFile, sysfsDiskseq } from "./kernel/sysfs.ts";
+import { loopNumber } from "./status.ts";
+
+export { removeDevice } from "./bind.ts";
+export { describeHolders } from "./holders.ts";
+export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
+
+/**
+ * Detaches the device at `path`, whoever attached it; if others have it open, the last of them does.
+ * With `ms` they are waited for so many ms; then resolves to who is left.
+ */
+export async function detachUnchecked(path: string, ms?: number): Promise<Holder[] | undefined> {
+  const use = await unbind(path);
+  // One look in any case: it removes partitions that older kernels leave behind.
+  const isGone = () => isDetached(use, path, true) || undefined;
+  if (isGone() || ms === undefined || await poll(isGone, ms)) return undefined;
+  return await findHolders(use.number);
+}
+
+async function unbind(path: string): Promise<DeviceUse> {
+  using device = open(path, O_RDONLY);
+  const number = numberOf(path);
+  const use = { number, backingFile: sysfsBackingFile(number), diskseq: sysfsDiskseq(number) };
+  await loopClrFd(device);
+  return use;
+}
+
+/** −1 for what is no loop device: the kernel's own refusal says so. */
+function numberOf(path: string): number {
+  try {
+    return loopNumber(path);
+  } catch (error) {
+    if (!isRefusal(error, "ENOTBLK")) throw error;
+    return -1;
+  }
+}
+
+/** Changes a device, tried again where LoopDevice does. */
+export async function changeUnchecked(
+  path: string,
+  request: (device: OpenFile) => void | Promise<void>,
+): Promise<void> {
+  using device = open(path, O_RDONLY);
+  await changeDevice(device, request);
+}
