@@ -1,6 +1,6 @@
 /** Makes a small disk image with a GUID partition table, through the same libc calls as loopdev. */
 import { O_CREAT, O_EXCL, O_RDWR, open, writeAt } from "../lib/kernel/file.ts";
-import { writeGpt } from "../lib/gpt_writer.ts";
+import { writeGpt } from "../lib/table/gpt_writer.ts";
 
 const MIB = 1024 * 1024;
 

@@ -16,7 +16,7 @@ import {
   writeAt,
 } from "./kernel/file.ts";
 import { mounts } from "./kernel/mountinfo.ts";
-import { mbrSector, writeGpt } from "./gpt_writer.ts";
+import { mbrSector, writeGpt } from "./table/gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { withScratchDevice } from "./scratch_device.ts";
 import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, statSync, writeSync } from "node:fs";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { type NewPartition, writeGpt } from "../lib/gpt_writer.ts";
+import { type NewPartition, writeGpt } from "../lib/table/gpt_writer.ts";
 
 const MIB = 1024 * 1024;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";

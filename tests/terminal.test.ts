@@ -5,7 +5,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { encodeControls, quoteJson } from "../cli/text.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { writeGpt } from "../lib/gpt_writer.ts";
+import { writeGpt } from "../lib/table/gpt_writer.ts";
 import { attach, LoopError } from "../mod.ts";
 import { isolated, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { type OpenFile, writeAt } from "./kernel/file.ts";
+import { type OpenFile, writeAt } from "../kernel/file.ts";
 import { crc32 } from "./table/checksums.ts";
-import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./table/gpt.ts";
+import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 
 const ENTRIES = 128;
 
