@@ -49,15 +49,15 @@ function firstLines(entry: string): string {
 }
 
 /** The module's description, which the roll-up drops; those of the files within, it leaves in. */
-function declarations(): void {
-  run("rollup", "mod.ts", "--silent", "--plugin", "dts", "--file", join(DIST, "loopdev.d.ts"));
-  const description = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, "mod.ts"), "utf8"))![0];
+function declarations(entry: string, name: string): void {
+  run("rollup", entry, "--silent", "--plugin", "dts", "--file", join(DIST, name));
+  const description = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
   // AsyncDisposable is younger than what most users' tsconfig.json has.
   const references = '/// <reference lib="esnext.disposable" />\n';
-  change("loopdev.d.ts", (text) => {
+  change(name, (text) => {
     const own = text.replaceAll(/\/\*\*(?:(?!\*\/)[^])*?@module\s*\*\/\n/g, "");
     return references + (description + own)
-      .replaceAll(`"${JSR_NAME}"`, `"${NPM_NAME}"`).replaceAll("```ts ignore", "```ts");
+      .replaceAll(`"${JSR_NAME}`, `"${NPM_NAME}`).replaceAll("```ts ignore", "```ts");
   });
 }
 
@@ -74,12 +74,21 @@ function manifest(): string {
       type,
       exports: {
         ".": { types: "./loopdev.d.ts", default: "./loopdev.js" },
+        "./gpt": { types: "./gpt.d.ts", default: "./gpt.js" },
         "./package.json": "./package.json",
       },
       types: "./loopdev.d.ts",
       bin: { loopdev: "losetup.js" },
       man: ["loopdev.8"],
-      files: ["loopdev.js", "loopdev.d.ts", "losetup.js", "loopdev.8", "CHANGELOG.md"],
+      files: [
+        "loopdev.js",
+        "loopdev.d.ts",
+        "gpt.js",
+        "gpt.d.ts",
+        "losetup.js",
+        "loopdev.8",
+        "CHANGELOG.md",
+      ],
       os,
       cpu,
       engines: { bun: ">=1.3", deno: ">=2.7" },
@@ -94,14 +103,18 @@ mkdirSync(NPM, { recursive: true });
 
 const title = `loopdev ${config.version}, ${config.license} licensed`;
 bundle("mod.ts", "loopdev.js", `// ${title}\n// @ts-self-types="./loopdev.d.ts"\n`);
+bundle("gpt.ts", "gpt.js", `// ${title}: GUID partition tables\n// @ts-self-types="./gpt.d.ts"\n`);
 bundle("cli.ts", "losetup.js", `${firstLines("cli.ts")}// losetup(8) of ${title}\n`);
-declarations();
+declarations("mod.ts", "loopdev.d.ts");
+declarations("gpt.ts", "gpt.d.ts");
 // Without these it would obey bunfig.toml and .env of the directory that root happens to be in.
 const shut = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"];
 run("bun", "build", "--compile", ...shut, "cli.ts", "--outfile", join(DIST, "losetup"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
-for (const name of ["loopdev.js", "loopdev.d.ts", "losetup.js", "loopdev.8"]) {
+for (
+  const name of ["loopdev.js", "loopdev.d.ts", "gpt.js", "gpt.d.ts", "losetup.js", "loopdev.8"]
+) {
   copyFileSync(join(DIST, name), join(NPM, name));
 }
 for (const name of ["README.md", "CHANGELOG.md", "LICENSE"]) {

@@ -8,8 +8,8 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { encodeControls } from "../cli/text.ts";
 import { attach, type AttachOptions, type LoopDevice } from "../mod.ts";
+import { printable } from "./printable.ts";
 
 const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
 
@@ -130,6 +130,6 @@ try {
   status = await main(process.argv.slice(2), stop.signal);
 } catch (error) {
   status = error === stop.signal.reason ? signalCode(stop.signal.reason) : 1;
-  if (error instanceof Error) console.error(`attach: ${encodeControls(error.message)}`);
+  if (error instanceof Error) console.error(`attach: ${printable(error.message)}`);
 }
 process.exit(status);

@@ -5,11 +5,10 @@
  *     deno run --allow-ffi examples/demo.ts
  */
 import process from "node:process";
-import { encodeControls } from "../cli/text.ts";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
-import { ifExists, O_RDONLY, open, readAt, unlink } from "../lib/kernel/file.ts";
-import { kernelRelease } from "../lib/kernel/system.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
+import { kernelRelease, readBeginning, remove } from "./libc.ts";
+import { printable } from "./printable.ts";
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -30,7 +29,7 @@ async function demo(): Promise<void> {
     `${release}: ${isAffected(release) ? "affected by" : "free of"} ${PARTSCAN_RACE.name}`,
   );
   const image = `/tmp/loopdev-demo-${crypto.randomUUID().slice(0, 8)}.img`;
-  using _ = { [Symbol.dispose]: () => ifExists(() => unlink(image)) };
+  using _ = { [Symbol.dispose]: () => remove(image) };
   say("image", `${image}, ${mib(makeImage(image, PARTITIONS))}, GPT`);
 
   const start = performance.now();
@@ -40,12 +39,10 @@ async function demo(): Promise<void> {
 
   console.log("\nNODE              START      SIZE  NAME  BEGINS WITH");
   for (const { path, start, size, name = "" } of loop.partitions) {
-    using node = open(path, O_RDONLY);
-    const begin = new TextDecoder().decode(readAt(node, 0, 64)).replace(/\0.*/s, "");
+    const begin = new TextDecoder().decode(readBeginning(path, 64)).replace(/\0.*/s, "");
     const columns = [path.padEnd(13), mib(start).padStart(9), mib(size).padStart(9)];
-    // Whatever stands on a disk may be a stranger's, and a terminal would obey it.
-    const content = encodeControls(JSON.stringify(begin));
-    console.log(`${columns.join(" ")}  ${encodeControls(name).padEnd(4)}  ${content}`);
+    const content = printable(JSON.stringify(begin));
+    console.log(`${columns.join(" ")}  ${printable(name).padEnd(4)}  ${content}`);
     if (begin !== PARTITIONS.find((spec) => spec.name === name)?.content) {
       throw new Error(`${path} does not begin with what was written to partition ${name}`);
     }
@@ -66,6 +63,6 @@ async function demo(): Promise<void> {
 try {
   await demo();
 } catch (error) {
-  console.error(`demo: ${encodeControls(error instanceof Error ? error.message : String(error))}`);
+  console.error(`demo: ${printable(error instanceof Error ? error.message : String(error))}`);
   process.exitCode = 1;
 }

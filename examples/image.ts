@@ -1,6 +1,6 @@
-/** Makes a small disk image with a GUID partition table, through the same libc calls as loopdev. */
-import { O_CREAT, O_EXCL, O_RDWR, open, writeAt } from "../lib/kernel/file.ts";
-import { writeGpt } from "../lib/table/gpt_writer.ts";
+/** Makes a small disk image with a GUID partition table. */
+import { encodeGpt } from "../gpt.ts";
+import { NewFile } from "./libc.ts";
 
 const MIB = 1024 * 1024;
 
@@ -15,15 +15,16 @@ export interface PartitionSpec {
 /** Creates `path`, which must not exist, and gives its size in bytes. */
 export function makeImage(path: string, specs: PartitionSpec[]): number {
   let end = MIB;
-  const partitions = specs.map(({ mib, ...spec }) => {
+  const partitions = specs.map(({ name, type, mib }) => {
     const start = end;
     end += mib * MIB;
-    return { ...spec, start, size: mib * MIB };
+    return { name, type, start, size: mib * MIB };
   });
-  using file = open(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
-  writeGpt(file, end + MIB, partitions);
-  for (const { start, content } of partitions) {
-    writeAt(file, start, new TextEncoder().encode(content));
-  }
-  return end + MIB;
+  const size = end + MIB;
+  using file = new NewFile(path, "exclusive");
+  for (const { offset, bytes } of encodeGpt(size, partitions)) file.write(bytes, offset);
+  partitions.forEach(({ start }, i) => {
+    file.write(new TextEncoder().encode(specs[i].content), start);
+  });
+  return size;
 }

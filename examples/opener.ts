@@ -12,7 +12,8 @@
  */
 import process from "node:process";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
-import { cString, openAndClose, UeventSocket } from "./uevents.ts";
+import { cString, openAndClose } from "./libc.ts";
+import { UeventSocket } from "./uevents.ts";
 
 /** "react" opens after each uevent; "spin" without a pause. Which one hits depends on the kernel. */
 export const OPENER_KINDS = ["react", "spin"] as const;

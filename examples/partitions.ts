@@ -6,8 +6,8 @@
  */
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { encodeControls } from "../cli/text.ts";
 import { type PartitionTable, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
+import { printable } from "./printable.ts";
 
 const HELP = `Usage: partitions.ts IMAGE [options]
 
@@ -52,7 +52,7 @@ function format({ kind, sectorSize, header, uuid, partitions }: PartitionTable):
     String(start),
     String(size),
     typeName ?? type,
-    encodeControls(name),
+    printable(name),
   ]);
   const all = [["NUMBER", "START", "SIZE", "TYPE", "NAME"], ...rows];
   const widths = all[0].map((_, column) => Math.max(...all.map((row) => row[column].length)));
@@ -74,6 +74,6 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
-  console.error(`partitions: ${encodeControls(message)}`);
+  console.error(`partitions: ${printable(message)}`);
   process.exitCode = 1;
 }

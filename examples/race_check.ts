@@ -9,16 +9,19 @@
  */
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { encodeControls } from "../cli/text.ts";
-import { attach, isAffected, probePartscanRace, type Strategy } from "../mod.ts";
-import { ifExists, O_CREAT, O_RDWR, open, unlink, writeAt } from "../lib/kernel/file.ts";
-import { kernelRelease } from "../lib/kernel/system.ts";
-import { loopCtlGetFree } from "../lib/kernel/loop.ts";
-import { poll } from "../lib/base/retry.ts";
-import { sysfsPartitions } from "../lib/kernel/sysfs.ts";
+import {
+  attach,
+  isAffected,
+  type LoopDevice,
+  LoopError,
+  probePartscanRace,
+  type Strategy,
+} from "../mod.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
+import { cString, kernelRelease, NewFile, openAndClose, remove } from "./libc.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
 import { Listener, Tally } from "./partition_events.ts";
+import { printable } from "./printable.ts";
 import { drawSvg, drawText, type Timeline } from "./timeline.ts";
 
 const HELP = `Usage: race_check.ts [options]
@@ -51,7 +54,6 @@ function parse(args: string[]) {
   return { cycles: Number(cycles), svg: svg as string | undefined, json, opener, help };
 }
 
-const O_TRUNC = 0o1000;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 const PARTITIONS: PartitionSpec[] = ["one", "two"].map((name) => ({
   name,
@@ -74,9 +76,8 @@ interface Measured extends Record<Way, Tally> {
 }
 
 async function measure(cycles: number, hostile: boolean, stop: AbortSignal): Promise<Measured> {
-  using control = open("/dev/loop-control", O_RDWR);
   const image = `/tmp/loopdev-race-check-${crypto.randomUUID().slice(0, 8)}.img`;
-  using _ = { [Symbol.dispose]: () => ifExists(() => unlink(image)) };
+  using _ = { [Symbol.dispose]: () => remove(image) };
   makeImage(image, PARTITIONS);
   await using listener = new Listener();
   await using opener = hostile ? await startOpener() : null;
@@ -87,22 +88,31 @@ async function measure(cycles: number, hostile: boolean, stop: AbortSignal): Pro
     parsers: false,
   };
 
-  /** Resolves to false if another process took the free device first: then nothing is counted. */
+  let wanted: number | undefined;
+
+  /** Resolves to false if another process took the device first: then nothing is counted. */
   async function cycle(way: Way, turn: number): Promise<boolean> {
     stop.throwIfAborted();
-    // The opener must be at it before the device is bound, so we foresee which one attach() gets.
-    const number = loopCtlGetFree(control);
+    // The opener must be at it before the device is bound, so we say which one it shall be.
+    const number = wanted ??= await freeDevice(image);
     await listener.follow(`loop${number}`);
     await opener?.open(number, OPENER_KINDS[turn % OPENER_KINDS.length]);
-    const loop = await attach(image, { partscan: true, ...WAYS[way], signal: stop });
+    let loop: LoopDevice;
     try {
-      if (loop.number !== number) return false;
+      loop = await attach(image, { partscan: true, number, ...WAYS[way], signal: stop });
+    } catch (error) {
+      await opener?.rest();
+      if (!(error instanceof LoopError) || error.code !== "EBUSY") throw error;
+      wanted = undefined;
+      return false;
+    }
+    try {
       if (way === "loopdev") measured.strategy = loop.strategy;
       const attaching = await listener.hearUntilQuiet(QUIET_MS);
       await opener?.rest();
       await loop.detach();
       // If udevd has the device open, it is its close that removes the partitions, a bit later.
-      await poll(() => sysfsPartitions(number).length === 0 || undefined, REMOVAL_MS, stop);
+      await untilBare(number, stop);
       const detaching = await listener.hear();
       measured[way].add(PARTITIONS.length, attaching, detaching);
       // The kernel's GPT parser knows names; BLKPG, with which loopdev adds the rest, does not.
@@ -131,6 +141,24 @@ loopdev ${measured.loopdev.flickered}`);
     throw new Error("no uevent of the partitions came through (a container?): cannot count them");
   }
   return measured;
+}
+
+/** The number of a device that was free a moment ago. */
+async function freeDevice(image: string): Promise<number> {
+  await using loop = await attach(image);
+  return loop.number;
+}
+
+/** Until the device has no partition any more, as long as that can take. */
+async function untilBare(number: number, stop: AbortSignal): Promise<void> {
+  const disk = `/sys/block/loop${number}`;
+  const deadline = performance.now() + REMOVAL_MS;
+  const isThere = (_: unknown, i: number) =>
+    openAndClose(cString(`${disk}/loop${number}p${i + 1}/start`));
+  while (PARTITIONS.some(isThere) && performance.now() < deadline) {
+    stop.throwIfAborted();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
 }
 
 /** On stderr, if somebody looks. */
@@ -212,7 +240,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   const gate = isAffected(release) ? "affected" : "free";
   const verdicts: Verdicts = { release, gate, probe: await probePartscanRace() };
   // Before the work: a mistake in the name shall not cost the result.
-  using file = svg === undefined ? null : open(svg, O_RDWR | O_CREAT | O_TRUNC, 0o644);
+  using file = svg === undefined ? null : new NewFile(svg, "replace");
   const say = (label: string, text: string) => json || console.log(label.padEnd(11) + text);
   say("kernel:", `${release}, ${gate} by its release, ${verdicts.probe} by the probe`);
   const measured = await measure(cycles, opener, stop);
@@ -221,7 +249,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   const clean = loopdev.spurious + loopdev.missing === 0;
   const timeline = picture(measured, release);
   const todo = advice(verdicts, measured);
-  if (file) writeAt(file, 0, new TextEncoder().encode(drawSvg(timeline)));
+  file?.write(new TextEncoder().encode(drawSvg(timeline)));
   if (json) {
     const counts = ({ picture: _, ...counts }: Tally) => counts;
     const result = { ...verdicts, parsers, opener, strategy, clean, advice: todo, timeline };
@@ -257,7 +285,7 @@ try {
   status = stop.signal.aborted ? stop.signal.reason : 1;
   if (!stop.signal.aborted) {
     const message = error instanceof Error ? error.message : String(error);
-    console.error(`race_check: ${encodeControls(message)}`);
+    console.error(`race_check: ${printable(message)}`);
   }
 }
 process.exit(status);

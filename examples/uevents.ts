@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { libc } from "./libc.ts";
 
 /** A block device's uevent; every KEY=VALUE the kernel sent is in `env`. */
 export interface Uevent {
@@ -29,67 +30,6 @@ const EAGAIN = 11;
 const ENOBUFS = 105;
 /** The kernel's UEVENT_BUFFER_SIZE is 2 KiB; the header adds the path. */
 const MESSAGE_BYTES = 8192;
-
-/** The libc calls used here; each returns what libc returns, `errno` is read at once. */
-interface Libc {
-  socket(domain: number, type: number, protocol: number): number;
-  bind(fd: number, address: Uint8Array<ArrayBuffer>, length: number): number;
-  setsockopt(
-    fd: number,
-    level: number,
-    name: number,
-    value: Uint8Array<ArrayBuffer>,
-    length: number,
-  ): number;
-  recv(fd: number, buffer: Uint8Array<ArrayBuffer>, length: number, flags: number): number;
-  poll(fds: Uint8Array<ArrayBuffer>, count: number, milliseconds: number): number;
-  open(path: Uint8Array<ArrayBuffer>, flags: number): number;
-  close(fd: number): number;
-  errno(): number;
-}
-
-async function bunLibc(): Promise<Libc> {
-  const { dlopen, read } = await import("bun:ffi");
-  const { symbols } = dlopen("libc.so.6", {
-    socket: { args: ["i32", "i32", "i32"], returns: "i32" },
-    bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
-    setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
-    recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
-    poll: { args: ["ptr", "u64", "i32"], returns: "i32" },
-    open: { args: ["ptr", "i32"], returns: "i32" },
-    close: { args: ["i32"], returns: "i32" },
-    __errno_location: { args: [], returns: "ptr" },
-  });
-  const location = symbols.__errno_location()!;
-  return { ...symbols, errno: () => read.i32(location, 0) } as unknown as Libc;
-}
-
-function denoLibc(): Libc {
-  const { symbols } = Deno.dlopen("libc.so.6", {
-    socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
-    bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
-    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
-    recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
-    poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
-    open: { parameters: ["buffer", "i32"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
-    __errno_location: { parameters: [], result: "pointer" },
-  });
-  const location = symbols.__errno_location()!;
-  return {
-    socket: symbols.socket,
-    bind: symbols.bind,
-    setsockopt: (fd, level, name, value, length) =>
-      symbols.setsockopt(fd, level, name, value, length),
-    recv: (fd, buffer, length, flags) => Number(symbols.recv(fd, buffer, BigInt(length), flags)),
-    poll: (fds, count, milliseconds) => symbols.poll(fds, BigInt(count), milliseconds),
-    open: symbols.open,
-    close: symbols.close,
-    errno: () => new Deno.UnsafePointerView(location).getInt32(),
-  };
-}
-
-const libc: Libc = "Bun" in globalThis ? await bunLibc() : denoLibc();
 
 const decoder = new TextDecoder();
 
@@ -178,17 +118,4 @@ export class UeventSocket implements Disposable {
   [Symbol.dispose](): void {
     libc.close(this.#fd);
   }
-}
-
-/** Opens a node O_RDONLY and closes it: what udevd does when it probes, and what wakes the race. */
-export function openAndClose(path: Uint8Array<ArrayBuffer>): boolean {
-  const fd = libc.open(path, SOCK_CLOEXEC); // O_RDONLY | O_CLOEXEC
-  if (fd < 0) return false;
-  libc.close(fd);
-  return true;
-}
-
-/** A path as C wants it. */
-export function cString(path: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(path + "\0");
 }

@@ -10,13 +10,12 @@ import {
   O_RDONLY,
   O_RDWR,
   open,
-  type OpenFile,
   readAt,
   readText,
   writeAt,
 } from "./kernel/file.ts";
 import { mounts } from "./kernel/mountinfo.ts";
-import { mbrSector, writeGpt } from "./table/gpt_writer.ts";
+import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import { withScratchDevice } from "./scratch_device.ts";
 import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";
@@ -66,10 +65,8 @@ export async function report(): Promise<Report> {
     gate,
     probe: await probePartscanRace(),
     parsers: {
-      gpt: await isParsed((file) =>
-        writeGpt(file, SCRATCH_BYTES, [{ start: 65536, size: 65536, type: LINUX, name: "" }])
-      ),
-      mbr: await isParsed((file) => writeAt(file, 0, mbrSector(0x83, 128, 128))),
+      gpt: await isParsed(encodeGpt(SCRATCH_BYTES, [{ start: 65536, size: 65536, type: LINUX }])),
+      mbr: await isParsed([{ offset: 0, bytes: mbrSector(0x83, 128, 128) }]),
     },
     udev: findUdev(),
     dev: kindOfDev(),
@@ -82,11 +79,11 @@ export async function report(): Promise<Report> {
 const SCRATCH_BYTES = 1024 * 1024;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 
-/** Whether the kernel finds the partition that `write` puts on a scratch device. */
-async function isParsed(write: (file: OpenFile) => void): Promise<boolean> {
+/** Whether the kernel finds the partition of this table on a scratch device. */
+async function isParsed(table: readonly Piece[]): Promise<boolean> {
   using control = open("/dev/loop-control", O_RDWR);
   using backing = memoryFile("loopdev-report", SCRATCH_BYTES);
-  write(backing);
+  for (const { offset, bytes } of table) writeAt(backing, offset, bytes);
   return await withScratchDevice(control, async ({ number, bind }) => {
     using device = await bind(backing);
     await scanOnce(device);

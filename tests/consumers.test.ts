@@ -64,12 +64,13 @@ withDist("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
   }
 });
 
-withDist("the package has eight files, no dependency, and the version of deno.json", [
+withDist("the package has ten files, no dependency, and the version of deno.json", [
   "dist",
   "tar",
 ], () => {
   const listed = output(["tar", "-tf", TARBALL]).trim().split("\n").toSorted();
-  const files = "CHANGELOG.md LICENSE README.md loopdev.8 loopdev.d.ts loopdev.js losetup.js";
+  const files =
+    "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.d.ts loopdev.js losetup.js";
   assertEquals(
     listed,
     [...files.split(" "), "package.json"].map((name) => `package/${name}`).toSorted(),

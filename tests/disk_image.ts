@@ -3,8 +3,7 @@
  * as much of it as the tests use, and comes out as sfdisk's does: that is a test of its own.
  */
 import { closeSync, openSync, statSync, writeSync } from "node:fs";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { type NewPartition, writeGpt } from "../lib/table/gpt_writer.ts";
+import { encodeGpt, type NewPartition } from "../gpt.ts";
 
 const MIB = 1024 * 1024;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -77,8 +76,21 @@ function writeGptTable(path: string, lines: Line[], sectorSize: number): void {
       name: line.name ?? "",
     };
   });
-  using file = open(path, O_RDWR);
-  writeGpt(file, bytes, partitions, sectorSize);
+  writeGpt(path, bytes, partitions, sectorSize);
+}
+
+/** Writes the table over an image that has `size` bytes. */
+export function writeGpt(
+  path: string,
+  size: number,
+  partitions: readonly NewPartition[],
+  sectorSize = 512,
+): void {
+  const fd = openSync(path, "r+");
+  for (const { offset, bytes } of encodeGpt(size, partitions, { sectorSize })) {
+    writeSync(fd, bytes, 0, bytes.length, offset);
+  }
+  closeSync(fd);
 }
 
 interface Entry {

@@ -15,7 +15,7 @@ const filesIn = (folder: string): string[] =>
     if (entry.isDirectory()) return filesIn(path);
     return entry.name.endsWith(".ts") ? [path] : [];
   });
-const library = () => ["mod.ts", ...filesIn("lib")];
+const library = () => ["mod.ts", "gpt.ts", ...filesIn("lib")];
 /** What a file imports, types included. */
 const imports = (file: string) =>
   [...code(file).matchAll(/(?:from|import\() ?"([^"]+)"/g)].map(([, specifier]) => specifier);
@@ -55,6 +55,15 @@ test("the command line tool comes in by mod.ts and by one door of lib/", [], () 
   assertEquals(others, [], "nobody else needs the door");
 });
 
+test("examples use what users can use", [], () => {
+  for (const file of filesIn("examples")) {
+    for (const imported of filesImported(file)) {
+      const isPublic = dirname(imported) === "examples" || ["mod.ts", "gpt.ts"].includes(imported);
+      assert(isPublic, `${file} imports ${imported}`);
+    }
+  }
+});
+
 test("no import leads back to its own file, in the whole tree", [], () => {
   const folders = ["lib", "cli", "examples", "tests", "bench", "torture"];
   const done = new Set<string>();
@@ -64,7 +73,7 @@ test("no import leads back to its own file, in the whole tree", [], () => {
     for (const imported of filesImported(file)) visit(imported, [...path, file]);
     done.add(file);
   };
-  for (const file of ["mod.ts", "cli.ts", ...folders.flatMap(filesIn)]) visit(file, []);
+  for (const file of ["mod.ts", "gpt.ts", "cli.ts", ...folders.flatMap(filesIn)]) visit(file, []);
   assert(done.size > 100);
 });
 

@@ -4,9 +4,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { encodeControls, quoteJson } from "../cli/text.ts";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { writeGpt } from "../lib/table/gpt_writer.ts";
 import { attach, LoopError } from "../mod.ts";
+import { writeGpt } from "./disk_image.ts";
 import { isolated, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";
 
 const MIB = 1024 * 1024;
@@ -36,8 +35,7 @@ function makeHostileImage(name: string): string {
   const path = scratch(name + ".img");
   writeFileSync(path, "");
   output(["truncate", "-s", `${2 * MIB}`, path]);
-  using file = open(path, O_RDWR);
-  writeGpt(file, 2 * MIB, [{ start: MIB / 2, size: MIB / 2, type: LINUX, name }]);
+  writeGpt(path, 2 * MIB, [{ start: MIB / 2, size: MIB / 2, type: LINUX, name }]);
   return path;
 }
 

@@ -1,38 +1,89 @@
 /**
- * Writes a GUID partition table: the other direction of lib/table/gpt.ts, for images of our own.
+ * Makes a GUID partition table: the other direction of gpt.ts.
  *
  * @module
  */
-import { type OpenFile, writeAt } from "../kernel/file.ts";
-import { crc32 } from "./table/checksums.ts";
+import {
+  checkByteCount,
+  checkNames,
+  checkOneOf,
+  checkText,
+  checkWholeNumber,
+  SECTOR_SIZES,
+  show,
+} from "../base/checks.ts";
+import { crc32 } from "./checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 
 const ENTRIES = 128;
+const NAME_UNITS = 36;
+const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** A partition to be; bytes, in whole sectors. */
 export interface NewPartition {
-  /** From 1 on; left out: its place in the list. */
+  /** From 1 to 128; left out: its place in the list. */
   readonly number?: number;
+  /** Where it begins on the disk. */
   readonly start: number;
+  /** How many bytes it has. */
   readonly size: number;
+  /** Type GUID: `"0fc63daf-8483-4772-8e79-3d69d8477de4"`. */
   readonly type: string;
-  readonly name: string;
+  /** GPT partition name, at most 36 UTF-16 units. Default: none. */
+  readonly name?: string;
+}
+
+/** A part of an image; the offset is in bytes. */
+export interface Piece {
+  /** Where to write it. */
+  readonly offset: number;
+  /** What to write there. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 /**
- * Writes protective MBR, table and backup over a file that shall have `size` bytes, for a disk whose
- * sectors have `sectorSize` bytes.
+ * A GUID partition table as the pieces that must be written to an image of `size` bytes: protective
+ * MBR, table and backup. Disk and partitions get new UUIDs.
+ *
+ * Throws TypeError or RangeError for partitions that do not fit into the disk or overlap.
+ *
+ * @param options `sectorSize`: of the disk, in bytes: 512 (the default), 1024, 2048 or 4096.
+ *
+ * @example
+ * ```ts
+ * import { encodeGpt } from "@loopdev/loopdev/gpt";
+ * import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
+ * const [size, MiB] = [16 * 2 ** 20, 2 ** 20];
+ * const type = "0fc63daf-8483-4772-8e79-3d69d8477de4"; // Linux
+ * const fd = openSync("/tmp/loopdev-example.img", "w+");
+ * ftruncateSync(fd, size);
+ * for (const { offset, bytes } of encodeGpt(size, [{ start: MiB, size: 8 * MiB, type }])) {
+ *   writeSync(fd, bytes, 0, bytes.length, offset);
+ * }
+ * closeSync(fd);
+ * ```
  */
-export function writeGpt(
-  file: OpenFile,
+export function encodeGpt(
   size: number,
   partitions: readonly NewPartition[],
-  sectorSize = 512,
-): void {
+  options: { sectorSize?: number } = {},
+): Piece[] {
+  checkNames(options, ["sectorSize"]);
+  const { sectorSize = 512 } = options;
+  checkOneOf("sectorSize", sectorSize, SECTOR_SIZES);
+  checkInSectors("size", size, sectorSize);
   const lastLba = size / sectorSize - 1;
+  const entrySectors = ENTRIES * gpt_entry.size / sectorSize;
+  const [firstUsable, lastUsable] = [2 + entrySectors, lastLba - entrySectors - 1];
+  if (lastUsable < firstUsable) {
+    const least = (2 * entrySectors + 4) * sectorSize;
+    throw new RangeError(`size ${size} leaves no room for a partition; a GPT needs ${least} bytes`);
+  }
+  const numbered = partitions.map((partition, i) => ({ number: i + 1, name: "", ...partition }));
+  checkPartitions(numbered, sectorSize, firstUsable * sectorSize, (lastUsable + 1) * sectorSize);
+
   const entries = new Uint8Array(ENTRIES * gpt_entry.size);
-  const entrySectors = entries.length / sectorSize;
-  partitions.forEach(({ number, start, size, type, name }, i) => {
+  for (const { number, start, size, type, name } of numbered) {
     const entry = gpt_entry.encode({
       partition_type_guid: guidBytes(type),
       unique_partition_guid: guidBytes(crypto.randomUUID()),
@@ -40,8 +91,8 @@ export function writeGpt(
       ending_lba: BigInt((start + size) / sectorSize - 1),
       partition_name: utf16(name),
     });
-    entries.set(entry, (number === undefined ? i : number - 1) * gpt_entry.size);
-  });
+    entries.set(entry, (number - 1) * gpt_entry.size);
+  }
 
   const disk_guid = guidBytes(crypto.randomUUID());
   const header = (my_lba: number, alternate_lba: number, partition_entry_lba: number) => {
@@ -52,8 +103,8 @@ export function writeGpt(
       header_size: GPT_HEADER_SIZE,
       my_lba: BigInt(my_lba),
       alternate_lba: BigInt(alternate_lba),
-      first_usable_lba: BigInt(2 + entrySectors),
-      last_usable_lba: BigInt(lastLba - entrySectors - 1),
+      first_usable_lba: BigInt(firstUsable),
+      last_usable_lba: BigInt(lastUsable),
       disk_guid,
       partition_entry_lba: BigInt(partition_entry_lba),
       num_partition_entries: ENTRIES,
@@ -64,15 +115,63 @@ export function writeGpt(
     new DataView(sector.buffer).setUint32(gpt_header.offsets.header_crc32, checksum, true);
     return sector;
   };
-  writeAt(file, 0, protectiveMbr(lastLba));
-  writeAt(file, sectorSize, header(1, lastLba, 2));
-  writeAt(file, 2 * sectorSize, entries);
-  writeAt(file, (lastLba - entrySectors) * sectorSize, entries);
-  writeAt(file, lastLba * sectorSize, header(lastLba, 1, lastLba - entrySectors));
+  const pieces: [lba: number, bytes: Uint8Array<ArrayBuffer>][] = [
+    [0, protectiveMbr(lastLba)],
+    [1, header(1, lastLba, 2)],
+    [2, entries],
+    [lastUsable + 1, entries],
+    [lastLba, header(lastLba, 1, lastUsable + 1)],
+  ];
+  return pieces.map(([lba, bytes]) => ({ offset: lba * sectorSize, bytes }));
+}
+
+function checkInSectors(what: string, bytes: unknown, sectorSize: number): void {
+  checkByteCount(what, bytes);
+  if (bytes as number % sectorSize === 0) return;
+  throw new RangeError(`${what} ${bytes} is no whole number of ${sectorSize}-byte sectors`);
+}
+
+function checkPartitions(
+  partitions: readonly Required<NewPartition>[],
+  sectorSize: number,
+  first: number,
+  end: number,
+): void {
+  for (const { number, start, size, type, name } of partitions) {
+    checkWholeNumber("number", number, 1, ENTRIES);
+    checkInSectors("start", start, sectorSize);
+    checkInSectors("size", size, sectorSize);
+    if (size === 0 || start < first || start + size > end) {
+      const range = `start ${start} and size ${size}`;
+      throw new RangeError(
+        `partition ${number} has ${range}; this disk has room from ${first} to ${end}`,
+      );
+    }
+    if (typeof type !== "string" || !GUID.test(type)) {
+      throw new TypeError(`type must be a GUID, not ${show(type)}`);
+    }
+    if (typeof name !== "string") throw new TypeError(`name must be a string, not ${show(name)}`);
+    checkText("name", name);
+    if (name.length > NAME_UNITS) {
+      throw new RangeError(`name ${show(name)} has ${name.length} UTF-16 units, of ${NAME_UNITS}`);
+    }
+  }
+  const inOrder = partitions.toSorted((a, b) => a.start - b.start);
+  inOrder.slice(1).forEach(({ number, start }, i) => {
+    const before = inOrder[i];
+    if (before.start + before.size <= start) return;
+    throw new RangeError(`partitions ${before.number} and ${number} overlap`);
+  });
+  if (new Set(partitions.map(({ number }) => number)).size === partitions.length) return;
+  throw new RangeError("two partitions have the same number");
 }
 
 /** A boot record with one entry, 512 bytes whatever the sectors have; CHS fields as good as none. */
-export function mbrSector(type: number, firstLba: number, sectors: number): Uint8Array {
+export function mbrSector(
+  type: number,
+  firstLba: number,
+  sectors: number,
+): Uint8Array<ArrayBuffer> {
   const sector = new Uint8Array(512);
   const view = new DataView(sector.buffer);
   view.setUint8(446 + 4, type);
@@ -83,7 +182,7 @@ export function mbrSector(type: number, firstLba: number, sectors: number): Uint
 }
 
 /** One entry of type 0xEE over the whole disk, so that older tools keep their hands off. */
-function protectiveMbr(lastLba: number): Uint8Array {
+function protectiveMbr(lastLba: number): Uint8Array<ArrayBuffer> {
   return mbrSector(0xee, 1, Math.min(lastLba, 0xffffffff));
 }
 
