@@ -1,6 +1,7 @@
 /**
  * Builds what users get into dist/: the library as one file and its types as another, losetup(8) as
- * a script and as a program, the manual page, the npm package, and the sums of them all. Built again
+ * a script and as a program, the manual page, the npm package, and the sums of them all; and the
+ * documentation of every exported symbol, dist/doc/index.html. Built again
  * from the same sources it is the same, byte by byte.
  *
  *     deno task build
@@ -107,6 +108,9 @@ bundle("gpt.ts", "gpt.js", `// ${title}: GUID partition tables\n// @ts-self-type
 bundle("cli.ts", "losetup.js", `${firstLines("cli.ts")}// losetup(8) of ${title}\n`);
 declarations("mod.ts", "loopdev.d.ts");
 declarations("gpt.ts", "gpt.d.ts");
+// For people; what is published says the same in its types.
+const docs = ["--html", "--name=loopdev", `--output=${join(DIST, "doc")}`];
+run("deno", "doc", ...docs, "mod.ts", "gpt.ts");
 // Without these it would obey bunfig.toml and .env of the directory that root happens to be in.
 const shut = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"];
 run("bun", "build", "--compile", ...shut, "cli.ts", "--outfile", join(DIST, "losetup"));

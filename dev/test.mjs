@@ -28,7 +28,7 @@ const COMMANDS = {
   ],
   deno: (report) => [
     ...["deno", "test", "--allow-all", "--doc", `--junit-path=${report}`],
-    ...["tests/", "lib/", "mod.ts"],
+    ...["tests/", "lib/", "mod.ts", "gpt.ts"],
   ],
 };
 

@@ -40,9 +40,12 @@ import { flush } from "./kernel/waiting.ts";
  * @param file Path of the image, or its file: URL; a regular file or a block device.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { attach } from "@loopdev/loopdev";
- * await using loop = await attach("disk.img", { partscan: true });
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loop = await attach(image, { partscan: true });
  * for (const { path, size, type } of loop.partitions) console.log(path, size, type);
  * ```
  */

@@ -8,7 +8,15 @@ import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/
 import type { LoopDevice } from "./device.ts";
 import { type AttachOptions, checkOptions } from "./options.ts";
 
-/** Options of {@linkcode attachAll}: those of attach() for each file, and two of its own. */
+/**
+ * Options of {@linkcode attachAll}: those of attach() for each file, and two of its own.
+ *
+ * @example
+ * ```ts
+ * import { type AttachAllOptions } from "@loopdev/loopdev";
+ * const options: AttachAllOptions = { readOnly: true, concurrency: 4 };
+ * ```
+ */
 export interface AttachAllOptions extends Omit<AttachOptions, "number"> {
   /** How many files are worked on at a time. Default 32; more wait for the kernel no faster. */
   concurrency?: number;
@@ -16,7 +24,19 @@ export interface AttachAllOptions extends Omit<AttachOptions, "number"> {
   onProgress?: (progress: { attached: number; total: number; device: LoopDevice }) => void;
 }
 
-/** In the order of the files. `await using` detaches them all. */
+/**
+ * In the order of the files. `await using` detaches them all.
+ *
+ * @example
+ * ```ts
+ * import { attachAll, type LoopDevices } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loops: LoopDevices = await attachAll([image]);
+ * console.log(loops.length); // 1
+ * ```
+ */
 export interface LoopDevices extends ReadonlyArray<LoopDevice>, AsyncDisposable {}
 
 const CONCURRENCY = 32;
@@ -30,9 +50,12 @@ const CONCURRENCY = 32;
  * Throws (rejects with) what {@linkcode attach} does, and RangeError or TypeError for a bad option.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { attachAll } from "@loopdev/loopdev";
- * await using loops = await attachAll(["a.img", "b.img"], { partscan: true });
+ * import { writeFileSync } from "node:fs";
+ * const images = ["/tmp/loopdev-example.img", "/tmp/loopdev-example-2.img"];
+ * for (const image of images) writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loops = await attachAll(images, { partscan: true });
  * console.log(loops.map(({ path }) => path));
  * ```
  */

@@ -28,8 +28,6 @@ import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe, Turns } from "./runtime/turns.ts";
 import { closeFlushed, openUncached } from "./kernel/waiting.ts";
 
-const RESCAN_MS = 10_000;
-
 const WHY_NOT = {
   detached: "has been detached: this handle is closed",
   persistent: "is persistent: openLoop() opens it, detach() of its path detaches it",
@@ -61,6 +59,12 @@ export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
  * Operations take place one after another, in the order in which they were called, awaited or not;
  * the end of an `await using` block waits for those before it. After {@linkcode LoopDevice.detach} or
  * {@linkcode LoopDevice.persist} the handle is closed: what is called later rejects with a TypeError.
+ *
+ * @example
+ * ```ts
+ * import type { LoopDevice } from "@loopdev/loopdev";
+ * const describe = ({ path, size }: LoopDevice) => `${path}: ${size} bytes`;
+ * ```
  */
 export class LoopDevice implements AsyncDisposable {
   /** The node: `"/dev/loop4"`. */
@@ -148,9 +152,7 @@ export class LoopDevice implements AsyncDisposable {
   #operation<T>(operation: () => Promise<T>): Promise<T> {
     return this.#turns.take(async () => {
       await breathe();
-      if (this.#state !== "open") {
-        throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
-      }
+      if (this.#state !== "open") throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
       return await operation();
     });
   }
@@ -191,7 +193,7 @@ export class LoopDevice implements AsyncDisposable {
    * After a detach, who still holds it; nobody, once it is detached.
    */
   async holders(): Promise<Holder[]> {
-    const isClosed = this.#state === "detached" || this.#state === "closed";
+    const isClosed = ["detached", "closed"].includes(this.#state);
     if (isClosed && isDetached(this.#facts, this.path, false)) return [];
     return await findHolders(this.number);
   }
@@ -241,10 +243,9 @@ export class LoopDevice implements AsyncDisposable {
   }
 
   #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
-    const { device } = this.#init.bound;
     return this.#operation(async () => {
-      await changeDevice(device, request);
-      this.#facts = readFacts(device);
+      await changeDevice(this.#init.bound.device, request);
+      this.#facts = readFacts(this.#init.bound.device);
     });
   }
 
@@ -260,7 +261,7 @@ export class LoopDevice implements AsyncDisposable {
   ): Promise<readonly Partition[]> {
     checkNames(options, ["timeout", "signal"]);
     checkWait(options);
-    const { timeout = RESCAN_MS, signal } = options;
+    const { timeout = 10_000, signal } = options;
     return await this.#operation(async () => {
       signal?.throwIfAborted();
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
@@ -279,12 +280,11 @@ export class LoopDevice implements AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#init.owned) {
-      await this.#turns.take(async () => {
+      return await this.#turns.take(async () => {
         if (this.#state !== "open") return;
         this.#state = "closed";
         await closeFlushed(this.#init.bound.device, this.size);
       });
-      return;
     }
     const isAnswered = this.#detached !== undefined;
     // What was called before may have been persist().

@@ -9,7 +9,15 @@ import { mounts } from "./kernel/mountinfo.ts";
 import { sysfsDev, sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";
 
-/** Somebody who holds a loop device or one of its partitions. */
+/**
+ * Somebody who holds a loop device or one of its partitions.
+ *
+ * @example
+ * ```ts
+ * import { type Holder } from "@loopdev/loopdev";
+ * const show = ({ path, kind, by }: Holder) => `${path}: ${kind} ${by}`; // /dev/loop4p1: mount /mnt
+ * ```
+ */
 export interface Holder {
   /** What is held: "/dev/loop4p1". */
   readonly path: string;

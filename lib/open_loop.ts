@@ -25,6 +25,17 @@ import { breathe } from "./runtime/turns.ts";
  * Rejects with {@linkcode LoopError}: ENXIO if no file is bound to it, ENOTBLK if it is no loop device.
  *
  * @param path The node, by any name.
+ *
+ * @example
+ * ```ts
+ * import { attach, openLoop } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loop = await attach(image);
+ * await using again = await openLoop(loop.path);
+ * console.log(again.size); // 1048576
+ * ```
  */
 export async function openLoop(path: string | URL): Promise<LoopDevice> {
   const node = checkPath("path", path);
@@ -80,6 +91,17 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
  *
  * @param target A loop device's node, or a backing file.
  * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.
+ *
+ * @example
+ * ```ts
+ * import { attach, detach } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * const loop = await attach(image);
+ * await loop.persist();
+ * console.log(await detach(image)); // detached
+ * ```
  */
 export async function detach(
   target: string | URL,

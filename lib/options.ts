@@ -17,7 +17,15 @@ import {
 } from "./base/checks.ts";
 import type { Holder } from "./holders.ts";
 
-/** Options of {@linkcode attach}; their names are losetup's long options. */
+/**
+ * Options of {@linkcode attach}; their names are losetup's long options.
+ *
+ * @example
+ * ```ts
+ * import { type AttachOptions } from "@loopdev/loopdev";
+ * const options: AttachOptions = { partscan: true, readOnly: true, offset: 2 ** 20 };
+ * ```
+ */
 export interface AttachOptions {
   /**
    * Make the image's partitions usable. `true`: the kernel scans (what it cannot read is added for
@@ -126,7 +134,15 @@ export function checkOptions(options: AttachOptions): CheckedOptions {
   return checked;
 }
 
-/** Options of {@linkcode readPartitions}; they mean what they mean to {@linkcode attach}. */
+/**
+ * Options of {@linkcode readPartitions}; they mean what they mean to {@linkcode attach}.
+ *
+ * @example
+ * ```ts
+ * import { type ReadPartitionsOptions } from "@loopdev/loopdev";
+ * const options: ReadPartitionsOptions = { sectorSize: 4096 };
+ * ```
+ */
 export interface ReadPartitionsOptions {
   /** Where the disk begins in the file, in bytes. Default 0. */
   offset?: number;

@@ -28,7 +28,15 @@ import {
   sysfsStillHas,
 } from "./kernel/sysfs.ts";
 
-/** A partition of an attached image; bytes throughout. */
+/**
+ * A partition of an attached image; bytes throughout.
+ *
+ * @example
+ * ```ts
+ * import { type Partition } from "@loopdev/loopdev";
+ * const isEsp = ({ type }: Partition) => type === "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+ * ```
+ */
 export interface Partition {
   /** As in the node's name: 1 for /dev/loop4p1. */
   readonly number: number;

@@ -40,6 +40,12 @@ import { sysfsMaxPart } from "./kernel/sysfs.ts";
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each
  * mend where they could be had: 6.12.90 and 7.0.9 affected, 6.12.94, 6.18.44, 7.0.10 and 7.1.3 not.
  * 5.15, 6.1 and every series without a row have no mend.
+ *
+ * @example
+ * ```ts
+ * import { PARTSCAN_RACE } from "@loopdev/loopdev";
+ * console.log(PARTSCAN_RACE.symptom, PARTSCAN_RACE.until.release); // … 7.1
+ * ```
  */
 export const PARTSCAN_RACE: KernelBug = {
   name: "PARTSCAN_RACE",

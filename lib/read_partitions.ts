@@ -24,9 +24,12 @@ import { breathe } from "./runtime/turns.ts";
  * @param file Path of the image, or its file: URL; a regular file or a block device.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { readPartitions } from "@loopdev/loopdev";
- * const { kind, sectorSize, partitions } = await readPartitions("disk.img");
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * const { kind, sectorSize, partitions } = await readPartitions(image);
  * for (const { number, start, size, typeName } of partitions) {
  *   console.log(kind, sectorSize, number, start, size, typeName); // gpt 512 1 1048576 …
  * }

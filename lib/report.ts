@@ -22,7 +22,15 @@ import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { REREAD_UNTIL } from "./udev_reread.ts";
 
-/** What {@linkcode report} found. */
+/**
+ * What {@linkcode report} found.
+ *
+ * @example
+ * ```ts
+ * import { type Report } from "@loopdev/loopdev";
+ * const isSafe = ({ gate, probe }: Report) => gate === "fixed" && probe !== "affected";
+ * ```
+ */
 export interface Report {
   /** `uname -r`. */
   readonly kernel: string;

@@ -13,7 +13,16 @@ import { type FileStatus, status as fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";
 
-/** A bound loop device as the kernel describes it; bytes. Beside each field losetup's column. */
+/**
+ * A bound loop device as the kernel describes it; bytes. Beside each field losetup's column.
+ *
+ * @example
+ * ```ts
+ * import { list, type LoopStatus } from "@loopdev/loopdev";
+ * const isFragile = ({ autoclear }: LoopStatus) => autoclear;
+ * console.log((await list()).filter(isFragile).map(({ path }) => path));
+ * ```
+ */
 export interface LoopStatus {
   /** NAME: "/dev/loop4". */
   readonly path: string;
@@ -49,7 +58,15 @@ export interface LoopStatus {
   readonly diskseq: number | undefined;
 }
 
-/** Every bound loop device of this machine, by number. */
+/**
+ * Every bound loop device of this machine, by number.
+ *
+ * @example
+ * ```ts
+ * import { list } from "@loopdev/loopdev";
+ * for (const { path, backingFile, offset } of await list()) console.log(path, backingFile, offset);
+ * ```
+ */
 export async function list(): Promise<LoopStatus[]> {
   const numbers = listDirectory("/sys/block").flatMap((name) =>
     /^loop(\d+)$/.exec(name)?.[1] ?? []
@@ -66,6 +83,16 @@ export async function list(): Promise<LoopStatus[]> {
 /**
  * The loop device at `path`. Rejects with {@linkcode LoopError}, code ENXIO if no file is bound to it,
  * ENOTBLK if it is no loop device.
+ *
+ * @example
+ * ```ts
+ * import { attach, status } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loop = await attach(image);
+ * console.log((await status(loop.path)).backingFile); // /tmp/loopdev-example.img
+ * ```
  */
 export async function status(path: string | URL): Promise<LoopStatus> {
   const node = checkPath("path", path);
@@ -83,6 +110,16 @@ export async function status(path: string | URL): Promise<LoopStatus> {
  *
  * Rejects with {@linkcode LoopError}: ENOENT if there is no such file, EACCES if a device may not be
  * asked for its file.
+ *
+ * @example
+ * ```ts
+ * import { attach, find } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
+ * const image = "/tmp/loopdev-example.img";
+ * writeFileSync(image, new Uint8Array(2 ** 20));
+ * await using loop = await attach(image);
+ * console.log((await find(image)).map(({ path }) => path), loop.path);
+ * ```
  */
 export async function find(
   file: string | URL,

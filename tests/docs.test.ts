@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CELLS } from "./compat/cells.ts";
 import { readRows } from "./compat/page.ts";
-import { ROOT, test } from "./support.ts";
+import { output, ROOT, test } from "./support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 
@@ -87,4 +87,24 @@ test("what the page of the races says of the kernel matrix is what that page has
   assertEquals([worst("losetup -P"), worst("losetup -P, opener")], [Number(alone), Number(opener)]);
   const total = column("loopdev").map((text) => Number(/^0 in (\d+)$/.exec(text)![1]));
   assert(total.reduce((sum, n) => sum + n) > Number(cycles.replaceAll(" ", "")));
+});
+
+interface Exported {
+  name: string;
+  declarations: { jsDoc?: { doc?: string; tags?: { kind: string; doc?: string }[] } }[];
+}
+
+test("every exported symbol has an example, which runs as a test", ["deno"], () => {
+  const { nodes } = JSON.parse(
+    output(["deno", "doc", "--json", "mod.ts", "gpt.ts"], { cwd: ROOT }),
+  );
+  const symbols = Object.values<{ symbols: Exported[] }>(nodes).flatMap(({ symbols }) => symbols);
+  assert(symbols.length > 25);
+  for (const { name, declarations } of symbols) {
+    for (const { jsDoc } of declarations) {
+      const examples = jsDoc?.tags?.filter(({ kind }) => kind === "example") ?? [];
+      assert(examples.length > 0, `${name} has no example`);
+      for (const { doc } of examples) assert(/^```ts\n/.test(doc ?? ""), `${name}: it is not run`);
+    }
+  }
 });

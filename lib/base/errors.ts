@@ -5,7 +5,16 @@
  * @module
  */
 
-/** The errors that loop devices can give, by their names in errno(3). */
+/**
+ * The errors that loop devices can give, by their names in errno(3).
+ *
+ * @example
+ * ```ts
+ * import { type ErrorCode, LoopError } from "@loopdev/loopdev";
+ * const isOneOf = (error: unknown, ...codes: ErrorCode[]) =>
+ *   error instanceof LoopError && codes.some((code) => code === error.code);
+ * ```
+ */
 // deno-fmt-ignore
 export type ErrorCode =
   | "EPERM" | "ENOENT" | "ESRCH" | "EINTR" | "EIO" | "ENXIO"
@@ -187,7 +196,16 @@ const HINTS: Hint[] = [
   },
 ];
 
-/** Of what a {@linkcode LoopError} is made. */
+/**
+ * Of what a {@linkcode LoopError} is made.
+ *
+ * @example
+ * ```ts
+ * import { LoopError } from "@loopdev/loopdev";
+ * const error = new LoopError({ code: "ENOENT", syscall: "open", path: "/no/such.img" });
+ * console.log(error.errno); // -2
+ * ```
+ */
 export interface LoopErrorInit {
   /** The error, as in errno(3): its name, or the positive number that the kernel gave. */
   code: ErrorCode | number;

@@ -5,7 +5,23 @@
  * @module
  */
 
-/** A kernel bug by the releases that have it. */
+/**
+ * A kernel bug by the releases that have it.
+ *
+ * @example
+ * ```ts
+ * import { isAffected, type KernelBug } from "@loopdev/loopdev";
+ * const bug: KernelBug = {
+ *   name: "EXAMPLE",
+ *   symptom: "none",
+ *   oldest: "5.8",
+ *   since: { release: "5.15", commit: "9f65c489b68d" },
+ *   until: { release: "6.2", commit: "267ec4d7223a" },
+ *   backports: [],
+ * };
+ * console.log(isAffected("6.1.0", bug)); // true
+ * ```
+ */
 export interface KernelBug {
   /** The bug's own name: `"PARTSCAN_RACE"`. */
   readonly name: string;

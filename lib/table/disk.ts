@@ -18,7 +18,15 @@ export interface Disk extends Image {
   readonly sectorSize: number;
 }
 
-/** A partition as a table describes it; bytes. */
+/**
+ * A partition as a table describes it; bytes.
+ *
+ * @example
+ * ```ts
+ * import { type TablePartition } from "@loopdev/loopdev";
+ * const isReadOnly = ({ attributes }: TablePartition) => attributes?.includes(60);
+ * ```
+ */
 export interface TablePartition {
   /** As in the node's name: 1 for /dev/loop4p1. */
   readonly number: number;
@@ -41,7 +49,16 @@ export interface TablePartition {
   readonly attributes: readonly number[];
 }
 
-/** A partition table, in the unit in which it was read. */
+/**
+ * A partition table, in the unit in which it was read.
+ *
+ * @example
+ * ```ts
+ * import { type PartitionTable } from "@loopdev/loopdev";
+ * const describe = ({ kind, uuid, partitions }: PartitionTable) =>
+ *   `${kind} ${uuid ?? "without a UUID"}: ${partitions.length} partitions`;
+ * ```
+ */
 export interface PartitionTable {
   /**
    * `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then, and

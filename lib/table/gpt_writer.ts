@@ -19,7 +19,16 @@ const ENTRIES = 128;
 const NAME_UNITS = 36;
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-/** A partition to be; bytes, in whole sectors. */
+/**
+ * A partition to be; bytes, in whole sectors.
+ *
+ * @example
+ * ```ts
+ * import { type NewPartition } from "@loopdev/loopdev/gpt";
+ * const type = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+ * const root: NewPartition = { start: 2 ** 20, size: 8 * 2 ** 20, type, name: "root" };
+ * ```
+ */
 export interface NewPartition {
   /** From 1 to 128; left out: its place in the list. */
   readonly number?: number;
@@ -33,7 +42,16 @@ export interface NewPartition {
   readonly name?: string;
 }
 
-/** A part of an image; the offset is in bytes. */
+/**
+ * A part of an image; the offset is in bytes.
+ *
+ * @example
+ * ```ts
+ * import { encodeGpt, type Piece } from "@loopdev/loopdev/gpt";
+ * const [mbr]: Piece[] = encodeGpt(2 ** 20, []);
+ * console.log(mbr.offset, mbr.bytes.length); // 0 512
+ * ```
+ */
 export interface Piece {
   /** Where to write it. */
   readonly offset: number;
