@@ -16,7 +16,11 @@ import {
 
 /** Mistakes of the caller: refused before any system call, so the file need not exist. */
 const MISTAKES: [options: unknown, error: string, message: RegExp][] = [
-  [{ offest: 1 }, "TypeError", /unknown option 'offest'; options are directIo, nodes, number, /],
+  [
+    { offest: 1 },
+    "TypeError",
+    /unknown option 'offest'; options are directIo, lock, nodes, number, /,
+  ],
   [{ offset: "1" }, "TypeError", /offset must be a number of bytes, not "1"/],
   [{ offset: -1 }, "RangeError", /offset must be a whole number of bytes from 0 on, not -1/],
   [{ offset: 0.5 }, "RangeError", /not 0.5/],
@@ -122,7 +126,9 @@ test("attach() says that it needs root", ["root"], () => {
   const file = makeImage("user.img", 1);
   const { code, message } = refusalIn([...withStaticDev(control), ...nobody], file);
   assertEquals(code, "EACCES");
-  assertStringIncludes(message, "open '/dev/loop-control' (attaching loop devices needs root)");
+  assertStringIncludes(message, "open '/dev/loop-control' (attaching loop devices needs root");
+  // What there is for people without it: the table, and a mount of a whole image.
+  assertStringIncludes(message, "without it: readPartitions(), or systemd-mountfsd");
 });
 
 test("attach() says that /dev/loop-control is missing", ["root"], () => {

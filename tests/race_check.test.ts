@@ -170,7 +170,7 @@ test("race_check.ts says what is wrong in one line", ["root"], () => {
   const cases: [command: string[], message: RegExp][] = [
     [
       [...withStaticDev(control), ...nobody, ...onThisRuntime(RACE_CHECK)],
-      /^race_check: EACCES: .* \(attaching loop devices needs root\)\n$/,
+      /^race_check: EACCES: .* \(attaching loop devices needs root; .*\)\n$/,
     ],
     [onThisRuntime(RACE_CHECK, "--cycles=0"), /^race_check: --cycles takes a number from 1 on/],
     [onThisRuntime(RACE_CHECK, "-x"), /^race_check: unknown argument '-x'; try --help\n$/],

@@ -120,7 +120,7 @@ const HINTS: Hint[] = [
     code: "EACCES",
     call: /^open$/,
     path: /^\/dev\/loop/,
-    hint: "attaching loop devices needs root",
+    hint: "attaching loop devices needs root; without it: readPartitions(), or systemd-mountfsd",
   },
   {
     code: "EPERM",
