@@ -17,7 +17,7 @@ import {
   type SeenTable,
   type SettledOptions,
 } from "./look_ahead.ts";
-import { type LoopDevice, makeLoopDevice } from "./device.ts";
+import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
@@ -175,6 +175,7 @@ async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevi
       throw new LoopError({ code: "EEXIST", syscall: "attach", path: loop.path, hint });
     }
     const { timeout, signal } = wanted;
+    if (wanted.lock) await lockShared(loop, timeout, signal);
     if (wanted.partscan) await loop.rescan({ timeout, signal });
     return loop;
   } catch (error) {

@@ -23,6 +23,7 @@ import {
   loopSetStatus64,
 } from "./kernel/loop.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
+import { DeviceLock, whenUnlocked } from "./lock.ts";
 import { encodeNameInto } from "./base/names.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
@@ -39,6 +40,9 @@ const LOST_RACE: RetryPolicy = {
   tries: 64,
   longestPause: 250,
 };
+
+/** The same, where a lock of it can be in the way, too. */
+const LOCKED_OR_LOST: RetryPolicy = { ...LOST_RACE, codes: [...LOST_RACE.codes, "EAGAIN"] };
 
 /** More of them are no accident: somebody holds the device that is offered. */
 const LOST_RACES_IN_A_ROW = 16;
@@ -71,6 +75,10 @@ export interface Binding {
   /** The device wanted, made if need be; by default any free one. */
   readonly number?: number;
   readonly nodes?: Nodes;
+  /** Locks the device before it is bound. */
+  readonly lock?: "shared";
+  /** How many ms another's lock of the wanted device may take. */
+  readonly timeout?: number;
 }
 
 /** A device that is ours until `device` is closed. */
@@ -79,14 +87,19 @@ export interface BoundDevice {
   readonly number: number;
   readonly nodes: NodeKeeper;
   readonly facts: LoopFacts;
+  readonly lock: DeviceLock;
+  /** When it was not bound yet, in ms since 1970. */
+  readonly since: number;
   /** Whether the device itself exists only because we asked for its number. */
   readonly made: boolean;
 }
 
 /** Takes everything back that binding did. Bound with LO_FLAGS_AUTOCLEAR: closing it detaches it. */
-export async function undoBind({ device, number, nodes, facts, made }: BoundDevice): Promise<void> {
+export async function undoBind(bound: BoundDevice): Promise<void> {
+  const { device, number, nodes, facts, lock, made } = bound;
   nodes.remove();
   await closeFlushed(device, facts.size);
+  await lock.close(facts.size);
   // The first error is the one that matters; an unused device is in nobody's way.
   if (made) await removeDevice(number).catch(() => {});
 }
@@ -121,11 +134,15 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
     // LOOP_CTL_GET_FREE offers the lowest one again and again; a new one is known to nobody yet.
     const next = (tries: number) =>
       tries % LOST_RACES_IN_A_ROW === 0 ? loopCtlAdd(control, -1) : loopCtlGetFree(control);
-    return await retry(LOST_RACE, (tries) => bind(next(tries)), signal);
+    return await retry(
+      binding.lock ? LOCKED_OR_LOST : LOST_RACE,
+      (tries) => bind(next(tries)),
+      signal,
+    );
   }
   const made = makeDevice(number);
   try {
-    return await bind(number, made);
+    return await whenUnlocked(number, () => bind(number, made), binding.timeout ?? 0, signal);
   } catch (error) {
     if (!isRefusal(error, "EBUSY")) throw error;
     throw error.withHint("the wanted device is attached or held already");
@@ -209,22 +226,29 @@ function makeConfig(binding: Binding): LoopConfig {
 function bindDevice(
   number: number,
   dev: string,
-  { readOnly, backing }: Binding,
+  { readOnly, backing, lock: kind }: Binding,
   config: LoopConfig,
-): { device: OpenFile; facts: LoopFacts } {
+): Pick<BoundDevice, "device" | "facts" | "lock" | "since"> {
   const path = `/dev/loop${number}`;
-  removeStalePartitions(path, number);
-  const device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
+  const since = Date.now();
+  const lock = new DeviceLock(number);
+  let device: OpenFile | undefined;
   try {
+    // udevd can be about to answer an earlier close with BLKRRPART: from the bind on that would drop
+    // partitions, so by then nobody else may get the lock.
+    if (kind === "shared") lock.keepShared();
+    removeStalePartitions(path, number);
+    device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
     loopConfigure(device, backing, config);
     const facts = readFacts(device, backing);
-    if (facts.number === number) return { device, facts };
+    if (facts.number === number) return { device, facts, lock, since };
     const hint = `it is loop device ${facts.number}; is /dev a static one?`;
     throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });
   } catch (error) {
     // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
-    device.close();
-    throw explain(error, path);
+    device?.close();
+    lock.drop();
+    throw device ? explain(error, path) : error;
   }
 }
 

@@ -3,13 +3,15 @@
  *
  * @module
  */
+import { checkFunction, checkNames, checkWait } from "./base/checks.ts";
 import { isRefusal } from "./base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
-import { describeHolders, heldBy, type Holder } from "./holders.ts";
+import { describeHolders, heldBy, type Holder, othersThan } from "./holders.ts";
+import type { DeviceLock } from "./lock.ts";
 import { loopClrFd } from "./kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
-import { poll } from "./base/retry.ts";
+import { delay, poll } from "./base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "./kernel/sysfs.ts";
 import { closeFlushed } from "./kernel/waiting.ts";
 
@@ -25,11 +27,47 @@ export interface Parting extends PartitionedDevice {
   readonly added: readonly number[];
   /** Whether we bound it. */
   readonly owned: boolean;
+  readonly lock: DeviceLock;
+}
+
+/**
+ * How long others are waited for, and who is told about them.
+ *
+ * @example
+ * ```ts
+ * import type { DetachOptions } from "@loopdev/loopdev";
+ * const patient: DetachOptions = {
+ *   timeout: 60_000,
+ *   onDeferred: (path, holders) => console.error(path, "is still held by", holders),
+ * };
+ * ```
+ */
+export interface DetachOptions {
+  /**
+   * How many ms to wait for others, whoever they are, to let go of it. By default a second for who just
+   * looks at it, ten for udevd, and none for who has it mounted.
+   */
+  timeout?: number;
+  /** Stops the waiting: detach() rejects with its reason. The device is let go of all the same. */
+  signal?: AbortSignal;
+  /** Called before detach() resolves to `"deferred"`, with those who hold the device then. */
+  onDeferred?: (path: string, holders: readonly Holder[]) => void;
+}
+
+/** Throws a TypeError or RangeError that names the option. `others`: more names that may stand there. */
+export function checkDetachOptions(options: DetachOptions, others: readonly string[] = []): void {
+  checkNames(options, ["timeout", "signal", "onDeferred", ...others]);
+  checkWait(options);
+  checkFunction("onDeferred", options.onDeferred);
 }
 
 /** Closes the device; `"deferred"` if the kernel keeps it bound for others. */
-export async function letGo(parting: Parting): Promise<"detached" | "deferred"> {
-  const { device, nodes, facts, added, owned } = parting;
+export async function letGo(
+  parting: Parting,
+  waiting: DetachOptions,
+): Promise<"detached" | "deferred"> {
+  const { device, nodes, facts, added, owned, lock } = parting;
+  const begun = performance.now();
   try {
     // Removing one partition of a device that stays in use would only break it for its users.
     if (added.length > 0 && !isHeldExclusively(device.path)) {
@@ -44,17 +82,71 @@ export async function letGo(parting: Parting): Promise<"detached" | "deferred"> 
     // Before the close: from then on the number, and so a node of that name, may be another's.
     nodes.remove();
     await closeFlushed(device, facts.size);
+    try {
+      if (lock.keepsShared) await clearAlone(parting, waiting);
+    } finally {
+      // The last to close, and the one that detaches: until then nobody may have partitions dropped.
+      await lock.close(facts.size);
+    }
   }
-  const isGone = () => isDetached(facts, device.path, !owned) || undefined;
+  const { timeout, ...rest } = waiting;
+  const left = timeout && Math.max(0, timeout - (performance.now() - begun));
+  return await waitForOthers(parting, { ...rest, timeout: left });
+}
+
+/** Waits until the kernel has let go; `"deferred"` when the signal stops that. */
+export async function waitForOthers(
+  { device: { path }, facts, owned }: Pick<Parting, "device" | "facts" | "owned">,
+  { timeout, signal }: DetachOptions,
+): Promise<"detached" | "deferred"> {
+  const isGone = () => isDetached(facts, path, !owned) || undefined;
+  const wait = async (ms: number) => {
+    try {
+      return await poll(isGone, ms, signal);
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+    }
+  };
   if (isGone()) return "detached";
-  if (isHeldExclusively(device.path)) return "deferred";
+  if (timeout !== undefined) return await wait(timeout) ? "detached" : "deferred";
+  if (isHeldExclusively(path)) return "deferred";
   for (let waited = 0, unseen = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
-    if (await poll(isGone, PASSING_OPENERS_MS)) return "detached";
+    if (await wait(PASSING_OPENERS_MS)) return "detached";
+    if (signal?.aborted) break;
     const who = await heldBy(facts.number);
     // Nobody: it was closed just now, or is held where we cannot look (another container).
     if (who === "others" || who === "nobody" && ++unseen > 1) break;
   }
   return isGone() ? "detached" : "deferred";
+}
+
+/**
+ * Where the lock keeps udevd from BLKRRPART, and a passing opener is still there when we close, the device
+ * would outlive its lock. LOOP_CLR_FD lets nobody in any more (18048c1af783), or unbinds at once (before),
+ * if there is no other opener than the lock's descriptor; else it leaves the device bound. So it is tried
+ * until it finds that moment, or somebody stays.
+ */
+async function clearAlone(
+  { device: { path }, number, lock }: Parting,
+  { timeout, signal }: DetachOptions,
+): Promise<void> {
+  const isClear = async (ms: number) => {
+    const deadline = performance.now() + ms;
+    for (let pause = 1;; pause = Math.min(2 * pause, 8)) {
+      if (await lock.clear()) return true;
+      if (performance.now() >= deadline || signal?.aborted) return false;
+      await delay(pause);
+    }
+  };
+  if (timeout !== undefined) return void await isClear(timeout);
+  let stay: readonly string[] = [];
+  for (let waited = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
+    const before = stay;
+    if (await isClear(waited === 0 ? 0 : PASSING_OPENERS_MS)) return;
+    if (signal?.aborted || isHeldExclusively(path)) return;
+    stay = await othersThan(number, lock.descriptor);
+    if (stay.some((who) => before.includes(who))) return;
+  }
 }
 
 /** Unbinds a device that another process bound; one that is unbound already is no error. */

@@ -3,12 +3,21 @@
  *
  * @module
  */
+import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
 import { changeDevice, changeFlags } from "./bind.ts";
-import { checkBoolean, checkNames, checkPath, checkSectorSize, checkWait } from "./base/checks.ts";
-import { isDetached, letGo, warnDeferred } from "./detached.ts";
+import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
+import {
+  checkDetachOptions,
+  type DetachOptions,
+  isDetached,
+  letGo,
+  waitForOthers,
+  warnDeferred,
+} from "./detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
 import { findHolders, type Holder } from "./holders.ts";
+import { type HeldLock, whenUnlocked } from "./lock.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   loopChangeFd,
@@ -16,14 +25,10 @@ import {
   loopSetCapacity,
   loopSetDirectIo,
 } from "./kernel/loop.ts";
-import {
-  type Partition,
-  type PartitionedDevice,
-  type ReadyPartitions,
-  rescanPartitions,
-} from "./partitions.ts";
+import { type Partition, rescanPartitions } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
-import { dataOf, type LoopDeviceField, showAsData, type Strategy } from "./base/shown.ts";
+import { udevSettled } from "./settled.ts";
+import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe, Turns } from "./runtime/turns.ts";
 import { closeFlushed, openUncached } from "./kernel/waiting.ts";
@@ -34,20 +39,11 @@ const WHY_NOT = {
   closed: "has been closed: openLoop() opens it again",
 };
 
-/** Of what a handle is made: an open device, and what is known of it. */
-export interface LoopDeviceInit {
-  readonly bound: PartitionedDevice;
-  readonly strategy: Strategy;
-  readonly facts: LoopFacts;
-  /** Whether this handle bound the device, and so may undo it. */
-  readonly owned: boolean;
-  readonly ready: ReadyPartitions;
-  /** See {@linkcode AttachOptions.onDeferred}. */
-  readonly onDeferred?: (path: string, holders: readonly Holder[]) => void;
-}
-
 /** For attach() and openLoop() alone. */
 export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
+
+/** For attach() alone: the shared lock of a device that was bound already. */
+export let lockShared: (loop: LoopDevice, timeout: number, signal?: AbortSignal) => Promise<void>;
 
 /**
  * An attached image. One that {@linkcode attach} bound lives as long as this handle's process at
@@ -66,16 +62,8 @@ export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
  * const describe = ({ path, size }: LoopDevice) => `${path}: ${size} bytes`;
  * ```
  */
-export class LoopDevice implements AsyncDisposable {
-  /** The node: `"/dev/loop4"`. */
-  readonly path: string;
-  /** Of the device: 4. */
-  readonly number: number;
-  /** What {@linkcode attach} really did. */
-  readonly strategy: Strategy;
-
+export class LoopDevice extends AttachedImage implements AsyncDisposable {
   readonly #init: LoopDeviceInit;
-  #facts: LoopFacts;
   #partitions: readonly Partition[];
   #added: readonly number[];
   #detached: Promise<"detached" | "deferred"> | undefined;
@@ -84,58 +72,24 @@ export class LoopDevice implements AsyncDisposable {
 
   static {
     makeLoopDevice = (init) => new LoopDevice(init);
+    lockShared = (loop, timeout, signal) =>
+      whenUnlocked(loop.number, () => loop.#init.bound.lock.keepShared(), timeout, signal);
     showAsData(this);
   }
 
   private constructor(init: LoopDeviceInit) {
-    const { bound, strategy, facts, ready } = init;
-    this.path = bound.device.path;
-    this.number = bound.number;
-    this.strategy = strategy;
+    super(init);
     this.#init = init;
-    this.#facts = facts;
-    this.#partitions = ready.partitions;
-    this.#added = ready.added;
+    this.#partitions = init.ready.partitions;
+    this.#added = init.ready.added;
   }
 
-  /** Whole path of the backing file, as the kernel knows it (sysfs `loop/backing_file`). */
-  get backingFile(): string {
-    return this.#facts.backingFile;
+  get #facts(): LoopFacts {
+    return factsOf(this);
   }
 
-  /** Where the device begins in the backing file, in bytes. */
-  get offset(): number {
-    return this.#facts.offset;
-  }
-
-  /** The most bytes the device may have; 0: no limit. */
-  get sizelimit(): number {
-    return this.#facts.sizelimit;
-  }
-
-  /** Bytes; whole 512-byte sectors, a rest of the file behind them is out of reach. */
-  get size(): number {
-    return this.#facts.size;
-  }
-
-  /** Logical sector size in bytes. */
-  get sectorSize(): number {
-    return this.#facts.sectorSize;
-  }
-
-  /** Whether the kernel refuses writes. */
-  get readOnly(): boolean {
-    return this.#facts.readOnly;
-  }
-
-  /** Whether the kernel bypasses the backing file's page cache. */
-  get directIo(): boolean {
-    return this.#facts.directIo;
-  }
-
-  /** Tells this use of the device from an earlier or later one; undefined before Linux 5.15. */
-  get diskseq(): number | undefined {
-    return this.#facts.diskseq;
+  set #facts(facts: LoopFacts) {
+    setFacts(this, facts);
   }
 
   /** In the order of their numbers; every node existed and was right when the promise resolved. */
@@ -152,22 +106,38 @@ export class LoopDevice implements AsyncDisposable {
   #operation<T>(operation: () => Promise<T>): Promise<T> {
     return this.#turns.take(async () => {
       await breathe();
-      if (this.#state !== "open") throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
+      this.#checkOpen();
       return await operation();
     });
+  }
+
+  #checkOpen(): void {
+    if (this.#state === "open") return;
+    throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
   }
 
   /**
    * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
    * were written through it are in the backing file then. To `"deferred"` if others still hold it open
-   * or mounted ({@linkcode LoopDevice.holders} says who): it detaches by itself, flushed, when the
-   * last of them closes it. Calling it again gives the same answer.
+   * or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say who): it detaches by itself,
+   * flushed, when the last of them closes it. Called again it gives the same answer, or with `timeout`
+   * waits once more.
    */
-  detach(): Promise<"detached" | "deferred"> {
-    return this.#detached ??= this.#operation(() => {
+  async detach(options: DetachOptions = {}): Promise<"detached" | "deferred"> {
+    checkDetachOptions(options);
+    const { timeout, signal, onDeferred } = options;
+    signal?.throwIfAborted();
+    const parting = () => ({ ...this.#init, ...this.#init.bound, facts: this.#facts });
+    const again = this.#detached && timeout !== undefined;
+    let outcome = await (this.#detached ??= this.#operation(() => {
       this.#state = "detached";
-      return letGo({ ...this.#init, ...this.#init.bound, facts: this.#facts, added: this.#added });
-    });
+      return letGo({ ...parting(), added: this.#added }, options);
+    }));
+    if (outcome === "deferred" && again) outcome = await waitForOthers(parting(), options);
+    if (outcome === "detached") return outcome;
+    signal?.throwIfAborted();
+    onDeferred?.(this.path, await this.holders());
+    return outcome;
   }
 
   /**
@@ -185,7 +155,38 @@ export class LoopDevice implements AsyncDisposable {
       this.#state = "persistent";
       this.#init.bound.nodes.keep();
       await closeFlushed(this.#init.bound.device, this.size);
+      await this.#init.bound.lock.close(this.size);
     });
+  }
+
+  /**
+   * Locks the device exclusively with flock(2), as udev and systemd have agreed: as long as the lock is
+   * held, udevd does not look at the device and its partitions. For mkfs, sfdisk, dd and the like, which
+   * open the same node; but those that take this lock themselves (sfdisk with `--lock`, mtools, `udevadm
+   * lock`) would wait for us: run them without. When the lock is released udevd is told to look.
+   * A shared lock of attach() becomes exclusive for that time, and a detach ends it.
+   *
+   * Rejects with {@linkcode LoopError} ETIMEDOUT, which names who holds the lock, after `timeout` ms
+   * (10 000); a TypeError if the handle is closed meanwhile.
+   */
+  async lock(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<HeldLock> {
+    const { timeout, signal } = checkWaiting(options);
+    // Not in its turn: who has the lock may want to do something with the handle.
+    await this.#operation(() => Promise.resolve());
+    const { lock } = this.#init.bound;
+    const attempt = () => (this.#checkOpen(), lock.takeExclusive());
+    return await whenUnlocked(this.number, attempt, timeout, signal, lock);
+  }
+
+  /**
+   * Resolves when udevd has done its work on the device and its partitions as they are now: their links
+   * in /dev/disk are there. It is asked to look at each of them for that, which makes a change uevent. At
+   * once where no udevd runs. Rejects with {@linkcode LoopError}: ETIMEDOUT after `timeout` ms (10 000),
+   * EBUSY while a {@linkcode LoopDevice.lock} of this handle is held, since udevd waits for that.
+   */
+  async settled(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<void> {
+    const { timeout, signal } = checkWaiting(options);
+    await this.#operation(() => udevSettled(this.#init.bound, timeout, signal));
   }
 
   /**
@@ -259,9 +260,7 @@ export class LoopDevice implements AsyncDisposable {
   async rescan(
     options: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
-    checkNames(options, ["timeout", "signal"]);
-    checkWait(options);
-    const { timeout = 10_000, signal } = options;
+    const { timeout, signal } = checkWaiting(options);
     return await this.#operation(async () => {
       signal?.throwIfAborted();
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
@@ -284,6 +283,7 @@ export class LoopDevice implements AsyncDisposable {
         if (this.#state !== "open") return;
         this.#state = "closed";
         await closeFlushed(this.#init.bound.device, this.size);
+        await this.#init.bound.lock.close(this.size);
       });
     }
     const isAnswered = this.#detached !== undefined;

@@ -61,6 +61,17 @@ export async function heldBy(number: number): Promise<"udevd" | "others" | "nobo
   return holders.every(isUdevd) ? "udevd" : "others";
 }
 
+/** Processes but udevd that have the device open by another descriptor than this one of ours. */
+export async function othersThan(number: number, ours: number | undefined): Promise<string[]> {
+  const own = readLink("/proc/self");
+  const others: string[] = [];
+  for await (const { pid, fd } of openNodes(new Set([`loop${number}`]))) {
+    const by = processName(pid);
+    if (!UDEVD.test(by) && (pid !== own || Number(fd) !== ours)) others.push(by);
+  }
+  return others;
+}
+
 function mountsOf(held: Map<string, string>): Holder[] {
   return mounts().flatMap(({ dev, point }): Holder[] => {
     const name = held.get(dev);
@@ -68,9 +79,15 @@ function mountsOf(held: Map<string, string>): Holder[] {
   });
 }
 
-/** Open files of every process whose descriptors we may read; loopdev's own nodes are links, too. */
-async function processes(names: Set<string>): Promise<Holder[]> {
-  const holders = new Map<string, Holder>();
+/** An open file of a process, which is a loop device or a partition. */
+interface OpenNode {
+  readonly name: string;
+  readonly pid: string;
+  readonly fd: string;
+}
+
+/** Those of every process whose descriptors we may read; loopdev's own nodes are links, too. */
+async function* openNodes(names: ReadonlySet<string>): AsyncGenerator<OpenNode> {
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
     await breathe();
     const folder = `/proc/${pid}/fd`;
@@ -78,13 +95,35 @@ async function processes(names: Set<string>): Promise<Holder[]> {
       const link = ifAllowed(() => readLink(`${folder}/${fd}`));
       const name = /^\/dev\/(?:\.loopdev-)?(loop\d+(?:p\d+)?)(?: \(deleted\))?$/.exec(link ?? "")
         ?.[1];
-      if (name === undefined || !names.has(name)) continue;
-      const comm = ifAllowed(() => readText(`/proc/${pid}/comm`));
-      const by = `${pid}${comm === undefined ? "" : ` (${comm})`}`;
-      holders.set(`${name} ${pid}`, { path: `/dev/${name}`, kind: "process", by });
+      if (name !== undefined && names.has(name)) yield { name, pid, fd };
     }
   }
+}
+
+async function processes(names: ReadonlySet<string>): Promise<Holder[]> {
+  const holders = new Map<string, Holder>();
+  for await (const { name, pid } of openNodes(names)) {
+    holders.set(`${name} ${pid}`, { path: `/dev/${name}`, kind: "process", by: processName(pid) });
+  }
   return [...holders.values()];
+}
+
+/** Who has the device's own node locked with flock(2): `by` is "1234 (sfdisk)". */
+export async function findLockers(
+  number: number,
+): Promise<{ pid: string; fd: string; by: string }[]> {
+  const lockers = [];
+  for await (const { pid, fd } of openNodes(new Set([`loop${number}`]))) {
+    // /proc/locks has who took a lock, which may have left it to a child and ended since.
+    const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
+    if (info && /^lock:.* FLOCK /m.test(info)) lockers.push({ pid, fd, by: processName(pid) });
+  }
+  return lockers;
+}
+
+function processName(pid: string): string {
+  const comm = ifAllowed(() => readText(`/proc/${pid}/comm`));
+  return `${pid}${comm === undefined ? "" : ` (${comm})`}`;
 }
 
 function ifAllowed<T>(look: () => T): T | undefined {

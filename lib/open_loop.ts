@@ -4,11 +4,13 @@
  * @module
  */
 import { removeDevice } from "./bind.ts";
-import { checkBoolean, checkNames, checkPath } from "./base/checks.ts";
+import { checkBoolean, checkPath } from "./base/checks.ts";
+import { checkDetachOptions, type DetachOptions } from "./detached.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./image_table.ts";
+import { DeviceLock } from "./lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { NodeKeeper } from "./nodes.ts";
 import { describe } from "./partitions.ts";
@@ -74,9 +76,11 @@ function openDevice(
 }
 
 function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
-  const bound = { device, number: facts.number, nodes: new NodeKeeper("auto") };
+  const { number } = facts;
+  const [nodes, lock] = [new NodeKeeper("auto"), new DeviceLock(number)];
+  const bound = { device, number, nodes, lock, since: 0 };
   const table = readTable(device, facts.sectorSize).partitions;
-  const present = sysfsPartitions(facts.number, true);
+  const present = sysfsPartitions(number, true);
   const ready = { partitions: present.map((partition) => describe(partition, table)), added: [] };
   return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });
 }
@@ -91,6 +95,7 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
  *
  * @param target A loop device's node, or a backing file.
  * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.
+ * The others as in {@linkcode LoopDevice.detach}; `onDeferred` is called for each device.
  *
  * @example
  * ```ts
@@ -105,12 +110,13 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
  */
 export async function detach(
   target: string | URL,
-  options: { remove?: boolean } = {},
+  options: DetachOptions & { remove?: boolean } = {},
 ): Promise<"detached" | "deferred"> {
   const path = checkPath("target", target);
-  checkNames(options, ["remove"]);
-  const { remove = false } = options;
+  checkDetachOptions(options, ["remove"]);
+  const { remove = false, ...waiting } = options;
   checkBoolean("remove", remove);
+  waiting.signal?.throwIfAborted();
   const file = fileStatus(path);
   const isLoop = file.type === "block device" && file.rdev.startsWith("7:");
   const opening = isLoop
@@ -118,7 +124,7 @@ export async function detach(
     : (await findBackedBy(file)).map((found) => () => Promise.resolve(openFound(found)));
   const ends = await Promise.allSettled(opening.map(async (openIt) => {
     const loop = await openIt();
-    const outcome = await loop?.detach();
+    const outcome = await loop?.detach(waiting);
     if (loop && outcome === "detached" && remove) await removeDevice(loop.number);
     return outcome;
   }));

@@ -73,7 +73,17 @@ export interface AttachOptions {
    * and removes it at detach; `"kernel"` only waits; `"never"` does not look.
    */
   nodes?: "auto" | "kernel" | "never";
-  /** How many ms partitions may take to be ready. Default 10 000. */
+  /**
+   * `"shared"`: locks the device's node with flock(2) from before the bind to the detach, so that udevd
+   * before systemd 259 never has the kernel drop its partitions and add them again, whoever opens and
+   * closes the device. udevd goes on looking at it. Programs that want the lock exclusively (sfdisk
+   * with `--lock`, mtools, systemd-repart) wait for the detach or fail. Default: no lock.
+   */
+  lock?: "shared";
+  /**
+   * How many ms partitions may take to be ready, and how many another's lock of the wanted device may
+   * be in the way. Default 10 000.
+   */
   timeout?: number;
   /** Stops attach(), which then undoes what it did and rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -95,6 +105,7 @@ type Undefaulted =
   | "sectorSize"
   | "number"
   | "reference"
+  | "lock"
   | "signal"
   | "onDeferred";
 
@@ -111,7 +122,7 @@ const DEFAULTS = {
 
 const NAMES = [
   ...Object.keys(DEFAULTS),
-  ...["readOnly", "sectorSize", "number", "reference", "signal", "onDeferred"],
+  ...["readOnly", "sectorSize", "number", "reference", "lock", "signal", "onDeferred"],
 ];
 
 /** 20 bits of minor numbers. */
@@ -128,6 +139,7 @@ export function checkOptions(options: AttachOptions): CheckedOptions {
   checkOneOf("nodes", checked.nodes, ["auto", "kernel", "never"]);
   if (checked.number !== undefined) checkWholeNumber("number", checked.number, 0, MOST_DEVICES);
   if (checked.reference !== undefined) checkReference(checked.reference);
+  checkOneOf("lock", checked.lock, [undefined, "shared"]);
   checkRange(checked);
   checkWait(checked);
   checkFunction("onDeferred", checked.onDeferred);

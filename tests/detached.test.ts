@@ -1,9 +1,9 @@
 /** Who is waited for when a device is let go, and for how long. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { spawn } from "node:child_process";
 import { copyFileSync } from "node:fs";
-import { attach } from "../mod.ts";
-import { losetup, makeImage, scratch, test, until } from "./support.ts";
+import { attach, detach, type Holder } from "../mod.ts";
+import { holdOpen, losetup, makeImage, openDescriptors, scratch, test, until } from "./support.ts";
 
 /** Detaches while a program of this name has the device open, for longer than anybody's patience. */
 async function detachBeside(program: string): Promise<string> {
@@ -28,4 +28,86 @@ async function detachBeside(program: string): Promise<string> {
 test("detach() waits for udevd longer than for others", ["root", "losetup"], async () => {
   assertEquals(await detachBeside("systemd-udevd"), "detached");
   assertEquals(await detachBeside("some-program"), "deferred");
+});
+
+const soon = (act: () => unknown, ms: number) => void setTimeout(act, ms);
+
+test("detach() with timeout waits for whoever holds the device", ["root"], async () => {
+  const file = makeImage("waited.img", 1);
+  const loop = await attach(file);
+  const child = await holdOpen(loop.path);
+  const told: [path: string, holders: readonly Holder[]][] = [];
+  const onDeferred = (...args: (typeof told)[number]) => void told.push(args);
+  assertEquals(await loop.detach({ timeout: 30, onDeferred }), "deferred");
+  assertEquals(told.map(([path]) => path), [loop.path]);
+  assertMatch(told[0][1].map(({ by }) => by).join(), /^\d+ \(sh\)$/);
+  // Whoever asks again without a timeout hears what he heard; with one it is waited again.
+  assertEquals(await loop.detach(), "deferred");
+  soon(() => child[Symbol.asyncDispose](), 50);
+  assertEquals(await loop.detach({ timeout: 60_000, onDeferred }), "detached");
+  assertEquals([losetup(file), told.length], [[], 1]);
+});
+
+test("detach() with a signal stops waiting, and has let go all the same", ["root"], async () => {
+  const file = makeImage("stopped.img", 1);
+  const reason = new Error("enough");
+  const loop = await attach(file);
+  const refused = loop.detach({ signal: AbortSignal.abort(reason) }).catch((error) => error);
+  assertEquals(await refused, reason);
+  assertEquals(await loop.isCurrent(), true, "nothing has been done");
+  {
+    await using _child = await holdOpen(loop.path);
+    const stop = new AbortController();
+    soon(() => stop.abort(reason), 30);
+    const options = { timeout: 60_000, signal: stop.signal };
+    assertEquals(await loop.detach(options).catch((error) => error), reason);
+    assertEquals([openDescriptors(), losetup(file).length], [[], 1]);
+    // The end of a block asks again, and is not told of the signal.
+    await loop[Symbol.asyncDispose]();
+  }
+  await until(() => losetup(file).length === 0, "the device to go");
+});
+
+test("detach() of a file waits, too, and says who holds which device", ["root"], async () => {
+  const file = makeImage("function.img", 1);
+  const paths = await Promise.all([0, 1].map(async () => {
+    const loop = await attach(file);
+    await loop.persist();
+    return loop.path;
+  }));
+  const child = await holdOpen(paths[0]);
+  const told: string[] = [];
+  const onDeferred = (path: string) => void told.push(path);
+  assertEquals(await detach(file, { timeout: 30, onDeferred }), "deferred");
+  assertEquals(told, [paths[0]]);
+  soon(() => child[Symbol.asyncDispose](), 50);
+  await until(() => losetup(file).length === 0, "the device to go");
+  const reason = new Error("enough");
+  const stopped = detach(file, { signal: AbortSignal.abort(reason) }).catch((error) => error);
+  assertEquals(await stopped, reason);
+});
+
+test("detach() that nobody awaits lets go before the block ends", ["root"], async () => {
+  const file = makeImage("unawaited.img", 1);
+  {
+    await using loop = await attach(file);
+    loop.detach({ timeout: 60_000 });
+  }
+  assertEquals(losetup(file), []);
+});
+
+test("detach() says what is wrong with its options", ["root"], async () => {
+  await using loop = await attach(makeImage("options.img", 1));
+  const cases: [options: unknown, message: string][] = [
+    [{ timeout: -1 }, "timeout must be a number of ms"],
+    [{ signal: {} }, "signal must be an AbortSignal"],
+    [{ onDeferred: "yes" }, "onDeferred must be a function"],
+    [{ wait: true }, "unknown option 'wait'"],
+    [null, "options must be an object"],
+  ];
+  for (const [options, message] of cases) {
+    await assertRejects(() => loop.detach(options as never), Error, message);
+    await assertRejects(() => detach(loop.path, options as never), Error, message);
+  }
+  assertEquals(await loop.isCurrent(), true);
 });

@@ -11,6 +11,7 @@ import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { SYSCALLS } from "../lib/kernel/system.ts";
+import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
 import { cachestat, open_how } from "../lib/kernel/waiting.ts";
 import { ROOT, run, scratch, test } from "./support.ts";
 
@@ -26,6 +27,7 @@ LOOP_CTL_ADD 0x4c80 LOOP_CTL_REMOVE 0x4c81 LOOP_CTL_GET_FREE 0x4c82
 BLKPG 0x1269 BLKPG_ADD_PARTITION 1 BLKPG_DEL_PARTITION 2 BLKPG_RESIZE_PARTITION 3
 BLKFLSBUF 0x1261 BLKROGET 0x125e BLKSSZGET 0x1268 BLKGETSIZE64 0x80081272 BLKGETDISKSEQ 0x80081280
 O_RDONLY 0 O_RDWR 0o2 O_CREAT 0o100 O_EXCL 0o200 O_NONBLOCK 0o4000 O_CLOEXEC 0o2000000
+LOCK_SH 1 LOCK_EX 2 LOCK_NB 4 NETLINK_KOBJECT_UEVENT 15
 F_SETFL 4 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
 S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
 S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_BASIC_STATS 0x7ff
@@ -38,7 +40,7 @@ EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUOT 122 EMEDI
 
 /** Of these the headers' names begin so. */
 const OF_THE_KERNEL =
-  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|AT_|MFD_|RESOLVE_|S_IF|STATX_|PROT_|MAP_)/;
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|AT_|MFD_|RESOLVE_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_)/;
 
 const LAYOUTS = `
 loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
@@ -54,11 +56,13 @@ statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx
 open_how 24: flags 0 mode 8 resolve 16
 cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
   nr_recently_evicted 48
+sockaddr_nl 12: nl_family 0 nl_pad 2 nl_pid 4 nl_groups 8
 `;
 
 // deno-lint-ignore no-explicit-any
 const STRUCTS: Struct<any>[] = [
   ...[loop_info64, loop_config, blkpg_ioctl_arg, blkpg_partition, statx, open_how, cachestat],
+  sockaddr_nl,
 ];
 
 /** Padding has other names in other versions of a header. */
@@ -137,7 +141,7 @@ function assertions(machine: typeof MACHINES[number]): string {
   const headers = ["types", "loop", "blkpg", "fs", "major", "stat", "fcntl", "openat2", "mman"];
   return [
     "#include <stddef.h>",
-    ...[...headers, "memfd", "errno"].map((name) => `#include <linux/${name}.h>`),
+    ...[...headers, "memfd", "errno", "netlink"].map((name) => `#include <linux/${name}.h>`),
     "#include <asm/unistd.h>",
     ...lines,
   ].join("\n");

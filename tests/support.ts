@@ -31,6 +31,7 @@ const TOOLS: Record<string, string> = {
   "bash": "bash",
   "blkid": "util-linux",
   "cc": NATIVE,
+  "flock": "util-linux",
   "genisoimage": "genisoimage",
   "losetup": "mount",
   "mkfs.btrfs": "btrfs-progs",

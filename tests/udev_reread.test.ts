@@ -4,13 +4,12 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, writeFileSync } from "node:fs";
-import process from "node:process";
 import { attach } from "../mod.ts";
 import { isErrno } from "../lib/base/errors.ts";
-import { makeBlockNode, O_RDWR, open, type OpenFile } from "../lib/kernel/file.ts";
-import { loopCtlAdd, loopCtlRemove } from "../lib/kernel/loop.ts";
+import { makeBlockNode } from "../lib/kernel/file.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
 import { attachElsewhere, detachElsewhere } from "./others.ts";
+import { withOwnDevices } from "./own_devices.ts";
 import {
   losetup,
   makeImage,
@@ -23,21 +22,6 @@ import {
   until,
   withoutCapability,
 } from "./support.ts";
-
-/** Two devices that nobody else is offered: far beyond the first free one. They go at the end. */
-async function withOwnDevices(use: (a: number, b: number) => Promise<void>): Promise<void> {
-  const numbers = [0, 1].map((n) => 10_000 + 2 * (process.pid % 100_000) + n);
-  const each = async (act: (control: OpenFile, number: number) => unknown) => {
-    using control = open("/dev/loop-control", O_RDWR);
-    for (const number of numbers) await act(control, number);
-  };
-  await each(loopCtlAdd);
-  try {
-    await use(numbers[0], numbers[1]);
-  } finally {
-    await each(loopCtlRemove);
-  }
-}
 
 const inotify_init1 = libcCall("inotify_init1", "i32");
 const inotify_add_watch = libcCall("inotify_add_watch", "i32", "buffer", "i32");
@@ -103,6 +87,18 @@ for (const workaround of ["always", "never"] as const) {
     },
   );
 }
+
+test("locks are not heard", ["root"], async () => {
+  const file = makeImage("locked.img", 1);
+  await withOwnDevices(async (number) => {
+    const heard = await closedWritable([number], async () => {
+      await using loop = await attach(file, { lock: "shared", number });
+      (await loop.lock()).release();
+      await loop.lock();
+    });
+    assertEquals(heard, []);
+  });
+});
 
 test("persist(), exit and SIGKILL are not heard", ["root"], async () => {
   const file = makeImage("exit.img", 1);

@@ -95,11 +95,17 @@ class Held {
         return await loop.holders();
       case "isCurrent":
         return await loop.isCurrent();
+      case "lock": {
+        const held = await loop.lock({ timeout: random.below(20) });
+        return random.oneIn(2) && held.release();
+      }
+      case "settled":
+        return await loop.settled({ timeout: 1000 });
       case "persist":
         await loop.persist();
         return this.persisted = true;
       case "detach":
-        return this.detached = await loop.detach();
+        return this.detached = await loop.detach(random.pick([{}, { timeout: random.below(20) }]));
       case "dispose":
         return await loop[Symbol.asyncDispose]();
     }
@@ -128,7 +134,7 @@ class Held {
 
 const OPERATIONS = [
   ...["setSectorSize", "setSectorSize", "setDirectIo", "setCapacity", "rescan", "changeFile"],
-  ...["holders", "isCurrent", "persist", "detach", "dispose"],
+  ...["holders", "isCurrent", "lock", "settled", "persist", "detach", "dispose"],
 ];
 
 async function attachOne(lane: Lane): Promise<Held | undefined> {
@@ -139,6 +145,7 @@ async function attachOne(lane: Lane): Promise<Held | undefined> {
   const options = {
     partscan: random.pick([false, false, true, "userspace"] as const),
     workaround: random.pick(["never", "never", "always"] as const),
+    lock: random.pick([undefined, "shared"] as const),
     ...abort ? { signal: controller.signal } : {},
   };
   lane.log(`attach ${file} ${JSON.stringify(options)}`);

@@ -61,6 +61,18 @@ export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unk
   }
 }
 
+/** How long a method waits by default, in ms. */
+const WAIT_MS = 10_000;
+
+/** Options of a method that waits and takes no others, with their defaults. */
+export function checkWaiting(
+  options: { timeout?: number; signal?: AbortSignal },
+): { timeout: number; signal?: AbortSignal } {
+  checkNames(options, ["timeout", "signal"]);
+  checkWait(options);
+  return { ...options, timeout: options.timeout ?? WAIT_MS };
+}
+
 /** Logical sector sizes, in bytes, that a loop device can have wherever pages have 4096. */
 export const SECTOR_SIZES: readonly number[] = [512, 1024, 2048, 4096];
 

@@ -64,6 +64,8 @@ export interface FileStatus {
   /** The file's identity: device number of its file system, and inode there. */
   readonly dev: string;
   readonly inode: bigint;
+  /** When its content was last changed, in ms since 1970; up to 10 ms early. */
+  readonly modified: number;
 }
 
 const TYPES: Record<number, FileStatus["type"]> = {
@@ -102,6 +104,7 @@ export function status(file: OpenFile | string): FileStatus {
     rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
     dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
     inode: stx("stx_ino"),
+    modified: Number(stx("stx_mtime").tv_sec) * 1000 + stx("stx_mtime").tv_nsec / 1e6,
   };
 }
 

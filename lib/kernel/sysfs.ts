@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ifExists, listDirectory, readText } from "./file.ts";
+import { ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { status } from "./stat.ts";
 
 const SECTOR = 512;
@@ -89,6 +89,16 @@ export function sysfsDev(number: number): string {
 export function sysfsDiskseq(number: number): number | undefined {
   const diskseq = ifExists(() => readText(`/sys/block/loop${number}/diskseq`));
   return diskseq === undefined ? undefined : Number(diskseq);
+}
+
+/**
+ * Has the kernel announce the device or one of its partitions again, as changed. `uuid`: what the event
+ * carries as SYNTH_UUID.
+ */
+export function sysfsAnnounce(number: number, name: string, uuid = ""): void {
+  const folder = name === `loop${number}` ? diskFolder(number) : `${diskFolder(number)}/${name}`;
+  using uevent = open(`${folder}/uevent`, O_RDWR);
+  writeAt(uevent, 0, new TextEncoder().encode(`change ${uuid}`.trim()));
 }
 
 /** loop.max_part: above 0 the kernel sets LO_FLAGS_PARTSCAN on every device by itself. */

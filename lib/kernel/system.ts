@@ -12,10 +12,14 @@ import { libc } from "../runtime/libc.ts";
  */
 export const SYSCALLS = {
   ioctl: { x86_64: 16, aarch64: 29 },
+  read: { x86_64: 0, aarch64: 63 },
   write: { x86_64: 1, aarch64: 64 },
   rt_sigaction: { x86_64: 13, aarch64: 134 },
   getpid: { x86_64: 39, aarch64: 172 },
   kill: { x86_64: 62, aarch64: 129 },
+  socket: { x86_64: 41, aarch64: 198 },
+  bind: { x86_64: 49, aarch64: 200 },
+  flock: { x86_64: 73, aarch64: 32 },
   fsync: { x86_64: 74, aarch64: 82 },
   close: { x86_64: 3, aarch64: 57 },
   openat: { x86_64: 257, aarch64: 56 },

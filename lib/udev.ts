@@ -1,0 +1,47 @@
+/**
+ * The udevd beside us: whether there is one, what it has written down, and having it look at a device.
+ *
+ * @module
+ */
+import { isRefusal } from "./base/errors.ts";
+import { ifExists } from "./kernel/file.ts";
+import { type FileStatus, status } from "./kernel/stat.ts";
+import { sysfsAnnounce, sysfsPartitions } from "./kernel/sysfs.ts";
+
+const look = (path: string) => ifExists(() => status(path));
+
+/** Whether udevd runs, or is started by whoever asks it something. */
+export function udevRuns(): boolean {
+  return look("/run/udev/control") !== undefined;
+}
+
+/** Whether it has events that it is not done with. */
+export function udevIsBusy(): boolean {
+  return look("/run/udev/queue") !== undefined;
+}
+
+/** Its entry for block device `dev` ("7:4"), written anew with each event. */
+export function udevEntry(dev: string): FileStatus | undefined {
+  return look(`/run/udev/data/b${dev}`);
+}
+
+/**
+ * Announces a device or a partition again; whether that could be. It may be gone, and /sys can be
+ * read-only (a container).
+ */
+export function announce(number: number, name: string, uuid?: string): boolean {
+  try {
+    sysfsAnnounce(number, name, uuid);
+    return true;
+  } catch (error) {
+    if (isRefusal(error)) return false;
+    throw error;
+  }
+}
+
+/** The same for loop device `number` and all of its partitions, if udevd runs. */
+export function announceAll(number: number): void {
+  if (!udevRuns()) return;
+  announce(number, `loop${number}`);
+  for (const { name } of ifExists(() => sysfsPartitions(number)) ?? []) announce(number, name);
+}

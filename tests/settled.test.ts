@@ -1,0 +1,166 @@
+/** Waiting for udevd: it is a fake here (fake_udevd.ts), in a /run of its own; the VMs have real ones. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+  isolated,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  ROOT,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support.ts";
+
+/** Runs `body` beside a /run of its own and gives what it prints as JSON. */
+function inOwnRun(body: string, ...surroundings: string[]): Record<string, unknown> {
+  const file = makeImage("settled.img", 8, THREE_PARTITIONS);
+  const script = scratch("settled.ts");
+  const fake = onThisRuntime(join(ROOT, "tests/fake_udevd.ts"));
+  writeFileSync(
+    script,
+    `import { attach, openLoop } from ${JSON.stringify(MOD)};
+     import { spawn, spawnSync } from "node:child_process";
+     import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+     const file = ${JSON.stringify(file)};
+     const startUdevd = async (loop, ...words) => {
+       const [command, ...args] = ${JSON.stringify(fake)};
+       const child = spawn(command, [...args, "loop" + loop.number, ...words],
+         { stdio: ["ignore", "pipe", "inherit"] });
+       await new Promise((resolve) => child.stdout.once("data", resolve));
+       return { [Symbol.dispose]: () => child.kill("SIGKILL") };
+     };
+     const entryOf = (name) =>
+       "/run/udev/data/b" + readFileSync("/sys/class/block/" + name + "/dev", "utf8").trim();
+     const timed = async (wait) => {
+       const start = performance.now();
+       const outcome = await wait().then(() => "settled", (error) => error);
+       return { ms: Math.round(performance.now() - start), outcome,
+         code: outcome.code, message: outcome.message };
+     };
+     const tell = (seen) => console.log(JSON.stringify(seen));
+     await using loop = await attach(file, { partscan: true });
+     ${body}`,
+  );
+  const printed = output([...isolated("tmpfs=/run", ...surroundings), ...onThisRuntime(script)]);
+  assertEquals(losetup(file), []);
+  return JSON.parse(printed.split("\n").findLast((line) => line.startsWith("{"))!);
+}
+
+test("settled() resolves at once where no udevd runs", ["root"], () => {
+  const seen = inOwnRun(`tell(await timed(() => loop.settled()));`);
+  assertEquals(seen.outcome, "settled");
+  assert(Number(seen.ms) < 500, `${seen.ms} ms`);
+});
+
+test("settled() waits until udevd has told of disk and partitions", ["root"], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "delay=150");
+    // An entry that an earlier event has written says nothing.
+    for (const name of ["loop" + loop.number, ...loop.partitions.map(({ path }) => path.slice(5))]) {
+      writeFileSync(entryOf(name), "I:1\\n");
+    }
+    let turns = 0;
+    const clock = setInterval(() => turns++, 5);
+    const first = await timed(() => loop.settled());
+    clearInterval(clock);
+    const numbers = loop.partitions.map(({ path }) => readFileSync(entryOf(path.slice(5)), "utf8"));
+    const again = await timed(() => loop.settled());
+    tell({ first, again, turns, numbers });`);
+  const { first, again } = seen as Record<string, { ms: number; outcome: string }>;
+  assertEquals([first.outcome, again.outcome], ["settled", "settled"]);
+  // Three partitions, one after another.
+  assert(first.ms >= 450 && again.ms >= 450, `${first.ms} ms, ${again.ms} ms`);
+  assert(Number(seen.turns) > 10, `the event loop turned ${seen.turns} times`);
+  for (const entry of seen.numbers as string[]) assertStringIncludes(entry, "E:EVENT=");
+});
+
+test("settled() says what is missing, and what can be done", ["root"], () => {
+  const seen = inOwnRun(`
+    mkdirSync("/run/udev/data", { recursive: true });
+    writeFileSync("/run/udev/control", "");
+    const late = await timed(() => loop.settled({ timeout: 50 }));
+    const stopped = await timed(() => loop.settled({ signal: AbortSignal.timeout(50) }));
+    const held = await loop.lock();
+    const locked = await timed(() => loop.settled());
+    held.release();
+    await using other = await openLoop(loop.path);
+    using theirs = await other.lock();
+    const kept = await timed(() => loop.settled({ timeout: 50 }));
+    tell({ late, stopped, locked, kept, name: stopped.outcome.name });`);
+  const { late, locked, kept } = seen as Record<string, { code: string; message: string }>;
+  assertEquals([late.code, kept.code, locked.code], ["ETIMEDOUT", "ETIMEDOUT", "EBUSY"]);
+  assert(/after 50 ms udevd is not done with \/dev\/loop\d+ \(nothing in/.test(late.message));
+  assert(/\/dev\/loop\d+p3 \(nothing in \/run\/udev\/data\/b\d+:\d+\)/.test(late.message));
+  assertStringIncludes(late.message, "udevadm control --ping");
+  assert(/this process, \d+ \(.+\) has a lock/.test(kept.message), kept.message);
+  assertStringIncludes(locked.message, "release it first");
+  assertEquals(seen.name, "TimeoutError");
+});
+
+test("settled() asks again where udevd forgot", ["root"], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "forgets=2");
+    tell(await timed(() => loop.settled()));`);
+  assertEquals(seen.outcome, "settled");
+});
+
+test("settled() goes by udevd's database where its words do not get through", ["root"], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "silent", "delay=100");
+    tell({ ...await timed(() => loop.settled()),
+      entries: loop.partitions.map(({ path }) => readFileSync(entryOf(path.slice(5)), "utf8")) });`);
+  assertEquals(seen.outcome, "settled");
+  assert(Number(seen.ms) >= 300, `${seen.ms} ms`);
+});
+
+test("settled() goes by udevd's database where /sys is read-only", ["root"], () => {
+  const seen = inOwnRun(
+    `
+    mkdirSync("/run/udev/data", { recursive: true });
+    writeFileSync("/run/udev/control", "");
+    const missing = await timed(() => loop.settled({ timeout: 50 }));
+    const names = ["loop" + loop.number, ...loop.partitions.map(({ path }) => path.slice(5))];
+    setTimeout(() => names.forEach((name) => writeFileSync(entryOf(name), "I:1\\n")), 100);
+    const written = await timed(() => loop.settled());
+    tell({ missing: missing.code, written });`,
+    "read-only=/sys",
+  );
+  const { missing, written } = seen as {
+    missing: string;
+    written: { ms: number; outcome: string };
+  };
+  assertEquals([missing, written.outcome], ["ETIMEDOUT", "settled"]);
+  assert(written.ms >= 90, `${written.ms} ms`);
+});
+
+test("settled() waits for partitions that come meanwhile, and not for those that go", [
+  "root",
+], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "delay=100");
+    const waiting = timed(() => loop.settled());
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await using other = await openLoop(loop.path);
+    const table = spawnSync("dd", ["if=/dev/zero", "of=" + file, "bs=512", "count=34", "conv=notrunc"]);
+    spawnSync("dd", ["if=/dev/zero", "of=" + file, "bs=512", "seek=16350", "count=34", "conv=notrunc"]);
+    const left = await other.rescan();
+    tell({ ...await waiting, left: left.length });`);
+  assertEquals([seen.outcome, seen.left], ["settled", 0]);
+});
+
+test("settled() that nobody awaits, or that a timer overtakes, leaves nothing", ["root"], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "delay=100");
+    loop.settled();
+    const raced = await Promise.race([
+      loop.settled(), new Promise((resolve) => setTimeout(resolve, 10, "late")),
+    ]);
+    const outcome = await loop.detach();
+    const after = await timed(() => loop.settled());
+    tell({ raced, outcome, after: after.outcome.name });`);
+  assertEquals(seen, { raced: "late", outcome: "detached", after: "TypeError" });
+});
