@@ -11,12 +11,14 @@ export interface Suite {
 }
 
 const tools = ["udev", "fdisk", "kmod", "mount", "util-linux"];
+/** From trixie on minbase has no mkfs.ext4. */
+const later = ["udev", "e2fsprogs", "fdisk", "kmod", "mount", "util-linux"];
 
 export const SUITES: readonly Suite[] = [
   { name: "bullseye", udev: 247, include: tools },
   { name: "bookworm", udev: 252, include: tools },
-  { name: "trixie", udev: 257, include: tools },
-  { name: "forky", udev: 262, include: [...tools, "systemd", "systemd-sysv"] },
+  { name: "trixie", udev: 257, include: later },
+  { name: "forky", udev: 262, include: [...later, "systemd", "systemd-sysv"] },
 ];
 
 /** A range of stable releases, of which the newest that can be fetched is booted. */

@@ -82,6 +82,7 @@ const loopdevRows = cells.flatMap(sure);
 const writers = cells.flatMap((cell) =>
   rowsOf(cell, "writer", "loopdev").map((row) => [
     ...named(cell),
+    `${row.runtime}${row.kind === "locks" ? ', `lock: "shared"`' : ""}`,
     String(row.cycles),
     ...["flickered", "absent", "deferred", "starved", "left", "slowestDetach"].map((field) =>
       String(row[field])
@@ -95,6 +96,12 @@ const runtimes = (["bun", "deno"] as const).map((runtime) => ({
   runtime,
   version: new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)![1],
 }));
+const LOCKS = ["cycles", "spurious", "busy", "unlinked", "deferred", "left"];
+const locks = cells.flatMap((cell) =>
+  [...new Set(rowsOf(cell, "locks", "").map((row) => String(row.case)))].map((
+    name,
+  ) => [...named(cell), name, ...LOCKS.map((key) => String(sum(rowsOf(cell, "locks", name), key)))])
+);
 /** What ran on which machine with which runtime. */
 const places = ["amd64", "arm64"].flatMap((machine) =>
   runtimes.flatMap(({ runtime, version }) => {
@@ -197,7 +204,7 @@ ${
   writers.length === 0 ? "" : `
 ## A neighbour that writes
 
-Not promised: a third program opens the device O_RDWR and closes it again every 10 ms, as long as it
+Not promised without \`lock: "shared"\`: a third program opens the device O_RDWR and closes it again every 10 ms, as long as it
 is attached. udevd before 259 answers each close with BLKRRPART, which drops all partitions and adds
 them again, whoever attached the image; newer ones look at the table first. "Absent": attach() had
 resolved, and a partition was gone when the next line looked. "Deferred": detach() resolved while others
@@ -207,10 +214,20 @@ the writer had ended, either.
 
 ${
     table([
-      ...["kernel", "udev", "cycles", "flickered", "absent", "deferred", "starved", "left"],
+      ...["kernel", "udev", "with", "cycles", "flickered", "absent", "deferred", "starved", "left"],
       ...["slowest detach, ms", "held by"],
     ], writers)
   }
+`
+}${
+  locks.length === 0 ? "" : `
+## Beside udev
+
+A cycle attaches, makes a file system on partition 1, waits for udevd, opens the file system by its link in
+/dev/disk/by-uuid, and detaches. "Busy": something was refused; "unlinked": the link was not there, or led
+elsewhere.
+
+${table(["kernel", "udev", "how", ...LOCKS], locks)}
 `
 }${
   symptom.length === 0 ? "" : `

@@ -72,6 +72,17 @@ function unheard(result: GuestEvent): Verdict | undefined {
   return { outcome: "inconclusive", reason: `${result.lost} uevents were lost` };
 }
 
+/** The counts that must be zero and are not. */
+function faultsOf(result: GuestEvent, counts: readonly string[]): Verdict | undefined {
+  const faults = counts.filter((key) => result[key]).map((key) => `${result[key]} ${key}`);
+  if (faults.length === 0) return undefined;
+  const refusals = Object.keys(result.refusals ?? {});
+  return { outcome: "fail", reason: [...faults, ...refusals].join(", ") };
+}
+
+const verdictOn = (result: GuestEvent, counts: readonly string[]): Verdict =>
+  faultsOf(result, counts) ?? unheard(result) ?? { outcome: "pass" };
+
 const loopdev: Step = {
   name: "loopdev",
   runtimes: "each",
@@ -88,13 +99,7 @@ const loopdev: Step = {
       const reason = `gate ${result.gate}, probe ${JSON.stringify(result.probes)}`;
       return { outcome: agree ? "pass" : "fail", reason: agree ? undefined : reason };
     }
-    if (result.spurious || result.missing || result.absent || result.left) {
-      const counts = ["spurious", "missing", "absent", "left"].map((key) =>
-        `${result[key]} ${key}`
-      );
-      return { outcome: "fail", reason: counts.join(", ") };
-    }
-    return unheard(result) ?? { outcome: "pass" };
+    return verdictOn(result, ["spurious", "missing", "absent", "left"]);
   },
 };
 
@@ -113,16 +118,34 @@ const many: Step = {
   script: "tests/vm/guest/many.ts",
 };
 
-/** A neighbour that opens the device for writing: what is seen there is told, not promised. */
+/** A neighbour that opens the device for writing: without the lock what is seen is told, not promised. */
 const writer: Step = {
   name: "writer",
-  runtimes: "once",
+  runtimes: "each",
   script: "tests/vm/guest/writer.ts",
   args: ({ cycles }) => [Math.max(10, Math.ceil(cycles / 7))],
   seconds: ({ cycles }) => 300 + cycles * 10,
   judge(result) {
-    if (result.left) return { outcome: "fail", reason: `${result.left} left` };
-    return unheard(result) ?? { outcome: "pass" };
+    const faults = result.kind === "locks" ? ["spurious", "absent", "left"] : ["left"];
+    return verdictOn(result, faults);
+  },
+};
+
+/** mkfs under lock(), and what settled() waits for. */
+const locks: Step = {
+  name: "locks",
+  runtimes: "each",
+  script: "tests/vm/guest/locks.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 300 + cycles * 30,
+  judge(result) {
+    const failed = faultsOf(result, ["spurious", "missing", "busy", "unlinked", "left"]);
+    const times = Object.entries(result.milliseconds as Record<string, number>)
+      .map(([what, ms]) => `${what} ${Math.round(ms)} ms`).join(", ");
+    if (result.kind === "control") {
+      return { outcome: "pass", reason: `${failed?.reason ?? "nothing went wrong"}; ${times}` };
+    }
+    return failed ?? unheard(result) ?? { outcome: "pass", reason: times };
   },
 };
 
@@ -236,9 +259,8 @@ const ways: Step = {
         ? { outcome: "pass" }
         : { outcome: "inconclusive", reason: "no flicker" };
     }
-    const faults = ["spurious", "missing", "absent", "left", "unset"].filter((key) => result[key])
-      .map((key) => `${result[key]} ${key}`);
-    if (faults.length > 0) return { outcome: "fail", reason: faults.join(", ") };
+    const failed = faultsOf(result, ["spurious", "missing", "absent", "left", "unset"]);
+    if (failed) return failed;
     const { ready, read, flag } = result.milliseconds as Record<string, number | null>;
     const times =
       `ready in ${ready} ms, then read in ${read} ms, flag after ${flag ?? "\u2013"} ms; ` +
@@ -255,6 +277,7 @@ export const STEPS: readonly Step[] = [
   many,
   cli,
   writer,
+  locks,
   tables,
   symptom,
   ways,

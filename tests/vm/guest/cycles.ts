@@ -83,6 +83,11 @@ export class PartitionCounter {
     return true;
   }
 
+  /** Events of this cycle beyond an add for each partition: while the image is attached. */
+  get early(): number {
+    return Math.max(0, this.#adds - this.partitions) + this.#removes;
+  }
+
   /** The tally, and what was not heard: an event lost may have been the one. */
   row(): Tally & { lost: number; overruns: number } {
     return { ...this.tally, lost: this.socket.missing, overruns: this.socket.overruns };

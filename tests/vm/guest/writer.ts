@@ -1,7 +1,7 @@
 /**
- * What nobody can promise: another program opens the device for writing and closes it again, again
- * and again. udevd before 259 answers each close with BLKRRPART, which drops all partitions and adds
- * them again, whoever attached the image.
+ * Another program opens the device for writing and closes it again, again and again. udevd before 259
+ * answers each close with BLKRRPART, which drops all partitions and adds them again, whoever attached
+ * the image: nobody can promise anything then, but who holds the lock that keeps it away.
  *
  *     bun tests/vm/guest/writer.ts 60
  *     bun tests/vm/guest/writer.ts writer loop0     the other program
@@ -59,13 +59,14 @@ async function measure(name: string, options: AttachOptions, cycles: number): Pr
   using socket = new UeventSocket();
   const counter = new PartitionCounter(socket, PARTITIONS);
   counter.quiet(200);
-  const seen = { absent: 0, deferred: 0, starved: 0, left: 0 };
+  const seen = { early: 0, absent: 0, deferred: 0, starved: 0, left: 0 };
   const heldBy: Record<string, number> = {};
   let slowest = 0;
   for (let done = 0; done < cycles; done++) {
     const loop = await attach(image, { ...options, number: 0 });
     if (!counter.present(disk, 0)) seen.absent++;
     counter.quiet(100);
+    seen.early += counter.early;
     const begun = performance.now();
     if (await loop.detach() === "deferred") {
       seen.deferred++;
@@ -90,7 +91,7 @@ async function measure(name: string, options: AttachOptions, cycles: number): Pr
   report({
     event: "result",
     case: `${name} + writer`,
-    kind: "writer",
+    kind: options.lock ? "locks" : "writer",
     opener: "writer",
     ...counter.row(),
     ...seen,
@@ -105,4 +106,5 @@ if (process.argv[2] === "writer") {
   const cycles = Number(process.argv[2] ?? 60);
   makeImage(image);
   await measure("loopdev", { partscan: true }, cycles);
+  await measure("loopdev, lock: shared", { partscan: true, lock: "shared" }, cycles);
 }
