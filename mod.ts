@@ -21,7 +21,7 @@ export type { AttachOptions, ReadPartitionsOptions } from "./lib/options.ts";
 export { readPartitions } from "./lib/read_partitions.ts";
 export type { PartitionTable, TablePartition } from "./lib/table/disk.ts";
 export { find, list, status } from "./lib/status.ts";
-export type { LoopStatus } from "./lib/status.ts";
+export type { LoopStatus } from "./lib/facts.ts";
 export type { Holder } from "./lib/holders.ts";
 export type { AttachedImage } from "./lib/attached_image.ts";
 export { LoopDevice } from "./lib/device.ts";

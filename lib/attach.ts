@@ -8,7 +8,7 @@ import { bindFreeDevice, type BoundDevice, undoBind } from "./bind.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import type { OpenFile } from "./kernel/file.ts";
-import type { LoopFacts } from "./facts.ts";
+import type { LoopFacts, LoopStatus } from "./facts.ts";
 import { libc } from "./runtime/libc.ts";
 import {
   lookAhead,
@@ -24,8 +24,8 @@ import { openFound } from "./open_loop.ts";
 import { readyPartitions } from "./partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
 import type { Strategy } from "./base/shown.ts";
-import { refuse, status as fileStatus } from "./kernel/stat.ts";
-import { findBackedBy, type LoopStatus, overlaps } from "./status.ts";
+import { fileStatus, refuse } from "./kernel/stat.ts";
+import { findBackedBy, overlaps } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { breathe, inTurn } from "./runtime/turns.ts";
 import { flush } from "./kernel/waiting.ts";

@@ -6,7 +6,7 @@
 import { blkGetSize64, blkRoGet } from "./kernel/blkpg.ts";
 import { isRefusal } from "./base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./kernel/file.ts";
-import { refuse, status as fileStatus } from "./kernel/stat.ts";
+import { fileStatus, refuse } from "./kernel/stat.ts";
 import { openUncached } from "./kernel/waiting.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */

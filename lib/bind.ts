@@ -28,7 +28,7 @@ import { encodeNameInto } from "./base/names.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "./base/retry.ts";
-import { status } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "./kernel/sysfs.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { openUnwatched } from "./udev_reread.ts";
@@ -115,7 +115,7 @@ let sysfsSeen = false;
 /** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
   // Without sysfs nothing can be verified, and every look would pass for a lost race.
-  sysfsSeen ||= Boolean(status("/sys/block"));
+  sysfsSeen ||= Boolean(fileStatus("/sys/block"));
   const config = makeConfig(binding);
   const bind = async (number: number, made = false) => {
     const nodes = new NodeKeeper(binding.nodes ?? "auto");
@@ -154,7 +154,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
  * device, and no loop-control.
  */
 function makeDevice(number: number): boolean {
-  const exists = () => ifExists(() => status(`/sys/block/loop${number}`)) !== undefined;
+  const exists = () => ifExists(() => fileStatus(`/sys/block/loop${number}`)) !== undefined;
   if (exists()) return false;
   try {
     using control = open("/dev/loop-control", O_RDWR);

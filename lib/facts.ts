@@ -15,23 +15,61 @@ import {
 } from "./kernel/loop.ts";
 import { sysfsBoundFile } from "./kernel/sysfs.ts";
 
-/** What the kernel says of a bound loop device; bytes. */
-export interface LoopFacts {
-  /** lo_number: which device it is, whatever its node's name. */
+/**
+ * A bound loop device as the kernel describes it; bytes. Beside each field losetup's column.
+ *
+ * @example
+ * ```ts
+ * import { list, type LoopStatus } from "@loopdev/loopdev";
+ * const isFragile = ({ autoclear }: LoopStatus) => autoclear;
+ * console.log((await list()).filter(isFragile).map(({ path }) => path));
+ * ```
+ */
+export interface LoopStatus {
+  /** NAME: "/dev/loop4". */
+  readonly path: string;
+  /** 4. */
   readonly number: number;
+  /** MAJ:MIN: "7:4". */
+  readonly dev: string;
+  /** BACK-FILE: the whole path, with " (deleted)" behind it if the file has no name any more. */
   readonly backingFile: string;
-  /** lo_device and lo_inode: which file it is, whatever its name. */
-  readonly backingDev: string;
-  readonly backingInode: bigint;
+  /** BACK-MAJ:MIN; undefined without permission to open the device. */
+  readonly backingDev: string | undefined;
+  /** BACK-INO; undefined without permission to open the device. */
+  readonly backingInode: bigint | undefined;
+  /** REF: lo_file_name; undefined without permission to open the device. */
+  readonly reference: string | undefined;
+  /** OFFSET; Infinity if it is no safe integer. */
   readonly offset: number;
+  /** SIZELIMIT; 0: none. Infinity if it is no safe integer. */
   readonly sizelimit: number;
+  /** Of the device. */
   readonly size: number;
+  /** LOG-SEC. */
   readonly sectorSize: number;
-  readonly readOnly: boolean;
-  readonly directIo: boolean;
+  /** AUTOCLEAR. */
+  readonly autoclear: boolean;
+  /** PARTSCAN. */
   readonly partscan: boolean;
+  /** RO. */
+  readonly readOnly: boolean;
+  /** DIO. */
+  readonly directIo: boolean;
+  /** Tells this use of the device from others; undefined before Linux 5.15. */
   readonly diskseq: number | undefined;
 }
+
+/** Which file it is, whatever its name: lo_device and lo_inode. */
+interface Backing {
+  readonly backingDev: string;
+  readonly backingInode: bigint;
+}
+
+/** What an open device tells of itself. */
+export type LoopFacts =
+  & Omit<LoopStatus, "path" | "dev" | "reference" | "autoclear" | keyof Backing>
+  & Backing;
 
 /**
  * Asks the kernel, not our memory of what we told it. `backing`: the bound file if it is still open,
@@ -62,20 +100,15 @@ export function byteCount(bytes: bigint | string): number {
   return Number.isSafeInteger(count) ? count : Infinity;
 }
 
+const IDENTITY = [
+  ...["number", "diskseq", "backingDev", "backingInode", "offset", "sizelimit"] as const,
+];
 /** What tells one use of a device from others: the bind (from Linux 5.15 on), the file, the range. */
-export interface DeviceIdentity {
-  readonly number: number;
-  readonly backingDev: string | undefined;
-  readonly backingInode: bigint | undefined;
-  readonly offset: number;
-  readonly sizelimit: number;
-  readonly diskseq: number | undefined;
-}
+export type DeviceIdentity = Pick<LoopStatus, typeof IDENTITY[number]>;
 
 /** Whether two looks at a device saw the same use of it. */
 export function isSameUse(a: DeviceIdentity, b: DeviceIdentity): boolean {
-  return a.number === b.number && a.diskseq === b.diskseq && a.backingDev === b.backingDev &&
-    a.backingInode === b.backingInode && a.offset === b.offset && a.sizelimit === b.sizelimit;
+  return IDENTITY.every((field) => a[field] === b[field]);
 }
 
 /** Whether an open device is still in the use in which it was seen. */

@@ -18,7 +18,7 @@ import { LOCK_EX, LOCK_SH, tryFlock } from "./kernel/flock.ts";
 import { findLockers } from "./holders.ts";
 import { loopClrFd, loopGetStatus64 } from "./kernel/loop.ts";
 import { delay } from "./base/retry.ts";
-import { status } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 import { sysfsDev } from "./kernel/sysfs.ts";
 import { announceAll } from "./udev.ts";
 import { closeFlushed } from "./kernel/waiting.ts";
@@ -52,7 +52,7 @@ function openNode(number: number): OpenFile {
   const path = `/dev/loop${number}`;
   const node = open(path, O_RDONLY);
   try {
-    const [{ rdev }, dev] = [status(node), sysfsDev(number)];
+    const [{ rdev }, dev] = [fileStatus(node), sysfsDev(number)];
     if (rdev === dev) return node;
     const hint = `it is device ${rdev}, not ${dev}: a lock of it says nothing to anybody`;
     throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });

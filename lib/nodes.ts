@@ -6,7 +6,7 @@
  */
 import { isRefusal } from "./base/errors.ts";
 import { ifExists, makeBlockNode, unlink } from "./kernel/file.ts";
-import { type FileStatus, status } from "./kernel/stat.ts";
+import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 
 /**
  * `"auto"`: a node that does not appear is made with mknod, and removed at detach. `"kernel"`: wait
@@ -26,7 +26,7 @@ function tryToUnlink(path: string): void {
 }
 
 function look(path: string): FileStatus | undefined {
-  return ifExists(() => status(path));
+  return ifExists(() => fileStatus(path));
 }
 
 function isDevice(node: FileStatus | undefined, dev: string): boolean {

@@ -14,7 +14,7 @@ import { DeviceLock } from "./lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { NodeKeeper } from "./nodes.ts";
 import { describe } from "./partitions.ts";
-import { status as fileStatus } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";

@@ -28,7 +28,7 @@ import {
   loopCtlRemove,
 } from "./kernel/loop.ts";
 import { retry, type RetryPolicy } from "./base/retry.ts";
-import { status } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 import { sysfsDev, sysfsMaxPart } from "./kernel/sysfs.ts";
 
 /** A device that nothing is bound to, until {@linkcode ScratchDevice.bind}. */
@@ -78,7 +78,7 @@ function hideNode(number: number): string {
     makeBlockNode(own, sysfsDev(number));
   } catch (error) {
     // EPERM: no CAP_MKNOD. EROFS: /dev is read-only. devtmpfs has made one all the same.
-    if (ifExists(() => status(usual)) === undefined) throw error;
+    if (ifExists(() => fileStatus(usual)) === undefined) throw error;
     return usual;
   }
   tryToUnlink(usual);
@@ -111,7 +111,7 @@ async function remove(control: OpenFile, number: number): Promise<void> {
 async function removeAbandoned(control: OpenFile): Promise<void> {
   for (const name of listDirectory("/dev")) {
     const [, pid, number] = OWN_NODE.exec(name) ?? [];
-    if (pid === undefined || ifExists(() => status(`/proc/${pid}`))) continue;
+    if (pid === undefined || ifExists(() => fileStatus(`/proc/${pid}`))) continue;
     try {
       await loopCtlRemove(control, Number(number));
     } catch (error) {

@@ -5,58 +5,13 @@
  */
 import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import { byteCount } from "./facts.ts";
+import { byteCount, type LoopStatus } from "./facts.ts";
 import { decodeDev, ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
-import { type FileStatus, status as fileStatus } from "./kernel/stat.ts";
+import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";
-
-/**
- * A bound loop device as the kernel describes it; bytes. Beside each field losetup's column.
- *
- * @example
- * ```ts
- * import { list, type LoopStatus } from "@loopdev/loopdev";
- * const isFragile = ({ autoclear }: LoopStatus) => autoclear;
- * console.log((await list()).filter(isFragile).map(({ path }) => path));
- * ```
- */
-export interface LoopStatus {
-  /** NAME: "/dev/loop4". */
-  readonly path: string;
-  /** 4. */
-  readonly number: number;
-  /** MAJ:MIN: "7:4". */
-  readonly dev: string;
-  /** BACK-FILE: the whole path, with " (deleted)" behind it if the file has no name any more. */
-  readonly backingFile: string;
-  /** BACK-MAJ:MIN; undefined without permission to open the device. */
-  readonly backingDev: string | undefined;
-  /** BACK-INO; undefined without permission to open the device. */
-  readonly backingInode: bigint | undefined;
-  /** REF: lo_file_name; undefined without permission to open the device. */
-  readonly reference: string | undefined;
-  /** OFFSET; Infinity if it is no safe integer. */
-  readonly offset: number;
-  /** SIZELIMIT; 0: none. Infinity if it is no safe integer. */
-  readonly sizelimit: number;
-  /** Of the device. */
-  readonly size: number;
-  /** LOG-SEC. */
-  readonly sectorSize: number;
-  /** AUTOCLEAR. */
-  readonly autoclear: boolean;
-  /** PARTSCAN. */
-  readonly partscan: boolean;
-  /** RO. */
-  readonly readOnly: boolean;
-  /** DIO. */
-  readonly directIo: boolean;
-  /** Tells this use of the device from others; undefined before Linux 5.15. */
-  readonly diskseq: number | undefined;
-}
 
 /**
  * Every bound loop device of this machine, by number.

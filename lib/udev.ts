@@ -5,10 +5,10 @@
  */
 import { isRefusal } from "./base/errors.ts";
 import { ifExists } from "./kernel/file.ts";
-import { type FileStatus, status } from "./kernel/stat.ts";
+import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 import { sysfsAnnounce, sysfsPartitions } from "./kernel/sysfs.ts";
 
-const look = (path: string) => ifExists(() => status(path));
+const look = (path: string) => ifExists(() => fileStatus(path));
 
 /** Whether udevd runs, or is started by whoever asks it something. */
 export function udevRuns(): boolean {

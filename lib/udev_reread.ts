@@ -19,7 +19,7 @@
  */
 import { isRefusal } from "./base/errors.ts";
 import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./kernel/file.ts";
-import { status } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
 export const REREAD_UNTIL = 259;
@@ -44,7 +44,7 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
   }
   try {
     const file = open(own, O_RDWR, 0, path);
-    if (!found || status(file).rdev === dev) return file;
+    if (!found || fileStatus(file).rdev === dev) return file;
     file.close();
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.

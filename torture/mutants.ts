@@ -158,8 +158,8 @@ const MUTATIONS: Mutation[] = [
     check: "read_tables",
     replacements: [{
       file: "lib/image_table.ts",
-      from: "readAt(file, offset + from, wanted)",
-      to: "readAt(file, from, wanted)",
+      from: "readWhole(file, offset + from, ",
+      to: "readWhole(file, from, ",
     }],
   },
 ];

@@ -90,7 +90,7 @@ function callStatx(fd: Descriptor, name: Uint8Array, flags: number): number {
 }
 
 /** `statx` of an open file, or of a name (symlinks followed). */
-export function status(file: OpenFile | string): FileStatus {
+export function fileStatus(file: OpenFile | string): FileStatus {
   if (typeof file === "string") {
     check(callStatx(AT_FDCWD, cString(file), 0), "statx", file);
   } else {

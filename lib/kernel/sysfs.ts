@@ -5,7 +5,7 @@
  * @module
  */
 import { ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
-import { status } from "./stat.ts";
+import { fileStatus } from "./stat.ts";
 
 const SECTOR = 512;
 
@@ -25,7 +25,7 @@ let bareLinks = 0;
 
 /** Whether loop device `number` is free: no file bound, no partition left. One call, not a listing. */
 export function sysfsIsBare(number: number): boolean {
-  return status(diskFolder(number)).links <= bareLinks;
+  return fileStatus(diskFolder(number)).links <= bareLinks;
 }
 
 /**
@@ -36,11 +36,11 @@ export function sysfsPartitions(number: number, bound = false): SysfsPartition[]
   const disk = diskFolder(number);
   // Partitions are folders in it, and so is `loop` while a file is bound. The others are the same on
   // all loop devices, so that their number, once learnt, saves listing and reading 30 names.
-  const { links } = status(disk);
+  const { links } = fileStatus(disk);
   if (links <= bareLinks + Number(bound)) return [];
   const names = listDirectory(disk);
   const partitions = names.filter((name) => name.startsWith(`loop${number}p`));
-  if (status(disk).links === links) {
+  if (fileStatus(disk).links === links) {
     const bare = links - partitions.length - Number(names.includes("loop"));
     bareLinks = Math.min(bare, bareLinks || bare);
   }
@@ -51,7 +51,7 @@ export function sysfsPartitions(number: number, bound = false): SysfsPartition[]
 
 /** Whether all of these partitions are still there: a call each, and no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
-  const isThere = (name: string) => ifExists(() => status(`${diskFolder(number)}/${name}`));
+  const isThere = (name: string) => ifExists(() => fileStatus(`${diskFolder(number)}/${name}`));
   return partitions.every(({ name }) => isThere(name) !== undefined);
 }
 
