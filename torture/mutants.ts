@@ -9,7 +9,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { output, ROOT, run, scratch } from "../tests/support.ts";
-import { table } from "../tests/vm/terminal.ts";
+import { table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { type Row, say } from "./common.ts";
 import { detachBelow } from "./leftovers.ts";

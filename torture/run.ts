@@ -7,7 +7,7 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { table } from "../tests/vm/terminal.ts";
+import { table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { type Part, progress, type Request, type Row, say } from "./common.ts";
 import { contention } from "./contention.ts";

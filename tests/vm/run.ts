@@ -16,7 +16,7 @@ import { commitOf, Results } from "./results.ts";
 import type { Runtime } from "./machines.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
 import { STEPS, stepsIn } from "./steps.ts";
-import { Progress, table } from "./terminal.ts";
+import { Progress, table } from "../../dev/terminal.ts";
 
 const HELP =
   `Boots Debian kernels with a real systemd-udevd and counts how often partitions flicker.
