@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { table } from "../dev/terminal.ts";
 import { must } from "./contenders.ts";
 import { makeImage, median } from "./measure.ts";
 
@@ -79,13 +80,11 @@ try {
   }
   const ms = measure();
   const added = (tool: string, name: string) => ms(`${tool} ${name}`) - ms(`${tool} --version`);
-  for (const name of Object.keys(CALLS)) {
+  const rows = Object.keys(CALLS).map((name) => {
     const [theirs, mine] = [ms(`losetup ${name}`), ms(`ours ${name}`)];
-    console.log(
-      `${name.padEnd(10)} losetup ${theirs.toFixed(1).padStart(6)} ms   ours ` +
-        `${mine.toFixed(1).padStart(6)} ms   ${(mine / theirs).toFixed(1).padStart(5)} ×`,
-    );
-  }
+    return [name, theirs.toFixed(1), mine.toFixed(1), (mine / theirs).toFixed(1)];
+  });
+  console.log(table([["call", "losetup ms", "ours ms", "×"], ...rows]));
   const floor = ms("empty") / ms("losetup -f");
   for (const name of ["-l", "-a", "-j"]) {
     const ratio = added("ours", name) / added("losetup", name);

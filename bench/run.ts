@@ -10,6 +10,7 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
+import { progress, table } from "../dev/terminal.ts";
 import { list } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlRemove } from "../lib/kernel/loop.ts";
@@ -35,10 +36,6 @@ const CONCURRENT = 64;
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r${text}\x1b[K`);
-}
 
 /** Runs a subject and gives the JSON that it prints. */
 function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
@@ -78,37 +75,26 @@ function existingDevices(): Set<number> {
 }
 
 function printCycles(cycles: Cycles): void {
-  console.log("strategy                contender               median µs  × bare  × same");
-  for (const [strategy, byContender] of Object.entries(cycles)) {
-    for (const [name, times] of Object.entries(byContender)) {
+  const rows = Object.entries(cycles).flatMap(([strategy, byContender]) =>
+    Object.entries(byContender).map(([name, times]) => {
+      const middle = median(times);
       const ratio = (yardstick: string) => {
         const times = byContender[yardstick];
-        return times ? (middle / median(times)).toFixed(2).padStart(8) : "";
+        return times ? (middle / median(times)).toFixed(2) : "";
       };
-      const middle = median(times);
-      const value = (middle / 1000).toFixed(0).padStart(9);
-      const ratios = `${ratio("C, bare")}${ratio("C, same calls")}`;
-      console.log(`${strategy.padEnd(24)}${name.padEnd(24)}${value}${ratios}`);
-    }
-  }
+      const value = (middle / 1000).toFixed(0);
+      return [strategy, name, value, ratio("C, bare"), ratio("C, same calls")];
+    })
+  );
+  console.log(table([["strategy", "contender", "median µs", "× bare", "× same"], ...rows]));
 }
 
 function printFigures(all: Figure[]): void {
-  console.log(
-    "\nfigure".padEnd(78) + "runtime     value  target",
-  );
-  for (const { what, runtime, value, unit, bound, target, holds, from } of all) {
-    const shown = `${value.toFixed(2)} ${unit}`.padStart(11);
-    const wanted = `${bound} ${target}`.padEnd(7);
-    const columns = [
-      what.padEnd(77),
-      runtime.padEnd(5),
-      shown,
-      ` ${wanted}`,
-      holds ? "holds " : "MISSED",
-    ];
-    console.log(`${columns.join("")}  ${from}`);
-  }
+  const rows = all.map(({ what, runtime, value, unit, bound, target, holds, from }) => [
+    ...[what, runtime, `${value.toFixed(2)} ${unit}`, `${bound} ${target}`],
+    ...[holds ? "holds" : "MISSED", from],
+  ]);
+  console.log(`\n${table([["figure", "runtime", "value", "target", "", ""], ...rows])}`);
 }
 
 async function main(): Promise<number> {

@@ -1,19 +1,32 @@
-/** A plain table, and a progress line with an estimate. */
+/** What bench, torture and vm print: a plain table, and on stderr a line that says how far they are. */
 import process from "node:process";
 
-/** Columns as wide as they need to be; the first row is the header. */
+/** Columns as wide as they need to be, those of numbers flush right; the first row is the header. */
 export function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0].map((_, column) =>
-    Math.max(...rows.map((row) => (row[column] ?? "").length))
-  );
+  const columns = rows[0].map((_, column) => rows.map((row) => row[column] ?? ""));
+  const widths = columns.map((cells) => Math.max(...cells.map(({ length }) => length)));
+  const isNumber = columns.map(([, ...cells]) => cells.every((cell) => /^-?[\d.]*$/.test(cell)));
   const line = (row: readonly string[]) =>
-    row.map((cell, column) => cell.padEnd(widths[column])).join("  ").trimEnd();
+    row.map((cell, column) =>
+      isNumber[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])
+    ).join("  ").trimEnd();
   return [
     line(rows[0]),
     widths.map((width) => "-".repeat(width)).join("  "),
     ...rows.slice(1).map(line),
   ]
     .join("\n");
+}
+
+/** A line that the next one replaces, if somebody looks. */
+export function progress(text: string): void {
+  const width = (process.stderr.columns ?? 80) - 1;
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, width)}`);
+}
+
+/** A line that stays. */
+export function say(text: string): void {
+  process.stderr.write(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
 }
 
 /** "[3/20] text · about 12 min left": one line on a terminal, a line per change elsewhere. */
@@ -26,19 +39,15 @@ export class Progress {
 
   show(text: string): void {
     const line = `[${this.#done + 1}/${this.total}] ${text}${this.#left()}`;
-    if (process.stderr.isTTY) {
-      const width = (process.stderr.columns ?? 80) - 1;
-      process.stderr.write(`\r\x1b[K${line.slice(0, width)}`);
-    } else if (!/\d+\/\d+$/.test(text) && line !== this.#last) {
-      process.stderr.write(line + "\n"); // counters would fill a log
-    }
+    if (process.stderr.isTTY) progress(line);
+    // Counters would fill a log.
+    else if (!/\d+\/\d+$/.test(text) && line !== this.#last) say(line);
     this.#last = line;
   }
 
   /** A line that stays. */
   log(text: string): void {
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
-    process.stderr.write(text + "\n");
+    say(text);
   }
 
   /** One cell is over. */
@@ -47,7 +56,7 @@ export class Progress {
   }
 
   close(): void {
-    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+    progress("");
   }
 
   #left(): string {

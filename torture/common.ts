@@ -1,6 +1,5 @@
 /** What the parts share: how a part is asked and answers, and what the kernel has of ours. */
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import process from "node:process";
 import type { RuntimeName, ScenarioName } from "./scenarios.ts";
 
 /** What the table shows, and the JSON: one verdict. */
@@ -23,16 +22,6 @@ export interface Request {
 }
 
 export type Part = (request: Request) => Promise<Row[]>;
-
-/** On stderr, if somebody looks. */
-export function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, 100)}`);
-}
-
-/** A line on stderr that stays. */
-export function say(text: string): void {
-  process.stderr.write(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
-}
 
 function read(path: string): string | undefined {
   try {

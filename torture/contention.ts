@@ -4,10 +4,11 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { progress, say } from "../dev/terminal.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { Contender, makePattern } from "./contender_process.ts";
-import { devicesOf, type Part, progress, say, within } from "./common.ts";
+import { devicesOf, type Part, within } from "./common.ts";
 import { hostility } from "./hostile.ts";
 import type { RuntimeName } from "./scenarios.ts";
 

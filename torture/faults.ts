@@ -4,7 +4,8 @@
  * anybody else may be changed. Which calls there are is learnt from a run without faults.
  */
 import { isDeepStrictEqual } from "node:util";
-import { devicesOf, type Part, progress, type Request, type Row, say, tally } from "./common.ts";
+import { progress, say } from "../dev/terminal.ts";
+import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts";
 import { ERRORS, UNFAITHFUL } from "./errors.ts";
 import { type Fault, names, plan } from "./fault_plan.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";

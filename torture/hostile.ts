@@ -4,8 +4,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
+import { say } from "../dev/terminal.ts";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
-import { devicesOf, type Row, say, within } from "./common.ts";
+import { devicesOf, type Row, within } from "./common.ts";
 import { Contender, makePattern } from "./contender_process.ts";
 import type { RuntimeName } from "./scenarios.ts";
 

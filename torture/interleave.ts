@@ -7,8 +7,9 @@
 import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { progress, say } from "../dev/terminal.ts";
 import { onRuntime, ROOT, scratch } from "../tests/support.ts";
-import { devicesOf, openFiles, type Part, progress, type Row, say, within } from "./common.ts";
+import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
 import { detachBelow } from "./leftovers.ts";
 import type { RuntimeName } from "./scenarios.ts";
 

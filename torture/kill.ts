@@ -4,10 +4,11 @@
  * two system calls and partitions on a free device, the next attach() takes over.
  */
 import { existsSync } from "node:fs";
+import { progress, say } from "../dev/terminal.ts";
 import { attach } from "../mod.ts";
 import { output } from "../tests/support.ts";
-import { devicesOf, isBound, type Part, partitionsOf, progress, type Row } from "./common.ts";
-import { say, within } from "./common.ts";
+import { devicesOf, isBound, type Part, partitionsOf, type Row } from "./common.ts";
+import { within } from "./common.ts";
 import { touched } from "./leftovers.ts";
 import { MARKS, type RuntimeName, type ScenarioName } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature } from "./strace.ts";

@@ -9,9 +9,9 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { output, ROOT, run, scratch } from "../tests/support.ts";
-import { table } from "../dev/terminal.ts";
+import { say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
-import { type Row, say } from "./common.ts";
+import type { Row } from "./common.ts";
 import { detachBelow } from "./leftovers.ts";
 import { copyTree, type Replacement, replaceOnce } from "./tree.ts";
 

@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { progress } from "../dev/terminal.ts";
 import { findTable } from "../lib/table/sector_size.ts";
 import { LoopError, readPartitions } from "../mod.ts";
 import { Random } from "./random.ts";
@@ -110,7 +111,7 @@ async function main({ seed, json, case: only, ...options }: TableOptions): Promi
     showProgress(i + 1, count, tally.different);
   }
   const { found, refused, different } = tally;
-  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  progress("");
   console.log(
     `seed ${seed}: ${count} tables read from a file, ${found} with partitions, ${refused} refused, ` +
       `${different} different from what attach()'s parser sees`,

@@ -7,9 +7,9 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { table } from "../dev/terminal.ts";
+import { progress, say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
-import { type Part, progress, type Request, type Row, say } from "./common.ts";
+import type { Part, Request, Row } from "./common.ts";
 import { contention } from "./contention.ts";
 import { faults } from "./faults.ts";
 import { interleave } from "./interleave.ts";

@@ -6,8 +6,9 @@ import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { progress, say } from "../dev/terminal.ts";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
-import { devicesOf, openFiles, type Part, progress, type Row, say, within } from "./common.ts";
+import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
 import type { RuntimeName } from "./scenarios.ts";
 import { Lines } from "./subject_process.ts";
 

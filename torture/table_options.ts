@@ -1,6 +1,7 @@
 /** The command line of programs that try generated partition tables. */
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
+import { progress, say } from "../dev/terminal.ts";
 
 export interface TableOptions {
   readonly count: number;
@@ -48,5 +49,6 @@ export function parseTableOptions(help: string): TableOptions {
 /** On stderr; a terminal shows the last one alone. */
 export function showProgress(done: number, count: number, violated: number): void {
   const text = `${done} of ${count} tables, ${violated} in violation`;
-  process.stderr.write(process.stderr.isTTY ? `\r${text}\x1b[K` : `${text}\n`);
+  if (process.stderr.isTTY) progress(text);
+  else say(text);
 }

@@ -6,6 +6,7 @@
  */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
+import { progress, table } from "../dev/terminal.ts";
 import { KINDS, makeCase } from "./table_cases.ts";
 import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 import {
@@ -86,7 +87,7 @@ function run(count: number): void {
       showProgress(number, count, violated);
     }
   }
-  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  progress("");
   const seconds = (performance.now() - start) / 1000;
   printSummary(tallies, most);
   const rate = Math.round(count / seconds);
@@ -111,14 +112,11 @@ function add(tally: Tally, { partitions, violations }: Outcome): void {
 }
 
 function printSummary(tallies: Record<string, Tally>, most: Record<string, number>): void {
-  const cells = (row: readonly (string | number)[]) =>
-    row.map((cell, i) => i === 0 ? String(cell).padEnd(34) : String(cell).padStart(12)).join("");
-  console.log(cells(["kind", "tables", "gave some", "partitions", "violations"]));
-  for (
-    const [kind, { tables, withPartitions, partitions, violations }] of Object.entries(tallies)
-  ) {
-    console.log(cells([kind, tables, withPartitions, partitions, violations]));
-  }
+  const rows = Object.entries(tallies).map(([kind, tally]) => {
+    const { tables, withPartitions, partitions, violations } = tally;
+    return [kind, ...[tables, withPartitions, partitions, violations].map(String)];
+  });
+  console.log(table([["kind", "tables", "gave some", "partitions", "violations"], ...rows]));
   console.log(
     `at most ${most.reads} reads (bound ${MOST_READS}), ${most.bytes} bytes (bound ${MOST_BYTES}, ` +
       `${LONGEST_READ} at once) and ${most.milliseconds.toFixed(1)} ms ` +
