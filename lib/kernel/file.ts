@@ -261,8 +261,11 @@ export function ifExists<T>(look: () => T): T | undefined {
   }
 }
 
-/** Names in a directory, without "." and "..", in no order. */
-export function listDirectory(path: string): string[] {
+/** `d_type` of a directory, from `<dirent.h>`. */
+export const DT_DIR = 4;
+
+/** Names in a directory, without "." and "..", in no order; with `type`, those of that d_type. */
+export function listDirectory(path: string, type?: number): string[] {
   using directory = open(path, O_RDONLY);
   const buffer = new Uint8Array(8192);
   const view = new DataView(buffer.buffer);
@@ -276,7 +279,8 @@ export function listDirectory(path: string): string[] {
     // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
     for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
       const name = decodeName(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
-      if (name !== "." && name !== "..") names.push(name);
+      if (name === "." || name === "..") continue;
+      if (type === undefined || buffer[at + 18] === type) names.push(name);
     }
   }
 }

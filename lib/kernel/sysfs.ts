@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
+import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { fileStatus } from "./stat.ts";
 
 const SECTOR = 512;
@@ -22,6 +22,8 @@ export interface SysfsPartition {
 
 /** Links of a loop device's folder that has neither a file bound to it nor a partition. */
 let bareLinks = 0;
+/** A folder's name, and its ".". */
+const OWN_LINKS = 2;
 
 /** Whether loop device `number` is free: no file bound, no partition left. One call, not a listing. */
 export function sysfsIsBare(number: number): boolean {
@@ -38,12 +40,11 @@ export function sysfsPartitions(number: number, bound = false): SysfsPartition[]
   // all loop devices, so that their number, once learnt, saves listing and reading 30 names.
   const { links } = fileStatus(disk);
   if (links <= bareLinks + Number(bound)) return [];
-  const names = listDirectory(disk);
-  const partitions = names.filter((name) => name.startsWith(`loop${number}p`));
-  if (fileStatus(disk).links === links) {
-    const bare = links - partitions.length - Number(names.includes("loop"));
-    bareLinks = Math.min(bare, bareLinks || bare);
-  }
+  const folders = listDirectory(disk, DT_DIR);
+  const partitions = folders.filter((name) => name.startsWith(`loop${number}p`));
+  // Never from `links`: a partition that is about to go still counts there, and is no longer listed.
+  const others = folders.length - partitions.length - Number(folders.includes("loop"));
+  bareLinks = Math.min(others + OWN_LINKS, bareLinks || Infinity);
   return partitions
     .flatMap((name) => readPartition(disk, name) ?? [])
     .sort((a, b) => a.number - b.number);
