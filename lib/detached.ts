@@ -6,8 +6,8 @@
 import { checkFunction, checkNames, checkWait } from "./base/checks.ts";
 import { isRefusal } from "./base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
-import { describeHolders, heldBy, type Holder, othersThan } from "./holders.ts";
+import { ifExists, type OpenFile } from "./kernel/file.ts";
+import { describeHolders, heldBy, type Holder, isHeldExclusively, othersThan } from "./holders.ts";
 import type { DeviceLock } from "./lock.ts";
 import { loopClrFd } from "./kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
@@ -155,19 +155,6 @@ async function clear(device: OpenFile): Promise<void> {
     await loopClrFd(device);
   } catch (error) {
     if (!isRefusal(error, "ENXIO")) throw error;
-  }
-}
-
-/**
- * Whether the disk or a partition of it has an owner: it is mounted, in whatever namespace, or another
- * device lies on it. Who just looks at it does not open it O_EXCL.
- */
-function isHeldExclusively(path: string): boolean {
-  try {
-    ifExists(() => open(path, O_RDONLY | O_EXCL))?.close();
-    return false;
-  } catch (error) {
-    return isRefusal(error, "EBUSY");
   }
 }
 

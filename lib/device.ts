@@ -6,16 +6,11 @@
 import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
 import { changeDevice, changeFlags } from "./bind.ts";
 import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
-import {
-  checkDetachOptions,
-  type DetachOptions,
-  isDetached,
-  letGo,
-  waitForOthers,
-  warnDeferred,
-} from "./detached.ts";
+import { checkDetachOptions, type DetachOptions, isDetached } from "./detached.ts";
+import { letGo, waitForOthers, warnDeferred } from "./detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
 import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
+import { Operations } from "./operations.ts";
 import { findHolders, type Holder } from "./holders.ts";
 import { type HeldLock, whenUnlocked } from "./lock.ts";
 import {
@@ -25,19 +20,16 @@ import {
   loopSetCapacity,
   loopSetDirectIo,
 } from "./kernel/loop.ts";
+import type { MountOptions } from "./mount_options.ts";
+import type { LoopMount } from "./mounted.ts";
+import { Mounts } from "./mounts.ts";
 import { type Partition, rescanPartitions } from "./partitions.ts";
 import { drain } from "./partscan_race.ts";
 import { udevSettled } from "./settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
-import { breathe, Turns } from "./runtime/turns.ts";
+import type { FileSystem } from "./table/file_systems.ts";
 import { closeFlushed, openUncached } from "./kernel/waiting.ts";
-
-const WHY_NOT = {
-  detached: "has been detached: this handle is closed",
-  persistent: "is persistent: openLoop() opens it, detach() of its path detaches it",
-  closed: "has been closed: openLoop() opens it again",
-};
 
 /** For attach() and openLoop() alone. */
 export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
@@ -67,8 +59,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   #partitions: readonly Partition[];
   #added: readonly number[];
   #detached: Promise<"detached" | "deferred"> | undefined;
-  #state: "open" | "detached" | "persistent" | "closed" = "open";
-  readonly #turns = new Turns();
+  readonly #operations: Operations;
+  readonly #mounts = new Mounts();
 
   static {
     makeLoopDevice = (init) => new LoopDevice(init);
@@ -80,6 +72,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   private constructor(init: LoopDeviceInit) {
     super(init);
     this.#init = init;
+    this.#operations = new Operations(this.path);
     this.#partitions = init.ready.partitions;
     this.#added = init.ready.added;
   }
@@ -102,26 +95,13 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     return dataOf(this);
   }
 
-  /** An operation on the open device, after those that were called before it. */
-  #operation<T>(operation: () => Promise<T>): Promise<T> {
-    return this.#turns.take(async () => {
-      await breathe();
-      this.#checkOpen();
-      return await operation();
-    });
-  }
-
-  #checkOpen(): void {
-    if (this.#state === "open") return;
-    throw new TypeError(`${this.path} ${WHY_NOT[this.#state]}`);
-  }
-
   /**
    * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
    * were written through it are in the backing file then. To `"deferred"` if others still hold it open
    * or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say who): it detaches by itself,
-   * flushed, when the last of them closes it. Called again it gives the same answer, or with `timeout`
-   * waits once more.
+   * flushed, when the last of them closes it. What this handle mounted is unmounted first, and if
+   * something that was written there is lost, it rejects, detached all the same. Called again it gives
+   * the same answer, or with `timeout` waits once more.
    */
   async detach(options: DetachOptions = {}): Promise<"detached" | "deferred"> {
     checkDetachOptions(options);
@@ -129,15 +109,35 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     signal?.throwIfAborted();
     const parting = () => ({ ...this.#init, ...this.#init.bound, facts: this.#facts });
     const again = this.#detached && timeout !== undefined;
-    let outcome = await (this.#detached ??= this.#operation(() => {
-      this.#state = "detached";
-      return letGo({ ...parting(), added: this.#added }, options);
+    let outcome = await (this.#detached ??= this.#operations.take(async () => {
+      this.#operations.state = "detached";
+      const failed = await this.#mounts.end();
+      const outcome = await letGo({ ...parting(), added: this.#added }, options);
+      if (failed) throw failed.error;
+      return outcome;
     }));
     if (outcome === "deferred" && again) outcome = await waitForOthers(parting(), options);
     if (outcome === "detached") return outcome;
     signal?.throwIfAborted();
     onDeferred?.(this.path, await this.holders());
     return outcome;
+  }
+
+  /**
+   * Mounts a partition, or without a number the whole device, without giving it a directory: its
+   * files are below {@linkcode LoopMount.path}, and the mount ends with this process, even if that is
+   * killed. Needs Linux 5.2. Rejects with {@linkcode LoopError}, in the file system's own words.
+   */
+  mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
+    return this.#operations.take(() => this.#mounts.mount(this, this.#facts, partition, options));
+  }
+
+  /**
+   * What is on a partition, or on the whole device, by its superblock; undefined: no file system that
+   * is known here. Rejects with {@linkcode LoopError} EUCLEAN if there are the superblocks of two.
+   */
+  fileSystem(partition?: number): Promise<FileSystem | undefined> {
+    return this.#operations.take(() => this.#mounts.fileSystem(this, partition));
   }
 
   /**
@@ -149,10 +149,10 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * TypeError after detach(). Calling it again does nothing.
    */
   async persist(): Promise<void> {
-    if (this.#state === "persistent") return;
-    await this.#operation(async () => {
+    if (this.#operations.state === "persistent") return;
+    await this.#operations.take(async () => {
       await changeFlags(this.#init.bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
-      this.#state = "persistent";
+      this.#operations.state = "persistent";
       this.#init.bound.nodes.keep();
       await closeFlushed(this.#init.bound.device, this.size);
       await this.#init.bound.lock.close(this.size);
@@ -172,9 +172,9 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async lock(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<HeldLock> {
     const { timeout, signal } = checkWaiting(options);
     // Not in its turn: who has the lock may want to do something with the handle.
-    await this.#operation(() => Promise.resolve());
+    await this.#operations.take(() => Promise.resolve());
     const { lock } = this.#init.bound;
-    const attempt = () => (this.#checkOpen(), lock.takeExclusive());
+    const attempt = () => (this.#operations.checkOpen(), lock.takeExclusive());
     return await whenUnlocked(this.number, attempt, timeout, signal, lock);
   }
 
@@ -186,7 +186,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async settled(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<void> {
     const { timeout, signal } = checkWaiting(options);
-    await this.#operation(() => udevSettled(this.#init.bound, timeout, signal));
+    await this.#operations.take(() => udevSettled(this.#init.bound, timeout, signal));
   }
 
   /**
@@ -194,7 +194,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * After a detach, who still holds it; nobody, once it is detached.
    */
   async holders(): Promise<Holder[]> {
-    const isClosed = ["detached", "closed"].includes(this.#state);
+    const isClosed = ["detached", "closed"].includes(this.#operations.state);
     if (isClosed && isDetached(this.#facts, this.path, false)) return [];
     return await findHolders(this.number);
   }
@@ -204,8 +204,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * same range of the same backing file (inode). Ask before mkfs.
    */
   isCurrent(): Promise<boolean> {
-    return this.#turns.take(async () => {
-      await breathe();
+    return this.#operations.inTurn(() => {
       const { device } = this.#init.bound;
       return !device.isClosed && isStill(device, this.#facts);
     });
@@ -244,7 +243,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   }
 
   #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
-    return this.#operation(async () => {
+    return this.#operations.take(async () => {
       await changeDevice(this.#init.bound.device, request);
       this.#facts = readFacts(this.#init.bound.device);
     });
@@ -261,7 +260,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     options: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
     const { timeout, signal } = checkWaiting(options);
-    return await this.#operation(async () => {
+    return await this.#operations.take(async () => {
       signal?.throwIfAborted();
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
       if (sysfsPartitions(this.number, true).length === 0) drain(this.#init.bound.device);
@@ -279,17 +278,19 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#init.owned) {
-      return await this.#turns.take(async () => {
-        if (this.#state !== "open") return;
-        this.#state = "closed";
+      return await this.#operations.inTurn(async () => {
+        if (this.#operations.state !== "open") return;
+        this.#operations.state = "closed";
+        const failed = await this.#mounts.end();
         await closeFlushed(this.#init.bound.device, this.size);
         await this.#init.bound.lock.close(this.size);
+        if (failed) throw failed.error;
       });
     }
     const isAnswered = this.#detached !== undefined;
     // What was called before may have been persist().
-    await this.#turns.take(() => Promise.resolve());
-    if (this.#state === "persistent") return;
+    await this.#operations.inTurn(() => {});
+    if (this.#operations.state === "persistent") return;
     const outcome = await this.detach();
     if (outcome === "deferred" && !isAnswered) {
       (this.#init.onDeferred ?? warnDeferred)(this.path, await this.holders());

@@ -8,6 +8,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/blkpg.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
+import { statfs } from "../lib/kernel/mount.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { SYSCALLS } from "../lib/kernel/system.ts";
@@ -28,19 +29,23 @@ BLKPG 0x1269 BLKPG_ADD_PARTITION 1 BLKPG_DEL_PARTITION 2 BLKPG_RESIZE_PARTITION 
 BLKFLSBUF 0x1261 BLKROGET 0x125e BLKSSZGET 0x1268 BLKGETSIZE64 0x80081272 BLKGETDISKSEQ 0x80081280
 O_RDONLY 0 O_RDWR 0o2 O_CREAT 0o100 O_EXCL 0o200 O_NONBLOCK 0o4000 O_CLOEXEC 0o2000000
 LOCK_SH 1 LOCK_EX 2 LOCK_NB 4 NETLINK_KOBJECT_UEVENT 15
-F_SETFL 4 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
+F_SETFL 4 SEEK_END 2 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 AT_STATX_DONT_SYNC 0x4000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
 S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
-S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_BASIC_STATS 0x7ff
+S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_BASIC_STATS 0x7ff STATX_MNT_ID 0x1000
+FSOPEN_CLOEXEC 1 FSMOUNT_CLOEXEC 1 FSCONFIG_SET_FLAG 0 FSCONFIG_SET_STRING 1 FSCONFIG_CMD_CREATE 6
+MOVE_MOUNT_F_EMPTY_PATH 4 MOUNT_ATTR_RDONLY 0x1 MOUNT_ATTR_NOSUID 0x2 MOUNT_ATTR_NODEV 0x4
+MOUNT_ATTR_NOEXEC 0x8 MOUNT_ATTR_NOATIME 0x10 MOUNT_ATTR_STRICTATIME 0x20
+MOUNT_ATTR_NODIRATIME 0x80 MOUNT_ATTR_NOSYMFOLLOW 0x200000
 PROT_READ 1 PROT_WRITE 2 PROT_EXEC 4 MAP_PRIVATE 2 MAP_ANONYMOUS 0x20
 EPERM 1 ENOENT 2 ESRCH 3 EINTR 4 EIO 5 ENXIO 6 EBADF 9 EAGAIN 11 ENOMEM 12 EACCES 13 EFAULT 14
 ENOTBLK 15 EBUSY 16 EEXIST 17 ENODEV 19 ENOTDIR 20 EISDIR 21 EINVAL 22 ENFILE 23 EMFILE 24 ENOTTY 25
 ETXTBSY 26 EFBIG 27 ENOSPC 28 EROFS 30 EPIPE 32 ERANGE 34 ENAMETOOLONG 36 ENOSYS 38 ELOOP 40 ENODATA 61
-EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUOT 122 EMEDIUMTYPE 124
+EBADMSG 74 EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUOT 122 EMEDIUMTYPE 124
 `;
 
 /** Of these the headers' names begin so. */
 const OF_THE_KERNEL =
-  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|AT_|MFD_|RESOLVE_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_)/;
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_)/;
 
 const LAYOUTS = `
 loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
@@ -52,7 +57,9 @@ blkpg_partition 152: start 0 length 8 pno 16 devname 20 volname 84
 statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx_gid 24 stx_mode 28
   stx_ino 32 stx_size 40 stx_blocks 48 stx_attributes_mask 56 stx_atime 64 stx_btime 80
   stx_ctime 96 stx_mtime 112 stx_rdev_major 128 stx_rdev_minor 132 stx_dev_major 136
-  stx_dev_minor 140
+  stx_dev_minor 140 stx_mnt_id 144
+statfs 120: f_type 0 f_bsize 8 f_blocks 16 f_bfree 24 f_bavail 32 f_files 40 f_ffree 48 f_fsid 56
+  f_namelen 64 f_frsize 72 f_flags 80 f_spare 88
 open_how 24: flags 0 mode 8 resolve 16
 cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
   nr_recently_evicted 48
@@ -61,8 +68,17 @@ sockaddr_nl 12: nl_family 0 nl_pad 2 nl_pid 4 nl_groups 8
 
 // deno-lint-ignore no-explicit-any
 const STRUCTS: Struct<any>[] = [
-  ...[loop_info64, loop_config, blkpg_ioctl_arg, blkpg_partition, statx, open_how, cachestat],
-  sockaddr_nl,
+  ...[
+    loop_info64,
+    loop_config,
+    blkpg_ioctl_arg,
+    blkpg_partition,
+    statx,
+    statfs,
+    open_how,
+    cachestat,
+    sockaddr_nl,
+  ],
 ];
 
 /** Padding has other names in other versions of a header. */
@@ -139,10 +155,13 @@ function assertions(machine: typeof MACHINES[number]): string {
       }
     });
   }
-  const headers = ["types", "loop", "blkpg", "fs", "major", "stat", "fcntl", "openat2", "mman"];
+  const headers = [
+    ...["types", "loop", "blkpg", "fs", "major", "stat", "fcntl", "openat2", "mman", "mount"],
+  ];
   return [
     "#include <stddef.h>",
     ...[...headers, "memfd", "errno", "netlink"].map((name) => `#include <linux/${name}.h>`),
+    "#include <asm/statfs.h>",
     "#include <asm/unistd.h>",
     ...lines,
   ].join("\n");

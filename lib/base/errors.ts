@@ -23,7 +23,7 @@ export type ErrorCode =
   | "ENFILE" | "EMFILE" | "ENOTTY" | "ETXTBSY" | "EFBIG" | "ENOSPC"
   | "EROFS" | "EPIPE" | "ERANGE" | "ENAMETOOLONG" | "ENOSYS" | "ELOOP"
   | "ENODATA" | "EOVERFLOW" | "EOPNOTSUPP" | "ETIMEDOUT" | "ESTALE" | "EUCLEAN"
-  | "EDQUOT" | "EMEDIUMTYPE";
+  | "EDQUOT" | "EMEDIUMTYPE" | "EBADMSG";
 
 /** Their numbers in `<asm-generic/errno.h>`, with glibc's wording. */
 const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
@@ -58,6 +58,7 @@ const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
   ENOSYS: [38, "function not implemented"],
   ELOOP: [40, "too many levels of symbolic links"],
   ENODATA: [61, "no data available"],
+  EBADMSG: [74, "bad message"],
   EOVERFLOW: [75, "value too large for defined data type"],
   EOPNOTSUPP: [95, "operation not supported"],
   ETIMEDOUT: [110, "timed out"],
@@ -172,8 +173,7 @@ const HINTS: Hint[] = [
   {
     code: "EBUSY",
     call: /^LOOP_CONFIGURE$/,
-    hint: "every device the kernel offered was taken or held by another process " +
-      "(losetup --list shows who has what)",
+    hint: "others took or hold every device the kernel offered (losetup --list shows who has what)",
   },
   {
     code: "EINVAL",

@@ -7,6 +7,8 @@ import { O_RDONLY, open, readAt } from "./file.ts";
 
 /** One mount. */
 export interface Mount {
+  /** As statx() and /proc/PID/fdinfo have it. */
+  readonly id: number;
   /** Device number of the file system: "7:4". */
   readonly dev: string;
   /** Where. */
@@ -26,9 +28,9 @@ export function mounts(): Mount[] {
   return lines.map((line) => {
     // Optional fields stand between the sixth and " - ".
     const [mount, fileSystem] = line.split(" - ");
-    const [, , dev, , point, options] = mount.split(" ");
+    const [id, , dev, , point, options] = mount.split(" ");
     const type = fileSystem.split(" ")[0];
-    return { dev, point: unescape(point), type, options: options.split(",") };
+    return { id: Number(id), dev, point: unescape(point), type, options: options.split(",") };
   });
 }
 

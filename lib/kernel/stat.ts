@@ -8,10 +8,13 @@ import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
+import { uninterruptedLater } from "./waiting.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 
 const AT_EMPTY_PATH = 0x1000;
+const AT_STATX_DONT_SYNC = 0x4000;
 const STATX_BASIC_STATS = 0x7ff;
+const STATX_MNT_ID = 0x1000;
 const S_IFMT = 0o170000;
 
 const statx_timestamp = struct("statx_timestamp", 16, {
@@ -42,7 +45,8 @@ export const statx = struct("statx", 256, {
   stx_rdev_minor: __u32,
   stx_dev_major: __u32,
   stx_dev_minor: __u32,
-  __spare: bytes(112),
+  stx_mnt_id: __u64,
+  __spare2: bytes(104),
 });
 
 /** What kind of file it is, and which. */
@@ -105,6 +109,26 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
     inode: stx("stx_ino"),
     modified: Number(stx("stx_mtime").tv_sec) * 1000 + stx("stx_mtime").tv_nsec / 1e6,
+  };
+}
+
+/**
+ * On which file system a name lies, "7:4", and in which mount, from Linux 5.8 on; undefined if it
+ * cannot be looked at. By another thread: it may lie at the other end of a network.
+ */
+export async function placeOf(
+  path: string,
+): Promise<{ dev: string; mount: number | undefined } | undefined> {
+  const buffer = statx.buffer();
+  const result = await uninterruptedLater(
+    ...["statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, STATX_MNT_ID, buffer] as const,
+  );
+  if (result < 0) return undefined;
+  const stx = statx.reader(buffer);
+  const isKnown = (stx("stx_mask") & STATX_MNT_ID) !== 0;
+  return {
+    dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
+    mount: isKnown ? Number(stx("stx_mnt_id")) : undefined,
   };
 }
 

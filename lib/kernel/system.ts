@@ -11,8 +11,10 @@ import { libc } from "../runtime/libc.ts";
  * has statx() since 1.2.5, and one symbol that is missing keeps the others from being loaded.
  */
 export const SYSCALLS = {
-  ioctl: { x86_64: 16, aarch64: 29 },
   read: { x86_64: 0, aarch64: 63 },
+  lseek: { x86_64: 8, aarch64: 62 },
+  ioctl: { x86_64: 16, aarch64: 29 },
+  pread64: { x86_64: 17, aarch64: 67 },
   write: { x86_64: 1, aarch64: 64 },
   rt_sigaction: { x86_64: 13, aarch64: 134 },
   getpid: { x86_64: 39, aarch64: 172 },
@@ -22,11 +24,18 @@ export const SYSCALLS = {
   flock: { x86_64: 73, aarch64: 32 },
   fsync: { x86_64: 74, aarch64: 82 },
   close: { x86_64: 3, aarch64: 57 },
+  fstatfs: { x86_64: 138, aarch64: 44 },
+  umount2: { x86_64: 166, aarch64: 39 },
   openat: { x86_64: 257, aarch64: 56 },
   mknodat: { x86_64: 259, aarch64: 33 },
   getdents64: { x86_64: 217, aarch64: 61 },
+  syncfs: { x86_64: 306, aarch64: 267 },
   memfd_create: { x86_64: 319, aarch64: 279 },
   statx: { x86_64: 332, aarch64: 291 },
+  move_mount: { x86_64: 429, aarch64: 429 },
+  fsopen: { x86_64: 430, aarch64: 430 },
+  fsconfig: { x86_64: 431, aarch64: 431 },
+  fsmount: { x86_64: 432, aarch64: 432 },
   openat2: { x86_64: 437, aarch64: 437 },
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;

@@ -118,7 +118,7 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
 }
 
 /** Makes a call until no signal interrupts it. */
-async function uninterruptedLater(
+export async function uninterruptedLater(
   name: Parameters<typeof SYS>[0],
   ...args: Argument[]
 ): Promise<number> {

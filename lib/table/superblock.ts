@@ -7,7 +7,17 @@ import { decodeName } from "../base/names.ts";
 import type { CType, Value } from "../base/struct.ts";
 import type { Image } from "./disk.ts";
 
-/** What is on a block device or in a file. */
+/**
+ * What is on a block device or in a file.
+ *
+ * @example
+ * ```ts
+ * import type { FileSystem, LoopDevice } from "@loopdev/loopdev";
+ * const isBootable = ({ type, label }: FileSystem) => type === "vfat" && label === "EFI";
+ * const look = async (loop: LoopDevice) => (await loop.fileSystem(1))?.uuid;
+ * console.log(isBootable({ type: "vfat", label: "EFI" }), typeof look); // true function
+ * ```
+ */
 export interface FileSystem {
   /** The kernel's name, as mount(2) takes it: "ext4", "vfat", "iso9660". */
   readonly type: string;

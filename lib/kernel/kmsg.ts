@@ -1,0 +1,48 @@
+/**
+ * The kernel's log, where drivers say why they refuse: of the file systems on disks few say it to
+ * the fs context.
+ *
+ * @module
+ */
+import { isErrno, isRefusal } from "../base/errors.ts";
+import { decodeName } from "../base/names.ts";
+import { libc } from "../runtime/libc.ts";
+import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "./file.ts";
+import { SYS } from "./system.ts";
+
+const SEEK_END = 2;
+const WARNING = 4;
+/** So much is read at most: others may fill the log as fast as we read it. */
+const MOST_RECORDS = 1000;
+
+const record = new Uint8Array(new ArrayBuffer(8192));
+
+/** Begins to listen; undefined where this process may not, or there is no /dev/kmsg. */
+export function openKernelLog(): OpenFile | undefined {
+  let log: OpenFile | undefined;
+  try {
+    log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+  log.call((fd) => libc().now(SYS("lseek"), fd, 0, SEEK_END));
+  return log;
+}
+
+/** Errors and warnings since then that `matches`. */
+export function readKernelLog(log: OpenFile, matches: RegExp): string[] {
+  const lines: string[] = [];
+  for (let records = 0; records < MOST_RECORDS; records++) {
+    const length = log.call((fd) => libc().now(SYS("read"), fd, record, record.length));
+    // Overwritten before we came to it: the next read goes on behind it.
+    if (isErrno(length, "EPIPE")) continue;
+    if (length <= 0) break;
+    // "6,1234,5678901,-;message", and lines of properties that begin with a space.
+    const text = decodeName(record.subarray(0, length));
+    const level = Number(/^\d+/.exec(text)?.[0]) & 7;
+    const said = /;(.*)/.exec(text)?.[1] ?? "";
+    if (level <= WARNING && matches.test(said)) lines.push(said);
+  }
+  return lines;
+}

@@ -1,0 +1,68 @@
+/**
+ * The mounts of one handle, and the module behind them, which is loaded when it is wanted.
+ *
+ * @module
+ */
+import { checkPartition } from "./base/checks.ts";
+import { LoopError } from "./base/errors.ts";
+import type { LoopFacts } from "./facts.ts";
+import type { MountOptions } from "./mount_options.ts";
+import type { LoopMount } from "./mounted.ts";
+import type { Partition } from "./partitions.ts";
+import type { FileSystem } from "./table/file_systems.ts";
+
+/** What a handle knows of its device. */
+export interface MountableDevice {
+  readonly path: string;
+  readonly partitions: readonly Partition[];
+}
+
+/** Those that are not unmounted. */
+export class Mounts {
+  readonly #alive = new Set<LoopMount>();
+
+  async mount(
+    device: MountableDevice,
+    { number, readOnly, backingFile }: LoopFacts,
+    partition: number | undefined,
+    options: MountOptions,
+  ): Promise<LoopMount> {
+    const node = nodeOf(device, partition);
+    const { mount } = await import("./mount.ts");
+    const source = { device: node, number, partition, readOnly, backingFile };
+    const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
+    this.#alive.add(mounted);
+    return mounted;
+  }
+
+  async fileSystem(
+    device: MountableDevice,
+    partition: number | undefined,
+  ): Promise<FileSystem | undefined> {
+    const node = nodeOf(device, partition);
+    const { onlyFileSystem } = await import("./file_system.ts");
+    return await onlyFileSystem(node);
+  }
+
+  /** Unmounts all, the last one first; gives the first error, when all are unmounted. */
+  async end(): Promise<{ error: unknown } | undefined> {
+    let failed: { error: unknown } | undefined;
+    for (const mount of [...this.#alive].reverse()) {
+      await mount.unmount().catch((error) => failed ??= { error });
+    }
+    return failed;
+  }
+}
+
+function nodeOf({ path, partitions }: MountableDevice, partition: number | undefined): string {
+  checkPartition(partition);
+  if (partition === undefined) return path;
+  const found = partitions.find(({ number }) => number === partition);
+  if (found) return found.path;
+  const numbers = partitions.map(({ number }) => number).join(", ");
+  const hint = `there is no partition ${partition} of it: ` +
+    (partitions.length > 0
+      ? `it has ${numbers}`
+      : "it was attached without partscan, or has none; rescan() looks again");
+  throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });
+}

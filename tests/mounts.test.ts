@@ -1,0 +1,488 @@
+/** Mounts: their files, their end, and what they leave, which is nothing. */
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import process from "node:process";
+import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
+import { kernelRelease } from "../lib/kernel/system.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./mount_image.ts";
+import {
+  isolated,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  scratch,
+  testsOf,
+  until,
+} from "./support.ts";
+
+const withExt4 = testsOf("mounts", ["root", "mkfs.ext4"]);
+const MOUNTER = `${ROOT}tests/mounter.ts`;
+
+/** A child's next line of stdout, as JSON. */
+async function said(child: ChildProcess): Promise<Record<string, string>> {
+  let text = "";
+  for await (const data of child.stdout!) {
+    text += data;
+    if (text.includes("\n")) break;
+  }
+  return JSON.parse(text);
+}
+
+const ended = (child: ChildProcess) => new Promise((resolve) => child.on("exit", resolve));
+
+/** A shell that works in a directory until it is stopped. */
+async function workIn(path: string): Promise<AsyncDisposable & { pid: number }> {
+  const child = spawn("sh", ["-c", 'cd "$0" && echo "{}" && read _', path]);
+  const end = ended(child);
+  await said(child);
+  return {
+    pid: child.pid!,
+    async [Symbol.asyncDispose]() {
+      child.stdin.end("\n");
+      await end;
+    },
+  };
+}
+
+/** Descriptors of this process that only mounts have. */
+function mountDescriptors(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const link = readlinkSync(`/proc/self/fd/${fd}`);
+      return link === "/" || link.includes("fscontext") || link === "/dev/kmsg" ? [link] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+const hash = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+withExt4("mount() gives files without a mount that anybody sees, and they stay", [], async () => {
+  const file = ext4Image("stays.img");
+  {
+    await using loop = await attach(file);
+    const { type, label } = (await loop.fileSystem())!;
+    assertEquals([type, label], ["ext4", "data"]);
+    await using root = await loop.mount();
+    assertMatch(root.path, /^\/proc\/\d+\/fd\/\d+$/);
+    writeFileSync(`${root.path}/hello`, "world\n");
+    assertEquals(output(["cat", `${root.path}/hello`]), "world\n");
+    assertEquals(mountsOf(loop.path), []);
+    assertEquals(mountsOf(loop.path, 1), []);
+    assertEquals([root.device, root.partition, root.type], [loop.path, undefined, "ext4"]);
+    assertEquals([root.readOnly, JSON.parse(JSON.stringify(root)).path], [false, root.path]);
+    assertEquals(await root.unmount(), "unmounted");
+    assertEquals(await root.unmount(), "unmounted");
+    assert(!existsSync(`${root.path}/hello`));
+  }
+  assertEquals([losetup(file), mountDescriptors(), e2fsck(file)], [[], [], "clean"]);
+  await using loop = await attach(file, { readOnly: true });
+  await using root = await loop.mount();
+  assertEquals([root.readOnly, readFileSync(`${root.path}/hello`, "utf8")], [true, "world\n"]);
+});
+
+withExt4("SIGKILL leaves neither mount, device nor node", [], async () => {
+  for (const what of ["whole", "partition"]) {
+    const file = what === "whole"
+      ? ext4Image("killed.img")
+      : await ext4Partitions("killed-partition.img", 1);
+    const [command, ...args] = onThisRuntime(MOUNTER, file, what);
+    const child = spawn(command, args);
+    const end = ended(child);
+    const { loop, device, path } = await said(child);
+    assertEquals(readFileSync(`${path}/written`, "utf8"), "by mounter\n");
+    child.kill("SIGKILL");
+    await end;
+    await until(() => losetup(file).length === 0, "the device to be detached");
+    assertEquals([mountsOf(device), existsSync(path)], [[], false]);
+    if (what === "partition") await until(() => !existsSync(device), "the node to go");
+    assert(!existsSync(`/dev/.loopdev-${loop.slice(5)}`));
+    await using again = await attach(file, { partscan: what === "partition" });
+    await using root = await again.mount(what === "partition" ? 1 : undefined);
+    assertEquals(readFileSync(`${root.path}/written`, "utf8"), "by mounter\n");
+  }
+});
+
+withExt4("a mount that nobody awaits ends with the handle that mounts it", [], async () => {
+  const file = ext4Image("unawaited.img");
+  for (const turns of [0, 1, 5, 20]) {
+    let mounting: Promise<unknown> = Promise.resolve();
+    {
+      await using loop = await attach(file);
+      mounting = loop.mount().then(({ path }) => writeFileSync(`${path}/x`, "x"), () => {});
+      for (let i = 0; i < turns; i++) await new Promise((resolve) => setTimeout(resolve));
+    }
+    assertEquals([losetup(file), mountDescriptors()], [[], []]);
+    await mounting.catch(() => {});
+  }
+  const loop = await attach(file);
+  const root = await loop.mount();
+  writeFileSync(`${root.path}/forgotten`, "no");
+  assertEquals(await loop.detach(), "detached");
+  assertEquals(await root.unmount(), "unmounted");
+  await assertRejects(() => loop.mount(), TypeError, "has been detached");
+  assertEquals(e2fsck(file), "clean");
+});
+
+withExt4("unmounting and detaching at the same time wait for one another", [], async () => {
+  const file = ext4Image("both.img");
+  const loop = await attach(file);
+  const root = await loop.mount();
+  const [unmounted, detached] = await Promise.all([root.unmount(), loop.detach()]);
+  assertEquals([unmounted, detached], ["unmounted", "detached"]);
+});
+
+withExt4("two handles of a device mount what they want of it", [], async () => {
+  const file = await ext4Partitions("two.img", 2);
+  await using loop = await attach(file, { partscan: true });
+  const other = await openLoop(loop.path);
+  const [one, two] = [await loop.mount(1), await other.mount(2)];
+  const again = await other.mount(1);
+  writeFileSync(`${one.path}/a`, "a");
+  assertEquals(readFileSync(`${again.path}/a`, "utf8"), "a");
+  // The same file system is mounted twice.
+  assertEquals(await one.unmount(), "deferred");
+  assertEquals(readFileSync(`${again.path}/a`, "utf8"), "a");
+  const mounts = (await loop.holders()).filter(({ kind }) => kind === "mount");
+  assertEquals(mounts.map(({ path, by }) => [path, by]).sort(), [
+    [again.device, again.path],
+    [two.device, two.path],
+  ]);
+  await other[Symbol.asyncDispose]();
+  assertEquals([await two.unmount(), await again.unmount()], ["unmounted", "unmounted"]);
+  assertEquals((await loop.holders()).filter(({ kind }) => kind === "mount"), []);
+});
+
+withExt4("twelve partitions of an image are mounted at once", [], async () => {
+  const file = await ext4Partitions("twelve.img", 12);
+  {
+    await using loop = await attach(file, { partscan: true });
+    const mounts = await Promise.all(loop.partitions.map(({ number }) => loop.mount(number)));
+    for (const { path, partition } of mounts) writeFileSync(`${path}/number`, String(partition));
+    assertEquals(new Set(mounts.map(({ path }) => path)).size, 12);
+  }
+  assertEquals(losetup(file), []);
+  await using loop = await attach(file, { partscan: true, readOnly: true });
+  for (const { number } of loop.partitions) {
+    await using root = await loop.mount(number);
+    assertEquals(readFileSync(`${root.path}/number`, "utf8"), String(number));
+  }
+});
+
+withExt4("a read-only image is mounted without a change, while others read it", [], async () => {
+  const file = ext4Image("read-only.img");
+  const before = hash(file);
+  await using loop = await attach(file, { readOnly: true });
+  const root = await loop.mount();
+  const reader = spawn("sh", ["-c", 'cat "$0" >/dev/null && ls "$1"', file, root.path]);
+  assertEquals(await ended(reader), 0);
+  assertEquals(await root.unmount(), "unmounted");
+  await assertRejects(
+    () => loop.mount(undefined, { readOnly: false }),
+    LoopError,
+    "mount it with readOnly: true",
+  );
+  assertEquals(hash(file), before);
+});
+
+withExt4("a child that works there defers the unmount, and holders() names it", [], async () => {
+  const file = ext4Image("child.img");
+  await using loop = await attach(file);
+  const root = await loop.mount();
+  const ours = { path: loop.path, kind: "mount", by: root.path };
+  assert((await loop.holders()).some((holder) => JSON.stringify(holder) === JSON.stringify(ours)));
+  {
+    await using child = await workIn(root.path);
+    assertEquals(await root.unmount(), "deferred");
+    assertEquals(await root.unmount(), "deferred");
+    const holders = await loop.holders();
+    assert(holders.some(({ path, by }) => path === loop.path && by === `${child.pid} (sh)`));
+    assertEquals(holders.filter(({ kind }) => kind === "mount"), []);
+  }
+  const again = await loop.mount();
+  const open = openSync(`${again.path}/lost+found`, "r");
+  assertEquals(await again.unmount(), "deferred");
+  closeSync(open);
+  assertEquals(await loop.detach(), "detached");
+});
+
+withExt4("no other mount namespace sees a mount, made before or after", ["unshare"], async () => {
+  const file = ext4Image("namespace.img");
+  const start = async () => {
+    const child = spawn("unshare", ["-m", "sh", "-c", 'echo "{}"; read _; exec sleep 0']);
+    await said(child);
+    return child;
+  };
+  const before = await start();
+  await using loop = await attach(file);
+  const root = await loop.mount();
+  const after = await start();
+  for (const { pid } of [before, after]) assertEquals(mountsOf(loop.path, pid), []);
+  // A copy in one of them would keep it.
+  assertEquals(await root.unmount(), "unmounted");
+  for (const child of [before, after]) {
+    const end = ended(child);
+    child.stdin.end("\n");
+    await end;
+  }
+});
+
+withExt4("mount() on a directory, and off it again", [], async () => {
+  const file = ext4Image("at.img");
+  await using loop = await attach(file);
+  const at = scratch("mounted");
+  await assertRejects(() => loop.mount(undefined, { at }), LoopError, "make the directory first");
+  writeFileSync(scratch("a file"), "");
+  await assertRejects(
+    () => loop.mount(undefined, { at: scratch("a file") }),
+    LoopError,
+    "is it a directory?",
+  );
+  mkdirSync(at);
+  const flags = async (options: MountOptions) => {
+    await using root = await loop.mount(undefined, { ...options, at });
+    assertEquals(root.path, at);
+    const [line] = mountsOf(loop.path);
+    return line.split(" ")[5].split(",").sort().join();
+  };
+  assertEquals(await flags({}), "nodev,nosuid,relatime,rw");
+  assertEquals(
+    await flags({ nosuid: false, nodev: false, noexec: true, options: ["noatime"] }),
+    "noatime,noexec,rw",
+  );
+  assertEquals(await flags({ readOnly: true }), "nodev,nosuid,relatime,ro");
+  assertEquals(mountsOf(loop.path), []);
+  const root = await loop.mount(undefined, { at });
+  await using _ = await workIn(at);
+  assertEquals([await root.unmount(), mountsOf(loop.path)], ["deferred", []]);
+});
+
+withExt4("one mount below another, from Linux 6.15 on", [], async () => {
+  const file = await ext4Partitions("nested.img", 2);
+  await using loop = await attach(file, { partscan: true });
+  const root = await loop.mount(1);
+  mkdirSync(`${root.path}/boot/efi`, { recursive: true });
+  const nested = loop.mount(2, { at: `${root.path}/boot/efi` });
+  const [major, minor] = kernelRelease().split(".").map(Number);
+  if (major < 6 || major === 6 && minor < 15) {
+    await assertRejects(() => nested, LoopError, "before Linux 6.15");
+    const at = scratch("outer");
+    mkdirSync(at);
+    await using outer = await loop.mount(1, { at });
+    await using efi = await loop.mount(2, { at: `${outer.path}/boot/efi` });
+    assertEquals(efi.path, `${at}/boot/efi`);
+    return;
+  }
+  const efi = await nested;
+  writeFileSync(`${root.path}/boot/efi/loader`, "x");
+  assertEquals(readFileSync(`${efi.path}/loader`, "utf8"), "x");
+  assertEquals([await efi.unmount(), await root.unmount()], ["deferred", "unmounted"]);
+  assertEquals((await loop.holders()).filter(({ kind }) => kind === "mount"), []);
+  assertEquals(await loop.detach(), "detached");
+});
+
+withExt4("mount() says what is wrong, in the file system's own words", [], async () => {
+  const file = ext4Image("wrong.img");
+  await using loop = await attach(file);
+  const wrong: [MountOptions, code: string, says: RegExp][] = [
+    [{ options: ["nonesuch=1"] }, "EINVAL", /nonesuch.*does not take the option "nonesuch=1"/],
+    [{ options: ["data=nonesuch"] }, "EINVAL", /nonesuch/],
+    [{ type: "nonesuch" }, "ENODEV", /no driver for nonesuch: load the module nonesuch/],
+  ];
+  const others = readFileSync("/proc/filesystems", "utf8").match(/^\t(xfs|btrfs|squashfs)$/m);
+  if (others) wrong.push([{ type: others[1] }, "EINVAL", /its superblock says ext4, not/]);
+  for (const [options, code, says] of wrong) {
+    const error = await assertRejects(() => loop.mount(undefined, options), LoopError);
+    assertEquals([error.code, error.path], [code, loop.path]);
+    assertMatch(error.message, says);
+  }
+  const root = await loop.mount();
+  await assertRejects(
+    () => loop.mount(undefined, { readOnly: true }),
+    LoopError,
+    `${loop.path}: mount ${root.path}`,
+  );
+  const none = await assertRejects(() => loop.mount(1), LoopError, "there is no partition 1");
+  assertEquals(none.code, "ENXIO");
+  assertEquals(await loop.detach(), "detached");
+  const bare = await attach(makeImage("bare.img", 1));
+  assertEquals(await bare.fileSystem(), undefined);
+  await assertRejects(() => bare.mount(), LoopError, "no file system that is known here");
+  await bare.detach();
+  const table = await attach(await ext4Partitions("table.img", 2), { partscan: true });
+  await assertRejects(() => table.mount(), LoopError, "mount one of 1, 2");
+  await table.detach();
+  assertEquals(mountDescriptors(), []);
+});
+
+withExt4("mount() checks its options before it does anything", [], async () => {
+  await using loop = await attach(makeImage("options.img", 1));
+  const wrong: [unknown, unknown, string][] = [
+    ["1", {}, "partition must be a whole number from 1"],
+    [0, {}, "partition must be a whole number from 1"],
+    [undefined, { nosuch: 1 }, "unknown option 'nosuch'"],
+    [undefined, { type: "../ext4" }, "type must be a file system's name"],
+    [undefined, { readOnly: "yes" }, "readOnly must be one of"],
+    [undefined, { options: "noatime" }, "options must be an array"],
+    [undefined, { options: ["ro"] }, "use readOnly: true instead"],
+    [undefined, { options: ["source=/dev/sda"] }, "use the partition's number instead"],
+    [undefined, { options: ["a,b"] }, "has a comma"],
+    [undefined, { options: ["a\0b"] }, "contains a NUL"],
+    [undefined, { options: ["=x"] }, "an option is a string like"],
+    [undefined, { options: ["x=" + "y".repeat(300)] }, "more than 255 bytes"],
+    [undefined, { at: 1 }, "at must be a path"],
+    [undefined, { nosuid: 1 }, "nosuid must be one of true, false"],
+    [undefined, { signal: 1 }, "signal must be an AbortSignal"],
+  ];
+  for (const [partition, options, says] of wrong) {
+    const error = await loop.mount(partition as number, options as MountOptions).then(
+      () => undefined,
+      (error) => error,
+    );
+    assert(error instanceof TypeError || error instanceof RangeError, says);
+    assertStringIncludes(error.message, says);
+  }
+});
+
+withExt4("a signal stops mount(), which leaves nothing", [], async () => {
+  const file = ext4Image("aborted.img");
+  await using loop = await attach(file);
+  const reason = new Error("enough");
+  const rejected = await loop.mount(undefined, { signal: AbortSignal.abort(reason) }).catch((e) =>
+    e
+  );
+  assertEquals(rejected, reason);
+  let stopped = 0;
+  for (let ms = 0; ms < 12; ms++) {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(reason), ms / 2);
+    await loop.mount(undefined, { signal: controller.signal }).then(
+      (root) => root.unmount(),
+      (error) => {
+        assertEquals(error, reason);
+        stopped++;
+      },
+    );
+    assertEquals(mountDescriptors(), []);
+  }
+  assert(stopped > 0);
+  assertEquals([await loop.detach(), e2fsck(file)], ["detached", "clean"]);
+});
+
+withExt4("a journal that must be replayed is, and not on a read-only device", [], async () => {
+  const file = ext4Image("journal.img");
+  const dirty = scratch("dirty.img");
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    const fd = openSync(`${root.path}/saved`, "w");
+    writeSync(fd, "saved");
+    fsyncSync(fd);
+    closeSync(fd);
+    // As a power cut would leave it.
+    copyFileSync(file, dirty);
+  }
+  const before = hash(dirty);
+  {
+    await using loop = await attach(dirty, { readOnly: true });
+    const error = await assertRejects(() => loop.mount(), LoopError);
+    assertEquals(error.code, "EROFS");
+    assertStringIncludes(error.message, 'or with options: ["noload"] as it is');
+    await using root = await loop.mount(undefined, { options: ["noload"] });
+    assert(root.readOnly);
+  }
+  assertEquals(hash(dirty), before);
+  await using loop = await attach(dirty);
+  await using root = await loop.mount();
+  assertEquals(readFileSync(`${root.path}/saved`, "utf8"), "saved");
+});
+
+withExt4("a hostile image is refused, and nothing is left of it", [], async () => {
+  const file = ext4Image("hostile.img");
+  const damages: [at: number, bytes: number[]][] = [
+    // The superblock: all kinds of fields and the checksum; blocks in a group; the block size.
+    [1024 + 0x60, Array(200).fill(0xee)],
+    [1024 + 0x20, [0xff, 0xff, 0xff, 0xff]],
+    [1024 + 0x18, [0x1f, 0, 0, 0]],
+    // Where the group's inodes are.
+    [2048 + 8, [0xff, 0xff, 0xff, 0xff]],
+  ];
+  for (const [at, bytes] of damages) {
+    const bad = scratch("bad.img");
+    copyFileSync(file, bad);
+    const fd = openSync(bad, "r+");
+    writeSync(fd, Uint8Array.from(bytes), 0, bytes.length, at);
+    closeSync(fd);
+    const loop = await attach(bad);
+    const guess = await assertRejects(() => loop.mount(), LoopError);
+    assertMatch(guess.message, /EXT4-fs|no file system that is known here/);
+    const error = await assertRejects(() => loop.mount(undefined, { type: "ext4" }), LoopError);
+    assertMatch(error.code, /^(EBADMSG|EINVAL|EUCLEAN)$/);
+    assertStringIncludes(error.message, "EXT4-fs");
+    assertEquals([await loop.detach(), mountDescriptors()], ["detached", []]);
+  }
+});
+
+withExt4("unmount() says that the backing file had no space left", ["mount"], () => {
+  const folder = scratch("full");
+  mkdirSync(folder);
+  const image = ext4Image("full.img");
+  const script = 'mount -o remount,size=2m "$0" && cp --sparse=always "$1" "$0/full.img" && ' +
+    'shift && exec "$@"';
+  const { stdout, stderr } = run([
+    ...isolated(`tmpfs=${folder}`),
+    ...["sh", "-c", script, folder, image],
+    ...onThisRuntime(MOUNTER, `${folder}/full.img`, "fill"),
+  ]);
+  assert(stdout.startsWith("{"), stderr);
+  const { errors, unmounted, again, detached } = JSON.parse(stdout);
+  assertEquals(errors.length, 1);
+  assertEquals([unmounted.code, unmounted.syscall, detached], ["EIO", "syncfs", "detached"]);
+  assertStringIncludes(unmounted.message, "full.img, and it is lost");
+  assertEquals(again, unmounted);
+});
+
+withExt4("a process that may not mount is told so", [], async () => {
+  await using loop = await attach(ext4Image("right.img"));
+  const script = scratch("without.ts");
+  writeFileSync(
+    script,
+    `import { openLoop } from ${JSON.stringify(MOD)};
+     await using loop = await openLoop(${JSON.stringify(loop.path)});
+     console.log(await loop.mount().catch(({ message }) => message));`,
+  );
+  const { stdout } = run([...isolated("without=all"), ...onThisRuntime(script)]);
+  assertStringIncludes(stdout, "mounting needs CAP_SYS_ADMIN");
+});
+
+withExt4("LoopMount is shown as data", [], async () => {
+  await using loop = await attach(ext4Image("shown.img"));
+  await using root = await loop.mount(undefined, { readOnly: true });
+  const { inspect } = process.getBuiltinModule("node:util");
+  assertMatch(inspect(root), /^LoopMount \{\s+path: ["']\/proc\/\d+\/fd\/\d+["']/);
+});
