@@ -70,7 +70,11 @@ export function openFiles(pid: number): string[] {
   return readdirSync(folder).flatMap((fd) => {
     try {
       const link = readlinkSync(`${folder}/${fd}`);
-      return /^\/(dev\/\.?loop|sys\/|proc\/|memfd:|.*\/loopdev-test-)/.test(link) ? [link] : [];
+      return /^\/($|dev\/\.?loop|dev\/kmsg|sys\/|proc\/|memfd:|.*\/loopdev-test-)|fscontext/.test(
+          link,
+        )
+        ? [link]
+        : [];
     } catch {
       return [];
     }

@@ -86,7 +86,10 @@ const TRANSLATED = [
 
 /** Whether an error names a call that failed. */
 export function names(error: NonNullable<Reply["error"]>, call: Call): boolean {
-  const { name, request, path, injected = "" } = call;
+  const { name, request, injected = "" } = call;
+  // A mount's descriptors have no name; users know the device.
+  const isOfMount = /^(fsopen|fsconfig|fsmount)$/.test(name) || call.path === "/";
+  const path = isOfMount && /^\/dev\/loop\d+$/.test(error.path ?? "") ? error.path : call.path;
   const translated = TRANSLATED.some((row) =>
     row.call.test(signature(call)) && row.from.includes(injected) && row.to === error.code
   );

@@ -17,7 +17,7 @@ import { type Reply, Subject } from "./subject_process.ts";
 /** Threads that a runtime's own pool may add while it is used. */
 const POOL_THREADS = 8;
 /** Others take devices meanwhile, and a runtime's own calls shift what `when=` counts: then again. */
-const TRIES = 4;
+const TRIES = 8;
 /** Of an experiment's violations. */
 const MOST_SHOWN = 20;
 /** Of the faults, how many may not hit the call they are meant for. */

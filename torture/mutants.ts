@@ -17,6 +17,10 @@ import { copyTree, type Replacement, replaceOnce } from "./tree.ts";
 
 const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
 const torture = (...args: string[]) => [...DENO, "torture/run.ts", "--size", "full", ...args];
+const testOf = (file: string, name: string) => [
+  ...["deno", "test", "--quiet", "--no-lock", "--allow-all", "--filter", name],
+  `tests/${file}.test.ts`,
+];
 const onBun = ["--runtime", "bun", "--scenario", "none"];
 const failingConfigure = ["--part", "faults", ...onBun, "--only", "LOOP_CONFIGURE .* (EBUSY|EIO)$"];
 
@@ -26,13 +30,16 @@ const CHECKS: Record<string, string[]> = {
     ...["--part", "faults", ...onBun, "--only", "LOOP_CTL_GET_FREE .* EPERM$"],
   ),
   "torture --part faults, LOOP_CONFIGURE": torture(...failingConfigure),
+  "torture --part faults, mount": torture(
+    ...["--part", "faults", "--runtime", "bun", "--scenario", "mount"],
+    ...["--only", "FSCONFIG_CMD_CREATE .* EIO$|openat fd / .* EIO$"],
+  ),
   "torture --part interleave": torture(
     ...["--part", "interleave", "--runtime", "bun", "--scale", "0.003"],
   ),
-  "openFound()": [
-    ...["deno", "test", "--quiet", "--no-lock", "--allow-all", "--filter", "openFound()"],
-    "tests/others.test.ts",
-  ],
+  "openFound()": testOf("others", "openFound()"),
+  "mounts, not awaited": testOf("mounts", "a mount that nobody awaits"),
+  "mounts, disk full": testOf("mounts", "unmount() says that the backing file"),
   "tables": existsSync(join(ROOT, "torture/tables.ts"))
     ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
     : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
@@ -123,6 +130,42 @@ const MUTATIONS: Mutation[] = [
         to: "() => true || isSameUse",
       },
     ],
+  },
+  {
+    name: "a mount that children inherit",
+    check: "torture --part faults, mount",
+    replacements: [{
+      file: "lib/kernel/mount.ts",
+      from: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC,',
+      to: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC & 0,',
+    }],
+  },
+  {
+    name: "no close of a mount whose root cannot be opened",
+    check: "torture --part faults, mount",
+    replacements: [{
+      file: "lib/mount.ts",
+      from: "const undo = [() => made.closeLater()];",
+      to: "const undo = [() => Promise.resolve()];",
+    }],
+  },
+  {
+    name: "detach before unmounting",
+    check: "mounts, not awaited",
+    replacements: [{
+      file: "lib/mounts.ts",
+      from: "for (const mount of [...this.#alive].reverse())",
+      to: "for (const mount of [...this.#alive].slice(1))",
+    }],
+  },
+  {
+    name: "unmount without asking what was written",
+    check: "mounts, disk full",
+    replacements: [{
+      file: "lib/mounted.ts",
+      from: "const unwritten = readOnly ?",
+      to: "const unwritten = Boolean(readOnly || syncfs) ?",
+    }],
   },
   {
     name: "look for overlaps at the same time",

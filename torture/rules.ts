@@ -44,6 +44,8 @@ const CLOSED_ON_EXEC: Record<string, string> = {
   socket: "SOCK_CLOEXEC",
   dup3: "O_CLOEXEC",
   inotify_init1: "IN_CLOEXEC",
+  fsopen: "FSOPEN_CLOEXEC",
+  fsmount: "FSMOUNT_CLOEXEC",
 };
 
 /** Descriptors that a child process would inherit. */

@@ -14,6 +14,7 @@ import { contention } from "./contention.ts";
 import { faults } from "./faults.ts";
 import { interleave } from "./interleave.ts";
 import { kills } from "./kill.ts";
+import { mounts } from "./mounts.ts";
 import { script } from "./scripts.ts";
 import { soaks } from "./soak.ts";
 import { type RuntimeName, RUNTIMES, type ScenarioName, SCENARIOS } from "./scenarios.ts";
@@ -21,6 +22,7 @@ import { type RuntimeName, RUNTIMES, type ScenarioName, SCENARIOS } from "./scen
 const PARTS: Record<string, Part> = {
   faults,
   kill: kills,
+  mounts,
   interleave,
   contention,
   soak: soaks,
@@ -37,7 +39,7 @@ const PARTS: Record<string, Part> = {
 
 const HELP = `Usage: run.ts [options]
 
-Needs root, strace, losetup, sfdisk and delpart, bun and deno; touches no loop device but its own.
+Needs root, strace, losetup, sfdisk, delpart and e2fsprogs, bun and deno; touches no loop device but its own.
 Exits with 1 if any guarantee was violated.
 
   --part NAME      ${Object.keys(PARTS).join(", ")}; repeatable (all)

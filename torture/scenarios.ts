@@ -16,6 +16,7 @@ export const SCENARIOS = [
   "persist",
   "rescan",
   "detach-other",
+  "mount",
 ] as const;
 export type ScenarioName = typeof SCENARIOS[number];
 

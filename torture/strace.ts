@@ -15,7 +15,7 @@ export interface Call {
   readonly name: string;
   /** The how manieth of this name in its thread since strace began: what `when=` counts. */
   readonly nth: number;
-  /** Of ioctl: LOOP_CONFIGURE, BLKPG_ADD_PARTITION. */
+  /** Of ioctl: LOOP_CONFIGURE, BLKPG_ADD_PARTITION; of fsconfig: FSCONFIG_CMD_CREATE. */
   readonly request: string | undefined;
   /** The file, by the name that users know it by. */
   readonly path: string;
@@ -113,7 +113,7 @@ function parse(text: string, threadOfFile: string): Call[] {
       at: Number(at),
       name,
       nth,
-      request: name === "ioctl" ? requestOf(rest) : undefined,
+      request: ["ioctl", "fsconfig"].includes(name) ? requestOf(rest) : undefined,
       path: userPath(fd ? fd[2] ?? "" : named ?? ""),
       fd: fd ? Number(fd[1]) : undefined,
       result: result ? Number(result[1]) : undefined,
@@ -144,7 +144,8 @@ export function between(calls: readonly Call[]): Call[] {
   const end = mark(MARKS.end) ?? Infinity;
   return calls.filter(({ at, fd, path, text }) =>
     at > begin && at < end && !text.includes(MARKS.persisted) &&
-    (fd === undefined || path.startsWith("/")) && !RUNTIME_FILES.test(path)
+    (fd === undefined || path.startsWith("/") || path.includes("fscontext")) &&
+    !RUNTIME_FILES.test(path)
   );
 }
 

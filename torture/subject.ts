@@ -21,7 +21,7 @@ import { isatty } from "node:tty";
 import { attach, type AttachOptions, detach, find, type LoopDevice } from "../mod.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
-const [gpt, dos] = process.argv.slice(2);
+const [gpt, dos, ext4] = process.argv.slice(2);
 
 let loop: LoopDevice | undefined;
 
@@ -105,6 +105,19 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
     },
     act: async () => ({ path: loop!.path, detached: await detach(loop!.path) }),
     undo: detachAll,
+  },
+  "mount": {
+    async prepare() {
+      loop = await attach(ext4);
+    },
+    async act() {
+      const root = await loop!.mount(undefined, { options: ["data=journal"] });
+      const { type, readOnly } = root;
+      return { path: loop!.path, type, readOnly, unmounted: await root.unmount() };
+    },
+    async undo() {
+      if (await loop!.detach() === "deferred") throw new Error("detached only later");
+    },
   },
 };
 

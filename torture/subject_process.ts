@@ -3,6 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { ext4Image } from "../tests/mount_image.ts";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
 import { openFiles } from "./common.ts";
 import type { RuntimeName, ScenarioName } from "./scenarios.ts";
@@ -25,10 +26,14 @@ const HANG_MS = 30_000;
 
 let made = 0;
 
-/** An image with a GPT, and one whose MBR changes. */
+/** An image with a GPT, one whose MBR changes, and one with a file system. */
 export function makeImages(): string[] {
   const number = made++;
-  return [makeImage(`gpt-${number}.img`, 8, THREE_PARTITIONS), makeImage(`dos-${number}.img`, 8)];
+  return [
+    makeImage(`gpt-${number}.img`, 8, THREE_PARTITIONS),
+    makeImage(`dos-${number}.img`, 8),
+    ext4Image(`ext4-${number}.img`),
+  ];
 }
 
 /** Lines that a child writes to stdout, with a deadline. */

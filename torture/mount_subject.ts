@@ -1,0 +1,42 @@
+/**
+ * What part "mounts" kills: attaches IMAGE, mounts, writes, unmounts and detaches, again and again,
+ * and says in a line what it is at, and what is saved. Uses nothing but mod.ts.
+ */
+import { closeSync, fsyncSync, openSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import process from "node:process";
+import { attach } from "../mod.ts";
+
+const [image, first] = process.argv.slice(2);
+
+const say = (line: string) => void writeSync(1, `${line}\n`);
+
+/** Saved: what fsync() has returned of must be there after whatever end. */
+function save(folder: string, n: number): void {
+  const path = `${folder}/saved-${n}`;
+  const fd = openSync(path, "w");
+  writeSync(fd, String(n).repeat(500));
+  fsyncSync(fd);
+  closeSync(fd);
+  // Its name, too.
+  const directory = openSync(folder, "r");
+  fsyncSync(directory);
+  closeSync(directory);
+  say(`saved ${n}`);
+}
+
+for (let n = Number(first);; n++) {
+  say("attaching");
+  const loop = await attach(image, { partscan: true });
+  say(`loop ${loop.number}`);
+  say("mounting");
+  const root = await loop.mount(1);
+  say("writing");
+  save(root.path, n);
+  writeFileSync(`${root.path}/unsaved`, new Uint8Array(300_000 + n % 7));
+  if (n % 3 === 0) unlinkSync(`${root.path}/unsaved`);
+  say("unmounting");
+  // Every fourth time the end of the handle does it.
+  if (n % 4 !== 0) await root.unmount();
+  say("detaching");
+  await loop.detach();
+}
