@@ -26,6 +26,8 @@ export class Store {
     readonly cache: string,
     readonly update: boolean,
     readonly say: (text: string) => void,
+    /** Whether guests must have ext4. */
+    readonly ext4 = false,
   ) {}
 
   /** The kernels that Debian has for this machine, newest first. */
@@ -41,7 +43,7 @@ export class Store {
     const kernel = this.#once(`kernel ${row.id}`, () => {
       const found = findKernel(this.offered(row), row);
       if (found === undefined) throw new Error("not in the archive");
-      return fetchKernel(this.#apt(row), join(this.cache, "kernels"), found);
+      return fetchKernel(this.#apt(row), join(this.cache, "kernels"), found, this.ext4);
     });
     const rootfs = this.#once(`udev ${suite.udev} for ${machine.name} (${suite.name})`, () => {
       const { mirror } = this.#apt(row);

@@ -1,7 +1,10 @@
 /** Puts one guest together: user space, runtimes, loop.ko, the project and what to run. */
 import { spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { truncateSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { writeTable } from "../disk_image.ts";
+import { makeExt4 } from "../mount_image.ts";
 import { CpioWriter } from "./cpio.ts";
 import type { Init } from "./cells.ts";
 import type { Kernel } from "./kernel.ts";
@@ -59,6 +62,11 @@ export function writeInitramfs(path: string, guest: Guest): void {
   const unit = readFileSync(join(here, "guest/guest.service"));
   cpio.file("etc/systemd/system/guest.service", unit);
   cpio.file("guest/loop.ko", readFileSync(guest.kernel.loopModule));
+  for (const path of guest.kernel.ext4Modules ?? []) {
+    cpio.file(`guest/ext4/${basename(path)}`, readFileSync(path));
+  }
+  const disk = guest.kernel.ext4Modules && makeDisk(`${path}.disk`);
+  if (disk) cpio.file("guest/ext4.img", disk);
   cpio.file("guest/job.env", environment(guest));
   cpio.file("guest/job.steps", guest.commands.map(stepLine).join("\n") + "\n");
   cpio.file("guest/deno.json", denoConfig(guest.project));
@@ -80,6 +88,18 @@ export function writeInitramfs(path: string, guest: Guest): void {
     for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
   }
   closeSync(fd);
+}
+
+/** Of two partitions with a file system each: the guest has no mkfs. Undefined if the host has none. */
+function makeDisk(path: string): Uint8Array | undefined {
+  writeFileSync(path, "");
+  truncateSync(path, 18 * 1024 * 1024);
+  writeTable(path, "label: gpt\nstart=1MiB, size=8MiB\nstart=9MiB, size=8MiB\n", 512);
+  const starts = [1, 9].map((mib) => mib * 1024 * 1024);
+  const isMade = starts.every((start) => makeExt4(path, { start, size: 8 * 1024 * 1024 }));
+  const bytes = readFileSync(path);
+  rmSync(path);
+  return isMade ? bytes : undefined;
 }
 
 /** The guest has no compiler; undefined if the host has none either. */

@@ -1,7 +1,7 @@
-/** Debian's cloud kernels: which the archive offers, and their vmlinuz and loop.ko. */
+/** Debian's cloud kernels: which the archive offers, their vmlinuz and loop.ko, and ext4. */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type Apt, type Package, run } from "./apt.ts";
 import { compareReleases, inRow, type KernelRow } from "./cells.ts";
 
@@ -10,7 +10,15 @@ export interface Kernel {
   release: string;
   vmlinuz: string;
   loopModule: string;
+  /** ext4.ko and what it needs, in the order in which they can be loaded; undefined: not wanted. */
+  ext4Modules: readonly string[] | undefined;
 }
+
+/** In that order; of what is not there a kernel has no need, or it is built in. */
+const EXT4_MODULES = [
+  ...["lib/crc16", "lib/crc/crc16", "crypto/crc32c_generic", "lib/libcrc32c"],
+  ...["fs/mbcache", "fs/jbd2/jbd2", "fs/ext4/ext4"],
+];
 
 /** Every linux-image package of the cloud flavour, newest first. */
 export function listKernels(apt: Apt): { release: string; image: Package }[] {
@@ -31,19 +39,54 @@ export function findKernel(
   return offered.find(({ release }) => inRow(release, row));
 }
 
-/** Fetches and unpacks one kernel below `cache`; throws when a part of it is gone. */
+/**
+ * Fetches and unpacks one kernel below `cache`, with `ext4` its modules; throws when a part of it is
+ * gone.
+ */
 export function fetchKernel(
   apt: Apt,
   cache: string,
   { release, image }: { release: string; image: Package },
+  ext4 = false,
 ): Kernel {
   const directory = join(cache, `${image.name}_${image.version}`);
-  const kernel = {
+  unpackOnce(apt, cache, image, directory, (find, out) => {
+    const found = (pattern: RegExp) => {
+      const path = find(pattern);
+      if (path === undefined) throw new Error(`${image.name} holds no ${pattern.source}`);
+      return path;
+    };
+    copyFileSync(found(/\/vmlinuz[^/]*$/), join(out, "vmlinuz"));
+    decompress(found(/\/drivers\/block\/loop\.ko(\.\w+)?$/), join(out, "loop.ko"));
+  });
+  const modules = `${directory}.ext4`;
+  if (ext4) {
+    unpackOnce(apt, cache, image, modules, (find, out) => {
+      for (const [i, name] of EXT4_MODULES.entries()) {
+        const path = find(new RegExp(`/${name}\\.ko(\\.\\w+)?$`));
+        if (path !== undefined) decompress(path, join(out, `${i}-${basename(name)}.ko`));
+      }
+    });
+  }
+  return {
     release,
     vmlinuz: join(directory, "vmlinuz"),
     loopModule: join(directory, "loop.ko"),
+    ext4Modules: ext4
+      ? readdirSync(modules).toSorted().map((name) => join(modules, name))
+      : undefined,
   };
-  if (existsSync(directory)) return kernel;
+}
+
+/** Unpacks a kernel's packages, and has what is wanted of them put into `directory`. */
+function unpackOnce(
+  apt: Apt,
+  cache: string,
+  image: Package,
+  directory: string,
+  take: (find: (pattern: RegExp) => string | undefined, out: string) => void,
+): void {
+  if (existsSync(directory)) return;
   mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(join(cache, "unpack-"));
   try {
@@ -52,20 +95,13 @@ export function fetchKernel(
       run("dpkg-deb", ["-x", deb, tree]);
       return readdirSync(tree, { recursive: true }).map((name) => join(tree, String(name)));
     });
-    const found = (pattern: RegExp) => {
-      const path = files.find((name) => pattern.test(name));
-      if (path === undefined) throw new Error(`${image.name} holds no ${pattern.source}`);
-      return path;
-    };
     const out = join(work, "out");
     mkdirSync(out);
-    copyFileSync(found(/\/vmlinuz[^/]*$/), join(out, "vmlinuz"));
-    decompress(found(/\/drivers\/block\/loop\.ko(\.\w+)?$/), join(out, "loop.ko"));
+    take((pattern) => files.find((name) => pattern.test(name)), out);
     renameSync(out, directory);
   } finally {
     rmSync(work, { recursive: true });
   }
-  return kernel;
 }
 
 /**

@@ -27,7 +27,7 @@ const HELP =
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${
     STEPS.map(({ name }) => name).join(", ")
-  }; repeatable (all but ways and bench)
+  }; repeatable (all but mounts, ways and bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --tables N         partition tables that are compared with the kernel's view of them (500)
   --seed N           of these tables: another one gives others (1)
@@ -99,7 +99,8 @@ const chosen = options.cell.length === 0
   : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u], init));
 const cells = chosen.filter((cell) => stepsIn(steps, cell, init).length > 0);
 
-const store = new Store(cache, Boolean(options.update), (text) => console.error(text));
+const ext4 = steps.some(({ needs }) => needs === "ext4");
+const store = new Store(cache, Boolean(options.update), (text) => console.error(text), ext4);
 
 if (options.list) {
   const rows = cells.map(({ kernel, suite, init }) => [

@@ -29,6 +29,8 @@ export interface Step {
   unasked?: boolean;
   /** Runs only where this is PID 1; without it everywhere, and by default under our own. */
   init?: Init;
+  /** What the guest must have beside loop.ko. */
+  needs?: "ext4";
   /** Runs only on kernels that have the race. */
   affected?: boolean;
   /** The program, from the project's root, and its arguments. */
@@ -269,6 +271,26 @@ const ways: Step = {
   },
 };
 
+/** Mounts: what becomes of them, and of the partitions below them. */
+const mounts: Step = {
+  name: "mounts",
+  runtimes: "each",
+  unasked: false,
+  needs: "ext4",
+  script: "tests/vm/guest/mounts.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 300 + cycles * 15,
+  judge(result) {
+    const faults = ["spurious", "missing", "absent", "left", "seen", "lostFiles"]
+      .filter((key) => result[key]).map((key) => `${result[key]} ${key}`);
+    if (faults.length > 0) return { outcome: "fail", reason: faults.join(", ") };
+    const { mount, unmount } = result.milliseconds as Record<string, number>;
+    const reason = `${result.killed} killed, mount ${mount} ms, unmount ${unmount} ms, ` +
+      `a mount below another: ${result.nested}`;
+    return unheard(result) ?? { outcome: "pass", reason };
+  },
+};
+
 /** In the order in which they run. */
 export const STEPS: readonly Step[] = [
   control,
@@ -279,6 +301,7 @@ export const STEPS: readonly Step[] = [
   writer,
   locks,
   tables,
+  mounts,
   symptom,
   ways,
   bench,

@@ -37,6 +37,9 @@ fi
 insmod /guest/loop.ko $GUEST_LOOP_PARAMETERS ||
   emit '{"event":"error","message":"insmod loop.ko failed"}'
 
+# What depends on another one of them comes later.
+for module in /guest/ext4/*.ko; do [ -e "$module" ] && insmod "$module"; done
+
 if [ "$GUEST_INIT" = systemd ]; then
   # systemd as PID 1 starts udevd itself, and runs the steps as a service.
   umount /run /tmp

@@ -1,0 +1,122 @@
+/**
+ * Mounts under a real udevd: a partition is mounted, written to and unmounted, or its process is
+ * killed; the next cycle finds what was saved. No partition may flicker, and nothing be seen or left.
+ *
+ *     bun tests/vm/guest/mounts.ts 100
+ */
+import { spawn } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { UeventSocket } from "../../../examples/uevents.ts";
+import { attach, type LoopDevice } from "../../../mod.ts";
+import { PartitionCounter } from "./cycles.ts";
+import { PARTITIONS } from "./image.ts";
+import { progress, report } from "./report.ts";
+
+const cycles = Number(process.argv[2] ?? 100);
+const image = "/tmp/mounts.img";
+copyFileSync("/guest/ext4.img", image);
+
+using socket = new UeventSocket();
+const counter = new PartitionCounter(socket, PARTITIONS);
+counter.quiet(200);
+let absent = 0;
+let left = 0;
+let seen = 0;
+let lostFiles = 0;
+let killed = 0;
+const times = { mount: [] as number[], unmount: [] as number[] };
+
+/** What a cycle saves, and the next one looks for. */
+let saved: string | undefined;
+
+function look(loop: { path: string }): void {
+  if (!counter.present(loop.path.slice("/dev/".length), 0)) absent++;
+  if (readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path)) seen++;
+}
+
+function check(folder: string): void {
+  if (saved === undefined) return;
+  const path = `${folder}/${saved}`;
+  if (!existsSync(path)) lostFiles++;
+  else rmSync(path);
+}
+
+async function mountOnce(n: number): Promise<string> {
+  await using loop = await attach(image, { partscan: true });
+  const begin = performance.now();
+  const root = await loop.mount(1);
+  times.mount.push(performance.now() - begin);
+  look(loop);
+  check(root.path);
+  saved = `saved-${n}`;
+  writeFileSync(`${root.path}/${saved}`, "x".repeat(n));
+  counter.quiet(8);
+  const end = performance.now();
+  if (await root.unmount() !== "unmounted") left++;
+  times.unmount.push(performance.now() - end);
+  return loop.path;
+}
+
+/** Another process mounts it, saves, and is killed. */
+async function mountAndDie(): Promise<string> {
+  const script = new URL("../../mounter.ts", import.meta.url).pathname;
+  const deno = ["run", "-A", "--no-check", "--no-config", "--no-lock"];
+  const args = [..."Deno" in globalThis ? deno : [], script, image, "partition"];
+  const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const closed = new Promise((resolve) => child.on("close", resolve));
+  let said = "";
+  await new Promise((resolve) =>
+    child.stdout.on("data", (data) => {
+      said += data;
+      if (said.includes("\n")) resolve(undefined);
+    }).on("end", resolve)
+  );
+  const { loop, path } = JSON.parse(said);
+  look({ path: loop });
+  check(path);
+  saved = "written";
+  counter.quiet(8);
+  child.kill("SIGKILL");
+  await closed;
+  killed++;
+  return loop;
+}
+
+/** Whether a mount without a directory takes another one, which it does from 6.15 on. */
+async function nesting(loop: LoopDevice): Promise<string> {
+  await using root = await loop.mount(1);
+  mkdirSync(`${root.path}/below`, { recursive: true });
+  return await loop.mount(2, { at: `${root.path}/below` })
+    .then(async (below) => `taken, ${await below.unmount()}`, ({ code }) => code);
+}
+
+const start = Date.now();
+for (let done = 0; done < cycles; done++) {
+  const used = done % 3 === 2 ? await mountAndDie() : await mountOnce(done + 1);
+  if (!counter.detached(used.slice("/dev/".length), 10_000)) left++;
+  counter.quiet(8);
+  counter.endCycle();
+  progress(done + 1, cycles);
+}
+const row = counter.row();
+const loop = await attach(image, { partscan: true });
+const nested = await nesting(loop);
+if (await loop.detach() !== "detached") left++;
+const median = (list: number[]) =>
+  Math.round(10 * list.toSorted((a, b) => a - b)[list.length >> 1]) / 10;
+report({
+  event: "result",
+  case: "mount",
+  kind: "mounts",
+  opener: "none",
+  ...row,
+  absent,
+  left,
+  seen,
+  lostFiles,
+  killed,
+  nested,
+  milliseconds: { mount: median(times.mount), unmount: median(times.unmount) },
+  elapsed: Date.now() - start,
+});
