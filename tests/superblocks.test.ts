@@ -86,6 +86,36 @@ test("a superblock is found with its label and UUID", [], () => {
   ]);
 });
 
+test("no bit of a checksummed superblock can be wrong", [], () => {
+  const sum = (made: SparseDisk, start: number, length: number, at: number) =>
+    made.write(at, le(crc32c(-1, made.read(start, length)), 4));
+  const ext4 = disk(...EXT2, [1024 + 0x60, le(0x40, 4)], [1024 + 0x64, le(0x400, 4)]);
+  sum(ext4, 1024, 1020, 1024 + 1020);
+  const erofs = disk([1024, "\xe2\xe1\xf5\xe0"], [1024 + 8, le(1, 4)], [1024 + 12, le(12, 1)]);
+  sum(erofs, 1024, 3072, 1024 + 4);
+  // The bits that say that there is a checksum.
+  const cases = [["ext4", ext4, 1024, 1024 + 0x65, 4], [
+    "erofs",
+    erofs,
+    3072,
+    1024 + 8,
+    1,
+  ]] as const;
+  for (const [type, made, length, flagAt, flag] of cases) {
+    const types = () => findFileSystems(made).map(({ type }) => type);
+    made.size = 8192; // each look reads as much
+    assertEquals(types(), [type]);
+    for (let at = 1024; at < 1024 + length; at++) {
+      const byte = made.read(at, 1);
+      for (let bit = 1; bit < 256; bit <<= 1) {
+        made.write(at, byte.map((value) => value ^ bit));
+        assertEquals(types(), at === flagAt && bit === flag ? [type] : [], `${bit} at ${at}`);
+      }
+      made.write(at, byte);
+    }
+  }
+});
+
 test("two superblocks on one disk are two file systems", [], () => {
   const types = findFileSystems(disk(...EXT2, ...FAT16)).map(({ type }) => type);
   assertEquals(types, ["vfat", "ext2"]);

@@ -43,6 +43,10 @@ const CHECKS: Record<string, string[]> = {
   "tables": existsSync(join(ROOT, "torture/tables.ts"))
     ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
     : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
+  "superblocks": [
+    ...["deno", "test", "--quiet", "--no-lock", "--allow-all"],
+    "tests/superblocks.test.ts",
+  ],
   "read_tables": [...DENO, "torture/read_tables.ts", "--count", "5000", "--seed", "1"],
 };
 
@@ -53,6 +57,33 @@ interface Mutation {
 }
 
 const MUTATIONS: Mutation[] = [
+  {
+    name: "a superblock's checksum is not looked at",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/table/superblocks.ts",
+      from: "if (crc32c(-1, raw.subarray(0, 0x3fc)) !== s.s_checksum) return false;",
+      to: "",
+    }],
+  },
+  {
+    name: "a superblock is read beyond the disk",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/table/superblock.ts",
+      from: "if (!(offset >= 0 && offset + length <= disk.size)) return undefined;",
+      to: "",
+    }],
+  },
+  {
+    name: "a member of an array is mounted by itself",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/table/file_systems.ts",
+      from: "if (findContainer(image) !== undefined) return [];",
+      to: "",
+    }],
+  },
   {
     name: "bind without LO_FLAGS_AUTOCLEAR",
     check: "torture --part kill",

@@ -34,6 +34,10 @@ const PARTS: Record<string, Part> = {
     "--count",
     String(Math.ceil((full ? 1_000_000 : 20_000) * scale)),
   ]),
+  file_systems: script("file_systems", ({ full, scale }) => [
+    "--count",
+    String(Math.ceil((full ? 200_000 : 5_000) * scale)),
+  ]),
   mutants: script("mutants", () => []),
 };
 

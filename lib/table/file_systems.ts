@@ -5,8 +5,8 @@
  */
 import { findContainer } from "./containers.ts";
 import type { Image } from "./disk.ts";
-import { type FileSystem, type Format, readWithin } from "./superblock.ts";
-import { hasMagic, SUPERBLOCKS } from "./superblocks.ts";
+import { type FileSystem, type Format, hasMagic, readWithin } from "./superblock.ts";
+import { SUPERBLOCKS } from "./superblocks.ts";
 import { DISC_SUPERBLOCKS } from "./superblocks_disc.ts";
 import { FAT_SUPERBLOCKS } from "./superblocks_fat.ts";
 
@@ -20,7 +20,7 @@ export const FORMATS: readonly Format[] = [
   ...DISC_SUPERBLOCKS,
 ];
 
-/** Every superblock but those of discs' roots ends before: one read serves them all. */
+/** Bytes: all superblocks end there, but for UDF's anchors. One read serves them. */
 const BEGINNING = 68 * 1024;
 
 /**

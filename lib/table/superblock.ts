@@ -93,6 +93,11 @@ export function has(raw: Uint8Array, offset: number, text: string): boolean {
   return true;
 }
 
+/** Whether one of the row's magic strings stands in the superblock; a row without any needs none. */
+export function hasMagic({ magic }: Format, superblock: Uint8Array): boolean {
+  return magic.length === 0 || magic.some(([offset, value]) => has(superblock, offset, value));
+}
+
 export function isPowerOfTwo(n: number): boolean {
   return n > 0 && Number.isInteger(Math.log2(n));
 }

@@ -12,7 +12,6 @@ import {
   bigEndian,
   type Format,
   format,
-  has,
   isPowerOfTwo,
   readWithin,
   textOf,
@@ -280,8 +279,3 @@ function erofsBlock(disk: Image, bits: number): Uint8Array | undefined {
 
 /** In blkid's order. */
 export const SUPERBLOCKS: readonly Format[] = [XFS, ...EXT, SQUASHFS, BTRFS, F2FS, EROFS];
-
-/** Whether one of the row's magic strings stands in the superblock; a row without any needs none. */
-export function hasMagic({ magic }: Format, superblock: Uint8Array): boolean {
-  return magic.length === 0 || magic.some(([offset, value]) => has(superblock, offset, value));
-}

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { __u16, __u32, __u64, __u8, bytes, type CType } from "../base/struct.ts";
+import { __u16, __u32, __u8, bytes, type CType } from "../base/struct.ts";
 import type { Image } from "./disk.ts";
 import {
   type Format,
@@ -18,16 +18,13 @@ import {
   utf16Text,
 } from "./superblock.ts";
 
-/** A `__le16` at an odd offset, as FAT has them: DataView takes any. */
-const le16: CType<number> = __u16;
-
 const DIRECTORY_ENTRY = 32;
-/** More of a root directory is not searched for a label: what FAT's can have at most. */
-const MOST_DIRECTORY_BYTES = 65_536 * DIRECTORY_ENTRY;
-/** A piece of a directory: the label mostly stands first. */
+/** A piece of a directory, in bytes: the label mostly stands first. */
 const PIECE = 4096;
-/** Clusters that FAT12, FAT16 and FAT32 can have (MAX_FAT12 and so on, linux/msdos_fs.h). */
-const MOST_CLUSTERS = { fat12: 0xff4, fat16: 0xfff4, fat32: 0x0ffffff6 };
+/** More of a root directory is not searched for a label; blkid has 100 clusters. */
+const MOST_PIECES = 128;
+/** Clusters that there can be: MAX_FAT16 and MAX_FAT32 of fs/fat/fat.h. FAT12 is FAT16 with fewer. */
+const MOST_CLUSTERS = { fat16: 0xfff4, fat32: 0x0ffffff6 };
 
 interface Geometry {
   readonly sectorSize: number;
@@ -70,20 +67,20 @@ function geometryOf(s: BootSector): Geometry | undefined {
 }
 
 const FAT_FIELDS = {
-  sector_size: [0xb, le16],
+  sector_size: [0xb, __u16],
   sec_per_clus: [0xd, __u8],
-  reserved: [0xe, le16],
+  reserved: [0xe, __u16],
   fats: [0x10, __u8],
-  dir_entries: [0x11, le16],
-  sectors: [0x13, le16],
+  dir_entries: [0x11, __u16],
+  sectors: [0x13, __u16],
   media: [0x15, __u8],
-  fat_length: [0x16, le16],
+  fat_length: [0x16, __u16],
   total_sect: [0x20, __u32],
   fat16_signature: [0x26, __u8],
   fat16_vol_id: [0x27, bytes(4)],
   fat32_length: [0x24, __u32],
   root_cluster: [0x2c, __u32],
-  info_sector: [0x30, le16],
+  info_sector: [0x30, __u16],
   fat32_vol_id: [0x43, bytes(4)],
 } as const;
 
@@ -185,11 +182,10 @@ function findEntry(
   isEnd: (entry: Uint8Array) => boolean,
   isWanted: (entry: Uint8Array) => boolean,
 ): Uint8Array | undefined {
-  let left = MOST_DIRECTORY_BYTES;
+  let pieces = 0;
   for (const { offset, length } of parts) {
     for (let at = 0; at < length; at += PIECE) {
-      if (left <= 0) return undefined;
-      left -= PIECE;
+      if (pieces++ === MOST_PIECES) return undefined;
       const piece = readWithin(disk, offset + at, Math.min(PIECE, length - at));
       if (!piece) return undefined;
       for (let i = 0; i + DIRECTORY_ENTRY <= piece.length; i += DIRECTORY_ENTRY) {
@@ -213,7 +209,6 @@ const EXFAT = format({
   magic: [[3, "EXFAT   "]],
   fields: {
     must_be_zero: [0xb, bytes(53)],
-    vol_length: [0x48, __u64],
     fat_offset: [0x50, __u32],
     fat_length: [0x54, __u32],
     clu_offset: [0x58, __u32],
