@@ -23,7 +23,14 @@ import { ROOT } from "../tests/support.ts";
 import { copyTree } from "../torture/tree.ts";
 
 /** About something else than what mod.ts gives, or hundreds of lines that cli.ts has run already. */
-const OTHERS = ["cli_beside.test.ts", "consumers.test.ts", "docs.test.ts", "modules.test.ts"];
+const OTHERS = [
+  "cli_beside.test.ts",
+  "consumers.test.ts",
+  "docs.test.ts",
+  "file_systems.test.ts",
+  "modules.test.ts",
+  "superblocks.test.ts",
+];
 
 /** Tests that need a part of lib/ that dist/loopdev.js has of its own: its settings, its LoopError. */
 const OF_SOURCES: Record<string, string[]> = {

@@ -4,12 +4,9 @@
  *     bun examples/attach.ts disk.img --partscan -- sh -c 'mount $LOOP_PARTITION_2 /mnt'
  *     deno run --allow-ffi --allow-run --allow-env --allow-read examples/attach.ts disk.img
  */
-import { spawn } from "node:child_process";
-import { constants } from "node:os";
-import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { attach, type AttachOptions, type LoopDevice } from "../mod.ts";
-import { printable } from "./printable.ts";
+import { runCommand, runMain, signalCode } from "./command.ts";
 
 const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
 
@@ -72,27 +69,6 @@ function environment({ path, partitions }: LoopDevice): Record<string, string> {
   };
 }
 
-/** Exit code of a process that a signal ends, as shells give it. */
-function signalCode(signal: NodeJS.Signals): number {
-  return 128 + constants.signals[signal];
-}
-
-/** Calls `handle` for each SIGINT and SIGTERM, from now on. */
-function onSignal(handle: (signal: NodeJS.Signals) => void): void {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => handle(signal));
-}
-
-/** Runs the command to its end, passing signals on to it, and gives its exit code. */
-function run([name, ...args]: string[], env: Record<string, string>): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(name, args, { stdio: "inherit", env: { ...process.env, ...env } });
-    // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
-    onSignal((signal) => process.kill(child.pid!, signal));
-    child.on("error", (error) => reject(new Error(`cannot run '${name}': ${error.message}`)));
-    child.on("exit", (code, signal) => resolve(signal ? signalCode(signal) : code ?? 1));
-  });
-}
-
 /** Stays until the first signal. */
 function hold(stop: AbortSignal): Promise<void> {
   const awake = setInterval(() => {}, 2 ** 30);
@@ -116,20 +92,10 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   }
   await using loop = await attach(image, { ...options, signal: stop });
   const env = environment(loop);
-  if (command.length > 0) return await run(command, env);
+  if (command.length > 0) return await runCommand(command, env);
   for (const [name, value] of Object.entries(env)) console.log(`${name}=${value}`);
   await hold(stop);
   return signalCode(stop.reason);
 }
 
-// From the start: a signal in the middle of attach() must undo it.
-const stop = new AbortController();
-onSignal((signal) => stop.abort(signal));
-let status: number;
-try {
-  status = await main(process.argv.slice(2), stop.signal);
-} catch (error) {
-  status = error === stop.signal.reason ? signalCode(stop.signal.reason) : 1;
-  if (error instanceof Error) console.error(`attach: ${printable(error.message)}`);
-}
-process.exit(status);
+await runMain("attach", main);

@@ -111,7 +111,7 @@ function unpackOnce(
  * apt, and the guest boots with module.sig_enforce=1: the kernel, which apt did verify, takes no
  * module that was not signed in its own build.
  */
-function packagesOf(apt: Apt, image: Package, work: string): string[] {
+export function packagesOf(apt: Apt, image: Package, work: string): string[] {
   const split = apt.depends(image).filter((name) => /^linux-(binary|modules)-/.test(name));
   if (split.length === 0) return [apt.download(image, join(work, image.name))];
   return split.map((name) => {
@@ -125,7 +125,7 @@ function packagesOf(apt: Apt, image: Package, work: string): string[] {
   });
 }
 
-function decompress(source: string, target: string): void {
+export function decompress(source: string, target: string): void {
   const tool = source.endsWith(".xz") ? "xz" : source.endsWith(".zst") ? "zstd" : undefined;
   if (tool === undefined) return copyFileSync(source, target);
   run(tool, ["-q", "-d", "-k", "-f", source]);

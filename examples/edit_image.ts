@@ -1,0 +1,75 @@
+/**
+ * Mounts what is in an image, runs a command there, unmounts.
+ *
+ *     bun examples/edit_image.ts disk.img 2 -- sh -c 'echo box > etc/hostname'
+ *     deno run -A examples/edit_image.ts disk.img 2 --read-only -- ls -l
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { attach, type MountOptions } from "../mod.ts";
+import { runCommand, runMain } from "./command.ts";
+
+const HELP = `Usage: edit_image.ts IMAGE [PARTITION] [options] -- COMMAND [ARGUMENT...]
+
+Mounts partition PARTITION of IMAGE, or all of IMAGE without a number, and runs COMMAND there with
+  LOOPDEV_ROOT       the path of its files
+  LOOPDEV_PARTITION  the device that is mounted, as in /dev/loop4p2
+in its environment. Unmounts and detaches when COMMAND ends, and passes its exit code on. Nothing of
+it outlives this process and COMMAND, not even after SIGKILL.
+
+  -t, --type NAME        the file system's, instead of what its superblock says
+  -r, --read-only        refuse writes
+  -o, --options OPTIONS  as of mount(8), separated by commas
+      --at FOLDER        mounts it there, for a COMMAND that asks getcwd(3): git and realpath do. The
+                         whole system sees it, and SIGKILL leaves it behind
+  -h, --help             this text`;
+
+function parse(args: string[]) {
+  const flags = parseArgs(args, {
+    string: ["type", "options", "at", "_"],
+    boolean: ["read-only", "help"],
+    alias: { t: "type", r: "read-only", o: "options", h: "help" },
+    "--": true,
+    unknown(argument: string, name?: string) {
+      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
+    },
+  });
+  const [image, number, ...others] = flags._.map(String);
+  const command = flags["--"] ?? [];
+  if (flags.help) return undefined;
+  if (image === undefined) throw new Error("no image given; try --help");
+  if (others.length > 0) throw new Error(`'${others[0]}' is one too many (a command follows --)`);
+  if (number !== undefined && !/^[1-9]\d*$/.test(number)) {
+    throw new Error(`the partition must be a number from 1 on, not '${number}'`);
+  }
+  if (command.length === 0) throw new Error("no command given: it follows --; try --help");
+  const readOnly = flags["read-only"] || undefined;
+  const { type, options, at } = flags;
+  const mount: MountOptions = { type, readOnly, at, options: options?.split(",") };
+  return { image, partition: number === undefined ? undefined : Number(number), mount, command };
+}
+
+async function main(args: string[], signal: AbortSignal): Promise<number> {
+  const parsed = parse(args);
+  if (parsed === undefined) {
+    console.log(HELP);
+    return 0;
+  }
+  const { image, partition, mount, command } = parsed;
+  const { readOnly } = mount;
+  await using loop = await attach(image, { partscan: partition !== undefined, readOnly, signal });
+  await using root = await loop.mount(partition, { ...mount, signal });
+  signal.throwIfAborted();
+  // Where no directory leads to, getcwd() fails; shells take PWD's word for it.
+  const env = { LOOPDEV_ROOT: root.path, LOOPDEV_PARTITION: root.device, PWD: root.path };
+  const status = await runCommand(command, env, root.path);
+  // What was written may not have reached the image: that rejects, and is worse than any exit code.
+  if (await root.unmount() === "deferred") {
+    console.error(
+      "edit_image: a process that the command started still uses the files: it is unmounted when " +
+        "the last one ends",
+    );
+  }
+  return status;
+}
+
+await runMain("edit_image", main);
