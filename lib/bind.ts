@@ -48,7 +48,7 @@ const LOCKED_OR_LOST: RetryPolicy = { ...LOST_RACE, codes: [...LOST_RACE.codes, 
 const LOST_RACES_IN_A_ROW = 16;
 
 /** What freezes the queue is refused while pages are dirty, on older kernels. */
-export const FROZEN: RetryPolicy = { codes: ["EAGAIN"], tries: 64, longestPause: 250 };
+const FROZEN: RetryPolicy = { codes: ["EAGAIN"], tries: 64, longestPause: 250 };
 
 /** LOOP_SET_BLOCK_SIZE claims the device, as somebody may who just looks whether it is free. */
 const EXCLUSIVE_OWNER: RetryPolicy = {
