@@ -7,7 +7,7 @@
 import process from "node:process";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
-import { kernelRelease, readBeginning, remove } from "./libc.ts";
+import { kernelRelease, readBeginning, remove } from "./files.ts";
 import { printable } from "./printable.ts";
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";

@@ -1,6 +1,6 @@
 /** Makes a small disk image with a GUID partition table. */
 import { encodeGpt } from "../gpt.ts";
-import { NewFile } from "./libc.ts";
+import { NewFile } from "./files.ts";
 
 const MIB = 1024 * 1024;
 

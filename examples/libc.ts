@@ -5,7 +5,6 @@
  *
  * @module
  */
-import { LoopError } from "../mod.ts";
 
 /** What the examples call; each returns what libc returns, and `errno` is read at once. */
 export interface Libc {
@@ -82,20 +81,12 @@ function denoLibc(): Libc {
 
 export const libc: Libc = "Bun" in globalThis ? await bunLibc() : denoLibc();
 
-const O_CREAT = 0o100;
-const O_EXCL = 0o200;
-const O_TRUNC = 0o1000;
-const O_WRONLY = 1;
-const O_CLOEXEC = 0o2000000;
+/** Of open(2). */
+export const O_CLOEXEC = 0o2000000;
 
 /** A path as C wants it. */
 export function cString(path: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(path + "\0");
-}
-
-function check(result: number, syscall: string, path: string): number {
-  if (result < 0) throw new LoopError({ code: libc.errno(), syscall, path });
-  return result;
 }
 
 /** Opens a node O_RDONLY and closes it: what udevd does when it probes, and what wakes the race. */
@@ -104,50 +95,4 @@ export function openAndClose(path: Uint8Array<ArrayBuffer>): boolean {
   if (fd < 0) return false;
   libc.close(fd);
   return true;
-}
-
-/** The first bytes of a file or a device. */
-export function readBeginning(path: string, length: number): Uint8Array {
-  const fd = check(libc.open(cString(path), O_CLOEXEC, 0), "open", path);
-  try {
-    const buffer = new Uint8Array(length);
-    return buffer.subarray(0, check(libc.pread(fd, buffer, length, 0), "pread", path));
-  } finally {
-    libc.close(fd);
-  }
-}
-
-/** `uname -r` */
-export function kernelRelease(): string {
-  return new TextDecoder().decode(readBeginning("/proc/sys/kernel/osrelease", 256)).trim();
-}
-
-/** A file being written. */
-export class NewFile implements Disposable {
-  readonly #fd: number;
-
-  /** `"exclusive"`: it must not be there yet. */
-  constructor(readonly path: string, how: "exclusive" | "replace") {
-    const flags = how === "exclusive" ? O_EXCL : O_TRUNC;
-    const mode = how === "exclusive" ? 0o600 : 0o644;
-    const fd = libc.open(cString(path), O_WRONLY | O_CREAT | flags | O_CLOEXEC, mode);
-    this.#fd = check(fd, "open", path);
-  }
-
-  write(bytes: Uint8Array<ArrayBuffer>, offset = 0): void {
-    for (let done = 0; done < bytes.length;) {
-      const rest = bytes.subarray(done);
-      const written = libc.pwrite(this.#fd, rest, rest.length, offset + done);
-      done += check(written, "pwrite", this.path);
-    }
-  }
-
-  [Symbol.dispose](): void {
-    libc.close(this.#fd);
-  }
-}
-
-/** Removes a file's name, if it has one. */
-export function remove(path: string): void {
-  libc.unlink(cString(path));
 }

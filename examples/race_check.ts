@@ -18,7 +18,8 @@ import {
   type Strategy,
 } from "../mod.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
-import { cString, kernelRelease, NewFile, openAndClose, remove } from "./libc.ts";
+import { kernelRelease, NewFile, remove } from "./files.ts";
+import { cString, openAndClose } from "./libc.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
 import { Listener, Tally } from "./partition_events.ts";
 import { printable } from "./printable.ts";

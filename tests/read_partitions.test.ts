@@ -190,7 +190,7 @@ test("partitions.ts lists the partitions, and obeys no name", ["root"], () => {
   ]);
   assertEquals(lines, [
     "NUMBER    START     SIZE  TYPE        NAME",
-    "     1  1048576  1048576  EFI System  a\\x1b[31mb",
+    "     1  1048576  1048576  EFI System  a\\u001b[31mb",
   ]);
   for (
     const [args, message] of [
