@@ -86,7 +86,7 @@ static int open_cached(const char *path)
 	return must(syscall(SYS_OPENAT2, AT_FDCWD, path, how, sizeof how), path);
 }
 
-/* A node of our own, which no udev watches: see lib/udev_reread.ts. */
+/* A node of our own, which no udev watches: see lib/udev/udev_reread.ts. */
 static int open_unwatched(int number)
 {
 	char own[64];

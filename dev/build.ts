@@ -52,13 +52,13 @@ function sources(): string {
   for (const name of ["mod.ts", "gpt.ts", "cli.ts", "deno.json", "cli", "lib"]) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   }
-  const path = join(folder, "lib/mounts.ts");
+  const path = join(folder, "lib/mount/mounts.ts");
   const late = /const (\{.*?\}) = await import\((".*?")\);/g;
   const text = readFileSync(path, "utf8");
   const imports = [...text.matchAll(late)].map(([, names, from]) =>
     `import ${names} from ${from};\n`
   );
-  if (imports.length === 0) throw new Error("lib/mounts.ts loads nothing late");
+  if (imports.length === 0) throw new Error("lib/mount/mounts.ts loads nothing late");
   writeFileSync(path, imports.join("") + text.replaceAll(late, ""));
   return folder;
 }

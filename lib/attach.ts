@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { type BackingFile, openBackingFile } from "./backing_file.ts";
-import { bindFreeDevice, type BoundDevice, undoBind } from "./bind.ts";
+import { type BackingFile, openBackingFile } from "./binding/backing_file.ts";
+import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import type { OpenFile } from "./kernel/file.ts";
-import type { LoopFacts, LoopStatus } from "./facts.ts";
+import type { LoopFacts, LoopStatus } from "./binding/facts.ts";
 import { libc } from "./runtime/libc.ts";
 import {
   lookAhead,
@@ -21,8 +21,8 @@ import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
-import { readyPartitions } from "./partitions.ts";
-import { drain, isAffected, probePartscanRace, scanOnce } from "./partscan_race.ts";
+import { readyPartitions } from "./binding/partitions.ts";
+import { drain, isAffected, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import type { Strategy } from "./base/shown.ts";
 import { fileStatus, refuse } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { LoopFacts } from "./facts.ts";
-import type { Holder } from "./holders.ts";
-import type { DeviceLock } from "./lock.ts";
-import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
+import type { LoopFacts } from "./binding/facts.ts";
+import type { Holder } from "./holders/holders.ts";
+import type { DeviceLock } from "./udev/lock.ts";
+import type { PartitionedDevice, ReadyPartitions } from "./binding/partitions.ts";
 import type { Strategy } from "./base/shown.ts";
 
 /** Of what a handle is made: an open device, and what is known of it. */

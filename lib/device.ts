@@ -4,15 +4,15 @@
  * @module
  */
 import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
-import { changeDevice, changeFlags } from "./bind.ts";
+import { changeDevice, changeFlags } from "./binding/bind.ts";
 import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
-import { checkDetachOptions, type DetachOptions, isDetached } from "./detached.ts";
-import { letGo, waitForOthers, warnDeferred } from "./detached.ts";
-import { isStill, type LoopFacts, readFacts } from "./facts.ts";
+import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
+import { letGo, waitForOthers, warnDeferred } from "./binding/detached.ts";
+import { isStill, type LoopFacts, readFacts } from "./binding/facts.ts";
 import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
 import { Operations } from "./operations.ts";
-import { findHolders, type Holder } from "./holders.ts";
-import { type HeldLock, whenUnlocked } from "./lock.ts";
+import { findHolders, type Holder } from "./holders/holders.ts";
+import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   loopChangeFd,
@@ -20,15 +20,15 @@ import {
   loopSetCapacity,
   loopSetDirectIo,
 } from "./kernel/loop.ts";
-import type { MountOptions } from "./mount_options.ts";
-import type { LoopMount } from "./mounted.ts";
-import { Mounts } from "./mounts.ts";
-import { type Partition, rescanPartitions } from "./partitions.ts";
-import { drain } from "./partscan_race.ts";
-import { udevSettled } from "./settled.ts";
+import type { MountOptions } from "./mount/options.ts";
+import type { LoopMount } from "./mount/mounted.ts";
+import { Mounts } from "./mount/mounts.ts";
+import { type Partition, rescanPartitions } from "./binding/partitions.ts";
+import { drain } from "./binding/partscan_race.ts";
+import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
-import type { FileSystem } from "./table/file_systems.ts";
+import type { FileSystem } from "./superblocks/file_systems.ts";
 import { closeFlushed, openUncached } from "./kernel/waiting.ts";
 
 /** For attach() and openLoop() alone. */

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { openWritableOrNot } from "./backing_file.ts";
-import { bindFreeDevice, type Binding, changeFlags } from "./bind.ts";
+import { openWritableOrNot } from "./binding/backing_file.ts";
+import { bindFreeDevice, type Binding, changeFlags } from "./binding/bind.ts";
 import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
-import { scanOnce } from "./partscan_race.ts";
+import { scanOnce } from "./binding/partscan_race.ts";
 
 export { attachChecked } from "./attach.ts";
 export { checkOptions } from "./options.ts";

@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { removeDevice } from "./bind.ts";
+import { removeDevice } from "./binding/bind.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
-import { checkDetachOptions, type DetachOptions } from "./detached.ts";
+import { checkDetachOptions, type DetachOptions } from "./binding/detached.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./facts.ts";
+import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./binding/facts.ts";
 import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
-import { readTable } from "./image_table.ts";
-import { DeviceLock } from "./lock.ts";
+import { readTable } from "./binding/image_table.ts";
+import { DeviceLock } from "./udev/lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
-import { NodeKeeper } from "./nodes.ts";
-import { describe } from "./partitions.ts";
+import { NodeKeeper } from "./binding/nodes.ts";
+import { describe } from "./binding/partitions.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";

@@ -15,7 +15,7 @@ import {
   SECTOR_SIZES,
   show,
 } from "./base/checks.ts";
-import type { Holder } from "./holders.ts";
+import type { Holder } from "./holders/holders.ts";
 
 /**
  * Options of {@linkcode attach}; their names are losetup's long options.

@@ -16,11 +16,11 @@ import {
 } from "./kernel/file.ts";
 import { mounts } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";
-import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./partscan_race.ts";
-import { withScratchDevice } from "./scratch_device.ts";
+import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
+import { withScratchDevice } from "./binding/scratch_device.ts";
 import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";
 import { kernelRelease } from "./kernel/system.ts";
-import { REREAD_UNTIL } from "./udev_reread.ts";
+import { REREAD_UNTIL } from "./udev/udev_reread.ts";
 
 /**
  * What {@linkcode report} found.

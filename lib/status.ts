@@ -5,7 +5,7 @@
  */
 import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import { byteCount, type LoopStatus } from "./facts.ts";
+import { byteCount, type LoopStatus } from "./binding/facts.ts";
 import { decodeDev, ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";

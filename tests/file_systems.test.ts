@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Image } from "../lib/table/disk.ts";
-import { findFileSystems } from "../lib/table/file_systems.ts";
+import { findFileSystems } from "../lib/superblocks/file_systems.ts";
 import { blkid, CASES, make } from "./file_system_cases.ts";
 import { testsOf } from "./support.ts";
 

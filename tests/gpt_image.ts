@@ -1,5 +1,5 @@
 /** Disk images with GPTs of any sector size, one header at a time, wherever one can be. */
-import { crc32 } from "../lib/table/checksums.ts";
+import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import type { Image, PartitionTable } from "../lib/table/disk.ts";
 

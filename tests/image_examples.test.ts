@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { readPartitions } from "../mod.ts";
-import { findFileSystems } from "../lib/table/file_systems.ts";
+import { findFileSystems } from "../lib/superblocks/file_systems.ts";
 import {
   losetup,
   makeImage,

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
-import { crc32 } from "../lib/table/checksums.ts";
+import { crc32 } from "../lib/base/checksums.ts";
 import type { TablePartition } from "../lib/table/disk.ts";
 import { readPartitionTable } from "../lib/table/partition_table.ts";
 import { writeTable } from "./disk_image.ts";

@@ -3,9 +3,9 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { readdirSync } from "node:fs";
 import { blkpgDelPartition } from "../lib/kernel/blkpg.ts";
 import { ifExists, O_RDONLY, open } from "../lib/kernel/file.ts";
-import { NodeKeeper } from "../lib/nodes.ts";
-import { readTable } from "../lib/image_table.ts";
-import { readyPartitions } from "../lib/partitions.ts";
+import { NodeKeeper } from "../lib/binding/nodes.ts";
+import { readTable } from "../lib/binding/image_table.ts";
+import { readyPartitions } from "../lib/binding/partitions.ts";
 import { attach, LoopError } from "../mod.ts";
 import { makeImage, test, THREE_PARTITIONS } from "./support.ts";
 

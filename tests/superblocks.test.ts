@@ -1,10 +1,10 @@
 /** What is a superblock and what is none: made by hand, without any tool. */
 import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
-import { crc32, crc32c, crc_itu_t } from "../lib/table/checksums.ts";
-import { blake2b256, sha256, xxh64 } from "../lib/table/digests.ts";
-import { findContainer, findFileSystems } from "../lib/table/file_systems.ts";
-import { hex } from "../lib/table/superblock.ts";
+import { crc32, crc32c, crc_itu_t } from "../lib/base/checksums.ts";
+import { blake2b256, sha256, xxh64 } from "../lib/superblocks/digests.ts";
+import { findContainer, findFileSystems } from "../lib/superblocks/file_systems.ts";
+import { hex } from "../lib/superblocks/superblock.ts";
 import { SparseDisk } from "../torture/sparse_disk.ts";
 import { test } from "./support.ts";
 

@@ -1,6 +1,6 @@
 /** GUID partition tables that strangers wrote, each hostile kind by name. */
 import { assertEquals } from "@std/assert";
-import { crc32 } from "../lib/table/checksums.ts";
+import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import type { Value } from "../lib/base/struct.ts";
 import { fixChecksums, layOut, putEntry, writeBoth } from "../torture/gpt_cases.ts";

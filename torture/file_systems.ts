@@ -5,7 +5,7 @@
  */
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
-import { type FileSystem, findFileSystems, FORMATS } from "../lib/table/file_systems.ts";
+import { type FileSystem, findFileSystems, FORMATS } from "../lib/superblocks/file_systems.ts";
 import { run, scratch } from "../tests/support.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { type Row, tally } from "./common.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { crc32 } from "../lib/table/checksums.ts";
+import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import type { Value } from "../lib/base/struct.ts";
 import { putRecord } from "./mbr_cases.ts";

@@ -61,7 +61,7 @@ const MUTATIONS: Mutation[] = [
     name: "a superblock's checksum is not looked at",
     check: "superblocks",
     replacements: [{
-      file: "lib/table/superblocks.ts",
+      file: "lib/superblocks/superblocks.ts",
       from: "if (crc32c(-1, raw.subarray(0, 0x3fc)) !== s.s_checksum) return false;",
       to: "",
     }],
@@ -70,7 +70,7 @@ const MUTATIONS: Mutation[] = [
     name: "a superblock is read beyond the disk",
     check: "superblocks",
     replacements: [{
-      file: "lib/table/superblock.ts",
+      file: "lib/superblocks/superblock.ts",
       from: "if (!(offset >= 0 && offset + length <= disk.size)) return undefined;",
       to: "",
     }],
@@ -79,7 +79,7 @@ const MUTATIONS: Mutation[] = [
     name: "a member of an array is mounted by itself",
     check: "superblocks",
     replacements: [{
-      file: "lib/table/file_systems.ts",
+      file: "lib/superblocks/file_systems.ts",
       from: "if (findContainer(image) !== undefined) return [];",
       to: "",
     }],
@@ -89,7 +89,7 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part kill",
     replacements: [
       {
-        file: "lib/bind.ts",
+        file: "lib/binding/bind.ts",
         from: "const lo_flags = LO_FLAGS_AUTOCLEAR |",
         to: "const lo_flags =",
       },
@@ -109,13 +109,13 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part faults, LOOP_CONFIGURE",
     replacements: [
       {
-        file: "lib/bind.ts",
+        file: "lib/binding/bind.ts",
         from: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n',
         to: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n' +
           'import { libc } from "./runtime/libc.ts";\n',
       },
       {
-        file: "lib/bind.ts",
+        file: "lib/binding/bind.ts",
         from: "    device.close();\n    throw explain(error, path);",
         to: "    device.call((fd) => libc().ioctl(fd, 0x4c01, 0));\n    device.close();\n" +
           "    throw explain(error, path);",
@@ -126,7 +126,7 @@ const MUTATIONS: Mutation[] = [
     name: "no close after a failing LOOP_CONFIGURE",
     check: "torture --part faults, LOOP_CONFIGURE",
     replacements: [{
-      file: "lib/bind.ts",
+      file: "lib/binding/bind.ts",
       from: "    device.close();\n    throw explain(error, path);",
       to: "    throw explain(error, path);",
     }],
@@ -175,7 +175,7 @@ const MUTATIONS: Mutation[] = [
     name: "no close of a mount whose root cannot be opened",
     check: "torture --part faults, mount",
     replacements: [{
-      file: "lib/mount.ts",
+      file: "lib/mount/mount.ts",
       from: "const undo = [() => made.closeLater()];",
       to: "const undo = [() => Promise.resolve()];",
     }],
@@ -184,7 +184,7 @@ const MUTATIONS: Mutation[] = [
     name: "detach before unmounting",
     check: "mounts, not awaited",
     replacements: [{
-      file: "lib/mounts.ts",
+      file: "lib/mount/mounts.ts",
       from: "for (const mount of [...this.#alive].reverse())",
       to: "for (const mount of [...this.#alive].slice(1))",
     }],
@@ -193,7 +193,7 @@ const MUTATIONS: Mutation[] = [
     name: "unmount without asking what was written",
     check: "mounts, disk full",
     replacements: [{
-      file: "lib/mounted.ts",
+      file: "lib/mount/mounted.ts",
       from: "const unwritten = readOnly ?",
       to: "const unwritten = Boolean(readOnly || syncfs) ?",
     }],
@@ -231,7 +231,7 @@ const MUTATIONS: Mutation[] = [
     name: "a table read without the file's offset",
     check: "read_tables",
     replacements: [{
-      file: "lib/image_table.ts",
+      file: "lib/binding/image_table.ts",
       from: "readWhole(file, offset + from, ",
       to: "readWhole(file, from, ",
     }],

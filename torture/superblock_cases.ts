@@ -5,7 +5,7 @@
  * @module
  */
 import { closeSync, openSync, readSync, statSync } from "node:fs";
-import { findFileSystems } from "../lib/table/file_systems.ts";
+import { findFileSystems } from "../lib/superblocks/file_systems.ts";
 import { CASES, make } from "../tests/file_system_cases.ts";
 import { missing } from "../tests/support.ts";
 import type { Random } from "./random.ts";

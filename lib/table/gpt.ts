@@ -5,7 +5,7 @@
  * @module
  */
 import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
-import { crc32 } from "./checksums.ts";
+import { crc32 } from "../base/checksums.ts";
 import { gptTypeName } from "./gpt_types.ts";
 import type { Disk, TablePartition } from "./disk.ts";
 

@@ -12,7 +12,7 @@ import {
   SECTOR_SIZES,
   show,
 } from "../base/checks.ts";
-import { crc32 } from "./checksums.ts";
+import { crc32 } from "../base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 
 const ENTRIES = 128;

@@ -10,7 +10,7 @@ import { readFileSync, rmSync } from "node:fs";
 import process from "node:process";
 import { OPENER_KINDS, startOpener } from "../../../examples/opener.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
-import { bindFreeDevice, changeFlags } from "../../../lib/bind.ts";
+import { bindFreeDevice, changeFlags } from "../../../lib/binding/bind.ts";
 import { blkpgAddPartition, blkSszGet } from "../../../lib/kernel/blkpg.ts";
 import type { LoopError } from "../../../lib/base/errors.ts";
 import {
@@ -23,12 +23,12 @@ import {
   readAt,
 } from "../../../lib/kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
-import { readTable } from "../../../lib/image_table.ts";
-import { removePartitions } from "../../../lib/partitions.ts";
-import { drain, scanOnce } from "../../../lib/partscan_race.ts";
+import { readTable } from "../../../lib/binding/image_table.ts";
+import { removePartitions } from "../../../lib/binding/partitions.ts";
+import { drain, scanOnce } from "../../../lib/binding/partscan_race.ts";
 import { poll, retry, type RetryPolicy } from "../../../lib/base/retry.ts";
 import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/kernel/sysfs.ts";
-import { openUnwatched } from "../../../lib/udev_reread.ts";
+import { openUnwatched } from "../../../lib/udev/udev_reread.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { __u32, __u64 } from "../base/struct.ts";
-import type { Image } from "./disk.ts";
+import type { Image } from "../table/disk.ts";
 import { bigEndian, fieldsOf, has, readWithin } from "./superblock.ts";
 
 /** What a disk holds, by what it has where. */

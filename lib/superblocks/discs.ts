@@ -5,8 +5,8 @@
  * @module
  */
 import { __u16, __u32, __u8, bytes } from "../base/struct.ts";
-import { crc_itu_t } from "./checksums.ts";
-import type { Image } from "./disk.ts";
+import { crc_itu_t } from "../base/checksums.ts";
+import type { Image } from "../table/disk.ts";
 import {
   fieldsOf,
   type FileSystem,

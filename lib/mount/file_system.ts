@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { blkGetSize64 } from "./kernel/blkpg.ts";
-import { LoopError } from "./base/errors.ts";
-import { check, O_RDONLY, type OpenFile } from "./kernel/file.ts";
-import { openUncached, uninterruptedLater } from "./kernel/waiting.ts";
-import type { Image } from "./table/disk.ts";
-import { type FileSystem, findContainer, findFileSystems } from "./table/file_systems.ts";
+import { blkGetSize64 } from "../kernel/blkpg.ts";
+import { LoopError } from "../base/errors.ts";
+import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
+import { openUncached, uninterruptedLater } from "../kernel/waiting.ts";
+import type { Image } from "../table/disk.ts";
+import { type FileSystem, findContainer, findFileSystems } from "../superblocks/file_systems.ts";
 
 /** Here all superblocks begin but the copies, and those of discs' roots. */
 const HEAD = 128 * 1024;

@@ -3,17 +3,23 @@
  *
  * @module
  */
-import { checkFunction, checkNames, checkWait } from "./base/checks.ts";
-import { isRefusal } from "./base/errors.ts";
+import { checkFunction, checkNames, checkWait } from "../base/checks.ts";
+import { isRefusal } from "../base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
-import { ifExists, type OpenFile } from "./kernel/file.ts";
-import { describeHolders, heldBy, type Holder, isHeldExclusively, othersThan } from "./holders.ts";
-import type { DeviceLock } from "./lock.ts";
-import { loopClrFd } from "./kernel/loop.ts";
+import { ifExists, type OpenFile } from "../kernel/file.ts";
+import {
+  describeHolders,
+  heldBy,
+  type Holder,
+  isHeldExclusively,
+  othersThan,
+} from "../holders/holders.ts";
+import type { DeviceLock } from "../udev/lock.ts";
+import { loopClrFd } from "../kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
-import { delay, poll } from "./base/retry.ts";
-import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "./kernel/sysfs.ts";
-import { closeFlushed } from "./kernel/waiting.ts";
+import { delay, poll } from "../base/retry.ts";
+import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
+import { closeFlushed } from "../kernel/waiting.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
 const PASSING_OPENERS_MS = 1000;

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
-import { poll } from "./base/retry.ts";
-import { showAsData } from "./base/shown.ts";
-import { isHeldExclusively } from "./holders.ts";
-import type { OpenFile } from "./kernel/file.ts";
-import { syncfs, unmountFrom } from "./kernel/mount.ts";
-import { ownMountsOf, removeOwnMount, setOwnMount } from "./own_mounts.ts";
+import { isRefusal } from "../base/errors.ts";
+import { poll } from "../base/retry.ts";
+import { showAsData } from "../base/shown.ts";
+import { isHeldExclusively } from "../holders/holders.ts";
+import type { OpenFile } from "../kernel/file.ts";
+import { syncfs, unmountFrom } from "../kernel/mount.ts";
+import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
 
 /**
  * A file that a runtime closes at its leisure; a child between fork() and exec(), which has all that we

@@ -13,20 +13,20 @@ import {
   blkpgDelPartition,
   blkpgResizePartition,
   blkSszGet,
-} from "./kernel/blkpg.ts";
-import { isRefusal, LoopError } from "./base/errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
+} from "../kernel/blkpg.ts";
+import { isRefusal, LoopError } from "../base/errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
-import type { TablePartition } from "./table/disk.ts";
-import { poll, retry, type RetryPolicy } from "./base/retry.ts";
+import type { TablePartition } from "../table/disk.ts";
+import { poll, retry, type RetryPolicy } from "../base/retry.ts";
 import {
   sysfsBackingFile,
   sysfsIsBare,
   type SysfsPartition,
   sysfsPartitions,
   sysfsStillHas,
-} from "./kernel/sysfs.ts";
+} from "../kernel/sysfs.ts";
 
 /**
  * A partition of an attached image; bytes throughout.

@@ -4,10 +4,10 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
-import { ifExists, readLink, readText } from "./kernel/file.ts";
-import { mounts } from "./kernel/mountinfo.ts";
-import { placeOf } from "./kernel/stat.ts";
+import { isRefusal } from "../base/errors.ts";
+import { ifExists, readLink, readText } from "../kernel/file.ts";
+import { mounts } from "../kernel/mountinfo.ts";
+import { placeOf } from "../kernel/stat.ts";
 
 /** Where to look, and for what. */
 export interface HiddenMounts {

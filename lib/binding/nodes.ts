@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
-import { ifExists, makeBlockNode, unlink } from "./kernel/file.ts";
-import { type FileStatus, fileStatus } from "./kernel/stat.ts";
+import { isRefusal } from "../base/errors.ts";
+import { ifExists, makeBlockNode, unlink } from "../kernel/file.ts";
+import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 
 /**
  * `"auto"`: a node that does not appear is made with mknod, and removed at detach. `"kernel"`: wait

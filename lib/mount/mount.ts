@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
+import { isRefusal } from "../base/errors.ts";
 import { onlyFileSystem } from "./file_system.ts";
-import { ifExists, type OpenFile, readLink } from "./kernel/file.ts";
-import { openKernelLog } from "./kernel/kmsg.ts";
+import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
+import { openKernelLog } from "../kernel/kmsg.ts";
 import {
   fsconfigCreate,
   fsconfigSet,
@@ -16,15 +16,15 @@ import {
   moveMount,
   openRoot,
   unmountFrom,
-} from "./kernel/mount.ts";
-import { type FileStatus, fileStatus } from "./kernel/stat.ts";
-import { explainMove, explainRefusal, refuseUnknown } from "./mount_errors.ts";
+} from "../kernel/mount.ts";
+import { type FileStatus, fileStatus } from "../kernel/stat.ts";
+import { explainMove, explainRefusal, refuseUnknown } from "./errors.ts";
 import {
   attributesOf,
   type CheckedMount,
   checkMountOptions,
   type MountOptions,
-} from "./mount_options.ts";
+} from "./options.ts";
 import { type LoopMount, makeLoopMount } from "./mounted.ts";
 
 /** What shall be mounted. */

@@ -5,7 +5,7 @@
  */
 import { decodeName } from "../base/names.ts";
 import type { CType, Value } from "../base/struct.ts";
-import type { Image } from "./disk.ts";
+import type { Image } from "../table/disk.ts";
 
 /**
  * What is on a block device or in a file.

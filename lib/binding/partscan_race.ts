@@ -21,7 +21,7 @@
  * @module
  */
 import { changeFlags } from "./bind.ts";
-import { isRefusal } from "./base/errors.ts";
+import { isRefusal } from "../base/errors.ts";
 import {
   memoryFile,
   O_RDONLY,
@@ -30,11 +30,11 @@ import {
   type OpenFile,
   readAt,
   writeAt,
-} from "./kernel/file.ts";
-import { hasBug, type KernelBug } from "./kernel/release.ts";
-import { LO_FLAGS_PARTSCAN } from "./kernel/loop.ts";
+} from "../kernel/file.ts";
+import { hasBug, type KernelBug } from "../kernel/release.ts";
+import { LO_FLAGS_PARTSCAN } from "../kernel/loop.ts";
 import { type ScratchDevice, withScratchDevice } from "./scratch_device.ts";
-import { sysfsMaxPart } from "./kernel/sysfs.ts";
+import { sysfsMaxPart } from "../kernel/sysfs.ts";
 
 /**
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each

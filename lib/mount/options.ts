@@ -11,7 +11,7 @@ import {
   checkText,
   checkWait,
   show,
-} from "./base/checks.ts";
+} from "../base/checks.ts";
 import {
   MOUNT_ATTR_NOATIME,
   MOUNT_ATTR_NODEV,
@@ -21,7 +21,7 @@ import {
   MOUNT_ATTR_NOSYMFOLLOW,
   MOUNT_ATTR_RDONLY,
   MOUNT_ATTR_STRICTATIME,
-} from "./kernel/mount.ts";
+} from "../kernel/mount.ts";
 
 /**
  * Options of {@linkcode LoopDevice.mount}.

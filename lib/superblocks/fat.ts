@@ -5,7 +5,7 @@
  * @module
  */
 import { __u16, __u32, __u8, bytes, type CType } from "../base/struct.ts";
-import type { Image } from "./disk.ts";
+import type { Image } from "../table/disk.ts";
 import {
   type Format,
   format,

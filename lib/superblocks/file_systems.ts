@@ -4,11 +4,11 @@
  * @module
  */
 import { findContainer } from "./containers.ts";
-import type { Image } from "./disk.ts";
+import type { Image } from "../table/disk.ts";
 import { type FileSystem, type Format, hasMagic, readWithin } from "./superblock.ts";
 import { SUPERBLOCKS } from "./superblocks.ts";
-import { DISC_SUPERBLOCKS } from "./superblocks_disc.ts";
-import { FAT_SUPERBLOCKS } from "./superblocks_fat.ts";
+import { DISC_SUPERBLOCKS } from "./discs.ts";
+import { FAT_SUPERBLOCKS } from "./fat.ts";
 
 export type { FileSystem } from "./superblock.ts";
 export { findContainer } from "./containers.ts";

@@ -5,9 +5,9 @@
  * @module
  */
 import { __u16, __u32, __u64, __u8, bytes } from "../base/struct.ts";
-import { crc32_le, crc32c } from "./checksums.ts";
+import { crc32_le, crc32c } from "../base/checksums.ts";
 import { blake2b256, sha256, xxh64 } from "./digests.ts";
-import type { Image } from "./disk.ts";
+import type { Image } from "../table/disk.ts";
 import {
   bigEndian,
   type Format,

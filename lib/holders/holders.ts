@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
+import { isRefusal } from "../base/errors.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUses, ifAllowed } from "./file_users.ts";
 import {
   ifExists,
@@ -13,11 +13,11 @@ import {
   open,
   readLink,
   readText,
-} from "./kernel/file.ts";
-import { mounts } from "./kernel/mountinfo.ts";
+} from "../kernel/file.ts";
+import { mounts } from "../kernel/mountinfo.ts";
 import { ownMountsOf } from "./own_mounts.ts";
-import { sysfsDev, sysfsPartitions } from "./kernel/sysfs.ts";
-import { breathe } from "./runtime/turns.ts";
+import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
+import { breathe } from "../runtime/turns.ts";
 
 /**
  * Somebody who holds a loop device or one of its partitions.

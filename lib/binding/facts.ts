@@ -3,17 +3,17 @@
  *
  * @module
  */
-import { blkGetDiskseq, blkGetSize64, blkSszGet } from "./kernel/blkpg.ts";
-import { isRefusal } from "./base/errors.ts";
-import { decodeDev, ifExists, type OpenFile, readLink } from "./kernel/file.ts";
+import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/blkpg.ts";
+import { isRefusal } from "../base/errors.ts";
+import { decodeDev, ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
   LO_FLAGS_PARTSCAN,
   LO_FLAGS_READ_ONLY,
   loop_info64,
   loopGetStatus64,
-} from "./kernel/loop.ts";
-import { sysfsBoundFile } from "./kernel/sysfs.ts";
+} from "../kernel/loop.ts";
+import { sysfsBoundFile } from "../kernel/sysfs.ts";
 
 /**
  * A bound loop device as the kernel describes it; bytes. Beside each field losetup's column.

@@ -12,16 +12,16 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "./base/errors.ts";
-import { O_RDONLY, open, type OpenFile, readLink } from "./kernel/file.ts";
-import { LOCK_EX, LOCK_SH, tryFlock } from "./kernel/flock.ts";
-import { findLockers } from "./holders.ts";
-import { loopClrFd, loopGetStatus64 } from "./kernel/loop.ts";
-import { delay } from "./base/retry.ts";
-import { fileStatus } from "./kernel/stat.ts";
-import { sysfsDev } from "./kernel/sysfs.ts";
+import { isRefusal, LoopError } from "../base/errors.ts";
+import { O_RDONLY, open, type OpenFile, readLink } from "../kernel/file.ts";
+import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
+import { findLockers } from "../holders/holders.ts";
+import { loopClrFd, loopGetStatus64 } from "../kernel/loop.ts";
+import { delay } from "../base/retry.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { sysfsDev } from "../kernel/sysfs.ts";
 import { announceAll } from "./udev.ts";
-import { closeFlushed } from "./kernel/waiting.ts";
+import { closeFlushed } from "../kernel/waiting.ts";
 
 /**
  * An exclusive lock that {@linkcode LoopDevice.lock} took. The end of a `using` block gives it back.

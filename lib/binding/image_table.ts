@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { blkGetSize64 } from "./kernel/blkpg.ts";
-import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";
-import { type OpenFile, readAt } from "./kernel/file.ts";
-import type { PartitionTable } from "./table/disk.ts";
-import { findTable } from "./table/sector_size.ts";
+import { blkGetSize64 } from "../kernel/blkpg.ts";
+import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
+import { type OpenFile, readAt } from "../kernel/file.ts";
+import type { PartitionTable } from "../table/disk.ts";
+import { findTable } from "../table/sector_size.ts";
 
 /** Of x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];

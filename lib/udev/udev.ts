@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
-import { ifExists } from "./kernel/file.ts";
-import { type FileStatus, fileStatus } from "./kernel/stat.ts";
-import { sysfsAnnounce, sysfsPartitions } from "./kernel/sysfs.ts";
+import { isRefusal } from "../base/errors.ts";
+import { ifExists } from "../kernel/file.ts";
+import { type FileStatus, fileStatus } from "../kernel/stat.ts";
+import { sysfsAnnounce, sysfsPartitions } from "../kernel/sysfs.ts";
 
 const look = (path: string) => ifExists(() => fileStatus(path));
 

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { checkPartition } from "./base/checks.ts";
-import { LoopError } from "./base/errors.ts";
-import type { LoopFacts } from "./facts.ts";
-import type { MountOptions } from "./mount_options.ts";
+import { checkPartition } from "../base/checks.ts";
+import { LoopError } from "../base/errors.ts";
+import type { LoopFacts } from "../binding/facts.ts";
+import type { MountOptions } from "./options.ts";
 import type { LoopMount } from "./mounted.ts";
-import type { Partition } from "./partitions.ts";
-import type { FileSystem } from "./table/file_systems.ts";
+import type { Partition } from "../binding/partitions.ts";
+import type { FileSystem } from "../superblocks/file_systems.ts";
 
 /** What a handle knows of its device. */
 export interface MountableDevice {

@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "./kernel/file.ts";
+import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -21,18 +21,18 @@ import {
   loopCtlRemove,
   loopGetStatus64,
   loopSetStatus64,
-} from "./kernel/loop.ts";
+} from "../kernel/loop.ts";
 import { type LoopFacts, readFacts } from "./facts.ts";
-import { DeviceLock, whenUnlocked } from "./lock.ts";
-import { encodeNameInto } from "./base/names.ts";
+import { DeviceLock, whenUnlocked } from "../udev/lock.ts";
+import { encodeNameInto } from "../base/names.ts";
 import { NodeKeeper, type Nodes } from "./nodes.ts";
 import { removeStalePartitions } from "./partitions.ts";
-import { poll, retry, type RetryPolicy } from "./base/retry.ts";
-import { fileStatus } from "./kernel/stat.ts";
-import { sysfsBackingFile, sysfsDev } from "./kernel/sysfs.ts";
-import { kernelRelease } from "./kernel/system.ts";
-import { openUnwatched } from "./udev_reread.ts";
-import { closeFlushed } from "./kernel/waiting.ts";
+import { poll, retry, type RetryPolicy } from "../base/retry.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
+import { kernelRelease } from "../kernel/system.ts";
+import { openUnwatched } from "../udev/udev_reread.ts";
+import { closeFlushed } from "../kernel/waiting.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {

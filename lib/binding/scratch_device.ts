@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
+import { isRefusal } from "../base/errors.ts";
 import {
   ifExists,
   listDirectory,
@@ -19,17 +19,17 @@ import {
   type OpenFile,
   readLink,
   unlink,
-} from "./kernel/file.ts";
+} from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_READ_ONLY,
   loopConfigure,
   loopCtlAdd,
   loopCtlRemove,
-} from "./kernel/loop.ts";
-import { retry, type RetryPolicy } from "./base/retry.ts";
-import { fileStatus } from "./kernel/stat.ts";
-import { sysfsDev, sysfsMaxPart } from "./kernel/sysfs.ts";
+} from "../kernel/loop.ts";
+import { retry, type RetryPolicy } from "../base/retry.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { sysfsDev, sysfsMaxPart } from "../kernel/sysfs.ts";
 
 /** A device that nothing is bound to, until {@linkcode ScratchDevice.bind}. */
 export interface ScratchDevice {

@@ -3,15 +3,15 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError } from "../base/errors.ts";
 import { contentOf } from "./file_system.ts";
-import { describeHolders, findHolders } from "./holders.ts";
-import type { OpenFile } from "./kernel/file.ts";
-import { readKernelLog } from "./kernel/kmsg.ts";
-import { readLog } from "./kernel/mount.ts";
-import { sysfsPartitions } from "./kernel/sysfs.ts";
-import { kernelRelease } from "./kernel/system.ts";
-import type { CheckedMount } from "./mount_options.ts";
+import { describeHolders, findHolders } from "../holders/holders.ts";
+import type { OpenFile } from "../kernel/file.ts";
+import { readKernelLog } from "../kernel/kmsg.ts";
+import { readLog } from "../kernel/mount.ts";
+import { sysfsPartitions } from "../kernel/sysfs.ts";
+import { kernelRelease } from "../kernel/system.ts";
+import type { CheckedMount } from "./options.ts";
 
 /** So much is said at most: a driver can say a line for each damaged block. */
 const MOST_LINES = 4;

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { blkGetSize64, blkRoGet } from "./kernel/blkpg.ts";
-import { isRefusal } from "./base/errors.ts";
-import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "./kernel/file.ts";
-import { fileStatus, refuse } from "./kernel/stat.ts";
-import { openUncached } from "./kernel/waiting.ts";
+import { blkGetSize64, blkRoGet } from "../kernel/blkpg.ts";
+import { isRefusal } from "../base/errors.ts";
+import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
+import { fileStatus, refuse } from "../kernel/stat.ts";
+import { openUncached } from "../kernel/waiting.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
 export interface BackingFile extends Disposable {

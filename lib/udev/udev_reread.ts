@@ -17,9 +17,9 @@
  *
  * @module
  */
-import { isRefusal } from "./base/errors.ts";
-import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "./kernel/file.ts";
-import { fileStatus } from "./kernel/stat.ts";
+import { isRefusal } from "../base/errors.ts";
+import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "../kernel/file.ts";
+import { fileStatus } from "../kernel/stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
 export const REREAD_UNTIL = 259;
