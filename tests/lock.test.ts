@@ -14,6 +14,7 @@ import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlGetFree } from "../lib/kernel/loop.ts";
 import { withOwnDevices } from "./own_devices.ts";
 import {
+  holdBy,
   holdOpen,
   losetup,
   makeImage,
@@ -47,18 +48,8 @@ const SHARED: Kind[] = ["shared"];
 const BOTH: Kind[] = ["shared", "exclusive"];
 
 /** Somebody else's lock, until it is disposed of. */
-async function lockElsewhere(path: string, kind: Kind): Promise<AsyncDisposable> {
-  const script = 'exec 9<"$0" && flock "--$1" 9 && echo locked && read _ <&0';
-  const child = spawn("sh", ["-c", script, path, kind]);
-  const closed = new Promise((resolve) => child.on("close", resolve));
-  await new Promise((resolve) => child.stdout.once("data", resolve));
-  return {
-    async [Symbol.asyncDispose]() {
-      child.stdin.end("\n");
-      await closed;
-    },
-  };
-}
+const lockElsewhere = (path: string, kind: Kind) =>
+  holdBy('exec 9<"$0" && flock "--$1" 9', path, kind);
 
 /** Waits for a promise no longer than that, as programs do. */
 const raced = <T>(promise: Promise<T>, ms: number) =>

@@ -284,8 +284,11 @@ export async function until(condition: () => boolean, what: string, ms = 10_000)
 }
 
 /** A child that holds `path` open, until it is stopped. */
-export async function holdOpen(path: string): Promise<AsyncDisposable> {
-  const child = spawn("sh", ["-c", 'exec 3<"$0" && echo held && read _ <&0', path]);
+export const holdOpen = (path: string) => holdBy('exec 3<"$0"', path);
+
+/** A shell that has run `script`, and keeps what it got by it until it is stopped. */
+export async function holdBy(script: string, ...args: string[]): Promise<AsyncDisposable> {
+  const child = spawn("sh", ["-c", `${script} && echo held && read _ <&0`, ...args]);
   const closed = new Promise((resolve) => child.on("close", resolve));
   await new Promise((resolve) => child.stdout.once("data", resolve));
   return {
