@@ -93,8 +93,13 @@ static int open_unwatched(int number)
 	int fd;
 
 	snprintf(own, sizeof own, "/dev/.loopdev-loop%d", number);
-	must(mknod(own, S_IFBLK | 0600, makedev(7, number)), own);
-	fd = must(open(own, O_RDWR | O_CLOEXEC), own);
+	/* Who attaches at the same time makes and unlinks the same node. */
+	do {
+		if (mknod(own, S_IFBLK | 0600, makedev(7, number)) < 0 && errno != EEXIST)
+			die(own);
+		fd = open(own, O_RDWR | O_CLOEXEC);
+	} while (fd < 0 && errno == ENOENT);
+	must(fd, own);
 	look_at(fd);
 	unlink(own);
 	return fd;
