@@ -22,13 +22,21 @@ import process from "node:process";
 import { ROOT } from "../tests/support.ts";
 import { copyTree } from "../torture/tree.ts";
 
-/** About something else than what mod.ts gives, or hundreds of lines that cli.ts has run already. */
+/**
+ * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
+ * cli.ts has run already.
+ */
 const OTHERS = [
   "cli_beside.test.ts",
   "consumers.test.ts",
   "docs.test.ts",
   "file_systems.test.ts",
+  "headers.test.ts",
+  "libc.test.ts",
   "modules.test.ts",
+  "partition_table.test.ts",
+  "sector_size.test.ts",
+  "struct.test.ts",
   "superblocks.test.ts",
 ];
 
