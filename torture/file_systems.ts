@@ -178,6 +178,8 @@ function damageFields(templates: readonly Template[], count: number, seed: numbe
       if (their?.type === ours || (!their && ours === "")) {
         const same = !their || their.uuid === found[0].uuid;
         if (same) compared.equal++;
+        // Of a disc's date, which has no digits any more, blkid prints what is there.
+        else if (ours === "iso9660" && found[0].uuid === undefined) compared.stricter.push(ours);
         else violations.push(`${what}: uuid ${found[0].uuid}, blkid says ${their.uuid}`);
       } else if (found.length > 1 || their?.type === "ambivalent") compared.ambivalent++;
       else if (ours === "") compared.stricter.push(their!.type);

@@ -110,9 +110,9 @@ const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/binding/bind.ts",
-        from: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n',
-        to: 'import { type ErrorCode, isRefusal, LoopError } from "./base/errors.ts";\n' +
-          'import { libc } from "./runtime/libc.ts";\n',
+        from: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n',
+        to: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n' +
+          'import { libc } from "../runtime/libc.ts";\n',
       },
       {
         file: "lib/binding/bind.ts",

@@ -19,6 +19,9 @@ import { script } from "./scripts.ts";
 import { soaks } from "./soak.ts";
 import { type RuntimeName, RUNTIMES, type ScenarioName, SCENARIOS } from "./scenarios.ts";
 
+// Once a day Deno asks on the network for a newer one, in the middle of what is traced here.
+process.env.DENO_NO_UPDATE_CHECK = "1";
+
 const PARTS: Record<string, Part> = {
   faults,
   kill: kills,
