@@ -116,9 +116,9 @@ const MUTATIONS: Mutation[] = [
       },
       {
         file: "lib/binding/bind.ts",
-        from: "    device.close();\n    throw explain(error, path);",
-        to: "    device.call((fd) => libc().ioctl(fd, 0x4c01, 0));\n    device.close();\n" +
-          "    throw explain(error, path);",
+        from: "    device?.close();\n    lock.drop();\n",
+        to: "    device?.call((fd) => libc().ioctl(fd, 0x4c01, 0));\n    device?.close();\n" +
+          "    lock.drop();\n",
       },
     ],
   },
@@ -127,8 +127,8 @@ const MUTATIONS: Mutation[] = [
     check: "torture --part faults, LOOP_CONFIGURE",
     replacements: [{
       file: "lib/binding/bind.ts",
-      from: "    device.close();\n    throw explain(error, path);",
-      to: "    throw explain(error, path);",
+      from: "    device?.close();\n    lock.drop();\n",
+      to: "    lock.drop();\n",
     }],
   },
   {
