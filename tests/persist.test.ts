@@ -46,15 +46,18 @@ test(
     const file = makeImage("keep.img", 4);
     const loop = await attach(file, { offset: 4096, sizelimit: 1048576 });
     const [before] = losetup(file);
-    await loop.persist();
-    await loop.persist();
-    const [after] = losetup(file);
-    assertEquals(after, { ...before, autoclear: false });
-    assertEquals(openDescriptors(), []);
-    await assertRejects(() => loop.detach(), TypeError, "is persistent");
-    await loop[Symbol.asyncDispose]();
-    assertEquals(losetup(file).length, 1);
-    assertEquals(detachElsewhere(loop.path), 0);
+    try {
+      await loop.persist();
+      await loop.persist();
+      const [after] = losetup(file);
+      assertEquals(after, { ...before, autoclear: false });
+      assertEquals(openDescriptors(), []);
+      await assertRejects(() => loop.detach(), TypeError, "is persistent");
+      await loop[Symbol.asyncDispose]();
+      assertEquals(losetup(file).length, 1);
+    } finally {
+      assertEquals(detachElsewhere(loop.path), 0);
+    }
   },
 );
 
