@@ -52,20 +52,19 @@ function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
 export function readTable(device: OpenFile, sectorSize: number): PartitionTable {
   const size = blkGetSize64(device);
   const end = size - size % sectorSize;
-  const readUpTo = (last: number, from: number, length: number) =>
-    readWhole(device, from, Math.min(length, last - from));
   const read = (from: number, length: number) => {
+    let last = end;
     for (const page of end < size ? PAGE_SIZES : []) {
       try {
-        return readUpTo(end, from, length);
+        return readWhole(device, from, Math.min(length, last - from));
       } catch (error) {
         if (!isRefusal(error, "EIO")) throw error;
-        length = Math.min(length, size - size % page - from);
+        last = size - size % page;
       }
     }
-    return readUpTo(end, from, length);
+    return readWhole(device, from, Math.min(length, last - from));
   };
-  return findTable({ size: end, read }, sectorSize, undefined);
+  return findTable({ size: end, read }, sectorSize);
 }
 
 /** What a person can do, by what he wanted to do. */

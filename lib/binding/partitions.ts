@@ -231,8 +231,9 @@ export async function removePartitions(
 /**
  * Removes partitions that an earlier user left on free device `number`. Those added with BLKPG while
  * LO_FLAGS_PARTSCAN was clear outlive a detach: on kernels with PARTSCAN_RACE until the next open,
- * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Opened O_EXCL: as long as we hold that, nobody can bind the device (EBUSY,
- * 33ec3e53e7b1), so it is never somebody else's partitions that go.
+ * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Opened O_EXCL: as
+ * long as we hold that, nobody can bind the device (EBUSY, 33ec3e53e7b1), so it is never somebody
+ * else's partitions that go.
  */
 export function removeStalePartitions(path: string, number: number): void {
   if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;

@@ -50,10 +50,11 @@ export async function contentOf(path: string): Promise<Content> {
     }
     throw new Missing(offset, length);
   };
-  const ask = (disk: Image): Content => ({
-    fileSystems: findFileSystems(disk),
-    container: findContainer(disk),
-  });
+  const ask = (disk: Image): Content => {
+    const fileSystems = findFileSystems(disk);
+    // What shows a file system is no container: it has been asked.
+    return { fileSystems, container: fileSystems.length > 0 ? undefined : findContainer(disk) };
+  };
   for (let reads = 0, bytes = 0; reads < MOST_READS && bytes < MOST_BYTES; reads++) {
     try {
       return ask({ size, read });
