@@ -1,13 +1,12 @@
 /** attach() and rescan() of images whose GPT is made for sectors of another size than the device's. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
 import { SECTOR_SIZES } from "../lib/base/checks.ts";
 import { type Copy, gptImage, START } from "./gpt_image.ts";
 import {
   losetup,
-  MOD,
   onThisRuntime,
   output,
   ROOT,
@@ -17,6 +16,7 @@ import {
   test,
   testsOf,
 } from "./support.ts";
+import { traced } from "./traced.ts";
 
 const withLosetup = testsOf("attach() deals with tables for other sectors", ["losetup"]);
 
@@ -216,26 +216,19 @@ test("attach() reads the table before it binds, once, and none without partscan"
   const file = write("reads.img", usual);
   const wide = write("wide.img", gptImage([{ sectorSize: 4096, header: "primary" }]));
   const reads = (file: string, options: AttachOptions) => {
-    const script = scratch("reads.ts");
-    const log = scratch("strace.log");
-    writeFileSync(
-      script,
-      `import { attach } from ${JSON.stringify(MOD)};
-       try {
-         await using loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
-       } catch ({ code }) {
-         console.log(code);
-       }`,
-    );
-    const trace = ["strace", "-f", "-y", "-o", log, "-e", "trace=pread64,ioctl"];
-    const said = output([...trace, ...onThisRuntime(script)]).trim();
-    const calls = readFileSync(log, "utf8").split("\n");
-    const bind = calls.findIndex((call) => call.includes("LOOP_CONFIGURE"));
-    const ofImage = calls.flatMap((call, i) =>
-      call.includes("pread64") && call.includes(`<${file}>`) ? [i] : []
+    const body = `try {
+        await using loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
+      } catch ({ code }) {
+        console.log(code);
+      }`;
+    const tracing = { calls: "pread64,ioctl", names: true };
+    const { stdout, calls } = traced(body, tracing);
+    const bind = calls.findIndex(({ text }) => text.includes("LOOP_CONFIGURE"));
+    const ofImage = calls.flatMap(({ text }, i) =>
+      text.includes("pread64") && text.includes(`<${file}>`) ? [i] : []
     );
     assert(bind < 0 || ofImage.every((index) => index < bind), "before the bind");
-    return [ofImage.length, bind >= 0, said];
+    return [ofImage.length, bind >= 0, stdout.trim()];
   };
   assertEquals(reads(file, {}), [0, true, ""]);
   assertEquals(reads(file, { partscan: true, workaround: "never" }), [1, true, ""]);

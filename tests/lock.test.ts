@@ -7,7 +7,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, type LoopDevice, LoopError, openLoop } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
@@ -30,6 +30,7 @@ import {
   until,
   withStaticDev,
 } from "./support.ts";
+import { traced } from "./traced.ts";
 
 const testLock = testsOf("locks beside flock(1)", ["root", "flock"]);
 
@@ -73,17 +74,11 @@ testLock("attach() takes the lock before it binds, on a read-only descriptor", [
   "strace",
 ], () => {
   const file = makeImage("order.img", 8, THREE_PARTITIONS);
-  const script = scratch("order.ts");
-  writeFileSync(
-    script,
-    `import { attach } from ${JSON.stringify(MOD)};
-     await using loop = await attach(${JSON.stringify(file)}, { partscan: true, lock: "shared" });`,
-  );
-  const log = scratch("strace");
-  const calls = "trace=open,openat,flock,ioctl,close";
-  output(["strace", "-f", "-y", "-e", calls, "-o", log, ...onThisRuntime(script)]);
-  const lines = readFileSync(log, "utf8").split("\n");
-  // Only where a call begins: another thread's may come before it ends.
+  const body = `await using loop = await attach(${
+    JSON.stringify(file)
+  }, { partscan: true, lock: "shared" });`;
+  const tracing = { calls: "?open,openat,flock,ioctl,close", names: true };
+  const lines = traced(body, tracing).calls.map(({ text }) => text);
   const first = (call: RegExp) => {
     const at = lines.findIndex((line) => call.test(line));
     assert(at >= 0, `${call}\n${lines.filter((line) => /loop/.test(line)).join("\n")}`);

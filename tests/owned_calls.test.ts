@@ -3,14 +3,14 @@
  * touched by it, whatever the program does meanwhile.
  */
 import { assertEquals, assertRejects } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
 import { cString, O_RDONLY, open, OpenFile } from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { SYS } from "../lib/kernel/system.ts";
 import { detachElsewhere } from "./others.ts";
-import { makeImage, MOD, onThisRuntime, output, scratch, sysfs, test } from "./support.ts";
+import { makeImage, output, scratch, sysfs, test } from "./support.ts";
+import { traced } from "./traced.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 
@@ -63,18 +63,11 @@ test("a request that another thread makes and the kernel refuses is made once", 
   "strace",
 ], () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const script = scratch("refused.ts");
-  const log = scratch("strace.log");
-  writeFileSync(
-    script,
-    `import { attach } from ${JSON.stringify(MOD)};
-     await using loop = await attach(${JSON.stringify(a)}, { readOnly: false });
-     console.log(await loop.changeFile(${JSON.stringify(b)}).catch(({ code }) => code));`,
-  );
-  const command = ["strace", "-f", "-o", log, "-e", "trace=ioctl", ...onThisRuntime(script)];
-  assertEquals(output(command).trim(), "EINVAL");
-  const requests = readFileSync(log, "utf8").match(/LOOP_CHANGE_FD/g);
-  assertEquals(requests?.length, 1);
+  const body = `await using loop = await attach(${JSON.stringify(a)}, { readOnly: false });
+    console.log(await loop.changeFile(${JSON.stringify(b)}).catch(({ code }) => code));`;
+  const { stdout, calls } = traced(body, { calls: "ioctl" });
+  assertEquals(stdout, "EINVAL\n");
+  assertEquals(calls.filter(({ text }) => text.includes("LOOP_CHANGE_FD")).length, 1);
 });
 
 test("a handle's operations take place one after another", ["root"], async () => {

@@ -1,21 +1,12 @@
 /** The probe: that it asks on a device of its own alone, and leaves nothing, whatever comes of it. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import process from "node:process";
 import { makeBlockNode, O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlAdd } from "../lib/kernel/loop.ts";
 import { probePartscanRace } from "../mod.ts";
-import {
-  makeImage,
-  MOD,
-  onThisRuntime,
-  output,
-  run,
-  scratch,
-  sysfs,
-  test,
-  testsOf,
-} from "./support.ts";
+import { makeImage, output, sysfs, test, testsOf } from "./support.ts";
+import { traced } from "./traced.ts";
 
 const withStrace = testsOf("probePartscanRace() and report() touch nothing else", ["strace"]);
 
@@ -25,35 +16,21 @@ const HIGH = 2 ** 19;
 const ownNodes = (pid: number) =>
   readdirSync("/dev").filter((name) => name.startsWith(`.loopdev-scratch-${pid}-`));
 
-/** What a child process asks under strace, with the calls that it made; `faults` are strace's. */
-function traced(script: string, ...faults: string[]) {
-  const file = scratch("traced.ts");
-  const log = scratch("strace.log");
-  writeFileSync(
-    file,
-    `import { attach, probePartscanRace, report } from ${JSON.stringify(MOD)};
-     import { waitHere } from ${JSON.stringify(new URL("lib/runtime/libc.ts", MOD))};
-     waitHere(); // strace's when= counts each thread's calls for itself
-     const say = (what: unknown) => console.log(JSON.stringify(what));
-     const pid = ${"Deno" in globalThis ? "Deno.pid" : "process.pid"};
-     ${script}`,
-  );
-  const calls = "trace=openat,ioctl,mknod,mknodat,memfd_create,unlink";
-  const command = ["strace", "-f", "-o", log, "-e", calls, ...faults.flatMap((f) => ["-e", f])];
-  const { stdout, stderr } = run([...command, ...onThisRuntime(file)]);
-  assert(stdout !== "", stderr);
-  const lines = readFileSync(log, "utf8").split("\n");
-  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+/** What a child process says, and the calls that it makes for it. */
+function asked(script: string, inject?: string) {
+  const body = `const say = (what: unknown) => console.log(JSON.stringify(what));
+    const pid = ${"Deno" in globalThis ? "Deno.pid" : "process.pid"};
+    ${script}`;
+  const traces = "openat,ioctl,mknod,mknodat,memfd_create,unlink";
+  const { stdout, calls } = traced(body, { calls: traces, inject, here: true });
   return {
     said: stdout.trim().split("\n").map((line) => JSON.parse(line)),
-    calls: lines.filter((line) => line.startsWith(`${main} `)).map((line) =>
-      line.replace(/^\d+ +/, "")
-    ),
+    calls: calls.map(({ text }) => text),
   };
 }
 
 withStrace("probePartscanRace() opens no loop device but its own", ["root", "strace"], () => {
-  const { said, calls } = traced("say([await probePartscanRace(), pid]);");
+  const { said, calls } = asked("say([await probePartscanRace(), pid]);");
   const opened = calls.flatMap((call) =>
     /^openat\(\w+, "(\/dev\/[^"]*loop[^"]*)"/.exec(call)?.[1] ?? []
   );
@@ -71,7 +48,7 @@ withStrace(
     (verdict) => say({ pid, verdict }),
     ({ name, syscall, request, code }) => say({ pid, name, syscall, request, code }),
   );`;
-    const { calls } = traced(ask);
+    const { calls } = asked(ask);
     // Of those that the runtime makes in the same number each time.
     for (
       const kind of [/^ioctl.*LOOP_CTL_ADD/, /^mknod/, /^memfd_create/, /^ioctl.*LOOP_CONFIGURE/]
@@ -83,9 +60,9 @@ withStrace(
         call.startsWith(`${name}(`)
       )
         .length;
-      const { said: [{ pid, verdict, ...error }], calls: made } = traced(
+      const { said: [{ pid, verdict, ...error }], calls: made } = asked(
         ask,
-        `inject=${name}:error=EIO:when=${nth}`,
+        `${name}:error=EIO:when=${nth}`,
       );
       assert(made.some((call) => call.includes("(INJECTED)") && kind.test(call)), `${kind}`);
       if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
@@ -120,19 +97,19 @@ withStrace("attach() asks again after an inconclusive probe", ["root", "strace"]
   }, { partscan: true, workaround: "probe" });
     say(loop.strategy);
   }`;
-  const asked = (calls: string[]) => calls.filter((call) => call.includes("LOOP_CTL_ADD"));
-  const { said: [strategy], calls } = traced(script);
-  assertEquals(asked(calls).length, 1);
+  const added = (calls: string[]) => calls.filter((call) => call.includes("LOOP_CTL_ADD"));
+  const { said: [strategy], calls } = asked(script);
+  assertEquals(added(calls).length, 1);
   const nth = calls.filter((call) =>
     call.startsWith("ioctl(")
   ).findIndex((call) => call.includes("LOOP_CTL_ADD")) + 1;
-  const refused = traced(script, `inject=ioctl:error=EPERM:when=${nth}`);
-  assertEquals(asked(refused.calls).length, 2);
+  const refused = asked(script, `ioctl:error=EPERM:when=${nth}`);
+  assertEquals(added(refused.calls).length, 2);
   assertEquals(refused.said, ["two-step", strategy, strategy]);
 });
 
 withStrace("report() asks on devices of its own too", ["root", "strace"], () => {
-  const { calls } = traced("say((await report()).probe);");
+  const { calls } = asked("say((await report()).probe);");
   const bound = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
   assert(bound.length > 2);
   assertEquals(calls.filter((call) => /^openat.*"\/dev\/(\.loopdev-)?loop\d/.test(call)), []);

@@ -3,21 +3,11 @@
  * the kernel refuses, by strace's fault injection.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import type { AttachOptions } from "../mod.ts";
-import {
-  losetup,
-  makeImage,
-  MOD,
-  onThisRuntime,
-  run,
-  scratch,
-  testsOf,
-  THREE_PARTITIONS,
-  until,
-} from "./support.ts";
+import { losetup, makeImage, run, testsOf, THREE_PARTITIONS, until } from "./support.ts";
+import { traced, type Tracing } from "./traced.ts";
 
 const withStrace = testsOf("attach() makes the right system calls", ["strace"]);
 
@@ -30,53 +20,20 @@ interface Outcome {
   message?: string;
 }
 
-/**
- * Attaches and detaches under strace; gives the outcome and the calls in their order. With the option
- * `threads: false` one thread makes them all: strace's `when=` counts each thread's for itself.
- */
+/** Attaches and detaches under strace; gives the outcome and the calls in their order. */
 function trace(
   file: string,
-  { threads = true, ...options }: AttachOptions & { threads?: boolean },
-  ...strace: string[]
+  options: AttachOptions,
+  tracing: Tracing = {},
 ): { outcome: Outcome; calls: string[] } {
-  const script = scratch("traced.ts");
-  const log = scratch("strace.log");
-  writeFileSync(
-    script,
-    `import { attach } from ${JSON.stringify(MOD)};
-     import { waitHere } from ${JSON.stringify(new URL("lib/runtime/libc.ts", MOD))};
-     if (!${threads}) waitHere();
-     try {
-       const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
-       console.log(JSON.stringify({ strategy: loop.strategy, detached: await loop.detach() }));
-     } catch ({ code, request, message }) {
-       console.log(JSON.stringify({ code, request, message }));
-     }`,
-  );
-  const command = ["strace", "-f", "-o", log, ...strace, ...onThisRuntime(script)];
-  const { stdout, stderr } = run(command);
-  assert(stdout !== "", stderr);
-  const lines = joinResumed(readFileSync(log, "utf8").split("\n"));
-  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
-  const calls = lines.filter((line) => threads || line.startsWith(`${main} `))
-    // musl's open() is open(2), glibc's is openat(2); aarch64 has openat(2) alone.
-    .map((line) => line.replace(/^\d+ +/, "").replace(/^open\(/, "openat(AT_FDCWD, "));
-  return { outcome: JSON.parse(stdout), calls };
-}
-
-/** A call during which another thread made one stands on two lines; here it is one, where it began. */
-function joinResumed(lines: string[]): string[] {
-  const open = new Map<string, number>();
-  lines.forEach((line, index) => {
-    const [, thread, rest] = /^(\d+) +(.*)$/.exec(line) ?? [];
-    if (rest?.endsWith(" <unfinished ...>")) open.set(thread, index);
-    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest ?? "")?.[1];
-    const begun = open.get(thread);
-    if (resumed === undefined || begun === undefined) return;
-    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed.replace(/ +=/, " ="));
-    lines[index] = "";
-  });
-  return lines;
+  const body = `try {
+    const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
+    console.log(JSON.stringify({ strategy: loop.strategy, detached: await loop.detach() }));
+  } catch ({ code, request, message }) {
+    console.log(JSON.stringify({ code, request, message }));
+  }`;
+  const { stdout, calls } = traced(body, { calls: "?open,openat,close,ioctl", ...tracing });
+  return { outcome: JSON.parse(stdout), calls: calls.map(({ text }) => text) };
 }
 
 /** The calls on the loop device in their order, each by its name, with the flags that matter here. */
@@ -103,7 +60,6 @@ function onDevice(calls: string[]): string[] {
   return steps;
 }
 
-const TRACED = ["-e", "trace=?open,openat,close,ioctl"];
 const TWO_STEPS = [
   "open O_RDWR",
   "LOOP_CONFIGURE AUTOCLEAR",
@@ -132,7 +88,7 @@ withStrace(
     for (const [workaround, [strategy, steps]] of Object.entries(expected)) {
       const file = makeImage(`${workaround}.img`, 1);
       const options = { partscan: true, workaround } as AttachOptions;
-      const { outcome, calls } = trace(file, options, ...TRACED);
+      const { outcome, calls } = trace(file, options);
       assertEquals(outcome, { strategy, detached: "detached" });
       assertEquals(onDevice(calls), steps);
     }
@@ -146,7 +102,7 @@ withStrace(
     const { isAffected } = await import("../mod.ts");
     const affected = isAffected(run(["uname", "-r"]).stdout.trim());
     const file = makeImage("auto.img", 1);
-    const { outcome, calls } = trace(file, { partscan: true }, ...TRACED);
+    const { outcome, calls } = trace(file, { partscan: true });
     assertEquals(outcome.strategy, affected ? "two-step" : "one-step");
     assertEquals(onDevice(calls), affected ? TWO_STEPS : ONE_STEP);
   },
@@ -157,7 +113,7 @@ withStrace(
   ["root", "strace"],
   () => {
     const file = makeImage("userspace.img", 8, THREE_PARTITIONS);
-    const { outcome, calls } = trace(file, { partscan: "userspace" }, ...TRACED);
+    const { outcome, calls } = trace(file, { partscan: "userspace" });
     assertEquals(outcome, { strategy: "userspace", detached: "detached" });
     assertEquals(onDevice(calls), [
       "open O_RDWR",
@@ -178,7 +134,6 @@ withStrace("attach() with readOnly never opens the device for writing", ["root",
   const { calls } = trace(
     file,
     { readOnly: true, partscan: true, workaround: "always" },
-    ...TRACED,
   );
   assertEquals(
     onDevice(calls).filter((step) => step.startsWith("open")),
@@ -191,7 +146,7 @@ withStrace(
   ["root", "strace"],
   () => {
     const file = makeImage("cloexec.img", 1);
-    const { calls } = trace(file, { partscan: true }, ...TRACED);
+    const { calls } = trace(file, { partscan: true });
     const first = calls.findIndex((call) => call.includes('cloexec.img", O_RDWR'));
     for (const call of calls.slice(first).filter((call) => /"\/(dev|sys)\/.*loop/.test(call))) {
       assertStringIncludes(call, "O_CLOEXEC");
@@ -202,7 +157,7 @@ withStrace(
 
 /** Which of this thread's ioctls, counted from 1, is the request: what strace's `when=` counts. */
 function nthIoctl(file: string, options: AttachOptions, request: string): number {
-  const { calls } = trace(file, { ...options, threads: false }, "-e", "trace=?open,openat,ioctl");
+  const { calls } = trace(file, options, { here: true });
   const n = calls.filter((call) => call.startsWith("ioctl(")).findIndex((call) =>
     call.includes(request)
   );
@@ -220,14 +175,7 @@ function inject(
 ) {
   const from = nthIoctl(file, options, request);
   const when = times === Infinity ? `${from}+` : `${from}..${from + times - 1}`;
-  return trace(
-    file,
-    { ...options, threads: false },
-    "-e",
-    "trace=?open,openat,ioctl",
-    "-e",
-    `inject=ioctl:error=${error}:when=${when}`,
-  );
+  return trace(file, options, { here: true, inject: `ioctl:error=${error}:when=${when}` });
 }
 
 withStrace(
@@ -248,15 +196,8 @@ withStrace(
     const file = makeImage("held.img", 1);
     const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
     // Between two of them is one LOOP_CTL_GET_FREE.
-    const fault = `inject=ioctl:error=EBUSY:when=${from}..${from + 28}+2`;
-    const { outcome, calls } = trace(
-      file,
-      { threads: false },
-      "-e",
-      "trace=?open,openat,ioctl",
-      "-e",
-      fault,
-    );
+    const faults = `ioctl:error=EBUSY:when=${from}..${from + 28}+2`;
+    const { outcome, calls } = trace(file, {}, { here: true, inject: faults });
     assertEquals(outcome, { strategy: "none", detached: "detached" });
     const asked = calls.filter((call) => /LOOP_CTL_(GET_FREE|ADD)/.test(call));
     assertEquals(asked.length, 16);
@@ -273,12 +214,8 @@ withStrace(
     const file = makeImage("taken.img", 1);
     const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
     // Every second one: between two of them another device is asked for.
-    const fault = `inject=ioctl:error=EBUSY:when=${from}+2`;
-    const { outcome, calls } = trace(
-      file,
-      { threads: false },
-      ...["-e", "trace=?open,openat,ioctl", "-e", fault],
-    );
+    const faults = `ioctl:error=EBUSY:when=${from}+2`;
+    const { outcome, calls } = trace(file, {}, { here: true, inject: faults });
     assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
     assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
     using control = open("/dev/loop-control", O_RDWR);
@@ -334,9 +271,8 @@ withStrace("attach() removes the partitions it added when one cannot be added", 
   const file = makeImage("blkpg.img", 8, THREE_PARTITIONS);
   const options = { partscan: "userspace" } as const;
   const second = nthIoctl(file, options, "BLKPG") + 1;
-  const fault = `inject=ioctl:error=ENOMEM:when=${second}`;
-  const traced = { ...options, threads: false };
-  const { outcome } = trace(file, traced, "-e", "trace=?open,openat,ioctl", "-e", fault);
+  const fault = `ioctl:error=ENOMEM:when=${second}`;
+  const { outcome } = trace(file, options, { here: true, inject: fault });
   assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
   await until(() => losetup(file).length === 0, "the device to be detached");
 });

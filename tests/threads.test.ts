@@ -3,7 +3,7 @@
  * becomes of the process, of an AbortSignal and of an exception meanwhile.
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
 import { AT_FDCWD, cString } from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
@@ -23,6 +23,7 @@ import {
   THREE_PARTITIONS,
   until,
 } from "./support.ts";
+import { traced } from "./traced.ts";
 
 const withStrace = testsOf("what waits is done by another thread", ["strace"]);
 
@@ -43,17 +44,13 @@ function script(body: string, file: string): string {
 }
 
 /** Attaches and detaches under strace: the calls that match, each with whether the main thread made it. */
-function whoMakes(calls: RegExp, file: string, options: AttachOptions): string[] {
-  const log = scratch("strace.log");
-  const body = `const loop = await attach(file, ${JSON.stringify(options)});
-     await loop.detach();`;
-  const trace = ["-e", "trace=?open,openat,openat2,fsync,close,ioctl"];
-  output(["strace", "-f", "-y", "-o", log, ...trace, ...onThisRuntime(script(body, file))]);
-  const lines = readFileSync(log, "utf8").split("\n");
-  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
-  return lines.flatMap((line) => {
-    const name = calls.exec(line)?.[0];
-    return name === undefined ? [] : [`${line.startsWith(`${main} `) ? "main" : "other"} ${name}`];
+function whoMakes(which: RegExp, file: string, options: AttachOptions): string[] {
+  const body = `const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
+    await loop.detach();`;
+  const tracing = { calls: "?open,openat,openat2,fsync,close,ioctl", names: true };
+  return traced(body, tracing).calls.flatMap(({ text, isMain }) => {
+    const name = which.exec(text)?.[0];
+    return name === undefined ? [] : [`${isMain ? "main" : "other"} ${name}`];
   });
 }
 

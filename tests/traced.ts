@@ -1,0 +1,67 @@
+/** A script of its own under strace: what it prints, and the system calls that it makes. */
+import { assert } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
+import { MOD, onThisRuntime, run, scratch } from "./support.ts";
+
+/** A system call as strace decodes it: `openat(AT_FDCWD, "/dev/loop4", O_RDWR|O_CLOEXEC) = 7`. */
+export interface TracedCall {
+  /** Whether the thread made it that runs the script. */
+  readonly isMain: boolean;
+  readonly text: string;
+}
+
+export interface Tracing {
+  /** As behind strace's `-e trace=`; by default all. */
+  readonly calls?: string;
+  /** As behind strace's `-e inject=`. */
+  readonly inject?: string;
+  /** One thread makes all calls, and no other's are given: strace's `when=` counts each thread's for itself. */
+  readonly here?: boolean;
+  /** Whether each descriptor is shown with its file's name. */
+  readonly names?: boolean;
+}
+
+/** Runs `body`, to which attach(), probePartscanRace() and report() are known, under strace. */
+export function traced(
+  body: string,
+  { calls, inject, here = false, names = false }: Tracing = {},
+): { stdout: string; calls: TracedCall[] } {
+  const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
+  const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
+  writeFileSync(
+    script,
+    `import { attach, probePartscanRace, report } from ${JSON.stringify(MOD)};
+     ${here ? `import { waitHere } from ${libc}; waitHere();` : ""}
+     ${body}`,
+  );
+  const { stdout, stderr, status } = run([
+    ...["strace", "-f", "-o", log, ...names ? ["-y"] : []],
+    ...calls === undefined ? [] : ["-e", `trace=${calls}`],
+    ...inject === undefined ? [] : ["-e", `inject=${inject}`],
+    ...onThisRuntime(script),
+  ]);
+  assert(status === 0, stderr);
+  const lines = joinResumed(readFileSync(log, "utf8").split("\n"));
+  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  const made = lines.filter((line) => /^\d+ +\w+\(/.test(line)).map((line) => ({
+    isMain: line.startsWith(`${main} `),
+    // musl's open() is open(2), glibc's is openat(2); aarch64 has openat(2) alone.
+    text: line.replace(/^\d+ +/, "").replace(/^open\(/, "openat(AT_FDCWD, "),
+  }));
+  return { stdout, calls: here ? made.filter(({ isMain }) => isMain) : made };
+}
+
+/** A call during which another thread made one stands on two lines; here it is one, where it began. */
+function joinResumed(lines: string[]): string[] {
+  const open = new Map<string, number>();
+  lines.forEach((line, index) => {
+    const [, thread, rest] = /^(\d+) +(.*)$/.exec(line) ?? [];
+    if (rest?.endsWith(" <unfinished ...>")) open.set(thread, index);
+    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest ?? "")?.[1];
+    const begun = open.get(thread);
+    if (resumed === undefined || begun === undefined) return;
+    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed.replace(/ +=/, " ="));
+    lines[index] = "";
+  });
+  return lines;
+}
