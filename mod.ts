@@ -17,7 +17,7 @@ export { attach } from "./lib/attach.ts";
 export { attachAll } from "./lib/attach_all.ts";
 export type { AttachAllOptions, LoopDevices } from "./lib/attach_all.ts";
 export { detach, openLoop } from "./lib/open_loop.ts";
-export type { AttachOptions, ReadPartitionsOptions } from "./lib/options.ts";
+export type { AttachOptions, ReadPartitionsOptions } from "./lib/binding/options.ts";
 export { readPartitions } from "./lib/read_partitions.ts";
 export type { PartitionTable, TablePartition } from "./lib/table/disk.ts";
 export { find, list, status } from "./lib/status.ts";

@@ -18,7 +18,7 @@ import {
   type SettledOptions,
 } from "./look_ahead.ts";
 import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
-import { type AttachOptions, type CheckedOptions, checkOptions } from "./options.ts";
+import { type AttachOptions, type CheckedOptions, checkOptions } from "./binding/options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { readyPartitions } from "./binding/partitions.ts";

@@ -6,7 +6,7 @@
 import { attach } from "./attach.ts";
 import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/checks.ts";
 import type { LoopDevice } from "./device.ts";
-import { type AttachOptions, checkOptions } from "./options.ts";
+import { type AttachOptions, checkOptions } from "./binding/options.ts";
 
 /**
  * Options of {@linkcode attachAll}: those of attach() for each file, and two of its own.

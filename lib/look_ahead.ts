@@ -8,7 +8,7 @@ import { type BackingFile, deviceSize } from "./binding/backing_file.ts";
 import type { LoopFacts } from "./binding/facts.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
-import type { CheckedOptions } from "./options.ts";
+import type { CheckedOptions } from "./binding/options.ts";
 import type { PartitionTable, TablePartition } from "./table/disk.ts";
 import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
 

@@ -9,7 +9,7 @@ import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
 import { scanOnce } from "./binding/partscan_race.ts";
 
 export { attachChecked } from "./attach.ts";
-export { checkOptions } from "./options.ts";
+export { checkOptions } from "./binding/options.ts";
 export { readChecked } from "./read_partitions.ts";
 export { loopNumber, overlaps } from "./status.ts";
 

@@ -7,7 +7,7 @@ import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { blkSszGet } from "./kernel/blkpg.ts";
 import { checkPath } from "./base/checks.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
-import { checkReadOptions, type ReadPartitionsOptions } from "./options.ts";
+import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";
 import type { PartitionTable } from "./table/disk.ts";
 import { breathe } from "./runtime/turns.ts";
 

@@ -23,20 +23,33 @@ export function delay(ms: number, signal?: AbortSignal): Promise<void> {
 
 /**
  * Polls `condition` until it gives something else than undefined, or `ms` milliseconds are over
- * (undefined then). Asks once at once; the pauses grow from 1 ms to 50 ms.
+ * (undefined then). Asks once at once; the pauses grow from 1 ms to `longestPause` ms.
  */
 export async function poll<T>(
-  condition: () => T | undefined,
+  condition: () => T | undefined | Promise<T | undefined>,
   ms: number,
   signal?: AbortSignal,
+  longestPause = 50,
 ): Promise<T | undefined> {
   const deadline = performance.now() + ms;
-  for (let pause = 1;; pause = Math.min(2 * pause, 50)) {
-    const result = condition();
+  for (let pause = 1;; pause = Math.min(2 * pause, longestPause)) {
+    const result = await condition();
     if (result !== undefined) return result;
     const left = deadline - performance.now();
     if (left <= 0) return undefined;
     await delay(Math.min(pause, left), signal);
+  }
+}
+
+/** Waits for a promise whose wait the signal may stop; undefined if it did. */
+export async function unlessAborted<T>(
+  waiting: Promise<T>,
+  signal: AbortSignal | undefined,
+): Promise<T | undefined> {
+  try {
+    return await waiting;
+  } catch (error) {
+    if (!signal?.aborted) throw error;
   }
 }
 

@@ -25,7 +25,8 @@ import {
 import { type LoopFacts, readFacts } from "./facts.ts";
 import { DeviceLock, whenUnlocked } from "../udev/lock.ts";
 import { encodeNameInto } from "../base/names.ts";
-import { NodeKeeper, type Nodes } from "./nodes.ts";
+import { NodeKeeper } from "./nodes.ts";
+import type { AttachOptions } from "./options.ts";
 import { removeStalePartitions } from "./partitions.ts";
 import { poll, retry, type RetryPolicy } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -61,25 +62,23 @@ const EXCLUSIVE_OWNER: RetryPolicy = {
 const NODE_MS = 1000;
 const LOOP_MAJOR = 7;
 
-/** What shall be bound, and how. */
-export interface Binding {
+/** What shall be bound, and how: what was asked of attach(), and what that comes to for this file. */
+export interface Binding extends Pick<AttachOptions, Bound> {
   readonly backing: OpenFile;
   readonly readOnly: boolean;
   readonly partscan: boolean;
-  readonly offset?: number;
-  readonly sizelimit?: number;
   readonly sectorSize?: number;
-  readonly directIo?: boolean;
-  /** lo_file_name; by default the backing file's path, as far as it fits. */
-  readonly reference?: string;
-  /** The device wanted, made if need be; by default any free one. */
-  readonly number?: number;
-  readonly nodes?: Nodes;
-  /** Locks the device before it is bound. */
-  readonly lock?: "shared";
-  /** How many ms another's lock of the wanted device may take. */
-  readonly timeout?: number;
 }
+
+type Bound =
+  | "offset"
+  | "sizelimit"
+  | "directIo"
+  | "reference"
+  | "number"
+  | "nodes"
+  | "lock"
+  | "timeout";
 
 /** A device that is ours until `device` is closed. */
 export interface BoundDevice {

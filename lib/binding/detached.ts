@@ -17,7 +17,7 @@ import {
 import type { DeviceLock } from "../udev/lock.ts";
 import { loopClrFd } from "../kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
-import { delay, poll } from "../base/retry.ts";
+import { poll, unlessAborted } from "../base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
 import { closeFlushed } from "../kernel/waiting.ts";
 
@@ -25,6 +25,9 @@ import { closeFlushed } from "../kernel/waiting.ts";
 const PASSING_OPENERS_MS = 1000;
 /** udevd is done with it one day, however slow or busy the machine. Nobody else is waited for so long. */
 const UDEVD_MS = 10_000;
+
+/** The moment without another opener is short. */
+const CLEARING_PAUSE_MS = 8;
 
 /** An open device that is to be let go, and what the handle knows of it. */
 export interface Parting extends PartitionedDevice {
@@ -106,13 +109,7 @@ export async function waitForOthers(
   { timeout, signal }: DetachOptions,
 ): Promise<"detached" | "deferred"> {
   const isGone = () => isDetached(facts, path, !owned) || undefined;
-  const wait = async (ms: number) => {
-    try {
-      return await poll(isGone, ms, signal);
-    } catch (error) {
-      if (!signal?.aborted) throw error;
-    }
-  };
+  const wait = (ms: number) => unlessAborted(poll(isGone, ms, signal), signal);
   if (isGone()) return "detached";
   if (timeout !== undefined) return await wait(timeout) ? "detached" : "deferred";
   if (isHeldExclusively(path)) return "deferred";
@@ -136,14 +133,9 @@ async function clearAlone(
   { device: { path }, number, lock }: Parting,
   { timeout, signal }: DetachOptions,
 ): Promise<void> {
-  const isClear = async (ms: number) => {
-    const deadline = performance.now() + ms;
-    for (let pause = 1;; pause = Math.min(2 * pause, 8)) {
-      if (await lock.clear()) return true;
-      if (performance.now() >= deadline || signal?.aborted) return false;
-      await delay(pause);
-    }
-  };
+  const clears = async () => await lock.clear() || undefined;
+  const isClear = (ms: number) =>
+    unlessAborted(poll(clears, ms, signal, CLEARING_PAUSE_MS), signal);
   if (timeout !== undefined) return void await isClear(timeout);
   let stay: readonly string[] = [];
   for (let waited = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {

@@ -7,12 +7,7 @@
 import { isRefusal } from "../base/errors.ts";
 import { ifExists, makeBlockNode, unlink } from "../kernel/file.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
-
-/**
- * `"auto"`: a node that does not appear is made with mknod, and removed at detach. `"kernel"`: wait
- * for it, never make one. `"never"`: do not look at nodes at all.
- */
-export type Nodes = "auto" | "kernel" | "never";
+import type { CheckedOptions } from "./options.ts";
 
 /** How long the kernel, or udev where it makes nodes, may take before we make one. */
 const PATIENCE_MS = 50;
@@ -35,11 +30,11 @@ function isDevice(node: FileStatus | undefined, dev: string): boolean {
 
 /** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
 export class NodeKeeper {
-  readonly #policy: Nodes;
+  readonly #policy: CheckedOptions["nodes"];
   readonly #since = performance.now();
   #made: readonly string[] = [];
 
-  constructor(policy: Nodes) {
+  constructor(policy: CheckedOptions["nodes"]) {
     this.#policy = policy;
   }
 

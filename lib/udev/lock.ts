@@ -17,7 +17,7 @@ import { O_RDONLY, open, type OpenFile, readLink } from "../kernel/file.ts";
 import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
 import { findLockers } from "../holders/holders.ts";
 import { loopClrFd, loopGetStatus64 } from "../kernel/loop.ts";
-import { delay } from "../base/retry.ts";
+import { delay, poll } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsDev } from "../kernel/sysfs.ts";
 import { announceAll } from "./udev.ts";
@@ -206,18 +206,16 @@ export async function whenUnlocked<T>(
   signal?: AbortSignal,
   lock?: DeviceLock,
 ): Promise<T> {
-  const deadline = performance.now() + timeout;
-  for (let pause = 1;; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-    signal?.throwIfAborted();
+  signal?.throwIfAborted();
+  const once = async () => {
     try {
-      return await attempt();
+      return { result: await attempt() };
     } catch (error) {
       if (!isRefusal(error, "EAGAIN") || error.syscall !== "flock") throw error;
     }
-    const left = deadline - performance.now();
-    if (left <= 0) break;
-    await delay(Math.min(pause, left), signal);
-  }
+  };
+  const done = await poll(once, timeout, signal, LONGEST_PAUSE_MS);
+  if (done) return done.result;
   throw new LoopError({
     code: "ETIMEDOUT",
     syscall: "flock",

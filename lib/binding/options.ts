@@ -14,8 +14,8 @@ import {
   checkWholeNumber,
   SECTOR_SIZES,
   show,
-} from "./base/checks.ts";
-import type { Holder } from "./holders/holders.ts";
+} from "../base/checks.ts";
+import type { Holder } from "../holders/holders.ts";
 
 /**
  * Options of {@linkcode attach}; their names are losetup's long options.
