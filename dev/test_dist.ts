@@ -34,6 +34,7 @@ const OTHERS = [
   "headers.test.ts",
   "libc.test.ts",
   "modules.test.ts",
+  "mutations.test.ts",
   "partition_table.test.ts",
   "sector_size.test.ts",
   "struct.test.ts",

@@ -1,0 +1,229 @@
+/** What is broken on purpose, and which check has to notice. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { ROOT } from "../tests/support.ts";
+import type { Replacement } from "./tree.ts";
+
+const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
+const torture = (...args: string[]) => [...DENO, "torture/run.ts", "--size", "full", ...args];
+const testOf = (file: string, name: string) => [
+  ...["deno", "test", "--quiet", "--no-lock", "--allow-all", "--filter", name],
+  `tests/${file}.test.ts`,
+];
+const onBun = ["--runtime", "bun", "--scenario", "none"];
+const failingConfigure = ["--part", "faults", ...onBun, "--only", "LOOP_CONFIGURE .* (EBUSY|EIO)$"];
+
+/** Commands that pass on the tree as it is. */
+export const CHECKS: Record<string, string[]> = {
+  "torture --part kill": torture("--part", "kill", ...onBun, "--only", "access|BLKGET"),
+  "torture --part faults, calls without faults": torture(
+    ...["--part", "faults", ...onBun, "--only", "LOOP_CTL_GET_FREE .* EPERM$"],
+  ),
+  "torture --part faults, LOOP_CONFIGURE": torture(...failingConfigure),
+  "torture --part faults, mount": torture(
+    ...["--part", "faults", "--runtime", "bun", "--scenario", "mount"],
+    ...["--only", "FSCONFIG_CMD_CREATE .* EIO$|openat fd / .* EIO$"],
+  ),
+  "torture --part interleave": torture(
+    ...["--part", "interleave", "--runtime", "bun", "--scale", "0.003"],
+  ),
+  "openFound()": testOf("others", "openFound()"),
+  "mounts, not awaited": testOf("mounts", "a mount that nobody awaits"),
+  "mounts, disk full": testOf("mounts", "unmount() says that the backing file"),
+  "tables": existsSync(join(ROOT, "torture/tables.ts"))
+    ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
+    : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
+  "superblocks": [
+    ...["deno", "test", "--quiet", "--no-lock", "--allow-all"],
+    "tests/superblocks.test.ts",
+  ],
+  "read_tables": [...DENO, "torture/read_tables.ts", "--count", "5000", "--seed", "1"],
+};
+
+export interface Mutation {
+  readonly name: string;
+  readonly check: keyof typeof CHECKS;
+  readonly replacements: Replacement[];
+}
+
+export const MUTATIONS: Mutation[] = [
+  {
+    name: "a superblock's checksum is not looked at",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/superblocks/superblocks.ts",
+      from: "if (crc32c(-1, raw.subarray(0, 0x3fc)) !== s.s_checksum) return false;",
+      to: "",
+    }],
+  },
+  {
+    name: "a superblock is read beyond the disk",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/superblocks/superblock.ts",
+      from: "if (!(offset >= 0 && offset + length <= disk.size)) return undefined;",
+      to: "",
+    }],
+  },
+  {
+    name: "a member of an array is mounted by itself",
+    check: "superblocks",
+    replacements: [{
+      file: "lib/superblocks/file_systems.ts",
+      from: "if (findContainer(image) !== undefined) return [];",
+      to: "",
+    }],
+  },
+  {
+    name: "bind without LO_FLAGS_AUTOCLEAR",
+    check: "torture --part kill",
+    replacements: [
+      {
+        file: "lib/binding/bind.ts",
+        from: "const lo_flags = LO_FLAGS_AUTOCLEAR |",
+        to: "const lo_flags =",
+      },
+    ],
+  },
+  {
+    name: "open without O_CLOEXEC",
+    check: "torture --part faults, calls without faults",
+    replacements: [{
+      file: "lib/kernel/file.ts",
+      from: "libc().open(bytes, flags | O_CLOEXEC",
+      to: "libc().open(bytes, flags",
+    }],
+  },
+  {
+    name: "LOOP_CLR_FD after EBUSY",
+    check: "torture --part faults, LOOP_CONFIGURE",
+    replacements: [
+      {
+        file: "lib/binding/bind.ts",
+        from: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n',
+        to: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n' +
+          'import { libc } from "../runtime/libc.ts";\n',
+      },
+      {
+        file: "lib/binding/bind.ts",
+        from: "    device?.close();\n    lock.drop();\n",
+        to: "    device?.call((fd) => libc().ioctl(fd, 0x4c01, 0));\n    device?.close();\n" +
+          "    lock.drop();\n",
+      },
+    ],
+  },
+  {
+    name: "no close after a failing LOOP_CONFIGURE",
+    check: "torture --part faults, LOOP_CONFIGURE",
+    replacements: [{
+      file: "lib/binding/bind.ts",
+      from: "    device?.close();\n    lock.drop();\n",
+      to: "    lock.drop();\n",
+    }],
+  },
+  {
+    name: "close while another thread's call is under way",
+    check: "torture --part interleave",
+    replacements: [
+      {
+        file: "lib/kernel/file.ts",
+        from: "    if (this.#underWay > 0) await",
+        to: "    if (false) await",
+      },
+      { file: "lib/kernel/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
+      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+    ],
+  },
+  {
+    name: "a handle's operations at the same time",
+    check: "torture --part interleave",
+    replacements: [
+      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+    ],
+  },
+  {
+    name: "act on a device that was found without looking again",
+    check: "openFound()",
+    replacements: [
+      {
+        file: "lib/open_loop.ts",
+        from: "(facts) => isSameUse(facts, found)",
+        to: "() => true || isSameUse",
+      },
+    ],
+  },
+  {
+    name: "a mount that children inherit",
+    check: "torture --part faults, mount",
+    replacements: [{
+      file: "lib/kernel/mount.ts",
+      from: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC,',
+      to: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC & 0,',
+    }],
+  },
+  {
+    name: "no close of a mount whose root cannot be opened",
+    check: "torture --part faults, mount",
+    replacements: [{
+      file: "lib/mount/mount.ts",
+      from: "const undo = [() => made.closeLater()];",
+      to: "const undo = [() => Promise.resolve()];",
+    }],
+  },
+  {
+    name: "detach before unmounting",
+    check: "mounts, not awaited",
+    replacements: [{
+      file: "lib/mount/mounts.ts",
+      from: "for (const mount of [...this.#alive].reverse())",
+      to: "for (const mount of [...this.#alive].slice(1))",
+    }],
+  },
+  {
+    name: "unmount without asking what was written",
+    check: "mounts, disk full",
+    replacements: [{
+      file: "lib/mount/mounted.ts",
+      from: "const unwritten = readOnly ?",
+      to: "const unwritten = Boolean(readOnly || syncfs) ?",
+    }],
+  },
+  {
+    name: "look for overlaps at the same time",
+    check: "torture --part interleave",
+    replacements: [
+      {
+        file: "lib/runtime/turns.ts",
+        from: "alone ? [line.alone, ...together] : [line.alone]",
+        to: "alone ? [] : []",
+      },
+    ],
+  },
+  {
+    name: "partitions as large as the table says",
+    check: "tables",
+    replacements: [{
+      file: "lib/table/partition_table.ts",
+      from: "Math.min(partition.size, end - partition.start)",
+      to: "partition.size",
+    }],
+  },
+  {
+    name: "a stale backup before the primary header of another sector size",
+    check: "tables",
+    replacements: [{
+      file: "lib/table/sector_size.ts",
+      from: 'return primary[0] ?? [first, ...others].map(read("backup")).find(whole) ?? table;',
+      to: 'return [first, ...others].map(read("backup")).find(whole) ?? primary[0] ?? table;',
+    }],
+  },
+  {
+    name: "a table read without the file's offset",
+    check: "read_tables",
+    replacements: [{
+      file: "lib/binding/image_table.ts",
+      from: "readWhole(file, offset + from, ",
+      to: "readWhole(file, from, ",
+    }],
+  },
+];
