@@ -105,10 +105,10 @@ export async function letGo(
 
 /** Waits until the kernel has let go; `"deferred"` when the signal stops that. */
 export async function waitForOthers(
-  { device: { path }, facts, owned }: Pick<Parting, "device" | "facts" | "owned">,
+  { device: { path }, facts }: Pick<Parting, "device" | "facts">,
   { timeout, signal }: DetachOptions,
 ): Promise<"detached" | "deferred"> {
-  const isGone = () => isDetached(facts, path, !owned) || undefined;
+  const isGone = () => isDetached(facts, path, true) || undefined;
   const wait = (ms: number) => unlessAborted(poll(isGone, ms, signal), signal);
   if (isGone()) return "detached";
   if (timeout !== undefined) return await wait(timeout) ? "detached" : "deferred";
@@ -160,8 +160,8 @@ async function clear(device: OpenFile): Promise<void> {
 export type DeviceUse = Pick<LoopFacts, "number" | "diskseq"> & { backingFile: string | undefined };
 
 /**
- * Whether this use of the device is over: it may be free, gone, or somebody else's. `sweep`: unbound
- * with LOOP_CLR_FD, which on older kernels leaves partitions behind that somebody had open just then.
+ * Whether this use of the device is over: it may be free, gone, or somebody else's. `sweep`: LOOP_CLR_FD,
+ * whoever called it, leaves partitions behind on older kernels that somebody had open just then.
  */
 export function isDetached(
   { number, backingFile, diskseq }: DeviceUse,
