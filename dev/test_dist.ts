@@ -33,6 +33,7 @@ const OTHERS = [
   "file_systems.test.ts",
   "headers.test.ts",
   "libc.test.ts",
+  "matrix_page.test.ts",
   "modules.test.ts",
   "mutations.test.ts",
   "partition_table.test.ts",
