@@ -12,6 +12,7 @@ import { drawChart } from "./chart.ts";
 import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
 import { type Run, withEarlier } from "./earlier.ts";
+import { locks, mounts, symptom, writers } from "./sections.ts";
 import { count, kernelOf, named, percent, rowsOf, sum, sure, table, worst } from "./tally.ts";
 
 const DATA = "docs/kernel-matrix.json";
@@ -69,29 +70,10 @@ const answers = cells.map((cell) => {
   ];
 });
 const loopdevRows = cells.flatMap(sure);
-const writers = cells.flatMap((cell) =>
-  rowsOf(cell, "writer", "loopdev").map((row) => [
-    ...named(cell),
-    `${row.runtime}${row.kind === "locks" ? ', `lock: "shared"`' : ""}`,
-    String(row.cycles),
-    ...["flickered", "absent", "deferred", "starved", "left", "slowestDetach"].map((field) =>
-      String(row[field])
-    ),
-    Object.entries(row.heldBy as Record<string, number>).map(([who, n]) => `${who}: ${n}`).join(
-      "; ",
-    ),
-  ])
-);
 const runtimes = (["bun", "deno"] as const).map((runtime) => ({
   runtime,
   version: new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)![1],
 }));
-const LOCKS = ["cycles", "spurious", "busy", "unlinked", "deferred", "left"];
-const locks = cells.flatMap((cell) =>
-  [...new Set(rowsOf(cell, "locks", "").map((row) => String(row.case)))].map((
-    name,
-  ) => [...named(cell), name, ...LOCKS.map((key) => String(sum(rowsOf(cell, "locks", name), key)))])
-);
 /** What ran on which machine with which runtime. */
 const places = ["amd64", "arm64"].flatMap((machine) =>
   runtimes.flatMap(({ runtime, version }) => {
@@ -116,13 +98,6 @@ const wrong = all.flatMap((cell) =>
 );
 const crashes = all.flatMap((cell) =>
   cell.crashes.map((crash) => `- ${kernelOf(cell)} with udev ${cell.udev}: ${crash}`)
-);
-const symptom = all.flatMap((cell) =>
-  cell.results.filter((row) => row.step === "symptom").map((row) => [
-    ...named(cell),
-    `${row.case} (${row.runtime})`,
-    ...["cycles", "broken", "dead"].map((field) => String(row[field])),
-  ])
 );
 
 const markdown = `# Kernel matrix
@@ -191,46 +166,7 @@ ${
     places,
   )
 }
-${
-  writers.length === 0 ? "" : `
-## A neighbour that writes
-
-Not promised without \`lock: "shared"\`: a third program opens the device O_RDWR and closes it again every 10 ms, as long as it
-is attached. udevd before 259 answers each close with BLKRRPART, which drops all partitions and adds
-them again, whoever attached the image; newer ones look at the table first. "Absent": attach() had
-resolved, and a partition was gone when the next line looked. "Deferred": detach() resolved while others
-still had the device open; "starved": it was still there 10 s later, since udevd, which has an event to
-work on for each close, never closed it while the writer had it closed, too; "left": it did not go when
-the writer had ended, either.
-
-${
-    table([
-      ...["kernel", "udev", "with", "cycles", "flickered", "absent", "deferred", "starved", "left"],
-      ...["slowest detach, ms", "held by"],
-    ], writers)
-  }
-`
-}${
-  locks.length === 0 ? "" : `
-## Beside udev
-
-A cycle attaches, makes a file system on partition 1, waits for udevd, opens the file system by its link in
-/dev/disk/by-uuid, and detaches. "Busy": something was refused; "unlinked": the link was not there, or led
-elsewhere.
-
-${table(["kernel", "udev", "how", ...LOCKS], locks)}
-`
-}${
-  symptom.length === 0 ? "" : `
-## The symptom
-
-systemd as PID 1, and a unit with \`BindsTo=dev-loop0p1.device\` that a udev rule wants
-(\`SYSTEMD_WANTS=\`): how often it was stopped or failed while the image was attached, and how often it
-was not running in the end, though the partition was there again.
-
-${table(["kernel", "systemd", "attached by", "cycles", "unit broken", "unit dead"], symptom)}
-`
-}${
+${[writers(cells), locks(cells), mounts(cells), symptom(all)].join("")}${
   wrong.length === 0 ? "" : `
 ## Not as expected
 
