@@ -90,6 +90,6 @@ export const RUNTIME_CALLS: readonly string[] = [
   ...["pkey_alloc", "pkey_mprotect", "pkey_free", "getcpu", "mlock", "munlock", "mbind"],
 ];
 
-/** What a runtime reads now and then to learn how much memory it has and uses. */
+/** What a runtime reads now and then to learn how much memory and how many processors it has. */
 export const RUNTIME_FILES =
-  /^\/(proc\/(self|\d+)\/(stat|statm|status|maps|smaps\w*|cgroup)|proc\/(meminfo|stat)|sys\/fs\/cgroup\/.*)$/;
+  /^\/(proc\/(self|\d+)\/(stat|statm|status|maps|smaps\w*|cgroup)|proc\/(meminfo|stat)|sys\/fs\/cgroup\/.*|sys\/devices\/system\/cpu\/.*)$/;
