@@ -9,6 +9,7 @@ import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import {
   fsconfigCreate,
+  fsconfigKeep,
   fsconfigSet,
   fsmount,
   fsopen,
@@ -106,8 +107,8 @@ async function makeMount(
   let option: string | undefined;
   try {
     context = await fsopen(type, device);
-    await fsconfigSet(context, "source", device);
-    if (readOnly) await fsconfigSet(context, "ro", undefined);
+    fsconfigKeep(context, "source", device);
+    if (readOnly) fsconfigKeep(context, "ro");
     for (const { name, value } of settings) {
       option = value === undefined ? name : `${name}=${value}`;
       await fsconfigSet(context, name, value);
@@ -116,11 +117,13 @@ async function makeMount(
     signal?.throwIfAborted();
     await fsconfigCreate(context);
     signal?.throwIfAborted();
-    return await fsmount(context, attributesOf(options, readOnly));
+    const made = await fsmount(context, attributesOf(options, readOnly));
+    context.close();
+    return made;
   } catch (error) {
     throw await explainRefusal(error, { ...source, type, options, option, context, log });
   } finally {
-    // The last reference to what was made and is not wanted any more.
+    // After a failure the last reference to what was made.
     await context?.closeLater();
   }
 }

@@ -122,7 +122,8 @@ export class LoopMount implements AsyncDisposable {
       if (attached) await unmountFrom(mount, path).catch(ignoreUnmounted);
     } finally {
       setOwnMount(this, { device, path, dev, descriptors: [] });
-      await root.closeLater();
+      // The mount is its descriptor's: only that close waits.
+      root.close();
       await mount.closeLater();
     }
     const outcome = await this.#isOver() ? "unmounted" : "deferred";
