@@ -1,15 +1,14 @@
 /**
  * Mounts that have no directory, Linux 5.2: fsopen → fsconfig → fsmount. What fsmount() gives owns
  * the mount: when the last reference to that descriptor is gone, SIGKILL included, so is the mount.
- * Each call that can reach a driver is made by another thread: it may have to be loaded, a journal be
- * replayed, and whoever mounts something else at that time holds the same locks.
+ * Each call is made by another thread: the driver may have to be loaded, a journal be replayed, and
+ * whoever mounts something else at that time holds the same locks.
  *
  * @module
  */
-import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile, uninterrupted } from "./file.ts";
+import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
 import { decodeName } from "../base/names.ts";
 import { __u64, array, int, long_long, struct } from "../base/struct.ts";
-import type { Argument } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
 import { uninterruptedLater } from "./waiting.ts";
@@ -65,25 +64,13 @@ export async function fsconfigSet(
   name: string,
   value: string | undefined,
 ): Promise<void> {
-  const [request, ...args] = settingOf(name, value);
-  const result = await context.callLater((fd) => uninterruptedLater("fsconfig", fd, ...args));
-  check(result, "fsconfig", context.path, request);
-}
-
-/** The same for one that the VFS keeps, "source" or "ro", and no driver sees before the mount. */
-export function fsconfigKeep(context: OpenFile, name: "source" | "ro", value?: string): void {
-  const [request, ...args] = settingOf(name, value);
-  const result = context.call((fd) =>
-    uninterrupted(() => libc().now(SYS("fsconfig"), fd, ...args))
+  const result = await context.callLater((fd) =>
+    value === undefined
+      ? uninterruptedLater("fsconfig", fd, FSCONFIG_SET_FLAG, cString(name), 0, 0)
+      : uninterruptedLater("fsconfig", fd, FSCONFIG_SET_STRING, cString(name), cString(value), 0)
   );
+  const request = value === undefined ? "FSCONFIG_SET_FLAG" : "FSCONFIG_SET_STRING";
   check(result, "fsconfig", context.path, request);
-}
-
-/** A request, and what fsconfig() takes behind the context for it. */
-function settingOf(name: string, value: string | undefined): [string, ...Argument[]] {
-  return value === undefined
-    ? ["FSCONFIG_SET_FLAG", FSCONFIG_SET_FLAG, cString(name), 0, 0]
-    : ["FSCONFIG_SET_STRING", FSCONFIG_SET_STRING, cString(name), cString(value), 0];
 }
 
 /** Reads the superblock, replays the journal. Never made twice: a context that failed is of no use. */

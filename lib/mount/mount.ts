@@ -9,7 +9,6 @@ import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import {
   fsconfigCreate,
-  fsconfigKeep,
   fsconfigSet,
   fsmount,
   fsopen,
@@ -107,8 +106,8 @@ async function makeMount(
   let option: string | undefined;
   try {
     context = await fsopen(type, device);
-    fsconfigKeep(context, "source", device);
-    if (readOnly) fsconfigKeep(context, "ro");
+    await fsconfigSet(context, "source", device);
+    if (readOnly) await fsconfigSet(context, "ro", undefined);
     for (const { name, value } of settings) {
       option = value === undefined ? name : `${name}=${value}`;
       await fsconfigSet(context, name, value);
