@@ -13,7 +13,18 @@ import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
 import { type Run, withEarlier } from "./earlier.ts";
 import { locks, mounts, symptom, writers } from "./sections.ts";
-import { count, kernelOf, named, percent, rowsOf, sum, sure, table, worst } from "./tally.ts";
+import {
+  commitsOf,
+  count,
+  kernelOf,
+  named,
+  percent,
+  rowsOf,
+  sum,
+  sure,
+  table,
+  worst,
+} from "./tally.ts";
 
 const DATA = "docs/kernel-matrix.json";
 
@@ -37,6 +48,7 @@ writeFileSync(DATA, JSON.stringify({ ...about, cells: [] }).replace("[]}", `[\n$
 /** The cell in which systemd is PID 1 has a table of its own. */
 const cells = all.filter(({ init }) => init !== "systemd");
 
+const quoted = (commits: string[]) => commits.map((commit) => `\`${commit}\``).join(", ");
 const beside = cells.map((cell) => [
   ...named(cell),
   count(cell.results.filter((row) => row.case === "losetup")),
@@ -55,7 +67,7 @@ const strategies = cells.map((cell) => [
   count(rowsOf(cell, "cli", "cli.ts")),
   String(sum(sure(cell), "missing")),
   String(sum(sure(cell), "left")),
-  `\`${cell.commit}\``,
+  quoted(commitsOf(sure(cell))),
 ]);
 const answers = cells.map((cell) => {
   const rows = rowsOf(cell, "loopdev", "verdict");
@@ -80,13 +92,12 @@ const places = ["amd64", "arm64"].flatMap((machine) =>
     const mine = cells.filter((cell) => cell.machine === machine);
     const rows = mine.flatMap(sure).filter((row) => row.runtime === runtime);
     if (rows.length === 0) return [];
-    const commits = new Set(mine.map(({ commit }) => `\`${commit}\``));
     return [[
       machine,
       `${runtime} ${version}`,
       String(mine.length),
       ...["cycles", "spurious", "missing", "left"].map((field) => String(sum(rows, field))),
-      [...commits].join(", "),
+      quoted(commitsOf(rows)),
     ]];
   })
 );
@@ -96,6 +107,8 @@ const wrong = all.flatMap((cell) =>
     `${row.verdict.outcome}, ${row.verdict.reason}`
   )
 );
+const unended = all.filter(({ failure }) => failure !== undefined)
+  .map((cell) => `- ${kernelOf(cell)} with udev ${cell.udev}, not to its end: ${cell.failure}`);
 const crashes = all.flatMap((cell) =>
   cell.crashes.map((crash) => `- ${kernelOf(cell)} with udev ${cell.udev}: ${crash}`)
 );
@@ -167,12 +180,12 @@ ${
   )
 }
 ${[writers(cells), locks(cells), mounts(cells), symptom(all)].join("")}${
-  wrong.length === 0 ? "" : `
+  wrong.length + unended.length === 0 ? "" : `
 ## Not as expected
 
 "Inconclusive" is a control that did not flicker although it could have.
 
-${wrong.join("\n")}
+${[...unended, ...wrong].join("\n")}
 `
 }${
   crashes.length === 0 ? "" : `

@@ -2,7 +2,7 @@
 import type { Row } from "../compat/page.ts";
 import type { Runtime } from "./machines.ts";
 import type { CellReport } from "./run_cell.ts";
-import { sum, sure } from "./tally.ts";
+import { commitsOf, sum, sure } from "./tally.ts";
 
 const NAMES: Record<Runtime, string> = { bun: "Bun", deno: "Deno" };
 
@@ -26,6 +26,6 @@ export function machineRows(
     ran: "kernel matrix: cycles, probe, persist(), userspace",
     result: `${cycles} cycles, ${spurious} spurious events, ${missing} missing`,
     failed: spurious + missing > 0,
-    commit: distinct(mine.map(({ commit }) => commit)),
+    commit: commitsOf(rows).join(", "),
   }];
 }

@@ -43,6 +43,11 @@ export function named(cell: CellReport): string[] {
   return [kernelOf(cell), String(cell.udev)];
 }
 
+/** Of which trees the rows are. */
+export function commitsOf(rows: readonly Result[]): string[] {
+  return [...new Set(rows.map(({ commit }) => String(commit)))];
+}
+
 /** All that must not flicker. */
 export function sure(cell: CellReport): Result[] {
   return cell.results.filter((row) => row.kind === "loopdev");
