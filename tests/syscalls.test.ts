@@ -24,7 +24,7 @@ interface Outcome {
 function trace(
   file: string,
   options: AttachOptions,
-  tracing: Tracing = {},
+  tracing: Omit<Tracing, "calls"> = {},
 ): { outcome: Outcome; calls: string[] } {
   const body = `try {
     const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});

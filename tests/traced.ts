@@ -11,8 +11,8 @@ export interface TracedCall {
 }
 
 export interface Tracing {
-  /** As behind strace's `-e trace=`; by default all. */
-  readonly calls?: string;
+  /** As behind strace's `-e trace=`. */
+  readonly calls: string;
   /** As behind strace's `-e inject=`. */
   readonly inject?: string;
   /** One thread makes all calls, and no other's are given: strace's `when=` counts each thread's for itself. */
@@ -24,7 +24,7 @@ export interface Tracing {
 /** Runs `body`, to which attach(), probePartscanRace() and report() are known, under strace. */
 export function traced(
   body: string,
-  { calls, inject, here = false, names = false }: Tracing = {},
+  { calls, inject, here = false, names = false }: Tracing,
 ): { stdout: string; calls: TracedCall[] } {
   const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
   const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
@@ -35,8 +35,7 @@ export function traced(
      ${body}`,
   );
   const { stdout, stderr, status } = run([
-    ...["strace", "-f", "-o", log, ...names ? ["-y"] : []],
-    ...calls === undefined ? [] : ["-e", `trace=${calls}`],
+    ...["strace", "-f", "-o", log, "-e", `trace=${calls}`, ...names ? ["-y"] : []],
     ...inject === undefined ? [] : ["-e", `inject=${inject}`],
     ...onThisRuntime(script),
   ]);

@@ -1,7 +1,4 @@
 /** What is broken on purpose, and which check has to notice. */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { ROOT } from "../tests/support.ts";
 import type { Replacement } from "./tree.ts";
 
 const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
@@ -30,9 +27,7 @@ export const CHECKS: Record<string, string[]> = {
   "openFound()": testOf("others", "openFound()"),
   "mounts, not awaited": testOf("mounts", "a mount that nobody awaits"),
   "mounts, disk full": testOf("mounts", "unmount() says that the backing file"),
-  "tables": existsSync(join(ROOT, "torture/tables.ts"))
-    ? [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"]
-    : ["deno", "test", "--quiet", "--no-lock", "--allow-all", "tests/partition_table.test.ts"],
+  "tables": [...DENO, "torture/tables.ts", "--count", "20000", "--seed", "1"],
   "superblocks": [
     ...["deno", "test", "--quiet", "--no-lock", "--allow-all"],
     "tests/superblocks.test.ts",

@@ -22,11 +22,15 @@ export interface Replacement {
   readonly to: string;
 }
 
-export function replaceOnce(folder: string, { file, from, to }: Replacement): void {
+/** How often it stands there. */
+export function timesIn(folder: string, { file, from }: Replacement): number {
+  return readFileSync(join(folder, file), "utf8").split(from).length - 1;
+}
+
+export function replaceOnce(folder: string, replacement: Replacement): void {
+  const { file, from, to } = replacement;
+  const times = timesIn(folder, replacement);
+  if (times !== 1) throw new Error(`${file} has ${times} times, not once: ${JSON.stringify(from)}`);
   const path = join(folder, file);
-  const parts = readFileSync(path, "utf8").split(from);
-  if (parts.length !== 2) {
-    throw new Error(`${file} has ${parts.length - 1} times, not once: ${JSON.stringify(from)}`);
-  }
-  writeFileSync(path, parts.join(to));
+  writeFileSync(path, readFileSync(path, "utf8").split(from).join(to));
 }

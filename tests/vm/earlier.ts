@@ -1,5 +1,6 @@
 /** Results of several runs of the matrix, as one. */
 import type { CellReport, Result } from "./run_cell.ts";
+import { commitsOf } from "./tally.ts";
 
 /** What tests/vm/run.ts writes with --json. */
 export interface Run {
@@ -19,8 +20,7 @@ const told = ({ commit, results }: CellReport) =>
   results.map((row) => ({ commit, ...row }) as Told);
 
 function withRows(cell: CellReport, results: Told[]): CellReport {
-  const commits = new Set(results.map(({ commit }) => commit));
-  return { ...cell, commit: [...commits].join(", "), results };
+  return { ...cell, commit: commitsOf(results).join(", "), results };
 }
 
 /** New cells, those of one name added up, beside earlier ones; of these the steps that did not run again. */

@@ -43,9 +43,10 @@ const LOCKS = ["cycles", "spurious", "busy", "unlinked", "deferred", "left"];
 /** Making file systems under lock(), and what settled() waits for. */
 export function locks(cells: readonly CellReport[]): string {
   const rows = cells.flatMap((cell) => {
-    const names = new Set(rowsOf(cell, "locks", "").map((row) => String(row.case)));
+    const told = rowsOf(cell, "locks", "");
+    const names = new Set(told.map((row) => String(row.case)));
     return [...names].map((name) => {
-      const mine = rowsOf(cell, "locks", "").filter((row) => row.case === name);
+      const mine = told.filter((row) => row.case === name);
       return [...named(cell), name, ...LOCKS.map((key) => String(sum(mine, key)))];
     });
   });
