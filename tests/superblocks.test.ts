@@ -86,6 +86,28 @@ test("a superblock is found with its label and UUID", [], () => {
   ]);
 });
 
+test("a disc's UUID is the date that blkid takes, or none", [], () => {
+  const MODIFIED = "2026013123595900\0",
+    CREATED = "2025013123595900\0",
+    UNSET = "0".repeat(16) + "\0";
+  const uuid = (created: string, modified: string) =>
+    findFileSystems(disk(
+      [0x8000, "\x01CD001\x01"],
+      [0x8080, le(2048, 2)],
+      [0x809c, le(34, 1)],
+      [0x809e, le(20, 4)],
+      [0x832d, created + modified],
+      [20 * 2048, le(34, 1)],
+      [20 * 2048 + 2, le(20, 4)],
+      [20 * 2048 + 32, "\x01"],
+    )).map((found) => found.uuid)[0];
+  assertEquals(uuid(CREATED, MODIFIED), "2026-01-31-23-59-59-00");
+  assertEquals(uuid(CREATED, UNSET), "2025-01-31-23-59-59-00");
+  assertEquals(uuid(UNSET, UNSET), undefined);
+  // blkid prints these bytes; another date instead would be a link that udev does not make.
+  assertEquals(uuid(CREATED, MODIFIED.replace("0131", "@-t\xcd")), undefined);
+});
+
 test("no bit of a checksummed superblock can be wrong", [], () => {
   const sum = (made: SparseDisk, start: number, length: number, at: number) =>
     made.write(at, le(crc32c(-1, made.read(start, length)), 4));

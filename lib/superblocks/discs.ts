@@ -67,10 +67,11 @@ const ISO9660: Format = {
       type === ISO_VD_SUPPLEMENTARY &&
       ["%/@", "%/C", "%/E"].some((level) => has(escape, 0, level))
     );
-    const date = [primary.modification_date, primary.creation_date].map(dateOf);
+    // blkid takes the first that is set, damaged or not: of the other there would be no link.
+    const date = [primary.modification_date, primary.creation_date].find(isSet);
     return {
       label: joliet ? jolietLabel(joliet.volume_id, primary.volume_id) : textOf(primary.volume_id),
-      uuid: date[0] ?? date[1],
+      uuid: date && dateOf(date),
     };
   },
 };
@@ -86,13 +87,15 @@ function hasRootDirectory(disk: Image, record: Uint8Array, blockSize: number): b
     extentOf(self) === extent;
 }
 
-/** "2026-01-31-23-59-59-00"; undefined if none is set, or it is none. */
+/** ECMA-119, 8.4.26.1: sixteen digits 0 and an offset of 0 say that there is no date. */
+const isSet = (raw: Uint8Array) =>
+  raw[16] !== 0 || raw.subarray(0, 16).some((digit) => digit !== 0x30);
+
+/** "2026-01-31-23-59-59-00"; undefined if it is no date. */
 function dateOf(raw: Uint8Array): string | undefined {
   const digits = String.fromCharCode(...raw.subarray(0, 16));
-  const isSet = /^\d{16}$/.test(digits) && (!/^0+$/.test(digits) || raw[16] !== 0);
-  return isSet
-    ? digits.replace(/^(....)(..)(..)(..)(..)(..)(..)$/, "$1-$2-$3-$4-$5-$6-$7")
-    : undefined;
+  const fields = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$/.exec(digits);
+  return fields?.slice(1).join("-");
 }
 
 const UNDERSCORE = 0x5f;
