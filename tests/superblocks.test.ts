@@ -108,6 +108,20 @@ test("a disc's UUID is the date that blkid takes, or none", [], () => {
   assertEquals(uuid(CREATED, MODIFIED.replace("0131", "@-t\xcd")), undefined);
 });
 
+test("an F2FS of version 1.0 has its label and UUID elsewhere", [], () => {
+  const made = disk(
+    [1024, "\x10\x20\xf5\xf2\x01"],
+    ...[9, 3, 12, 9].map((value, i): [number, Uint8Array] => [1024 + 8 + 4 * i, le(value, 4)]),
+    ...[3, 1, 2].map((value, i): [number, Uint8Array] => [1024 + 0x60 + 4 * i, le(value, 4)]),
+    [1024 + 0x6c, "0123456789abcdef"],
+    [1024 + 0x7c, "o\0l\0d\0"],
+  );
+  assertEquals(findFileSystems(made), [{ type: "f2fs" }]);
+  made.write(1024 + 6, le(16, 2));
+  const uuid = "30313233-3435-3637-3839-616263646566";
+  assertEquals(findFileSystems(made), [{ type: "f2fs", label: "old", uuid }]);
+});
+
 test("no bit of a checksummed superblock can be wrong", [], () => {
   const sum = (made: SparseDisk, start: number, length: number, at: number) =>
     made.write(at, le(crc32c(-1, made.read(start, length)), 4));

@@ -149,11 +149,12 @@ function cutOff(templates: readonly Template[], seed: number): void {
 }
 
 /** A disk with damaged fields, now and then with another file system's beginning over it. */
-function damagedDisk(templates: readonly Template[], seed: number, number: number): SparseDisk {
+function damagedDisk(templates: readonly Template[], seed: number, number: number) {
   const random = new Random(seed, number);
   const template = templates[number % templates.length];
   const disk = copyOf(template);
-  if (random.oneIn(8)) {
+  const isMixed = random.oneIn(8);
+  if (isMixed) {
     const other = random.pick(templates);
     // blkid looks for Btrfs on disks of 1 MiB and more alone.
     disk.size = Math.max(disk.size, other.disk.size);
@@ -162,42 +163,61 @@ function damagedDisk(templates: readonly Template[], seed: number, number: numbe
     }
   }
   for (let n = random.between(1, 5); n > 0; n--) damage(random, template, disk);
-  return disk;
+  return { disk, isMixed };
+}
+
+interface Damaged {
+  readonly disk: SparseDisk;
+  /** It has a part of another file system. */
+  readonly isMixed: boolean;
+  readonly found: readonly FileSystem[];
+  readonly what: string;
+}
+
+/** Where blkid says something else since it looks less closely than the kernel's driver. */
+function isStricter(
+  { found: [{ type, uuid }], isMixed }: Damaged,
+  their: { type: string; uuid?: string } | undefined,
+): boolean {
+  // Of a disc's date, which has no digits any more, it prints what is there; of a bridge disc it
+  // takes the UDF that is damaged.
+  if (type === "iso9660") {
+    return their !== undefined && (uuid === undefined || their.type === "udf");
+  }
+  // It takes the first anchor, wherever that leads, and an integrity descriptor with a wrong CRC.
+  return type === "udf" && (their?.uuid === undefined || isMixed);
 }
 
 function damageFields(templates: readonly Template[], count: number, seed: number): void {
   const before = violations.length;
   const kept: string[] = [];
   const compared = { equal: 0, stricter: [] as string[], ambivalent: 0 };
-  let batch: { disk: SparseDisk; found: readonly FileSystem[]; what: string }[] = [];
+  let batch: Damaged[] = [];
   const compareBatch = () => {
     const theirs = askBlkid(batch.map(({ disk }) => disk));
-    batch.forEach(({ found, what }, i) => {
+    batch.forEach((damaged, i) => {
+      const { found, what } = damaged;
       const their = theirs[i];
       const ours = found.map(({ type }) => type).join("+");
       if (their?.type === ours || (!their && ours === "")) {
         const same = !their || their.uuid === found[0].uuid;
         if (same) compared.equal++;
-        // Of a disc's date, which has no digits any more, blkid prints what is there.
-        else if (ours === "iso9660" && found[0].uuid === undefined) compared.stricter.push(ours);
-        // Of two UDFs with blocks of two sizes blkid takes the first anchor, whether it leads anywhere or not.
-        else if (ours === "udf" && their.uuid === undefined) compared.stricter.push(ours);
+        else if (isStricter(damaged, their)) compared.stricter.push(ours);
         else violations.push(`${what}: uuid ${found[0].uuid}, blkid says ${their.uuid}`);
       } else if (found.length > 1 || their?.type === "ambivalent") compared.ambivalent++;
       else if (ours === "") compared.stricter.push(their!.type);
-      // Of a bridge disc with a damaged UDF, what is left.
-      else if (ours === "iso9660" && their?.type === "udf") compared.stricter.push("udf");
+      else if (isStricter(damaged, their)) compared.stricter.push(ours);
       else violations.push(`${what}: ${ours}, blkid says ${their?.type ?? "nothing"}`);
     });
     batch = [];
   };
   for (let number = 0; number < count; number++) {
-    const disk = damagedDisk(templates, seed, number);
+    const { disk, isMixed } = damagedDisk(templates, seed, number);
     const what = `${templates[number % templates.length].name}, damaged (${seed}/${number})`;
     const found = find(disk, what);
     kept.push(found.map(({ type }) => type).join("+") || "none");
     // To write a file and ask takes a thousand times as long as to look.
-    if (number % 10 === 0) batch.push({ disk, found, what });
+    if (number % 10 === 0) batch.push({ disk, isMixed, found, what });
     if (batch.length === BATCH) {
       compareBatch();
       progress(`damaged fields: ${number} of ${count}`);

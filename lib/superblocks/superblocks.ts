@@ -189,6 +189,8 @@ const F2FS = format({
   length: 3072,
   magic: [[0, "\x10\x20\xf5\xf2"]],
   fields: {
+    major_ver: [0x4, __u16],
+    minor_ver: [0x6, __u16],
     log_sectorsize: [0x8, __u32],
     log_sectors_per_block: [0xc, __u32],
     log_blocksize: [0x10, __u32],
@@ -212,9 +214,14 @@ const F2FS = format({
     return s.checksum_offset === F2FS_CRC_OFFSET &&
       crc32_le(F2FS_MAGIC, raw.subarray(0, F2FS_CRC_OFFSET)) === s.crc;
   },
-  label: (s) => utf16Text(unitsOf(s.volume_name, true)),
-  uuid: (s) => uuidOf(s.uuid),
+  label: (s) => isVersion10(s) ? undefined : utf16Text(unitsOf(s.volume_name, true)),
+  uuid: (s) => isVersion10(s) ? undefined : uuidOf(s.uuid),
 });
+
+/** Its fields lay elsewhere: blkid says neither label nor UUID of it. */
+function isVersion10({ major_ver, minor_ver }: { major_ver: number; minor_ver: number }): boolean {
+  return major_ver === 1 && minor_ver === 0;
+}
 
 /** struct squashfs_super_block, fs/squashfs/squashfs_fs.h; squashfs_fill_super(). No checksum. */
 const SQUASHFS = format({
