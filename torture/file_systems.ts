@@ -174,7 +174,7 @@ interface Damaged {
   readonly what: string;
 }
 
-/** Where blkid says something else since it looks less closely than the kernel's driver. */
+/** Where blkid says something else since it does not look as the kernel's driver does. */
 function isStricter(
   { found: [{ type, uuid }], isMixed }: Damaged,
   their: { type: string; uuid?: string } | undefined,
@@ -184,6 +184,8 @@ function isStricter(
   if (type === "iso9660") {
     return their !== undefined && (uuid === undefined || their.type === "udf");
   }
+  // A flag that once said that the driver was under development.
+  if (type === "ext4") return their?.type === "ext4dev";
   // It takes the first anchor, wherever that leads, and an integrity descriptor with a wrong CRC.
   return type === "udf" && (their?.uuid === undefined || isMixed);
 }
