@@ -11,6 +11,7 @@ import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { statfs } from "../lib/kernel/mount.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
+import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
 import { SYSCALLS } from "../lib/kernel/system.ts";
 import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
 import { cachestat, open_how } from "../lib/kernel/waiting.ts";
@@ -182,3 +183,28 @@ test("the headers of both machines say so", MACHINES.map(compiler), () => {
     assert(compile(wrong).stderr.includes("LOOP_CONFIGURE is not"), "a wrong value is not seen");
   }
 });
+
+test(
+  "the instructions of a chain are what an assembler makes of them",
+  MACHINES.map(compiler),
+  () => {
+    for (const machine of MACHINES) {
+      const lines = INSTRUCTIONS[machine].trim().split(/\n +/).map((line) => line.split(/ {2,}/));
+      const [source, object, code] = ["chain.s", "chain.o", "chain.bin"].map(scratch);
+      const syntax = machine === "x86_64" ? ".intel_syntax noprefix\n" : "";
+      writeFileSync(source, `${syntax}${lines.map(([, text]) => text).join("\n")}\n`);
+      const { status, stderr } = run([compiler(machine), "-c", "-o", object, source]);
+      assertEquals([status, stderr], [0, ""], machine);
+      run([
+        compiler(machine).replace("gcc", "objcopy"),
+        "-O",
+        "binary",
+        "-j",
+        ".text",
+        object,
+        code,
+      ]);
+      assertEquals(readFileSync(code, "hex"), lines.map(([bytes]) => bytes).join(""), machine);
+    }
+  },
+);

@@ -6,8 +6,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
 import { cString, O_RDONLY, open, OpenFile } from "../lib/kernel/file.ts";
-import { libc } from "../lib/runtime/libc.ts";
-import { SYS } from "../lib/kernel/system.ts";
+import { uninterruptedLater } from "../lib/kernel/chain.ts";
 import { detachElsewhere } from "./others.ts";
 import { makeImage, output, scratch, sysfs, test } from "./support.ts";
 import { traced } from "./traced.ts";
@@ -21,7 +20,7 @@ test("OpenFile keeps its descriptor until the calls of other threads are over", 
   const directory = open(scratch("."), O_RDONLY);
   const number = directory.call((fd) => fd as number);
   const opening = directory.callLater((fd) =>
-    libc().later(SYS("openat"), fd, cString("fifo"), O_RDONLY, 0)
+    uninterruptedLater("openat", fd, cString("fifo"), O_RDONLY, 0)
   );
   await turn();
   directory.close();

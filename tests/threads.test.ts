@@ -5,7 +5,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
-import { AT_FDCWD, cString } from "../lib/kernel/file.ts";
+import { chainLater, eachLater, uninterruptedLater } from "../lib/kernel/chain.ts";
+import { AT_FDCWD, cString, O_RDONLY, OpenFile } from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { SYS } from "../lib/kernel/system.ts";
 import {
@@ -161,7 +162,7 @@ test("an exception in a thread rejects its call, and the next one works", ["root
   const noNumber = "no number" as unknown as number;
   // Bun 1.3 takes anything for a number: there is no exception then.
   if (throws(() => libc().now(SYS("fsync"), noNumber))) {
-    await assertRejects(() => libc().later(SYS("fsync"), noNumber), Error);
+    await assertRejects(() => uninterruptedLater("fsync", noNumber), Error);
   }
   await using loop = await attach(makeImage("after.img", 1), TWO_STEPS);
   assertEquals(loop.strategy, "two-step");
@@ -183,9 +184,32 @@ test("where no thread can be started the main one makes the calls", ["root"], ()
 });
 
 test("errno comes back from a thread", [], async () => {
-  assertEquals(await libc().later(SYS("fsync"), -1), -9);
-  assertEquals(await libc().later(SYS("ioctl"), -1, 0x4c82, 0), -9);
-  assertEquals(await libc().later(SYS("openat"), AT_FDCWD, cString("/no/such"), 0, 0), -2);
-  const both = await Promise.all(Array.from({ length: 40 }, () => libc().later(SYS("fsync"), -1)));
+  assertEquals(await uninterruptedLater("fsync", -1), -9);
+  assertEquals(await uninterruptedLater("ioctl", -1, 0x4c82, 0), -9);
+  assertEquals(await uninterruptedLater("openat", AT_FDCWD, cString("/no/such"), 0, 0), -2);
+  const both = await Promise.all(Array.from({ length: 40 }, () => uninterruptedLater("fsync", -1)));
   assertEquals(new Set(both), new Set([-9]));
+});
+
+test("a chain hands descriptors on, and ends where a call fails", [], async () => {
+  const folder = scratch("chain");
+  mkdirSync(folder);
+  writeFileSync(`${folder}/file`, "what is in it");
+  const bytes = new Uint8Array(new ArrayBuffer(4));
+  const opened = (path: string, on?: number) => ({
+    ...{ name: "openat" as const, args: [cString(path), O_RDONLY, 0], on },
+  });
+  const read = { name: "pread64" as const, on: 1, args: [bytes, 4, 5] };
+  const start = { ...opened(folder), args: [AT_FDCWD, ...opened(folder).args] };
+  const good = await chainLater([start, opened("file", 0), read]);
+  using _directory = new OpenFile(good[0], folder);
+  using _file = new OpenFile(good[1], "file");
+  assertEquals([good[2], new TextDecoder().decode(bytes)], [4, "is i"]);
+
+  const bad = [opened("no-file"), read].map((step) => ({ ...step, on: 0 }));
+  const [descriptor, ...rest] = await chainLater([start, ...bad]);
+  using _again = new OpenFile(descriptor, folder);
+  assertEquals(rest, [-2], "read() was not called any more");
+  const sync = (fd: number) => ({ name: "fsync" as const, args: [fd] });
+  assertEquals(await eachLater([sync(-1), sync(descriptor), sync(-1)]), [-9, 0, -9]);
 });

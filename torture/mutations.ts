@@ -152,17 +152,17 @@ export const MUTATIONS: Mutation[] = [
     check: "torture --part faults, mount",
     replacements: [{
       file: "lib/kernel/mount.ts",
-      from: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC,',
-      to: 'uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC & 0,',
+      from: "args: [FSMOUNT_CLOEXEC,",
+      to: "args: [FSMOUNT_CLOEXEC & 0,",
     }],
   },
   {
     name: "no close of a mount whose root cannot be opened",
     check: "torture --part faults, mount",
     replacements: [{
-      file: "lib/mount/mount.ts",
-      from: "const undo = [() => made.closeLater()];",
-      to: "const undo = [() => Promise.resolve()];",
+      file: "lib/kernel/mount.ts",
+      from: "await closeInOrder(opened.filter((file) => file !== undefined).reverse());",
+      to: "await closeInOrder(opened.slice(0, 1) as OpenFile[]);",
     }],
   },
   {
@@ -179,8 +179,8 @@ export const MUTATIONS: Mutation[] = [
     check: "mounts, disk full",
     replacements: [{
       file: "lib/mount/mounted.ts",
-      from: "const unwritten = readOnly ?",
-      to: "const unwritten = Boolean(readOnly || syncfs) ?",
+      from: "sync: !this.readOnly,",
+      to: "sync: false,",
     }],
   },
   {

@@ -5,10 +5,11 @@
  *
  * @module
  */
-import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
+import { eachLater, isInterrupted, type NamedStep } from "./chain.ts";
 import { SYS } from "./system.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
@@ -74,11 +75,16 @@ export class OpenFile implements Disposable {
   }
 
   /** By another thread, after the calls that are under way; resolves when it is closed. */
-  async closeLater(): Promise<void> {
+  closeLater(): Promise<void> {
+    return closeInOrder([this]);
+  }
+
+  /** After the calls that are under way: the descriptor, for whoever closes it. */
+  async giveAway(): Promise<Descriptor | undefined> {
     const fd = this.#release();
-    if (fd === CLOSED) return;
+    if (fd === CLOSED) return undefined;
     if (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenIdle = resolve);
-    await libc().later(SYS("close"), fd);
+    return fd;
   }
 
   /** From now on every new call is EBADF, never another file's. */
@@ -93,17 +99,21 @@ export class OpenFile implements Disposable {
   }
 }
 
+/** Closes files one after another, by another thread. */
+export async function closeInOrder(files: readonly OpenFile[]): Promise<void> {
+  const given = await Promise.all(files.map((file) => file.giveAway()));
+  const steps = given.filter((fd) => fd !== undefined).map(closeStep);
+  // What close() reports has no remedy, and the descriptor is gone all the same.
+  await eachLater(steps);
+}
+
+/** close() as a step: never made again, the number may be another file's. */
+export const closeStep = (fd: Descriptor): NamedStep => ({ name: "close", args: [fd], once: true });
+
 /** A result ≥ 0 passes, −errno throws. */
 export function check(result: number, syscall: string, path: string, request?: string): number {
   if (result < 0) throw new LoopError({ code: -result, syscall, path, request });
   return result;
-}
-
-const MOST_INTERRUPTIONS = 100;
-
-/** A call that a signal interrupted has done nothing yet: it is made again. Never close(). */
-export function isInterrupted(result: number, times: number): boolean {
-  return isErrno(result, "EINTR") && times < MOST_INTERRUPTIONS;
 }
 
 /** Makes a call until no signal interrupts it. */

@@ -1,17 +1,27 @@
 /**
  * Mounts that have no directory, Linux 5.2: fsopen → fsconfig → fsmount. What fsmount() gives owns
  * the mount: when the last reference to that descriptor is gone, SIGKILL included, so is the mount.
- * Each call is made by another thread: the driver may have to be loaded, a journal be replayed, and
+ * The calls are made by another thread: the driver may have to be loaded, a journal be replayed, and
  * whoever mounts something else at that time holds the same locks.
  *
  * @module
  */
-import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
+import { chainLater, eachLater, type NamedStep, uninterruptedLater } from "./chain.ts";
+import {
+  AT_FDCWD,
+  check,
+  closeInOrder,
+  closeStep,
+  cString,
+  O_CLOEXEC,
+  O_RDONLY,
+  OpenFile,
+} from "./file.ts";
 import { decodeName } from "../base/names.ts";
 import { __u64, array, int, long_long, struct } from "../base/struct.ts";
+import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS } from "./system.ts";
-import { uninterruptedLater } from "./waiting.ts";
+import { SYS, type SyscallName } from "./system.ts";
 
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
@@ -52,88 +62,144 @@ export const statfs = struct("statfs", 120, {
 });
 const ST_RDONLY = 1n;
 
-/** `fsopen(type)`: a file system to be, of what is on `device`. */
-export async function fsopen(type: string, device: string): Promise<OpenFile> {
-  const fd = await uninterruptedLater("fsopen", cString(type), FSOPEN_CLOEXEC);
-  return new OpenFile(check(fd, "fsopen", device), device);
+/** One option of a file system: `name`, or `name=value`. */
+export interface Setting {
+  readonly name: string;
+  readonly value: string | undefined;
 }
 
-/** One option of it: `name`, or `name=value`. */
-export async function fsconfigSet(
-  context: OpenFile,
-  name: string,
-  value: string | undefined,
-): Promise<void> {
-  const result = await context.callLater((fd) =>
-    value === undefined
-      ? uninterruptedLater("fsconfig", fd, FSCONFIG_SET_FLAG, cString(name), 0, 0)
-      : uninterruptedLater("fsconfig", fd, FSCONFIG_SET_STRING, cString(name), cString(value), 0)
-  );
-  const request = value === undefined ? "FSCONFIG_SET_FLAG" : "FSCONFIG_SET_STRING";
-  check(result, "fsconfig", context.path, request);
+/** What shall be mounted. */
+export interface MountPlan {
+  readonly type: string;
+  readonly device: string;
+  readonly settings: readonly Setting[];
+  /** MOUNT_ATTR_* bits. */
+  readonly attributes: number;
 }
 
-/** Reads the superblock, replays the journal. Never made twice: a context that failed is of no use. */
-export async function fsconfigCreate(context: OpenFile): Promise<void> {
-  const result = await context.callLater((fd) =>
-    libc().later(SYS("fsconfig"), fd, FSCONFIG_CMD_CREATE, 0, 0, 0)
-  );
-  check(result, "fsconfig", context.path, "FSCONFIG_CMD_CREATE");
+/** Where a plan failed. */
+export interface FailedMount {
+  /** What fsopen() gave, for its log. Closed when who looks at it has done so. */
+  readonly context: OpenFile | undefined;
+  /** The one that was refused. */
+  readonly setting: Setting | undefined;
 }
 
-/** `fsmount(context, attributes)`: the mount. */
-export async function fsmount(context: OpenFile, attributes: number): Promise<OpenFile> {
-  const fd = await context.callLater((fd) =>
-    uninterruptedLater("fsmount", fd, FSMOUNT_CLOEXEC, attributes)
-  );
-  return new OpenFile(check(fd, "fsmount", context.path), context.path);
+/** A mount that nobody sees yet. */
+export interface NewMount {
+  /** O_PATH: of no use to syncfs(). */
+  readonly mount: OpenFile;
+  /** Its root directory. */
+  readonly root: OpenFile;
+  /** Some file systems take no writes, whatever they were asked for. */
+  readonly readOnly: boolean;
 }
 
-/** The root directory of a mount: what fsmount() gives is O_PATH, and of no use to syncfs(). */
-export async function openRoot(mount: OpenFile): Promise<OpenFile> {
-  const fd = await mount.callLater((fd) =>
-    uninterruptedLater("openat", fd, cString("."), O_RDONLY | O_CLOEXEC, 0)
-  );
-  return new OpenFile(check(fd, "open", mount.path), mount.path);
+/** A call, and how an error names it. */
+interface MountStep extends NamedStep {
+  readonly syscall?: string;
+  readonly request?: string;
 }
 
-/** Whether a file system takes no writes: some never do, whatever they were asked for. */
-export async function isReadOnly(root: OpenFile): Promise<boolean> {
+/**
+ * fsopen → fsconfig for each setting → FSCONFIG_CMD_CREATE, which reads the superblock and replays the
+ * journal → fsmount → open its root → fstatfs. On failure nothing is left, and what `explain` makes of
+ * the error is thrown.
+ */
+export async function makeMount(
+  { type, device, settings, attributes }: MountPlan,
+  explain: (error: unknown, failed: FailedMount) => Promise<unknown>,
+): Promise<NewMount> {
+  const all: readonly Setting[] = [{ name: "source", value: device }, ...settings];
+  const [context, create] = [0, 1 + all.length];
+  const [mount, root, status] = [create + 1, create + 2, create + 3];
   const buffer = statfs.buffer();
-  const result = await root.callLater((fd) => uninterruptedLater("fstatfs", fd, buffer));
-  check(result, "fstatfs", root.path);
-  return (statfs.reader(buffer)("f_flags") & ST_RDONLY) !== 0n;
+  const steps: readonly MountStep[] = [
+    { name: "fsopen", args: [cString(type), FSOPEN_CLOEXEC] },
+    ...all.map((setting): MountStep => ({ ...stepOf(setting), on: context })),
+    // Never made twice: a context that failed is of no use.
+    {
+      ...{ name: "fsconfig", on: context, args: [FSCONFIG_CMD_CREATE, 0, 0, 0], once: true },
+      request: "FSCONFIG_CMD_CREATE",
+    },
+    { name: "fsmount", on: context, args: [FSMOUNT_CLOEXEC, attributes] },
+    { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
+    { name: "fstatfs", on: root, args: [buffer] },
+  ];
+  const results = await chainLater(steps);
+  const opened = [context, mount, root].map((step) =>
+    results[step] >= 0 ? new OpenFile(results[step], device) : undefined
+  );
+  const last = results.length - 1;
+  try {
+    const { name, syscall = name, request } = steps[last];
+    check(results[last], syscall, device, request);
+  } catch (error) {
+    const setting = last < create ? all[last - 1] : undefined;
+    try {
+      throw await explain(error, { context: opened[0], setting });
+    } finally {
+      await closeInOrder(opened.filter((file) => file !== undefined).reverse());
+    }
+  }
+  opened[0]!.close();
+  const readOnly = (statfs.reader(buffer)("f_flags") & ST_RDONLY) !== 0n;
+  return { mount: opened[1]!, root: opened[2]!, readOnly };
+}
+
+function stepOf({ name, value }: Setting): MountStep {
+  return value === undefined
+    ? {
+      name: "fsconfig",
+      args: [FSCONFIG_SET_FLAG, cString(name), 0, 0],
+      request: "FSCONFIG_SET_FLAG",
+    }
+    : {
+      name: "fsconfig",
+      args: [FSCONFIG_SET_STRING, cString(name), cString(value), 0],
+      request: "FSCONFIG_SET_STRING",
+    };
+}
+
+/** How a mount ends. */
+export interface MountEnd {
+  /** To be written back before: from Linux 5.8 on an error if any of it failed since the mount. */
+  readonly sync: boolean;
+  /** It lies on a directory. */
+  readonly attached: boolean;
+}
+
+/**
+ * syncfs → umount2 → close. All of them, whatever becomes of each; what syncfs() and umount2() returned,
+ * 0 where they were not called for.
+ */
+export async function endMount(
+  { mount, root }: NewMount,
+  { sync, attached }: MountEnd,
+): Promise<{ synced: number; unmounted: number }> {
+  const fd = { root: await root.giveAway(), mount: await mount.giveAway() };
+  if (fd.root === undefined || fd.mount === undefined) return { synced: 0, unmounted: 0 };
+  const steps: NamedStep[] = [closeStep(fd.root), closeStep(fd.mount)];
+  if (attached) steps.unshift(unmountStep(fd.mount));
+  if (sync) steps.unshift({ name: "syncfs", args: [fd.root] });
+  const results = await eachLater(steps);
+  const resultOf = (name: SyscallName) =>
+    results[steps.findIndex((step) => step.name === name)] ?? 0;
+  return { synced: resultOf("syncfs"), unmounted: resultOf("umount2") };
+}
+
+/** Takes a mount from its directory, whoever uses it, and just this one, whatever lies over it. */
+function unmountStep(mount: Descriptor): NamedStep {
+  return { name: "umount2", args: [cString(`/proc/self/fd/${mount}`), MNT_DETACH] };
 }
 
 /** Gives a mount a directory: from now on it is no longer its descriptor's. */
 export async function moveMount(mount: OpenFile, directory: string): Promise<void> {
+  const to = [AT_FDCWD, cString(directory), MOVE_MOUNT_F_EMPTY_PATH] as const;
   const result = await mount.callLater((fd) =>
-    uninterruptedLater(
-      ...[
-        "move_mount",
-        fd,
-        NO_NAME,
-        AT_FDCWD,
-        cString(directory),
-        MOVE_MOUNT_F_EMPTY_PATH,
-      ] as const,
-    )
+    uninterruptedLater("move_mount", fd, NO_NAME, ...to)
   );
   check(result, "move_mount", directory);
-}
-
-/** Takes a mount from its directory, whoever uses it, and just this one, whatever lies over it. */
-export async function unmountFrom(mount: OpenFile, directory: string): Promise<void> {
-  const result = await mount.callLater((fd) =>
-    uninterruptedLater("umount2", cString(`/proc/self/fd/${fd}`), MNT_DETACH)
-  );
-  check(result, "umount2", directory);
-}
-
-/** Writes all of a file system back; from Linux 5.8 on an error if any of it failed since the open. */
-export async function syncfs(root: OpenFile): Promise<void> {
-  const result = await root.callLater((fd) => uninterruptedLater("syncfs", fd));
-  check(result, "syncfs", root.path);
 }
 
 const message = new Uint8Array(new ArrayBuffer(1024));

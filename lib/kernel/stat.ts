@@ -8,7 +8,7 @@ import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
-import { uninterruptedLater } from "./waiting.ts";
+import { uninterruptedLater } from "./chain.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 
 const AT_EMPTY_PATH = 0x1000;

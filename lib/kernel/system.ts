@@ -40,8 +40,11 @@ export const SYSCALLS = {
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;
 
+/** One that has a number here. */
+export type SyscallName = keyof typeof SYSCALLS;
+
 /** The number of a system call on this machine. */
-export function SYS(name: keyof typeof SYSCALLS): number {
+export function SYS(name: SyscallName): number {
   return SYSCALLS[name][libc().machine];
 }
 

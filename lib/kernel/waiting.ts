@@ -8,18 +8,9 @@
  *
  * @module
  */
-import {
-  AT_FDCWD,
-  check,
-  cString,
-  isInterrupted,
-  O_CLOEXEC,
-  open,
-  OpenFile,
-  uninterrupted,
-} from "./file.ts";
+import { uninterruptedLater } from "./chain.ts";
+import { AT_FDCWD, check, cString, O_CLOEXEC, open, OpenFile, uninterrupted } from "./file.ts";
 import { isErrno } from "../base/errors.ts";
-import type { Argument } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, struct } from "../base/struct.ts";
 import { SYS } from "./system.ts";
@@ -77,7 +68,7 @@ export async function ioctlLater(
  */
 export async function flush(file: OpenFile, size: number): Promise<void> {
   if (!waitsForStorage(file, size)) return;
-  await file.callLater((fd) => libc().later(SYS("fsync"), fd));
+  await file.callLater((fd) => uninterruptedLater("fsync", fd));
 }
 
 /** Closes a block device of `size` bytes: the last close writes its dirty pages back. */
@@ -115,15 +106,4 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
     offset += PIECE;
   } while (offset < size && performance.now() - start < PATIENCE_MS);
   return offset < size;
-}
-
-/** Makes a call until no signal interrupts it. */
-export async function uninterruptedLater(
-  name: Parameters<typeof SYS>[0],
-  ...args: Argument[]
-): Promise<number> {
-  for (let times = 0;; times++) {
-    const result = await libc().later(SYS(name), ...args);
-    if (!isInterrupted(result, times)) return result;
-  }
 }

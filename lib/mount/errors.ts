@@ -8,7 +8,7 @@ import { contentOf } from "./file_system.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
-import { readLog } from "../kernel/mount.ts";
+import { readLog, type Setting } from "../kernel/mount.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";
 import { kernelRelease } from "../kernel/system.ts";
 import type { CheckedMount } from "./options.ts";
@@ -41,8 +41,8 @@ interface Attempt {
   readonly readOnly: boolean;
   readonly type: string;
   readonly options: CheckedMount;
-  /** The one that was being set: "uid=0". */
-  readonly option: string | undefined;
+  /** The one that was being set. */
+  readonly option: Setting | undefined;
   readonly context: OpenFile | undefined;
   /** The kernel's log from before the first call on. */
   readonly log: OpenFile | undefined;
@@ -80,7 +80,9 @@ async function adviceOn(error: LoopError, attempt: Attempt): Promise<string | un
       `${module}); where that is not found, it is in another package of the kernel's`;
   }
   if (option !== undefined) {
-    return `${type} does not take the option ${JSON.stringify(option)} (its manual: ` +
+    const { name, value } = option;
+    const text = value === undefined ? name : `${name}=${value}`;
+    return `${type} does not take the option ${JSON.stringify(text)} (its manual: ` +
       `man 5 ${type}, or the kernel's filesystems/${type})`;
   }
   if (request === "FSCONFIG_CMD_CREATE") return await adviceOnCreate(code, attempt);

@@ -6,14 +6,18 @@
 import { blkGetSize64 } from "../kernel/blkpg.ts";
 import { LoopError } from "../base/errors.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
-import { openUncached, uninterruptedLater } from "../kernel/waiting.ts";
+import { chainLater, type NamedStep } from "../kernel/chain.ts";
+import { openUncached } from "../kernel/waiting.ts";
 import type { Image } from "../table/disk.ts";
-import { type FileSystem, findContainer, findFileSystems } from "../superblocks/file_systems.ts";
+import {
+  BEGINNING,
+  type FileSystem,
+  findContainer,
+  findFileSystems,
+} from "../superblocks/file_systems.ts";
 
-/** Here all superblocks begin but the copies, and those of discs' roots. */
-const HEAD = 128 * 1024;
-/** Where arrays have theirs. */
-const TAIL = 128 * 1024;
+/** Arrays have their superblocks in the last whole 64 KiB, or behind them. */
+const TAIL = 64 * 1024;
 /** A stranger's image could send us around for ever. */
 const MOST_READS = 1000;
 const MOST_BYTES = 64 * 1024 * 1024;
@@ -34,13 +38,11 @@ export interface Content {
 export async function contentOf(path: string): Promise<Content> {
   using device = await openUncached(path, O_RDONLY);
   const size = blkGetSize64(device);
-  const ends = [[0, Math.min(HEAD, size)], [Math.max(0, size - TAIL), Math.min(TAIL, size)]];
-  const pieces = await Promise.all(
-    ends.map(async ([offset, length]) => ({
-      offset,
-      bytes: await readLater(device, offset, length),
-    })),
-  );
+  const tail = Math.max(0, size - size % TAIL - TAIL);
+  const pieces = await readLater(device, [
+    { offset: 0, length: Math.min(BEGINNING, size) },
+    { offset: tail, length: size - tail },
+  ]);
   const read = (offset: number, length: number) => {
     for (const piece of pieces) {
       const from = offset - piece.offset;
@@ -60,9 +62,8 @@ export async function contentOf(path: string): Promise<Content> {
       return ask({ size, read });
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
-      const { offset, length } = error;
-      bytes += length;
-      pieces.push({ offset, bytes: await readLater(device, offset, length) });
+      bytes += error.length;
+      pieces.push(...await readLater(device, [error]));
     }
   }
   throw new LoopError({
@@ -83,17 +84,33 @@ export async function onlyFileSystem(path: string): Promise<FileSystem | undefin
   throw new LoopError({ code: "EUCLEAN", syscall: "pread", path, hint });
 }
 
-/** `length` bytes from `offset`, zeros behind the device's end. */
-async function readLater(file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
-  const buffer = new Uint8Array(new ArrayBuffer(Math.max(1, length)));
-  for (let done = 0; done < length;) {
-    const rest = buffer.subarray(done);
-    const at = offset + done;
-    const n = await file.callLater((fd) =>
-      uninterruptedLater("pread64", fd, rest, length - done, at)
+interface Piece {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** By another thread, in as few turns as it takes; zeros behind the device's end. */
+async function readLater(
+  file: OpenFile,
+  asked: readonly { offset: number; length: number }[],
+): Promise<Piece[]> {
+  const pieces = asked.map(({ offset, length }) => ({
+    offset,
+    bytes: new Uint8Array(new ArrayBuffer(Math.max(1, length))).subarray(0, length),
+    done: 0,
+  }));
+  for (let rest = pieces; rest.length > 0;) {
+    const results = await file.callLater((fd) =>
+      chainLater(rest.map(({ offset, bytes, done }): NamedStep => {
+        const buffer = bytes.subarray(done);
+        return { name: "pread64", args: [fd, buffer, buffer.length, offset + done] };
+      }))
     );
-    if (check(n, "pread", file.path) === 0) break;
-    done += n;
+    const isAtEnd = results.map((n, i) => {
+      rest[i].done += check(n, "pread", file.path);
+      return n === 0;
+    });
+    rest = rest.filter(({ bytes, done }, i) => done < bytes.length && !isAtEnd[i]);
   }
-  return buffer.subarray(0, length);
+  return pieces;
 }

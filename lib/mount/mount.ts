@@ -7,16 +7,7 @@ import { isRefusal } from "../base/errors.ts";
 import { onlyFileSystem } from "./file_system.ts";
 import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
-import {
-  fsconfigCreate,
-  fsconfigSet,
-  fsmount,
-  fsopen,
-  isReadOnly,
-  moveMount,
-  openRoot,
-  unmountFrom,
-} from "../kernel/mount.ts";
+import { endMount, makeMount, moveMount, type NewMount, type Setting } from "../kernel/mount.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 import { explainMove, explainRefusal, refuseUnknown } from "./errors.ts";
 import {
@@ -40,6 +31,12 @@ export interface MountSource {
   readonly backingFile: string;
 }
 
+interface KnownSource extends MountSource {
+  readonly type: string;
+  /** The kernel's, of what has been said since the beginning. */
+  readonly log: OpenFile | undefined;
+}
+
 /** Mounts it. On failure everything is undone. */
 export async function mount(
   source: MountSource,
@@ -52,80 +49,56 @@ export async function mount(
   signal?.throwIfAborted();
   const type = options.type ?? (await onlyFileSystem(device))?.type;
   if (type === undefined) throw await refuseUnknown(source);
-  const made = await makeSuitable(source, type, options);
-  const undo = [() => made.closeLater()];
+  // What is said from here on may be said of us.
+  using log = openKernelLog();
+  const made = await makeSuitable({ ...source, type, log }, options);
+  let attached = false;
   try {
-    const root = await openRoot(made);
-    undo.push(() => root.closeLater());
-    const readOnly = await isReadOnly(root);
-    const directory = fileStatus(root);
     signal?.throwIfAborted();
+    const directory = fileStatus(made.root);
     if (at !== undefined) {
-      await moveMount(made, at).catch(explainMove);
-      undo.push(() => unmountFrom(made, at));
+      await moveMount(made.mount, at).catch(explainMove);
+      attached = true;
+      signal?.throwIfAborted();
     }
-    const path = pathOf(made, directory, at);
-    const init = { device, partition, backingFile, path, type, readOnly, mount: made, root, onEnd };
-    return makeLoopMount({ ...init, dev: directory.dev, attached: at !== undefined });
+    const path = pathOf(made.mount, directory, at);
+    const init = { device, partition, backingFile, path, type, made, attached, onEnd };
+    return makeLoopMount({ ...init, dev: directory.dev });
   } catch (error) {
-    // The first error wins.
-    for (const step of undo.reverse()) await step().catch(() => {});
+    await endMount(made, { sync: false, attached });
     throw error;
   }
 }
 
 /** As mount(8) does: what cannot be written is mounted read-only, unless it was asked for. */
-async function makeSuitable(
-  source: MountSource,
-  type: string,
-  options: CheckedMount,
-): Promise<OpenFile> {
+async function makeSuitable(source: KnownSource, options: CheckedMount): Promise<NewMount> {
   const readOnly = options.readOnly ?? source.readOnly;
   try {
-    return await makeMount(source, type, readOnly, options);
+    return await makeExplained(source, readOnly, options);
   } catch (error) {
     const isChosen = readOnly || options.readOnly !== undefined;
-    if (isChosen || !isRefusal(error, "EACCES")) throw error;
-    return await makeMount(source, type, true, options);
+    const isUnwritable = isRefusal(error, "EACCES") && error.request === "FSCONFIG_CMD_CREATE";
+    if (isChosen || !isUnwritable) throw error;
+    return await makeExplained(source, true, options);
   }
 }
 
-/** A mount that nobody sees yet. */
-async function makeMount(
-  source: MountSource,
-  type: string,
+async function makeExplained(
+  source: KnownSource,
   readOnly: boolean,
   options: CheckedMount,
-): Promise<OpenFile> {
-  const { device } = source;
-  const { settings, signal } = options;
-  signal?.throwIfAborted();
-  // What is said from here on may be said of us.
-  using log = openKernelLog();
-  let context: OpenFile | undefined;
-  let option: string | undefined;
-  try {
-    context = await fsopen(type, device);
-    await fsconfigSet(context, "source", device);
-    if (readOnly) await fsconfigSet(context, "ro", undefined);
-    for (const { name, value } of settings) {
-      option = value === undefined ? name : `${name}=${value}`;
-      await fsconfigSet(context, name, value);
-    }
-    option = undefined;
-    signal?.throwIfAborted();
-    await fsconfigCreate(context);
-    signal?.throwIfAborted();
-    const made = await fsmount(context, attributesOf(options, readOnly));
-    context.close();
-    return made;
-  } catch (error) {
-    throw await explainRefusal(error, { ...source, type, options, option, context, log });
-  } finally {
-    // After a failure the last reference to what was made.
-    await context?.closeLater();
-  }
+): Promise<NewMount> {
+  options.signal?.throwIfAborted();
+  const { type, device } = source;
+  const settings: readonly Setting[] = [...readOnly ? [READ_ONLY] : [], ...options.settings];
+  const plan = { type, device, settings, attributes: attributesOf(options, readOnly) };
+  return await makeMount(plan, (error, { context, setting }) => {
+    const option = setting && options.settings.includes(setting) ? setting : undefined;
+    return explainRefusal(error, { ...source, options, option, context });
+  });
 }
+
+const READ_ONLY: Setting = { name: "ro", value: undefined };
 
 /** A path to the root of the mount that every process can follow. */
 function pathOf(mount: OpenFile, root: FileStatus, at: string | undefined): string {

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { isErrno, LoopError } from "../base/errors.ts";
 import { poll } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
 import { isHeldExclusively } from "../holders/holders.ts";
-import type { OpenFile } from "../kernel/file.ts";
-import { syncfs, unmountFrom } from "../kernel/mount.ts";
+import { check, type OpenFile } from "../kernel/file.ts";
+import { endMount, type NewMount } from "../kernel/mount.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
 
 /**
@@ -23,13 +23,10 @@ export interface LoopMountInit {
   readonly partition: number | undefined;
   readonly path: string;
   readonly type: string;
-  readonly readOnly: boolean;
   /** The backing file's path. */
   readonly backingFile: string;
-  /** What fsmount() gave. */
-  readonly mount: OpenFile;
-  /** Its root directory, open since the beginning: it remembers what could not be written. */
-  readonly root: OpenFile;
+  /** Its root directory is open since the beginning, and remembers what could not be written. */
+  readonly made: NewMount;
   /** Device number of its files. */
   readonly dev: string;
   /** Whether it lies on a directory. */
@@ -87,10 +84,10 @@ export class LoopMount implements AsyncDisposable {
     this.device = init.device;
     this.partition = init.partition;
     this.type = init.type;
-    this.readOnly = init.readOnly;
+    this.readOnly = init.made.readOnly;
     this.#init = init;
     const number = (file: OpenFile) => file.call((fd) => fd);
-    const descriptors = [number(init.mount), number(init.root)];
+    const descriptors = [number(init.made.mount), number(init.made.root)];
     setOwnMount(this, { device: init.device, path: init.path, dev: init.dev, descriptors });
   }
 
@@ -116,19 +113,14 @@ export class LoopMount implements AsyncDisposable {
   }
 
   async #unmount(): Promise<"unmounted" | "deferred"> {
-    const { mount, root, readOnly, attached, device, path, dev } = this.#init;
-    const unwritten = readOnly ? undefined : await syncfs(root).catch((error) => error);
-    try {
-      if (attached) await unmountFrom(mount, path).catch(ignoreUnmounted);
-    } finally {
-      setOwnMount(this, { device, path, dev, descriptors: [] });
-      // The mount is its descriptor's: only that close waits.
-      root.close();
-      await mount.closeLater();
-    }
+    const { made, attached, device, path, dev } = this.#init;
+    const { synced, unmounted } = await endMount(made, { sync: !this.readOnly, attached });
+    setOwnMount(this, { device, path, dev, descriptors: [] });
     const outcome = await this.#isOver() ? "unmounted" : "deferred";
     if (outcome === "unmounted") removeOwnMount(this);
-    if (unwritten) throw this.#explain(unwritten);
+    if (synced < 0) throw this.#explain(synced);
+    // EINVAL: it lies on no directory any more, somebody was faster.
+    if (!isErrno(unmounted, "EINVAL")) check(unmounted, "umount2", path);
     return outcome;
   }
 
@@ -142,21 +134,15 @@ export class LoopMount implements AsyncDisposable {
     return await poll(() => isOver() || undefined, PASSING_USERS_MS) ?? false;
   }
 
-  #explain(error: unknown): unknown {
-    if (!isRefusal(error)) return error;
-    return error.withHint(
-      `not all that was written has reached ${this.#init.backingFile}, and it is lost: is there ` +
-        "space left, is its disk in order? The file system is unmounted; check it before use",
-    );
+  #explain(synced: number): LoopError {
+    const { device: path, backingFile } = this.#init;
+    const hint = `not all that was written has reached ${backingFile}, and it is lost: is there ` +
+      "space left, is its disk in order? The file system is unmounted; check it before use";
+    return new LoopError({ code: -synced, syscall: "syncfs", path, hint });
   }
 
   /** Unmounts it, and rejects if something was not written. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unmount();
   }
-}
-
-/** It lies on no directory any more: somebody was faster. */
-function ignoreUnmounted(error: unknown): void {
-  if (!isRefusal(error, "EINVAL")) throw error;
 }

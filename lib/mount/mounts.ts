@@ -17,6 +17,15 @@ export interface MountableDevice {
   readonly partitions: readonly Partition[];
 }
 
+/** Kept: to ask for it anew takes as long as a dozen system calls. */
+let module: ReturnType<typeof load> | undefined;
+
+function load() {
+  const loading = import("./mount.ts");
+  loading.catch(() => module = undefined);
+  return loading;
+}
+
 /** Those that are not unmounted. */
 export class Mounts {
   readonly #alive = new Set<LoopMount>();
@@ -28,7 +37,7 @@ export class Mounts {
     options: MountOptions,
   ): Promise<LoopMount> {
     const node = nodeOf(device, partition);
-    const { mount } = await import("./mount.ts");
+    const { mount } = await (module ??= load());
     const source = { device: node, number, partition, readOnly, backingFile };
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);

@@ -21,6 +21,7 @@ import {
   MOUNT_ATTR_NOSYMFOLLOW,
   MOUNT_ATTR_RDONLY,
   MOUNT_ATTR_STRICTATIME,
+  type Setting,
 } from "../kernel/mount.ts";
 
 /**
@@ -69,7 +70,7 @@ export interface CheckedMount {
   readonly type: string | undefined;
   readonly readOnly: boolean | undefined;
   /** Of the file system. */
-  readonly settings: readonly { readonly name: string; readonly value: string | undefined }[];
+  readonly settings: readonly Setting[];
   /** Of the mount: MOUNT_ATTR_* bits, without MOUNT_ATTR_RDONLY. */
   readonly attributes: number;
   readonly at: string | undefined;
@@ -149,7 +150,7 @@ function checkType(type: unknown): void {
   throw new TypeError(`type must be a file system's name like "ext4", not ${show(type)}`);
 }
 
-function optionsOf(options: unknown): { name: string; value: string | undefined }[] {
+function optionsOf(options: unknown): Setting[] {
   if (!Array.isArray(options)) {
     throw new TypeError(`options must be an array like ["noatime"], not ${show(options)}`);
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Argument, Libc } from "./contract.ts";
-import { Threads } from "./bun_threads.ts";
+import { type Syscall, Threads } from "./bun_threads.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
@@ -41,7 +41,7 @@ export function load(): Libc {
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
   const plain = (argument: Argument): number | bigint =>
     argument instanceof Uint8Array ? ptr(argument) : argument;
-  const now = (number: number, [a = 0, b = 0, c = 0, d = 0, e = 0]: (number | bigint)[]) =>
+  const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
     outcome(other.syscall(number, a, b, c, d, e));
   const threads = new Threads(now);
 
@@ -60,13 +60,15 @@ export function load(): Libc {
       outcome(libc.syscall(number, fd, buffer, c, d, e)),
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: (buffer) => BigInt(ptr(buffer)),
-    async later(number, ...args) {
-      const result = await threads.call(number, args.map(plain));
-      // Until here the buffers whose addresses were given may not be collected.
-      args.length = 0;
-      return result;
+    async chain(steps) {
+      // Until the end the buffers whose addresses are given may not be collected.
+      const kept = [steps];
+      const plainSteps = steps.map((step) => ({ ...step, args: step.args.map(plain) }));
+      const results = await threads.chain(plainSteps);
+      kept.length = 0;
+      return results;
     },
-    now: (number, ...args) => now(number, args.map(plain)),
+    now: (number, ...args) => now(number, ...args.map(plain)),
     get threaded() {
       return threads.available;
     },

@@ -1,25 +1,30 @@
 /**
- * Threads for Bun, whose FFI has no asynchronous calls: Workers that make one libc call after
- * another. Started when there is something to do, unref()ed when there is not, so that they never
- * keep a process from ending.
+ * Threads for Bun, whose FFI has no asynchronous calls: Workers that make one chain of
+ * system calls after another. Started when there is something to do, unref()ed when there is not, so
+ * that they never keep a process from ending.
  *
  * @module
  */
+import type { PlainStep } from "./contract.ts";
+import { makeSteps } from "./steps.ts";
 
 /** As many waits as overlap. Each Worker takes about 5 MB. */
 const MOST_THREADS = 8;
 
+/** `(number, a, b, c, d, e)`: what the kernel returns, or −errno. */
+export type Syscall = (...args: (number | bigint)[]) => number;
+
 /** What a Worker's program uses of its globals. */
 interface WorkerScope {
-  onmessage: (event: { data: Call }) => void;
-  postMessage(result: number): void;
+  onmessage: (event: { data: readonly PlainStep[] }) => void;
+  postMessage(results: number[]): void;
 }
 
 /**
  * The whole program of a Worker; it gets here as its source text, since a file of its own would be
  * missing from a bundle or a compiled program. So it refers to nothing outside itself.
  */
-async function serve(): Promise<void> {
+async function serve(make: typeof makeSteps): Promise<void> {
   const { dlopen, read } = await import("bun:ffi");
   const { symbols: libc } = dlopen("libc.so.6", {
     __errno_location: { args: [], returns: "ptr" },
@@ -28,23 +33,19 @@ async function serve(): Promise<void> {
   // Each thread has an errno of its own.
   const errno = libc.__errno_location()!;
   const scope = self as unknown as WorkerScope;
-  scope.onmessage = ({ data: { number, args: [a = 0, b = 0, c = 0, d = 0, e = 0] } }) => {
+  const syscall: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
     const result = libc.syscall(number, a, b, c, d, e);
-    scope.postMessage(result < 0 ? -read.i32(errno, 0) : result);
+    return result < 0 ? -read.i32(errno, 0) : result;
   };
+  scope.onmessage = ({ data }) => scope.postMessage(make(data, syscall));
   // The first message says that calls can come.
-  scope.postMessage(0);
+  scope.postMessage([]);
 }
 
-/** A system call by its number; threads share the memory that addresses among its arguments mean. */
-interface Call {
-  number: number;
-  args: (number | bigint)[];
-}
-
-/** A call to be made, and whom to tell. */
-interface Job extends Call {
-  resolve(result: number): void;
+/** Calls to be made, and whom to tell. Threads share the memory that addresses among them mean. */
+interface Job {
+  steps: readonly PlainStep[];
+  resolve(results: number[]): void;
   reject(error: unknown): void;
 }
 
@@ -57,16 +58,16 @@ interface Thread {
   job: Job | undefined;
 }
 
-/** As few threads as there are calls at once, up to {@linkcode MOST_THREADS}. */
+/** As few threads as there are chains at once, up to {@linkcode MOST_THREADS}. */
 export class Threads {
-  readonly #callHere: (number: number, args: (number | bigint)[]) => number;
+  readonly #syscall: Syscall;
   readonly #threads = new Set<Thread>();
   readonly #queue: Job[] = [];
   #program: string | undefined;
 
-  /** `callHere`: makes a call where no thread can be started (RLIMIT_NPROC, say). */
-  constructor(callHere: (number: number, args: (number | bigint)[]) => number) {
-    this.#callHere = callHere;
+  /** `syscall`: makes a call where no thread can be started (RLIMIT_NPROC, say). */
+  constructor(syscall: Syscall) {
+    this.#syscall = syscall;
   }
 
   /** Whether one stands ready, or will at once. */
@@ -79,9 +80,9 @@ export class Threads {
     if (!this.available) this.#add();
   }
 
-  call(number: number, args: (number | bigint)[]): Promise<number> {
+  chain(steps: readonly PlainStep[]): Promise<number[]> {
     return new Promise((resolve, reject) => {
-      this.#queue.push({ number, args, resolve, reject });
+      this.#queue.push({ steps, resolve, reject });
       const free = [...this.#threads].filter(({ job }) => !job).length;
       if (free < this.#queue.length && this.#threads.size < MOST_THREADS) this.#add();
       this.#deal();
@@ -90,7 +91,7 @@ export class Threads {
 
   #add(): void {
     this.#program ??= URL.createObjectURL(
-      new Blob([`(${serve})()`], { type: "text/javascript" }),
+      new Blob([`(${serve})(${makeSteps})`], { type: "text/javascript" }),
     );
     let worker: BunWorker;
     try {
@@ -115,21 +116,20 @@ export class Threads {
     this.#threads.add(thread);
   }
 
-  /** Gives waiting calls to threads that are free. Only a thread with something to do is ref()ed. */
+  /** Gives waiting chains to threads that are free. Only a thread with something to do is ref()ed. */
   #deal(): void {
     for (const thread of this.#threads) {
       const { worker, ready } = thread;
       if (ready && !thread.job && this.#queue.length > 0) {
         thread.job = this.#queue.shift()!;
-        const { number, args } = thread.job;
-        worker.postMessage({ number, args });
+        worker.postMessage(thread.job.steps);
       }
       if (thread.job || (!ready && this.#queue.length > 0)) worker.ref();
       else worker.unref();
     }
     if (this.available) return;
-    for (const { number, args, resolve } of this.#queue.splice(0)) {
-      resolve(this.#callHere(number, args));
+    for (const { steps, resolve } of this.#queue.splice(0)) {
+      resolve(makeSteps(steps, this.#syscall));
     }
   }
 }

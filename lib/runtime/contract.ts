@@ -15,6 +15,18 @@ export type Descriptor = number & { readonly [owned]: true };
 /** What a system call takes: integers, and buffers by their address. */
 export type Argument = number | bigint | Uint8Array;
 
+/** A system call by its number, in a chain of them. */
+export interface Step<Arg = Argument> {
+  readonly number: number;
+  /** The index of an earlier call: what it returned, a descriptor, comes before the arguments here. */
+  readonly on?: number;
+  /** Five at most, with that of `on`. */
+  readonly args: readonly Arg[];
+}
+
+/** What a thread takes: buffers by the addresses that they have in all threads. */
+export type PlainStep = Step<number | bigint>;
+
 /**
  * Every call returns what the system call returns (≥ 0), or −errno. Paths are bytes with a NUL at
  * their end. Nothing here throws, allocates on success, or retries; no request is made twice.
@@ -54,15 +66,16 @@ export interface Libc {
   /** Where `buffer` lies, for a struct that points to another one. */
   addressOf(buffer: Uint8Array): bigint;
   /**
-   * Any system call, by its number, made by another thread, so that its wait stops nobody. Rejects
-   * if the thread dies, which is a bug; the process does not end before the call has.
+   * System calls one after another, made by one other thread, so that their wait stops nobody; the
+   * first one that fails is the last. What each of them returned. Rejects if the thread dies, which is
+   * a bug; the process does not end before the calls have.
    */
-  later(number: number, ...args: Argument[]): Promise<number>;
-  /** The same, made here and now. */
+  chain(steps: readonly Step[]): Promise<number[]>;
+  /** Any system call, by its number, made here and now. */
   now(number: number, ...args: Argument[]): number;
-  /** Whether a thread is at hand. If not, the first `later` takes 3 ms longer. */
+  /** Whether a thread is at hand. If not, the first `chain` takes 3 ms longer. */
   readonly threaded: boolean;
-  /** Begins to start a thread if none is at hand: something will be called `later` soon. */
+  /** Begins to start a thread if none is at hand: there will be a `chain` soon. */
   startThread(): void;
   /** Resolves when the event loop has turned: timers and signal handlers have had their chance. */
   turn(): Promise<void>;

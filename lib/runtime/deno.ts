@@ -8,7 +8,8 @@
  * @module
  */
 import type { Argument, Libc } from "./contract.ts";
-import { loadSyscall, type Syscall } from "./deno_threads.ts";
+import { type Chain, loadChain } from "./deno_threads.ts";
+import { makeSteps } from "./steps.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {
@@ -51,12 +52,12 @@ export function load(): Libc {
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
     argument instanceof Uint8Array ? addressOf(argument) : argument;
-  const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
+  const now = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]: (number | bigint)[]) => {
     const result = libc.syscallPlain(number, a, b, c, d, e);
     libc.memcpy(errnoBytes, errnoPointer, 4);
     return result < 0 ? -errno[0] : result;
   };
-  let syscallOfPool: Syscall<Promise<number>> | undefined;
+  let chainOfPool: Chain | undefined;
   // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
   // setImmediate() loads all of Node's API, and that is another start.
   const turn = async () => void await libc.getpid();
@@ -119,11 +120,14 @@ export function load(): Libc {
       return result < 0 ? -errno[0] : result;
     },
     addressOf,
-    async later(number, ...args) {
-      syscallOfPool ??= loadSyscall(machine) ?? ((...args) => Promise.resolve(now(...args)));
-      const result = await syscallOfPool(number, ...args.map(plain));
-      keep(args);
-      return result;
+    async chain(steps) {
+      const kept = [steps];
+      chainOfPool ??= loadChain(machine) ?? ((steps) => Promise.resolve(makeSteps(steps, now)));
+      const results = await chainOfPool(
+        steps.map((step) => ({ ...step, args: step.args.map(plain) })),
+      );
+      keep(kept);
+      return results;
     },
     now(number, ...args) {
       const result = now(number, ...args.map(plain));

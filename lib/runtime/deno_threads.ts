@@ -9,14 +9,50 @@
  *
  * @module
  */
-import type { Machine } from "./contract.ts";
+import type { Machine, PlainStep } from "./contract.ts";
 
-const INSTRUCTIONS: Record<Machine, string> = {
-  // endbr64; mov rax, rdi; mov rdi, rsi; mov rsi, rdx; mov rdx, rcx; mov r10, r8; mov r8, r9;
-  // syscall; ret
-  x86_64: "f30f1efa 4889f8 4889f7 4889d6 4889ca 4d89c2 4d89c8 0f05 c3",
-  // mov x8, x0; mov x0, x1; mov x1, x2; mov x2, x3; mov x3, x4; mov x4, x5; svc #0; ret
-  aarch64: "e80300aa e00301aa e10302aa e20303aa e30304aa e40305aa 010000d4 c0035fd6",
+/**
+ * `void chain(struct { int64_t number, *a, b, c, d, e, result, own; } *step, size_t count)`, count > 0:
+ * makes one call after another, each with what `a` points to: its own first argument, or the result of
+ * an earlier one. The first negative result is the last.
+ */
+export const INSTRUCTIONS: Record<Machine, string> = {
+  x86_64: `
+    f30f1efa    endbr64
+    53          push rbx
+    4989f9      mov r9, rdi
+    4889f3      mov rbx, rsi
+    498b01      1: mov rax, [r9]
+    498b7908    mov rdi, [r9 + 8]
+    488b3f      mov rdi, [rdi]
+    498b7110    mov rsi, [r9 + 16]
+    498b5118    mov rdx, [r9 + 24]
+    4d8b5120    mov r10, [r9 + 32]
+    4d8b4128    mov r8, [r9 + 40]
+    0f05        syscall
+    49894130    mov [r9 + 48], rax
+    4885c0      test rax, rax
+    7809        js 2f
+    4983c140    add r9, 64
+    48ffcb      dec rbx
+    75d2        jnz 1b
+    5b          2: pop rbx
+    c3          ret`,
+  aarch64: `
+    e90300aa    mov x9, x0
+    ea0301aa    mov x10, x1
+    280140f9    1: ldr x8, [x9]
+    200540f9    ldr x0, [x9, #8]
+    000040f9    ldr x0, [x0]
+    210941a9    ldp x1, x2, [x9, #16]
+    231142a9    ldp x3, x4, [x9, #32]
+    010000d4    svc #0
+    201900f9    str x0, [x9, #48]
+    8000f8b7    tbnz x0, #63, 2f
+    29010191    add x9, x9, #64
+    4a0500f1    subs x10, x10, #1
+    c1feff54    b.ne 1b
+    c0035fd6    2: ret`,
 };
 
 const PAGE = 65536;
@@ -26,14 +62,23 @@ const PROT_EXEC = 4;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
 
-/** `(number, a, b, c, d, e)`: what the kernel returns, −errno if it refuses. */
-export type Syscall<Result = number> = (...args: (number | bigint)[]) => Result;
+const CHAIN = { parameters: ["usize", "usize"], result: "void", nonblocking: true } as const;
+
+/** What a step takes in words of 64 bits, and where in it. */
+const STEP = 8;
+const A_POINTER = 1;
+const REST = 2;
+const RESULT = 6;
+const OWN_A = 7;
+
+/** What each call returned, up to the first one that failed. */
+export type Chain = (steps: readonly PlainStep[]) => Promise<number[]>;
 
 /**
  * Undefined where memory cannot be made executable (SELinux's execmem, a seccomp filter), which
  * rarely lets V8's own compiler work either.
  */
-export function loadSyscall(machine: Machine): Syscall<Promise<number>> | undefined {
+export function loadChain(machine: Machine): Chain | undefined {
   const { symbols: libc } = Deno.dlopen("libc.so.6", {
     mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
     memcpy: { parameters: ["pointer", "buffer", "usize"], result: "pointer" },
@@ -44,26 +89,27 @@ export function loadSyscall(machine: Machine): Syscall<Promise<number>> | undefi
   // MAP_FAILED is −1.
   if (page === null || Deno.UnsafePointer.value(page) === 2n ** 64n - 1n) return undefined;
   const code = Uint8Array.from(
-    INSTRUCTIONS[machine].match(/[0-9a-f]{2}/g)!,
+    INSTRUCTIONS[machine].match(/^ +[0-9a-f]+/gm)!.join("").match(/[0-9a-f]{2}/g)!,
     (hex) => parseInt(hex, 16),
   );
   libc.memcpy(page, code, BigInt(code.length));
   // Never writable and executable at once; on aarch64 the kernel also makes the caches agree here.
   if (libc.mprotect(page, BigInt(PAGE), PROT_READ | PROT_EXEC) < 0) return undefined;
-  const call = new Deno.UnsafeFnPointer(
-    page as Deno.PointerObject<{
-      parameters: ["isize", "isize", "isize", "isize", "isize", "isize"];
-      result: "i32";
-      nonblocking: true;
-    }>,
-    {
-      parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
-      result: "i32",
-      nonblocking: true,
-    },
-  );
-  return (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
-    // The runtime takes numbers for 64-bit parameters, too; its types do not say so.
-    (call.call as (...args: (number | bigint)[]) => Promise<number>)
-      .call(call, number, a, b, c, d, e);
+  const chain = new Deno.UnsafeFnPointer(page as Deno.PointerObject<typeof CHAIN>, CHAIN);
+  return async (steps) => {
+    const words = new BigInt64Array(STEP * steps.length);
+    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(words));
+    const addressOf = (step: number, word: number) => address + BigInt(8 * (STEP * step + word));
+    for (const [i, { number, on, args }] of steps.entries()) {
+      const [a = 0, ...rest] = on === undefined ? args : [0, ...args];
+      words[STEP * i] = BigInt(number);
+      words[STEP * i + OWN_A] = BigInt(a);
+      words[STEP * i + A_POINTER] = on === undefined ? addressOf(i, OWN_A) : addressOf(on, RESULT);
+      words.set(rest.map(BigInt), STEP * i + REST);
+    }
+    await chain.call(address, BigInt(steps.length));
+    const results = steps.map((_, i) => Number(words[STEP * i + RESULT]));
+    const failed = results.findIndex((result) => result < 0);
+    return failed < 0 ? results : results.slice(0, failed + 1);
+  };
 }

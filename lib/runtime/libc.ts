@@ -4,6 +4,7 @@
  * @module
  */
 import type { Libc } from "./contract.ts";
+import { makeSteps } from "./steps.ts";
 
 /** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
 const adapter: { load(): Libc } = "Deno" in globalThis
@@ -33,8 +34,8 @@ export function libc(): Libc {
   if (!loaded) {
     const calls = loaded = adapter.load();
     if (threadless) {
-      const later: Libc["later"] = (number, ...args) => Promise.resolve(calls.now(number, ...args));
-      loaded = { ...calls, later, threaded: true, startThread() {} };
+      const chain: Libc["chain"] = (steps) => Promise.resolve(makeSteps(steps, calls.now));
+      loaded = { ...calls, chain, threaded: true, startThread() {} };
     }
   }
   return loaded;

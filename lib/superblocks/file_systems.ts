@@ -21,7 +21,7 @@ export const FORMATS: readonly Format[] = [
 ];
 
 /** Bytes: all superblocks end there, but for UDF's anchors. One read serves them. */
-const BEGINNING = 68 * 1024;
+export const BEGINNING = 68 * 1024;
 
 /**
  * All file systems whose superblock the disk shows; none if it shows none, or is one whose content is
