@@ -112,7 +112,7 @@ export async function makeMount(
 ): Promise<NewMount> {
   const all: readonly Setting[] = [{ name: "source", value: device }, ...settings];
   const [context, create] = [0, 1 + all.length];
-  const [mount, root, status] = [create + 1, create + 2, create + 3];
+  const [mount, root] = [create + 1, create + 2];
   const buffer = statfs.buffer();
   const steps: readonly MountStep[] = [
     { name: "fsopen", args: [cString(type), FSOPEN_CLOEXEC] },
