@@ -29,7 +29,7 @@
 #define SYS_CACHESTAT 451
 #define SYS_OPENAT2 437
 
-static char buffer[16384];
+static char buffer[24576];
 static struct statx status;
 
 static void die(const char *what)
@@ -100,7 +100,6 @@ static int open_unwatched(int number)
 		fd = open(own, O_RDWR | O_CLOEXEC);
 	} while (fd < 0 && errno == ENOENT);
 	must(fd, own);
-	look_at(fd);
 	unlink(own);
 	return fd;
 }
@@ -190,6 +189,9 @@ static void same(const char *image, const char *strategy)
 	look_at(config.fd);
 	fcntl(config.fd, F_SETFL, 0);
 	count_dirty(config.fd);
+	/* The partition table, at every sector size that it can have. */
+	if (!none)
+		pread(config.fd, buffer, sizeof buffer, 0);
 	control = must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
 	if (!strcmp(strategy, "one-step"))
 		config.info.lo_flags |= LO_FLAGS_PARTSCAN;
@@ -217,11 +219,8 @@ static void same(const char *image, const char *strategy)
 		two_steps(fd, path);
 	if (userspace)
 		drain(path);
-	if (!none) {
-		pread(config.fd, buffer, 512, 0);
-		pread(config.fd, buffer, 512, 0);
+	if (!none)
 		look(disk);
-	}
 	if (userspace) {
 		for (i = 1; i <= PARTITIONS; i++)
 			partition(fd, BLKPG_ADD_PARTITION, i);

@@ -1,6 +1,7 @@
 /** The figures that loopdev promises, out of what was measured. */
 import { type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, median } from "./measure.ts";
+import type { MountTimes } from "./mounts.ts";
 import type { Startup } from "./startup.ts";
 
 /** What the subjects print; ms. */
@@ -10,6 +11,8 @@ export interface Waits {
   many: { first: Round; second: Round };
   /** Left out where nothing is built. */
   startup?: Startup;
+  /** Left out where there is no compiler or no mkfs.ext4. */
+  mounts?: MountTimes;
 }
 
 interface Span {
@@ -104,7 +107,10 @@ function cycleFigures(cycles: Cycles, runtime: RuntimeName): Figure[] {
   ].filter(({ value }) => Number.isFinite(value));
 }
 
-function waitFigures({ gap, concurrency, many, startup }: Waits, runtime: RuntimeName): Figure[] {
+function waitFigures(
+  { gap, concurrency, many, startup, mounts }: Waits,
+  runtime: RuntimeName,
+): Figure[] {
   const dirty = gap.map(({ dirty }) => dirty);
   const twoStep = gap.map(({ twoStep }) => twoStep);
   const [inARow, atOnce] = [
@@ -136,6 +142,7 @@ function waitFigures({ gap, concurrency, many, startup }: Waits, runtime: Runtim
       `${first.grown} KiB`,
     ),
     ...startup ? [startupFigure(startup, runtime)] : [],
+    ...mounts ? [mountFigure(mounts, runtime)] : [],
   ];
 }
 
@@ -145,6 +152,13 @@ function startupFigure(startup: Startup, runtime: RuntimeName): Figure {
   const target = runtime === "Bun" ? 2 : 1.4;
   const from = `${milli(attach)} / ${milli(empty)}`;
   return figure(what, runtime, attach / empty, "×", "≤", target, from);
+}
+
+function mountFigure({ loopdev, c, mount }: MountTimes, runtime: RuntimeName): Figure {
+  const [theirs, ours] = [median(mount), median(loopdev)];
+  const from = `${milli(theirs)} / ${milli(ours)}; C with the same calls ${milli(median(c))}`;
+  const what = "mount() and unmount(), faster than mount(8) and umount(8)";
+  return figure(what, runtime, theirs / ours, "×", "≥", 5, from);
 }
 
 function gapFigure(what: string, runtime: RuntimeName, spans: Span[]): Figure {

@@ -17,12 +17,13 @@ import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
+import { measureMounts } from "./mounts.ts";
 import { measureStartup } from "./startup.ts";
 
 const HELP = `Usage: run.ts [--rounds N] [--json FILE] [--c FILE] [--cycles-only]
 
 Measures attach + detach with each strategy beside C and losetup, and the figures that loopdev
-promises. Needs root, cc, bun, deno, losetup and sfdisk; says so and goes on where one is missing.
+promises. Needs root, cc, bun, deno, losetup, sfdisk and mkfs.ext4; says so and goes on where one is missing.
 The start-up is that of dist/loopdev.js: deno task build before.
 Exits with 1 if a figure misses its target.
 
@@ -45,10 +46,19 @@ function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
   return JSON.parse(execFileSync(file, rest, options));
 }
 
+function attempt<T>(name: string, measure: () => T): T | undefined {
+  try {
+    return measure();
+  } catch (error) {
+    console.error(`bench: without ${name}: ${(error as Error).message}`);
+  }
+}
+
 function measureWaits(runtime: RuntimeName): Waits {
   const images = (count: number) =>
     Array.from({ length: count }, (_, index) => makeImage(folder, `many-${index}.img`, 1));
   return {
+    mounts: attempt("mounts", () => measureMounts(runtime)),
     startup: measureStartup(runtime.toLowerCase() as Lowercase<RuntimeName>),
     gap: ask(runtime, "waits.ts", "gap", makeImage(folder, "large.img", 256)),
     concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
