@@ -28,7 +28,7 @@ import { fileStatus, refuse } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";
 import { breathe, inTurn } from "./runtime/turns.ts";
-import { flush } from "./kernel/waiting.ts";
+import { flush } from "./kernel/storage.ts";
 
 /**
  * Attaches a file as a loop device and resolves when it, and with `partscan` every partition of it,

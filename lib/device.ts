@@ -29,7 +29,7 @@ import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
-import { closeFlushed, openUncached } from "./kernel/waiting.ts";
+import { closeFlushed, openWithoutWaiting } from "./kernel/storage.ts";
 
 /** For attach() and openLoop() alone. */
 export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
@@ -237,7 +237,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async changeFile(file: string | URL): Promise<void> {
     const path = checkPath("file", file);
     await this.#change(async (device) => {
-      using backing = await openUncached(path, O_RDONLY);
+      using backing = await openWithoutWaiting(path, O_RDONLY);
       await loopChangeFd(device, backing);
     });
   }

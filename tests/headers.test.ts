@@ -14,7 +14,7 @@ import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
 import { SYSCALLS } from "../lib/kernel/system.ts";
 import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
-import { cachestat, open_how } from "../lib/kernel/waiting.ts";
+import { cachestat, open_how } from "../lib/kernel/storage.ts";
 import { ROOT, run, scratch, test } from "./support.ts";
 
 const MACHINES = ["x86_64", "aarch64"] as const;

@@ -7,7 +7,7 @@ import { blkGetSize64, blkRoGet } from "../kernel/blkpg.ts";
 import { isRefusal } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
 import { fileStatus, refuse } from "../kernel/stat.ts";
-import { openUncached } from "../kernel/waiting.ts";
+import { openWithoutWaiting } from "../kernel/storage.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
 export interface BackingFile extends Disposable {
@@ -78,7 +78,7 @@ export async function openWritableOrNot(
   readOnly: boolean | undefined,
 ): Promise<{ file: OpenFile; readOnly: boolean }> {
   const attempt = async (readOnly: boolean) => ({
-    file: await openUncached(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK),
+    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK),
     readOnly,
   });
   if (readOnly !== undefined) return await attempt(readOnly);

@@ -33,7 +33,7 @@ import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
 import { kernelRelease } from "../kernel/system.ts";
 import { openUnwatched } from "../udev/udev_reread.ts";
-import { closeFlushed } from "../kernel/waiting.ts";
+import { closeFlushed } from "../kernel/storage.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {

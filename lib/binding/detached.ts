@@ -19,7 +19,7 @@ import { loopClrFd } from "../kernel/loop.ts";
 import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
-import { closeFlushed } from "../kernel/waiting.ts";
+import { closeFlushed } from "../kernel/storage.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
 const PASSING_OPENERS_MS = 1000;

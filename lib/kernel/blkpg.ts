@@ -8,7 +8,7 @@ import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, bytes, int, long_long, struct } from "../base/struct.ts";
-import { ioctlLater } from "./waiting.ts";
+import { ioctlLater } from "./storage.ts";
 
 const BLKPG = 0x1269;
 const BLKPG_ADD_PARTITION = 1;

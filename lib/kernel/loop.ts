@@ -7,7 +7,7 @@
  */
 import { ioctl, type OpenFile } from "./file.ts";
 import { __u32, __u64, array, bytes, struct, type Value } from "../base/struct.ts";
-import { ioctlLater } from "./waiting.ts";
+import { ioctlLater } from "./storage.ts";
 
 /** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */
 export const LO_NAME_SIZE = 64;

@@ -7,7 +7,7 @@ import { blkGetSize64 } from "../kernel/blkpg.ts";
 import { LoopError } from "../base/errors.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { chainLater, type NamedStep } from "../kernel/chain.ts";
-import { openUncached } from "../kernel/waiting.ts";
+import { openWithoutWaiting } from "../kernel/storage.ts";
 import type { Image } from "../table/disk.ts";
 import {
   BEGINNING,
@@ -36,7 +36,7 @@ export interface Content {
 
 /** Every file system whose superblock is on the device. */
 export async function contentOf(path: string): Promise<Content> {
-  using device = await openUncached(path, O_RDONLY);
+  using device = await openWithoutWaiting(path, O_RDONLY);
   const size = blkGetSize64(device);
   const tail = Math.max(0, size - size % TAIL - TAIL);
   const pieces = await readLater(device, [

@@ -1,5 +1,5 @@
 /**
- * Calls that can wait for long, made by another thread where they would, so that the event loop goes
+ * Calls that can wait for storage, made by another thread where they would, so that the event loop goes
  * on. What can be known beforehand is asked first: most of these calls wait for nothing, and a
  * thread costs 40 to 70 µs a call, the first one in Bun 3 ms.
  *
@@ -37,7 +37,7 @@ export const cachestat = struct("cachestat", 56, {
  * `open(path, flags)`, by a thread if the path is not in the kernel's cache of names: its directories
  * are on a disk or at the other end of a network then. Before Linux 5.12 nobody can tell.
  */
-export async function openUncached(path: string, flags: number): Promise<OpenFile> {
+export async function openWithoutWaiting(path: string, flags: number): Promise<OpenFile> {
   const name = cString(path);
   open_how.write(how, { flags: BigInt(flags | O_CLOEXEC), resolve: RESOLVE_CACHED });
   howAddress ??= libc().addressOf(how);
