@@ -64,13 +64,13 @@ function cycleTable(cycles: Cycles): string {
 
 function figureTable(figures: Figure[]): string {
   return table(
-    ["", "runtime", "measured", "promised", "", "from"],
+    ["", "runtime", "measured", "aim", "", "from"],
     figures.map(({ what, runtime, value, unit, bound, target, holds, from }) => [
       what,
       runtime,
       `${value.toFixed(2)} ${unit}`,
       `${bound} ${target}`,
-      holds ? "holds" : "**missed**",
+      holds ? "met" : "**missed**",
       from,
     ]),
   );
@@ -150,9 +150,9 @@ ${machine.kernel}, ${machine.processors} × ${machine.cpu}, ${machine.memoryGiB}
 
 ![Attach and detach: C, loopdev, losetup](performance.svg)
 
-## What is promised
+## What is aimed at
 
-${figures.length - missed} of ${figures.length} hold.
+${figures.length - missed} of ${figures.length} aims are met.
 
 ${figureTable(figures)}
 
