@@ -182,12 +182,13 @@ function isStricter(
   // Of a disc's date, which has no digits any more, it prints what is there; of a bridge disc it
   // takes the UDF that is damaged.
   if (type === "iso9660") {
-    return their !== undefined && (uuid === undefined || their.type === "udf");
+    return their?.type === "udf" || their?.type === "iso9660" && uuid === undefined;
   }
   // A flag that once said that the driver was under development.
   if (type === "ext4") return their?.type === "ext4dev";
   // It takes the first anchor, wherever that leads, and an integrity descriptor with a wrong CRC.
-  return type === "udf" && (their?.uuid === undefined || isMixed);
+  if (type !== "udf") return false;
+  return their === undefined || their.type === "udf" && (their.uuid === undefined || isMixed);
 }
 
 function damageFields(templates: readonly Template[], count: number, seed: number): void {
