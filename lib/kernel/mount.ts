@@ -119,8 +119,11 @@ export async function makeMount(
     ...all.map((setting): MountStep => ({ ...stepOf(setting), on: context })),
     // Never made twice: a context that failed is of no use.
     {
-      ...{ name: "fsconfig", on: context, args: [FSCONFIG_CMD_CREATE, 0, 0, 0], once: true },
+      name: "fsconfig",
       request: "FSCONFIG_CMD_CREATE",
+      on: context,
+      args: [FSCONFIG_CMD_CREATE, 0, 0, 0],
+      once: true,
     },
     { name: "fsmount", on: context, args: [FSMOUNT_CLOEXEC, attributes] },
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
@@ -148,17 +151,10 @@ export async function makeMount(
 }
 
 function stepOf({ name, value }: Setting): MountStep {
-  return value === undefined
-    ? {
-      name: "fsconfig",
-      args: [FSCONFIG_SET_FLAG, cString(name), 0, 0],
-      request: "FSCONFIG_SET_FLAG",
-    }
-    : {
-      name: "fsconfig",
-      args: [FSCONFIG_SET_STRING, cString(name), cString(value), 0],
-      request: "FSCONFIG_SET_STRING",
-    };
+  const [request, ...args] = value === undefined
+    ? ["FSCONFIG_SET_FLAG", FSCONFIG_SET_FLAG, cString(name), 0, 0] as const
+    : ["FSCONFIG_SET_STRING", FSCONFIG_SET_STRING, cString(name), cString(value), 0] as const;
+  return { name: "fsconfig", request, args };
 }
 
 /** How a mount ends. */

@@ -6,6 +6,7 @@
  */
 import type { Argument, Libc } from "./contract.ts";
 import { type Syscall, Threads } from "./bun_threads.ts";
+import { plainSteps } from "./steps.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
@@ -63,8 +64,7 @@ export function load(): Libc {
     async chain(steps) {
       // Until the end the buffers whose addresses are given may not be collected.
       const kept = [steps];
-      const plainSteps = steps.map((step) => ({ ...step, args: step.args.map(plain) }));
-      const results = await threads.chain(plainSteps);
+      const results = await threads.chain(plainSteps(steps, plain));
       kept.length = 0;
       return results;
     },

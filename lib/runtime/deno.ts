@@ -9,7 +9,7 @@
  */
 import type { Argument, Libc } from "./contract.ts";
 import { type Chain, loadChain } from "./deno_threads.ts";
-import { makeSteps } from "./steps.ts";
+import { makeSteps, plainSteps } from "./steps.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {
@@ -123,9 +123,7 @@ export function load(): Libc {
     async chain(steps) {
       const kept = [steps];
       chainOfPool ??= loadChain(machine) ?? ((steps) => Promise.resolve(makeSteps(steps, now)));
-      const results = await chainOfPool(
-        steps.map((step) => ({ ...step, args: step.args.map(plain) })),
-      );
+      const results = await chainOfPool(plainSteps(steps, plain));
       keep(kept);
       return results;
     },

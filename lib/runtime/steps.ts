@@ -1,9 +1,17 @@
 /**
- * A chain of system calls, made by this thread.
+ * What all chains of system calls need, and one that this thread makes.
  *
  * @module
  */
-import type { Step } from "./contract.ts";
+import type { Argument, PlainStep, Step } from "./contract.ts";
+
+/** The same steps with addresses for buffers, which must be kept until the calls are over. */
+export function plainSteps(
+  steps: readonly Step[],
+  plain: (argument: Argument) => number | bigint,
+): PlainStep[] {
+  return steps.map((step) => ({ ...step, args: step.args.map(plain) }));
+}
 
 /**
  * What each call returned, up to the first one that failed. Bun's Workers get this function as its
