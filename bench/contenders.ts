@@ -27,6 +27,15 @@ export function must(command: string, args: string[], input?: string): string {
   return stdout;
 }
 
+/** What this machine lacks for it is said on stderr. */
+export function attempt<T>(name: string, make: () => T): T | undefined {
+  try {
+    return make();
+  } catch (error) {
+    console.error(`bench: without ${name}: ${(error as Error).message}`);
+  }
+}
+
 interface Program {
   name: string;
   command: string[];
@@ -82,14 +91,9 @@ export function contenders(
   { image, partitioned, c }: Record<"image" | "partitioned" | "c", string>,
 ): Contender[] {
   const found: Contender[] = [];
-  const attempt = (name: string, make: () => Program[]) => {
-    try {
-      found.push(...make().map(program));
-    } catch (error) {
-      console.error(`bench: without ${name}: ${(error as Error).message}`);
-    }
-  };
-  attempt("C", () => {
+  const add = (name: string, make: () => Program[]) =>
+    found.push(...attempt(name, () => make().map(program)) ?? []);
+  add("C", () => {
     if (!existsSync(c)) must("cc", ["-O2", "-o", c, join(ROOT, "bench/cycle.c")]);
     const strategies = all(STRATEGIES.filter((name) => !name.includes("4 partitions")));
     return [
@@ -98,7 +102,7 @@ export function contenders(
     ];
   });
   for (const runtime of RUNTIMES) {
-    attempt(runtime, () => {
+    add(runtime, () => {
       must(runtime.toLowerCase(), ["--version"]);
       const script = command(runtime, "cycle.ts", image, partitioned);
       return [
@@ -111,7 +115,7 @@ export function contenders(
       ];
     });
   }
-  attempt("losetup", () => {
+  add("losetup", () => {
     must("losetup", ["--version"]);
     return [{
       name: "losetup ×2 from sh",

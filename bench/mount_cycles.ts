@@ -4,22 +4,16 @@
  *
  *     bun bench/mount_cycles.ts IMAGE PROGRAM 40
  */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { attach } from "../mod.ts";
+import { must } from "./contenders.ts";
 
 const [image, program, rounds] = process.argv.slice(2);
 const at = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 const times = { loopdev: [] as number[], c: [] as number[], mount: [] as number[] };
-
-function must(command: string, ...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command}: ${stderr}`);
-  return stdout;
-}
 
 await using loop = await attach(image);
 // What is loaded late is loaded then.
@@ -29,12 +23,12 @@ for (let round = 0; round < Number(rounds); round++) {
   const root = await loop.mount();
   await root.unmount();
   const middle = performance.now();
-  must("mount", loop.path, at);
-  must("umount", at);
+  must("mount", [loop.path, at]);
+  must("umount", [at]);
   times.loopdev.push(middle - start);
   times.mount.push(performance.now() - middle);
   // It measures itself: its own start is not what is asked.
-  times.c.push(Number(must(program, loop.path)) / 1e6);
+  times.c.push(Number(must(program, [loop.path])) / 1e6);
 }
 rmdirSync(at);
 console.log(JSON.stringify(times));

@@ -14,7 +14,7 @@ import { progress, table } from "../dev/terminal.ts";
 import { list } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlRemove } from "../lib/kernel/loop.ts";
-import { command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
+import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
 import { measureMounts } from "./mounts.ts";
@@ -44,14 +44,6 @@ function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
   const [file, ...rest] = command(runtime, script, ...args);
   const options = { encoding: "utf8", maxBuffer: 2 ** 24 } as const;
   return JSON.parse(execFileSync(file, rest, options));
-}
-
-function attempt<T>(name: string, measure: () => T): T | undefined {
-  try {
-    return measure();
-  } catch (error) {
-    console.error(`bench: without ${name}: ${(error as Error).message}`);
-  }
 }
 
 function measureWaits(runtime: RuntimeName): Waits {
