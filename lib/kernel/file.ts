@@ -242,6 +242,8 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
+const NEWLINE = 10;
+
 /** For what is read and decoded at once: a page, which has up to 64 KiB on aarch64. */
 const page = new Uint8Array(65536);
 
@@ -251,13 +253,38 @@ export function readLink(path: string): string {
   return decodeName(page.subarray(0, length));
 }
 
-/** A small file of /sys or /proc as text, without the newline at its end. */
+/**
+ * A small file of /sys or /proc as text, without the newline at its end. One page is the most that a
+ * sysfs attribute has, and one read gives all of it. For a list of /proc: {@linkcode readLines}.
+ */
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
-  // One page is the most that a sysfs attribute has, and one read gives all of it.
   const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, 0)));
   check(length, "pread", path);
   return decodeName(page.subarray(0, length)).replace(/\n$/, "");
+}
+
+/**
+ * The lines of a list of /proc, to its end: one read gives some of them, and what changes meanwhile
+ * moves none of the others.
+ */
+export function readLines(path: string): string[] {
+  using file = open(path, O_RDONLY);
+  const lines: string[] = [];
+  let torn = new Uint8Array();
+  for (let offset = 0;;) {
+    const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, offset)));
+    if (check(length, "pread", path) === 0) break;
+    offset += length;
+    const bytes = new Uint8Array(torn.length + length);
+    bytes.set(torn);
+    bytes.set(page.subarray(0, length), torn.length);
+    const end = bytes.lastIndexOf(NEWLINE) + 1;
+    torn = bytes.slice(end);
+    if (end > 0) lines.push(...decodeName(bytes.subarray(0, end - 1)).split("\n"));
+  }
+  if (torn.length > 0) lines.push(decodeName(torn));
+  return lines;
 }
 
 /** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */

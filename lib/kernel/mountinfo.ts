@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { O_RDONLY, open, readAt } from "./file.ts";
+import { readLines } from "./file.ts";
 
 /** One mount. */
 export interface Mount {
   /** As statx() and /proc/PID/fdinfo have it. */
   readonly id: number;
+  /** The mount that it lies on. */
+  readonly parent: number;
   /** Device number of the file system: "7:4". */
   readonly dev: string;
   /** Where. */
@@ -19,18 +21,20 @@ export interface Mount {
   readonly options: readonly string[];
 }
 
-const MOST_BYTES = 1024 * 1024;
-
 /** In the order in which they were mounted: of two at one point the last is the one that is seen. */
 export function mounts(): Mount[] {
-  using file = open("/proc/self/mountinfo", O_RDONLY);
-  const lines = new TextDecoder().decode(readAt(file, 0, MOST_BYTES)).split("\n").slice(0, -1);
-  return lines.map((line) => {
-    // Optional fields stand between the sixth and " - ".
+  return readLines("/proc/self/mountinfo").map((line) => {
+    // Optional fields stand between the sixth and " - ". The kernel escapes spaces in all names.
     const [mount, fileSystem] = line.split(" - ");
-    const [id, , dev, , point, options] = mount.split(" ");
-    const type = fileSystem.split(" ")[0];
-    return { id: Number(id), dev, point: unescape(point), type, options: options.split(",") };
+    const [id, parent, dev, , point, options] = mount.split(" ");
+    return {
+      id: Number(id),
+      parent: Number(parent),
+      dev,
+      point: unescape(point),
+      type: fileSystem.split(" ")[0],
+      options: options.split(","),
+    };
   });
 }
 
