@@ -18,6 +18,8 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  statSync,
+  truncateSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -338,6 +340,26 @@ withExt4("mount() says what is wrong, in the file system's own words", [], async
   await assertRejects(() => table.mount(), LoopError, "mount one of 1, 2");
   await table.detach();
   assertEquals(mountDescriptors(), []);
+});
+
+withExt4("mount() of a device of 0 bytes says so, and what helps", [], async () => {
+  const file = ext4Image("empty.img");
+  await using loop = await attach(file);
+  const whole = statSync(file).size;
+  truncateSync(file, 0);
+  await loop.setCapacity();
+  assertEquals(await loop.fileSystem(), undefined);
+  for (const options of [{}, { type: "ext4" }]) {
+    const error = await assertRejects(() => loop.mount(undefined, options), LoopError);
+    assertStringIncludes(error.message, "0 bytes", JSON.stringify(options));
+    assertStringIncludes(error.message, "setCapacity()");
+    assert(error.message.length < 600, error.message);
+  }
+  truncateSync(file, whole);
+  await loop.setCapacity();
+  output(["mkfs.ext4", "-q", loop.path]);
+  await using root = await loop.mount();
+  assertEquals(root.type, "ext4");
 });
 
 withExt4("mount() checks its options before it does anything", [], async () => {

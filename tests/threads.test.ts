@@ -2,7 +2,7 @@
  * What can wait for long is made by another thread: who makes which call, as strace sees it, and what
  * becomes of the process, of an AbortSignal and of an exception meanwhile.
  */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
 import { chainLater, eachLater, uninterruptedLater } from "../lib/kernel/chain.ts";
@@ -181,6 +181,43 @@ test("where no thread can be started the main one makes the calls", ["root"], ()
       console.log(loop.strategy, await loop.detach());`;
     assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
   }
+});
+
+test("an empty buffer goes to the kernel as any other", [], async () => {
+  const path = scratch("empty");
+  writeFileSync(path, "text");
+  const [fd] = await chainLater([{
+    ...{ name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY, 0] },
+  }]);
+  using file = new OpenFile(fd, path);
+  for (const empty of [new Uint8Array(0), new Uint8Array(new ArrayBuffer(8)).subarray(3, 3)]) {
+    assertEquals(typeof libc().addressOf(empty), "bigint");
+    assertEquals(file.call((fd) => libc().now(SYS("pread64"), fd, empty, 0, 0)), 0);
+    assertEquals(await uninterruptedLater("pread64", fd, empty, 0, 0), 0);
+  }
+});
+
+test("a thread that dies, or cannot make a call, says so in a line", [], () => {
+  // Only Bun's threads are Workers. The message is as long as the source that Bun puts into one.
+  const body = `globalThis.Worker = class {
+      constructor() { setTimeout(() => this.onmessage({ data: [] }), 1); }
+      postMessage() {
+        const message = "1 | source\\n".repeat(100) + "TypeError: " + "x".repeat(1000);
+        setTimeout(() => this.onerror({ message }), 1);
+      }
+      ref() {}
+      unref() {}
+      terminate() {}
+    };
+    const { uninterruptedLater } = await import(${
+    JSON.stringify(new URL("lib/kernel/chain.ts", MOD))
+  });
+    await uninterruptedLater("fsync", -1).then(
+      (result) => console.log(result), ({ message }) => console.log(message));`;
+  const said = output(onThisRuntime(script(body, "")));
+  if ("Deno" in globalThis) return assertEquals(said, "-9\n");
+  assert(said.length < 300, said);
+  assertMatch(said, /^a thread of loopdev's died: TypeError: x+\n$/);
 });
 
 test("errno comes back from a thread", [], async () => {

@@ -4,7 +4,7 @@
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
-import { contentOf } from "./file_system.ts";
+import { contentOf, sizeOf } from "./file_system.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
@@ -96,6 +96,7 @@ async function adviceOnCreate(
   code: string,
   { type, options, device, number, readOnly }: Attempt,
 ): Promise<string | undefined> {
+  if (await sizeOf(device) === 0) return NO_BYTES;
   switch (code) {
     case "EBUSY":
       return await busy(number);
@@ -148,13 +149,19 @@ async function adviceOnInvalid(
     "what is on the device is damaged, cut off, or newer than this kernel";
 }
 
+/** A device that a process which does not look has bound, or whose file was cut since. */
+const NO_BYTES = "the device has 0 bytes, as of its file it has whole 512-byte sectors: make the " +
+  "file longer (truncate -s), then setCapacity() of the device's handle takes its size over";
+
 /** A device that shows no file system. */
 export async function refuseUnknown(
   { device, number, partition }: { device: string; number: number; partition?: number },
 ): Promise<LoopError> {
-  const { container } = await contentOf(device);
+  const { size, container } = await contentOf(device);
   const partitions = partition === undefined ? sysfsPartitions(number) : [];
-  const hint = container !== undefined
+  const hint = size === 0
+    ? NO_BYTES
+    : container !== undefined
     ? `it holds no file system but ${container}`
     : partitions.length > 0
     ? `it has no file system but partitions: mount one of ${

@@ -29,9 +29,17 @@ class Missing {
 
 /** What a device holds. */
 export interface Content {
+  /** Of the device, in bytes. */
+  readonly size: number;
   readonly fileSystems: readonly FileSystem[];
   /** What it holds instead: "LUKS", "RAID". */
   readonly container: string | undefined;
+}
+
+/** Of the device, in bytes. */
+export async function sizeOf(path: string): Promise<number> {
+  using device = await openWithoutWaiting(path, O_RDONLY);
+  return blkGetSize64(device);
 }
 
 /** Every file system whose superblock is on the device. */
@@ -55,7 +63,8 @@ export async function contentOf(path: string): Promise<Content> {
   const ask = (disk: Image): Content => {
     const fileSystems = findFileSystems(disk);
     // What shows a file system is no container: it has been asked.
-    return { fileSystems, container: fileSystems.length > 0 ? undefined : findContainer(disk) };
+    const container = fileSystems.length > 0 ? undefined : findContainer(disk);
+    return { size, fileSystems, container };
   };
   for (let reads = 0, bytes = 0; reads < MOST_READS && bytes < MOST_BYTES; reads++) {
     try {

@@ -40,8 +40,10 @@ export function load(): Libc {
   });
   const errnoPointer = libc.__errno_location()!;
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
+  // Of an empty buffer, which may be anywhere, ptr() gives an Error, without throwing it.
+  const addressOf = (buffer: Uint8Array): number => buffer.length === 0 ? 0 : ptr(buffer);
   const plain = (argument: Argument): number | bigint =>
-    argument instanceof Uint8Array ? ptr(argument) : argument;
+    argument instanceof Uint8Array ? addressOf(argument) : argument;
   const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
     outcome(other.syscall(number, a, b, c, d, e));
   const threads = new Threads(now);
@@ -60,7 +62,7 @@ export function load(): Libc {
     syscall: (number, fd, buffer, c, d, e = 0) =>
       outcome(libc.syscall(number, fd, buffer, c, d, e)),
     uname: (buffer) => outcome(libc.uname(buffer)),
-    addressOf: (buffer) => BigInt(ptr(buffer)),
+    addressOf: (buffer) => BigInt(addressOf(buffer)),
     async chain(steps) {
       // Until the end the buffers whose addresses are given may not be collected.
       const kept = [steps];

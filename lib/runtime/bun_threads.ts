@@ -11,14 +11,20 @@ import { makeSteps } from "./steps.ts";
 /** As many waits as overlap. Each Worker takes about 5 MB. */
 const MOST_THREADS = 8;
 
+/** Of what a dead Worker says. */
+const MOST_CHARACTERS = 200;
+
 /** `(number, a, b, c, d, e)`: what the kernel returns, or −errno. */
 export type Syscall = (...args: (number | bigint)[]) => number;
 
 /** What a Worker's program uses of its globals. */
 interface WorkerScope {
   onmessage: (event: { data: readonly PlainStep[] }) => void;
-  postMessage(results: number[]): void;
+  postMessage(answer: Answer): void;
 }
+
+/** What the calls returned, or why one could not be made. */
+type Answer = number[] | string;
 
 /**
  * The whole program of a Worker; it gets here as its source text, since a file of its own would be
@@ -37,7 +43,14 @@ async function serve(make: typeof makeSteps): Promise<void> {
     const result = libc.syscall(number, a, b, c, d, e);
     return result < 0 ? -read.i32(errno, 0) : result;
   };
-  scope.onmessage = ({ data }) => scope.postMessage(make(data, syscall));
+  const answer = (steps: readonly PlainStep[]): Answer => {
+    try {
+      return make(steps, syscall);
+    } catch (error) {
+      return String(error);
+    }
+  };
+  scope.onmessage = ({ data }) => scope.postMessage(answer(data));
   // The first message says that calls can come.
   scope.postMessage([]);
 }
@@ -56,6 +69,12 @@ interface Thread {
   worker: BunWorker;
   ready: boolean;
   job: Job | undefined;
+}
+
+/** Bun puts the source before the error, and its stack behind it. */
+function shortened(message: string): string {
+  const line = /^\w*Error\b.*$/m.exec(message)?.[0] ?? message.trim().split("\n")[0];
+  return line.slice(0, MOST_CHARACTERS);
 }
 
 /** As few threads as there are chains at once, up to {@linkcode MOST_THREADS}. */
@@ -101,8 +120,9 @@ export class Threads {
     }
     const thread: Thread = { worker, ready: false, job: undefined };
     worker.unref();
-    worker.onmessage = ({ data }) => {
-      thread.job?.resolve(data);
+    worker.onmessage = ({ data }: { data: Answer }) => {
+      if (typeof data === "string") thread.job?.reject(new Error(`a call of loopdev's: ${data}`));
+      else thread.job?.resolve(data);
       thread.job = undefined;
       thread.ready = true;
       this.#deal();
@@ -110,7 +130,7 @@ export class Threads {
     worker.onerror = ({ message }) => {
       this.#threads.delete(thread);
       worker.terminate();
-      thread.job?.reject(new Error(`a thread of loopdev's died: ${message}`));
+      thread.job?.reject(new Error(`a thread of loopdev's died: ${shortened(message)}`));
       this.#deal();
     };
     this.#threads.add(thread);

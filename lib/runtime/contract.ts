@@ -63,7 +63,7 @@ export interface Libc {
   ): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;
-  /** Where `buffer` lies, for a struct that points to another one. */
+  /** Where `buffer` lies, for a struct that points to another one; anywhere, if it is empty. */
   addressOf(buffer: Uint8Array): bigint;
   /**
    * System calls one after another, made by one other thread, so that their wait stops nobody; the
