@@ -22,7 +22,7 @@ import {
 } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
-import { Mounts } from "./mount/mounts.ts";
+import { asMeantHere, Mounts } from "./mount/mounts.ts";
 import { type Partition, rescanPartitions } from "./binding/partitions.ts";
 import { drain } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
@@ -124,12 +124,16 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   }
 
   /**
-   * Mounts a partition, or without a number the whole device, without giving it a directory: its
-   * files are below {@linkcode LoopMount.path}, and the mount ends with this process, even if that is
-   * killed. Needs Linux 5.2. Rejects with {@linkcode LoopError}, in the file system's own words.
+   * Mounts a partition, or without a number the whole device, on a directory of its own below
+   * /run/loopdev: {@linkcode LoopMount.path}. The mount ends with this process, even if that is killed:
+   * a small process that the first mount() starts, the keeper, sees to it. Needs Linux 5.9, /bin/sh and
+   * umount(8). Rejects with {@linkcode LoopError}, in the file system's own words.
    */
-  mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
-    return this.#operations.take(() => this.#mounts.mount(this, this.#facts, partition, options));
+  async mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
+    const meant = asMeantHere(options);
+    return await this.#operations.take(() =>
+      this.#mounts.mount(this, this.#facts, partition, meant)
+    );
   }
 
   /**

@@ -12,7 +12,7 @@ import { statfs } from "../lib/kernel/mount.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
-import { SYSCALLS } from "../lib/kernel/system.ts";
+import { OPEN_FLAGS, SYSCALLS } from "../lib/kernel/system.ts";
 import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
 import { cachestat, open_how } from "../lib/kernel/storage.ts";
 import { ROOT, run, scratch, test } from "./support.ts";
@@ -29,12 +29,13 @@ LOOP_CTL_ADD 0x4c80 LOOP_CTL_REMOVE 0x4c81 LOOP_CTL_GET_FREE 0x4c82
 BLKPG 0x1269 BLKPG_ADD_PARTITION 1 BLKPG_DEL_PARTITION 2 BLKPG_RESIZE_PARTITION 3
 BLKFLSBUF 0x1261 BLKROGET 0x125e BLKSSZGET 0x1268 BLKGETSIZE64 0x80081272 BLKGETDISKSEQ 0x80081280
 O_RDONLY 0 O_RDWR 0o2 O_CREAT 0o100 O_EXCL 0o200 O_NONBLOCK 0o4000 O_CLOEXEC 0o2000000
+O_PATH 0o10000000 F_DUPFD_CLOEXEC 1030 AT_REMOVEDIR 0x200
 LOCK_SH 1 LOCK_EX 2 LOCK_NB 4 NETLINK_KOBJECT_UEVENT 15
-F_SETFL 4 SEEK_END 2 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 AT_STATX_DONT_SYNC 0x4000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
+F_GETFD 1 FD_CLOEXEC 1 F_SETFL 4 SEEK_END 2 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 AT_STATX_DONT_SYNC 0x4000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
 S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
 S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_BASIC_STATS 0x7ff STATX_MNT_ID 0x1000
 FSOPEN_CLOEXEC 1 FSMOUNT_CLOEXEC 1 FSCONFIG_SET_FLAG 0 FSCONFIG_SET_STRING 1 FSCONFIG_CMD_CREATE 6
-MOVE_MOUNT_F_EMPTY_PATH 4 MOUNT_ATTR_RDONLY 0x1 MOUNT_ATTR_NOSUID 0x2 MOUNT_ATTR_NODEV 0x4
+MOVE_MOUNT_F_EMPTY_PATH 4 MOVE_MOUNT_T_EMPTY_PATH 0x40 MOUNT_ATTR_RDONLY 0x1 MOUNT_ATTR_NOSUID 0x2 MOUNT_ATTR_NODEV 0x4
 MOUNT_ATTR_NOEXEC 0x8 MOUNT_ATTR_NOATIME 0x10 MOUNT_ATTR_STRICTATIME 0x20
 MOUNT_ATTR_NODIRATIME 0x80 MOUNT_ATTR_NOSYMFOLLOW 0x200000
 PROT_READ 1 PROT_WRITE 2 PROT_EXEC 4 MAP_PRIVATE 2 MAP_ANONYMOUS 0x20
@@ -46,7 +47,7 @@ EBADMSG 74 EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUO
 
 /** Of these the headers' names begin so. */
 const OF_THE_KERNEL =
-  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_)/;
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|FD_|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_)/;
 
 const LAYOUTS = `
 loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
@@ -122,7 +123,7 @@ test("every constant of the kernel's has the value of its headers", [], () => {
   }
   const missed = [...constants.keys()].filter((name) => !seen.includes(name));
   // stat.ts has the others as the keys of a table.
-  assertEquals(missed, ["S_IFSOCK", "S_IFREG", "S_IFDIR", "S_IFCHR", "S_IFIFO"]);
+  assertEquals(missed, ["S_IFSOCK", "S_IFDIR", "S_IFCHR", "S_IFIFO"]);
 });
 
 /** Newer than the headers of some systems: looked at where they have it. */
@@ -146,6 +147,7 @@ function assertions(machine: typeof MACHINES[number]): string {
   for (const [name, numbers] of Object.entries(SYSCALLS)) {
     guarded(name, () => expect(`__NR_${name}`, numbers[machine]));
   }
+  for (const [name, values] of Object.entries(OPEN_FLAGS)) expect(name, values[machine]);
   for (const type of STRUCTS) {
     const parts = SPLIT[type.name] ?? [[type.name, 0]];
     guarded(type.name, () => {

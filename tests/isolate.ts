@@ -66,7 +66,8 @@ const SURROUNDINGS: Record<string, (where: string) => void> = {
   },
   "read-only"(where) {
     hideMounts();
-    must(mount(where, where, "none", MS_BIND, 0), `mount --bind ${where} ${where}`);
+    // A process keeps the root that it has: what is bound over it, it would not see.
+    if (where !== "/") must(mount(where, where, "none", MS_BIND, 0), `mount --bind ${where}`);
     const flags = MS_REMOUNT | MS_BIND | MS_RDONLY;
     must(mount("none", where, "none", flags, 0), `mount -o remount,bind,ro ${where}`);
   },

@@ -19,6 +19,7 @@ export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
+export const O_PATH = 0o10000000;
 
 const F_SETFL = 4;
 const MFD_CLOEXEC = 1;
@@ -173,6 +174,11 @@ export function ioctl(
     )
   );
   return check(result, "ioctl", file.path, name);
+}
+
+/** The path with the working directory of this moment before it, if it is relative. "" stays as it is. */
+export function absolutePath(path: string): string {
+  return path === "" || path.startsWith("/") ? path : `${readLink("/proc/self/cwd")}/${path}`;
 }
 
 /** Up to `length` bytes from `offset`; fewer at the end of the file. */

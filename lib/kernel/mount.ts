@@ -1,6 +1,6 @@
 /**
- * Mounts that have no directory, Linux 5.2: fsopen → fsconfig → fsmount. What fsmount() gives owns
- * the mount: when the last reference to that descriptor is gone, SIGKILL included, so is the mount.
+ * Mounts, Linux 5.2: fsopen → fsconfig → fsmount → move_mount. What fsmount() gives owns the mount until
+ * it has a place: when the last reference to that descriptor is gone, SIGKILL included, so is the mount.
  * The calls are made by another thread: the driver may have to be loaded, a journal be replayed, and
  * whoever mounts something else at that time holds the same locks.
  *
@@ -29,6 +29,7 @@ const FSCONFIG_SET_FLAG = 0;
 const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
 const MOVE_MOUNT_F_EMPTY_PATH = 4;
+const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
 /** glibc's `<sys/mount.h>`. */
 const MNT_DETACH = 2;
 
@@ -117,14 +118,7 @@ export async function makeMount(
   const steps: readonly MountStep[] = [
     { name: "fsopen", args: [cString(type), FSOPEN_CLOEXEC] },
     ...all.map((setting): MountStep => ({ ...stepOf(setting), on: context })),
-    // Never made twice: a context that failed is of no use.
-    {
-      name: "fsconfig",
-      request: "FSCONFIG_CMD_CREATE",
-      on: context,
-      args: [FSCONFIG_CMD_CREATE, 0, 0, 0],
-      once: true,
-    },
+    CREATE,
     { name: "fsmount", on: context, args: [FSMOUNT_CLOEXEC, attributes] },
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
     { name: "fstatfs", on: root, args: [buffer] },
@@ -150,6 +144,15 @@ export async function makeMount(
   return { mount: opened[1]!, root: opened[2]!, readOnly };
 }
 
+/** Never made twice: a context that failed is of no use. `on`: the context is the first step's. */
+const CREATE: MountStep = {
+  name: "fsconfig",
+  request: "FSCONFIG_CMD_CREATE",
+  on: 0,
+  args: [FSCONFIG_CMD_CREATE, 0, 0, 0],
+  once: true,
+};
+
 function stepOf({ name, value }: Setting): MountStep {
   const [request, ...args] = value === undefined
     ? ["FSCONFIG_SET_FLAG", FSCONFIG_SET_FLAG, cString(name), 0, 0] as const
@@ -159,43 +162,116 @@ function stepOf({ name, value }: Setting): MountStep {
 
 /** How a mount ends. */
 export interface MountEnd {
-  /** To be written back before: from Linux 5.8 on an error if any of it failed since the mount. */
-  readonly sync: boolean;
-  /** It lies on a directory. */
+  /**
+   * The device's node, which is flushed after syncfs(): some file systems (vfat; ext4 with `nobarrier`)
+   * never ask the device to. undefined: nothing is to be written back.
+   */
+  readonly node: OpenFile | undefined;
+  /** It lies in this namespace. */
   readonly attached: boolean;
+  /** What else belongs to the mount, and is closed after it. */
+  readonly holder: OpenFile | undefined;
+}
+
+/** What the calls returned; 0 where they were not made. */
+export interface EndedMount {
+  readonly synced: number;
+  readonly flushed: number;
+  readonly unmounted: number;
+  /** Whether umount2() took the mount that was meant, and not one that came over it meanwhile. */
+  readonly isGone: boolean;
 }
 
 /**
- * syncfs → umount2 → close. All of them, whatever becomes of each; what syncfs() and umount2() returned,
- * 0 where they were not called for.
+ * syncfs → fsync of the node → umount2 → close. All of them, whatever becomes of each. From Linux 5.8 on
+ * syncfs() reports whatever was not written since the mount.
  */
 export async function endMount(
   { mount, root }: NewMount,
-  { sync, attached }: MountEnd,
-): Promise<{ synced: number; unmounted: number }> {
-  const fd = { root: await root.giveAway(), mount: await mount.giveAway() };
-  if (fd.root === undefined || fd.mount === undefined) return { synced: 0, unmounted: 0 };
-  const steps: NamedStep[] = [closeStep(fd.root), closeStep(fd.mount)];
-  if (attached) steps.unshift(unmountStep(fd.mount));
-  if (sync) steps.unshift({ name: "syncfs", args: [fd.root] });
-  const results = await eachLater(steps);
+  { node, attached, holder }: MountEnd,
+): Promise<EndedMount> {
+  const [rootFd, mountFd, nodeFd, holderFd] = await Promise.all(
+    [root, mount, node, holder].map((file) => file?.giveAway()),
+  );
+  if (rootFd === undefined || mountFd === undefined) {
+    await eachLater([nodeFd, holderFd].filter((fd) => fd !== undefined).map(closeStep));
+    return { synced: 0, flushed: 0, unmounted: 0, isGone: true };
+  }
+  const steps: NamedStep[] = [];
+  const name = new Uint8Array(new ArrayBuffer(2));
+  if (nodeFd !== undefined) {
+    steps.push({ name: "syncfs", args: [rootFd] }, { name: "fsync", args: [nodeFd] });
+  }
+  if (attached) steps.push(unmountStep(mountFd), nameStep(mountFd, name));
+  const all = [nodeFd, rootFd, mountFd, holderFd].filter((fd) => fd !== undefined);
+  const results = await eachLater([...steps, ...all.map(closeStep)]);
   const resultOf = (name: SyscallName) =>
     results[steps.findIndex((step) => step.name === name)] ?? 0;
-  return { synced: resultOf("syncfs"), unmounted: resultOf("umount2") };
+  return {
+    synced: resultOf("syncfs"),
+    flushed: resultOf("fsync"),
+    unmounted: resultOf("umount2"),
+    // Outside every namespace a mount's root is called "/".
+    isGone: !attached || resultOf("readlinkat") === 1,
+  };
 }
 
-/** Takes a mount from its directory, whoever uses it, and just this one, whatever lies over it. */
+/**
+ * Takes a mount out of its namespace, whoever uses it. umount2() goes from there to whatever lies on top:
+ * look at mountinfo before. There is no call that takes a mount by its descriptor.
+ */
 function unmountStep(mount: Descriptor): NamedStep {
   return { name: "umount2", args: [cString(`/proc/self/fd/${mount}`), MNT_DETACH] };
 }
 
-/** Gives a mount a directory: from now on it is no longer its descriptor's. */
-export async function moveMount(mount: OpenFile, directory: string): Promise<void> {
-  const to = [AT_FDCWD, cString(directory), MOVE_MOUNT_F_EMPTY_PATH] as const;
+function nameStep(file: Descriptor, buffer: Uint8Array): NamedStep {
+  const path = cString(`/proc/self/fd/${file}`);
+  return { name: "readlinkat", args: [AT_FDCWD, path, buffer, buffer.length] };
+}
+
+/** Gives a mount a place: it is no longer its descriptor's from then on. Without `name`, on `directory`. */
+export async function moveMount(mount: OpenFile, directory: OpenFile, name = ""): Promise<void> {
+  const flags = MOVE_MOUNT_F_EMPTY_PATH | (name === "" ? MOVE_MOUNT_T_EMPTY_PATH : 0);
   const result = await mount.callLater((fd) =>
-    uninterruptedLater("move_mount", fd, NO_NAME, ...to)
+    directory.callLater((to) =>
+      uninterruptedLater("move_mount", fd, NO_NAME, to, cString(name), flags)
+    )
   );
-  check(result, "move_mount", directory);
+  check(result, "move_mount", name === "" ? directory.path : `${directory.path}/${name}`);
+}
+
+/**
+ * A mount without a place, of an empty file system in memory, with a directory in it and another one in
+ * that: `names`. `path` is what errors call it.
+ */
+export async function makeHolder(
+  [outer, inner]: readonly [string, string],
+  path: string,
+): Promise<OpenFile> {
+  const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  const mode: Setting = { name: "mode", value: "0700" };
+  const steps: readonly MountStep[] = [
+    { name: "fsopen", args: [cString("tmpfs"), FSOPEN_CLOEXEC] },
+    { ...stepOf(mode), on: 0 },
+    CREATE,
+    { name: "fsmount", on: 0, args: [FSMOUNT_CLOEXEC, attributes] },
+    { name: "mkdirat", on: 3, args: [cString(outer), 0o700], syscall: "mkdir" },
+    { name: "mkdirat", on: 3, args: [cString(`${outer}/${inner}`), 0o700], syscall: "mkdir" },
+  ];
+  const results = await chainLater(steps);
+  const last = results.length - 1;
+  const [context, holder] = [results[0], results[3]].map((fd) =>
+    fd >= 0 ? new OpenFile(fd, path) : undefined
+  );
+  context?.close();
+  try {
+    const { name, syscall = name, request } = steps[last];
+    check(results[last], syscall, path, request);
+    return holder!;
+  } catch (error) {
+    holder?.close();
+    throw error;
+  }
 }
 
 const message = new Uint8Array(new ArrayBuffer(1024));

@@ -68,6 +68,10 @@ export interface FileStatus {
   /** The file's identity: device number of its file system, and inode there. */
   readonly dev: string;
   readonly inode: bigint;
+  /** Its owner. */
+  readonly uid: number;
+  /** Permission bits: 0o755. */
+  readonly mode: number;
   /** When its content was last changed, in ms since 1970; up to 10 ms early. */
   readonly modified: number;
 }
@@ -87,18 +91,27 @@ const buffer = statx.buffer();
 const stx = statx.reader(buffer);
 let address: number | undefined;
 
-/** `statx(fd, name, flags, STATX_BASIC_STATS, buffer)`: musl has no function for it before 1.2.5. */
-function callStatx(fd: Descriptor, name: Uint8Array, flags: number): number {
+/** `statx(fd, name, flags, mask, buffer)`: musl has no function for it before 1.2.5. */
+function callStatx(fd: Descriptor, name: Uint8Array, flags: number, mask: number): number {
   address ??= Number(libc().addressOf(buffer));
-  return libc().syscall(SYS("statx"), fd, name, flags, STATX_BASIC_STATS, address);
+  return libc().syscall(SYS("statx"), fd, name, flags, mask, address);
+}
+
+/** The mount that an open file lies in, as mountinfo numbers it (Linux 5.8). */
+export function mountIdOf(file: OpenFile): number {
+  const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH, STATX_MNT_ID));
+  check(result, "statx", file.path);
+  if ((stx("stx_mask") & STATX_MNT_ID) !== 0) return Number(stx("stx_mnt_id"));
+  const hint = "this kernel does not tell mounts by number: that takes Linux 5.8";
+  throw new LoopError({ code: "EOPNOTSUPP", syscall: "statx", path: file.path, hint });
 }
 
 /** `statx` of an open file, or of a name (symlinks followed). */
 export function fileStatus(file: OpenFile | string): FileStatus {
   if (typeof file === "string") {
-    check(callStatx(AT_FDCWD, cString(file), 0), "statx", file);
+    check(callStatx(AT_FDCWD, cString(file), 0, STATX_BASIC_STATS), "statx", file);
   } else {
-    const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH));
+    const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS));
     check(result, "statx", file.path);
   }
   return {
@@ -108,6 +121,8 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
     dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
     inode: stx("stx_ino"),
+    uid: stx("stx_uid"),
+    mode: stx("stx_mode") & ~S_IFMT,
     modified: Number(stx("stx_mtime").tv_sec) * 1000 + stx("stx_mtime").tv_nsec / 1e6,
   };
 }

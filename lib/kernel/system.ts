@@ -19,6 +19,7 @@ export const SYSCALLS = {
   rt_sigaction: { x86_64: 13, aarch64: 134 },
   getpid: { x86_64: 39, aarch64: 172 },
   kill: { x86_64: 62, aarch64: 129 },
+  wait4: { x86_64: 61, aarch64: 260 },
   socket: { x86_64: 41, aarch64: 198 },
   bind: { x86_64: 49, aarch64: 200 },
   flock: { x86_64: 73, aarch64: 32 },
@@ -27,7 +28,12 @@ export const SYSCALLS = {
   fstatfs: { x86_64: 138, aarch64: 44 },
   umount2: { x86_64: 166, aarch64: 39 },
   openat: { x86_64: 257, aarch64: 56 },
+  mkdirat: { x86_64: 258, aarch64: 34 },
   mknodat: { x86_64: 259, aarch64: 33 },
+  unlinkat: { x86_64: 263, aarch64: 35 },
+  readlinkat: { x86_64: 267, aarch64: 78 },
+  ppoll: { x86_64: 271, aarch64: 73 },
+  pipe2: { x86_64: 293, aarch64: 59 },
   getdents64: { x86_64: 217, aarch64: 61 },
   syncfs: { x86_64: 306, aarch64: 267 },
   memfd_create: { x86_64: 319, aarch64: 279 },
@@ -46,6 +52,17 @@ export type SyscallName = keyof typeof SYSCALLS;
 /** The number of a system call on this machine. */
 export function SYS(name: SyscallName): number {
   return SYSCALLS[name][libc().machine];
+}
+
+/** `<asm/fcntl.h>`: open flags that differ between the machines. */
+export const OPEN_FLAGS = {
+  O_DIRECTORY: { x86_64: 0o200000, aarch64: 0o40000 },
+  O_NOFOLLOW: { x86_64: 0o400000, aarch64: 0o100000 },
+} satisfies Record<string, Record<Machine, number>>;
+
+/** The value of such a flag on this machine. */
+export function openFlag(name: keyof typeof OPEN_FLAGS): number {
+  return OPEN_FLAGS[name][libc().machine];
 }
 
 let cachedRelease: string | undefined;

@@ -5,11 +5,12 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { onlyFileSystem } from "./file_system.ts";
-import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
+import type { OpenFile } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
-import { endMount, makeMount, moveMount, type NewMount, type Setting } from "../kernel/mount.ts";
-import { type FileStatus, fileStatus } from "../kernel/stat.ts";
-import { explainMove, explainRefusal, refuseUnknown } from "./errors.ts";
+import { endMount, makeMount, type NewMount, type Setting } from "../kernel/mount.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { explainRefusal, refuseUnknown } from "./errors.ts";
+import { Keeper } from "./keeper.ts";
 import {
   attributesOf,
   type CheckedMount,
@@ -17,6 +18,7 @@ import {
   type MountOptions,
 } from "./options.ts";
 import { type LoopMount, makeLoopMount } from "./mounted.ts";
+import { type Place, placeAt, placeNowhere, placeOnOwnDirectory } from "./place.ts";
 
 /** What shall be mounted. */
 export interface MountSource {
@@ -45,29 +47,38 @@ export async function mount(
 ): Promise<LoopMount> {
   const options = checkMountOptions(asked);
   const { device, partition, backingFile } = source;
-  const { at, signal } = options;
+  const { detached, signal } = options;
   signal?.throwIfAborted();
+  // Its shell starts while the superblock is read.
+  const keeper = detached ? undefined : Keeper.ready();
+  keeper?.catch(() => {});
   const type = options.type ?? (await onlyFileSystem(device))?.type;
   if (type === undefined) throw await refuseUnknown(source);
   // What is said from here on may be said of us.
   using log = openKernelLog();
   const made = await makeSuitable({ ...source, type, log }, options);
-  let attached = false;
+  let place: Place | undefined;
   try {
     signal?.throwIfAborted();
-    const directory = fileStatus(made.root);
-    if (at !== undefined) {
-      await moveMount(made.mount, at).catch(explainMove);
-      attached = true;
-      signal?.throwIfAborted();
-    }
-    const path = pathOf(made.mount, directory, at);
-    const init = { device, partition, backingFile, path, type, made, attached, onEnd };
-    return makeLoopMount({ ...init, dev: directory.dev });
+    place = await findPlace(made, options, await keeper);
+    signal?.throwIfAborted();
+    const { dev } = fileStatus(made.root);
+    return makeLoopMount({ device, partition, backingFile, type, made, place, dev, onEnd });
   } catch (error) {
-    await endMount(made, { sync: false, attached });
+    const { holder, id, remove } = place ?? {};
+    await endMount(made, { node: undefined, attached: id !== undefined, holder });
+    await remove?.();
     throw error;
   }
+}
+
+async function findPlace(
+  { mount }: NewMount,
+  { at, detached }: CheckedMount,
+  keeper: Keeper | undefined,
+): Promise<Place> {
+  if (detached || keeper === undefined) return await placeNowhere(mount);
+  return await (at === undefined ? placeOnOwnDirectory(mount, keeper) : placeAt(mount, at, keeper));
 }
 
 /** As mount(8) does: what cannot be written is mounted read-only, unless it was asked for. */
@@ -99,19 +110,3 @@ async function makeExplained(
 }
 
 const READ_ONLY: Setting = { name: "ro", value: undefined };
-
-/** A path to the root of the mount that every process can follow. */
-function pathOf(mount: OpenFile, root: FileStatus, at: string | undefined): string {
-  try {
-    return mount.call((fd) => {
-      // Below a mount without a directory there are no names that lead to it, or other files have them.
-      const name = at === undefined ? undefined : readLink(`/proc/self/fd/${fd}`);
-      const found = name === undefined ? undefined : ifExists(() => fileStatus(name));
-      const isIt = found?.dev === root.dev && found.inode === root.inode;
-      return isIt ? name! : `/proc/${readLink("/proc/self")}/fd/${fd}`;
-    });
-  } catch (error) {
-    if (!isRefusal(error)) throw error;
-    throw error.withHint("is proc mounted on /proc? A mount's files are found through it");
-  }
-}

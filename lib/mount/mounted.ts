@@ -3,13 +3,18 @@
  *
  * @module
  */
-import { isErrno, LoopError } from "../base/errors.ts";
+import { checkPath } from "../base/checks.ts";
+import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { poll } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
 import { isHeldExclusively } from "../holders/holders.ts";
-import { check, type OpenFile } from "../kernel/file.ts";
-import { endMount, type NewMount } from "../kernel/mount.ts";
+import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
+import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
+import { type Mount, mounts } from "../kernel/mountinfo.ts";
+import { openWithoutWaiting } from "../kernel/storage.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
+import type { Place } from "./place.ts";
+import { resolveBelow } from "./resolve.ts";
 
 /**
  * A file that a runtime closes at its leisure; a child between fork() and exec(), which has all that we
@@ -21,7 +26,6 @@ const PASSING_USERS_MS = 1000;
 export interface LoopMountInit {
   readonly device: string;
   readonly partition: number | undefined;
-  readonly path: string;
   readonly type: string;
   /** The backing file's path. */
   readonly backingFile: string;
@@ -29,8 +33,7 @@ export interface LoopMountInit {
   readonly made: NewMount;
   /** Device number of its files. */
   readonly dev: string;
-  /** Whether it lies on a directory. */
-  readonly attached: boolean;
+  readonly place: Place;
   /** Told when unmount() is done. */
   readonly onEnd: (mount: LoopMount) => void;
 }
@@ -38,19 +41,21 @@ export interface LoopMountInit {
 /** For mount() alone. */
 export let makeLoopMount: (init: LoopMountInit) => LoopMount;
 
+/** Those of this process that lie in its list of mounts, by their numbers there. */
+const listed = new Map<number, LoopMount>();
+
 /**
- * A mounted file system. Without `at` it has no directory: no list of mounts shows it, in this
- * namespace or another, and it lives as long as this process at most, even if that is killed. Its
- * files are below {@linkcode LoopMount.path}. `await using` unmounts it at the end of the block, and
- * so does the end of the {@linkcode LoopDevice} that mounted it.
+ * A mounted file system. It ends with this process, even if that is killed; `await using` unmounts it
+ * at the end of the block, and so does the end of the {@linkcode LoopDevice} that mounted it.
  *
  * @example
  * ```ts
  * import type { LoopDevice, LoopMount } from "@loopdev/loopdev";
+ * import { writeFileSync } from "node:fs";
  *
  * async function writeHostname(loop: LoopDevice): Promise<"unmounted" | "deferred"> {
  *   await using root: LoopMount = await loop.mount(2);
- *   await Deno.writeTextFile(`${root.path}/etc/hostname`, "box\n");
+ *   writeFileSync(await root.resolve("etc/hostname"), "box\n");
  *   return await root.unmount();
  * }
  * console.log(typeof writeHostname); // function
@@ -58,8 +63,9 @@ export let makeLoopMount: (init: LoopMountInit) => LoopMount;
  */
 export class LoopMount implements AsyncDisposable {
   /**
-   * Where its files are: `"/proc/1234/fd/17"` while this process has it mounted, for this process and
-   * others of the same user (with `at`: the directory). Absolute.
+   * The directory of its files, absolute: `"/run/loopdev/1234-k3v9x0q2mz/loop4p2-000001"`, the one that
+   * `at` names, or with `detached` `"/proc/1234/fd/17/…/loop4p2"`. The first and the last are never
+   * used again. A symbolic link of the image can lead out of it: {@linkcode LoopMount.resolve}.
    */
   readonly path: string;
   /** What is mounted: `"/dev/loop4p2"`. */
@@ -73,6 +79,8 @@ export class LoopMount implements AsyncDisposable {
 
   readonly #init: LoopMountInit;
   #unmounted: Promise<"unmounted" | "deferred"> | undefined;
+  /** Whether somebody heard how it failed: an error is told once. */
+  #isTold = false;
 
   static {
     makeLoopMount = (init) => new LoopMount(init);
@@ -80,15 +88,19 @@ export class LoopMount implements AsyncDisposable {
   }
 
   private constructor(init: LoopMountInit) {
-    this.path = init.path;
-    this.device = init.device;
+    const { device, place, dev, made } = init;
+    this.path = place.path;
+    this.device = device;
     this.partition = init.partition;
     this.type = init.type;
-    this.readOnly = init.made.readOnly;
+    this.readOnly = made.readOnly;
     this.#init = init;
     const number = (file: OpenFile) => file.call((fd) => fd);
-    const descriptors = [number(init.made.mount), number(init.made.root)];
-    setOwnMount(this, { device: init.device, path: init.path, dev: init.dev, descriptors });
+    const descriptors = [made.mount, made.root, place.holder].flatMap((file) =>
+      file ? [number(file)] : []
+    );
+    setOwnMount(this, { device, path: place.path, dev, descriptors });
+    if (place.id !== undefined) listed.set(place.id, this);
   }
 
   /** All of these as plain data; what JSON.stringify() and console.log() show. */
@@ -98,29 +110,94 @@ export class LoopMount implements AsyncDisposable {
   }
 
   /**
-   * Writes everything back and unmounts. Resolves to `"unmounted"` when the kernel has let go of the
-   * device. To `"deferred"` if somebody still has a file open there, or his working directory
-   * ({@linkcode LoopDevice.holders} says who), or the same file system is mounted elsewhere: the path
-   * is gone for all, and it is unmounted when the last of them lets go. A mount below one without a
-   * directory goes with that one, and is `"deferred"` until then.
+   * The path of a file of the image, with the image's own links followed inside the image, as a process
+   * would see them whose root directory this is: `etc/hostname` may be a link to `/etc/HOSTNAME`, which
+   * by its name alone would be the host's. What does not exist resolves to where it would be made.
    *
-   * Rejects with {@linkcode LoopError} if anything that was written since the mount did not reach the
-   * backing file (from Linux 5.8 on), EIO or ENOSPC; it is unmounted all the same. Calling it again
-   * gives the same answer.
+   * `name` is taken from the root of the mount, with or without a slash before it; `..` does not lead
+   * out of it. Rejects with {@linkcode LoopError}: ELOOP after 40 links, ENOTDIR where a file stands in
+   * the way, EBADF after the unmount. The path holds as long as nobody else changes the directories and
+   * links on the way.
+   *
+   * @example
+   * ```ts
+   * import type { LoopMount } from "@loopdev/loopdev";
+   * const hostname = (root: LoopMount) => root.resolve("etc/hostname");
+   * console.log(typeof hostname); // function
+   * ```
    */
-  unmount(): Promise<"unmounted" | "deferred"> {
-    return this.#unmounted ??= this.#unmount().finally(() => this.#init.onEnd(this));
+  async resolve(name: string): Promise<string> {
+    checkPath("name", name);
+    const below = await resolveBelow(this.#init.made.root, name, this.path);
+    return below === "" ? this.path : `${this.path}/${below}`;
+  }
+
+  /**
+   * Writes everything back and unmounts; what this process mounted below it, first. Resolves to
+   * `"unmounted"` when the kernel has let go of the device. To `"deferred"` if somebody still has a file
+   * open there, or his working directory ({@linkcode LoopDevice.holders} says who), or the same file
+   * system is mounted elsewhere: the path is gone for all, and it is unmounted when the last of them
+   * lets go.
+   *
+   * Rejects with {@linkcode LoopError} EBUSY, which names it, if somebody else has mounted something on
+   * or below it: nothing has changed then, and unmount() can be called again. If anything that was
+   * written since the mount did not reach the backing file (from Linux 5.8 on), with EIO or ENOSPC; it
+   * is unmounted all the same. Calling it again gives the same answer.
+   */
+  async unmount(): Promise<"unmounted" | "deferred"> {
+    try {
+      return await this.#end();
+    } catch (error) {
+      this.#isTold = true;
+      throw error;
+    }
+  }
+
+  #end(): Promise<"unmounted" | "deferred"> {
+    return this.#unmounted ??= this.#unmount();
   }
 
   async #unmount(): Promise<"unmounted" | "deferred"> {
-    const { made, attached, device, path, dev } = this.#init;
-    const { synced, unmounted } = await endMount(made, { sync: !this.readOnly, attached });
+    try {
+      await this.#clearWay();
+    } catch (error) {
+      this.#unmounted = undefined;
+      throw error;
+    }
+    try {
+      return await this.#takeAway();
+    } finally {
+      this.#init.onEnd(this);
+    }
+  }
+
+  /** Unmounts what this process has mounted below it; what others have is theirs. */
+  async #clearWay(): Promise<void> {
+    const { id } = this.#init.place;
+    if (id === undefined) return;
+    for (const child of childrenOf(id)) {
+      const own = listed.get(child.id);
+      if (own) await own.#end();
+    }
+    const [other] = childrenOf(id);
+    if (!other) return;
+    const hint =
+      `another mount lies on ${other.point} (${other.type}, mount ${other.id}): unmount ` +
+      "that one first";
+    throw new LoopError({ code: "EBUSY", syscall: "umount2", path: this.path, hint });
+  }
+
+  async #takeAway(): Promise<"unmounted" | "deferred"> {
+    const { made, place, device, path, dev } = { ...this.#init, path: this.path };
+    const { id, holder } = place;
+    using node = this.readOnly ? undefined : await openIfPossible(device);
+    const ended = await endMount(made, { node, attached: id !== undefined, holder });
+    if (id !== undefined) listed.delete(id);
     setOwnMount(this, { device, path, dev, descriptors: [] });
+    if (ended.isGone) await place.remove();
     const outcome = await this.#isOver() ? "unmounted" : "deferred";
     if (outcome === "unmounted") removeOwnMount(this);
-    if (synced < 0) throw this.#explain(synced);
-    // EINVAL: it lies on no directory any more, somebody was faster.
-    if (!isErrno(unmounted, "EINVAL")) check(unmounted, "umount2", path);
+    this.#checkEnd(ended);
     return outcome;
   }
 
@@ -134,15 +211,47 @@ export class LoopMount implements AsyncDisposable {
     return await poll(() => isOver() || undefined, PASSING_USERS_MS) ?? false;
   }
 
-  #explain(synced: number): LoopError {
+  #checkEnd({ synced, flushed, unmounted, isGone }: EndedMount): void {
     const { device: path, backingFile } = this.#init;
-    const hint = `not all that was written has reached ${backingFile}, and it is lost: is there ` +
-      "space left, is its disk in order? The file system is unmounted; check it before use";
-    return new LoopError({ code: -synced, syscall: "syncfs", path, hint });
+    const [code, syscall] = synced < 0 ? [-synced, "syncfs"] : [-flushed, "fsync"];
+    if (code > 0) {
+      const hint =
+        `not all that was written has reached ${backingFile}, and it is lost: is there ` +
+        "space left, is its disk in order? The file system is unmounted; check it before use";
+      throw new LoopError({ code, syscall, path, hint });
+    }
+    // EINVAL: it lies in no namespace any more, somebody was faster.
+    if (!isErrno(unmounted, "EINVAL")) check(unmounted, "umount2", this.path);
+    if (isGone) return;
+    const hint = "another mount came over it at this very moment, and was unmounted instead";
+    throw new LoopError({ code: "EBUSY", syscall: "umount2", path: this.path, hint });
   }
 
-  /** Unmounts it, and rejects if something was not written. */
+  /**
+   * Unmounts it, and rejects if something was not written, or it cannot be unmounted; not if that was
+   * the answer of {@linkcode LoopMount.unmount} already.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.unmount();
+    const isTold = this.#isTold;
+    try {
+      await this.#end();
+    } catch (error) {
+      if (!isTold) throw error;
+    }
+  }
+}
+
+/** What lies on a mount, or below it, the last one first: a mount of a mount is not listed. */
+function childrenOf(parent: number): Mount[] {
+  return mounts().filter((mount) => mount.parent === parent).reverse();
+}
+
+/** A node that is gone, or may not be opened, cannot be flushed. */
+async function openIfPossible(path: string): Promise<OpenFile | undefined> {
+  try {
+    return await openWithoutWaiting(path, O_RDONLY);
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
   }
 }

@@ -5,6 +5,7 @@
  */
 import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
+import { absolutePath } from "../kernel/file.ts";
 import type { LoopFacts } from "../binding/facts.ts";
 import type { MountOptions } from "./options.ts";
 import type { LoopMount } from "./mounted.ts";
@@ -15,6 +16,13 @@ import type { FileSystem } from "../superblocks/file_systems.ts";
 export interface MountableDevice {
   readonly path: string;
   readonly partitions: readonly Partition[];
+}
+
+/** Options with `at` as it is meant now: the working directory may be another one when it is used. */
+export function asMeantHere(options: MountOptions): MountOptions {
+  const { at } = options ?? {};
+  if (typeof at !== "string" || at === "") return options;
+  return { ...options, at: absolutePath(at) };
 }
 
 /** Kept: to ask for it anew takes as long as a dozen system calls. */
@@ -53,11 +61,11 @@ export class Mounts {
     return await onlyFileSystem(node);
   }
 
-  /** Unmounts all, the last one first; gives the first error, when all are unmounted. */
+  /** Unmounts all, the last one first; gives the first error that nobody was told, when all are unmounted. */
   async end(): Promise<{ error: unknown } | undefined> {
     let failed: { error: unknown } | undefined;
     for (const mount of [...this.#alive].reverse()) {
-      await mount.unmount().catch((error) => failed ??= { error });
+      await mount[Symbol.asyncDispose]().catch((error) => failed ??= { error });
     }
     return failed;
   }

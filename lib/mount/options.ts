@@ -54,10 +54,16 @@ export interface MountOptions {
   /** Nothing can be executed. Default `false`. */
   noexec?: boolean;
   /**
-   * A directory to mount it on, as mount(8) does, for who needs a path without /proc in it. SIGKILL
-   * leaves such a mount, and it keeps the device; `unmount()` takes it away.
+   * A directory to mount it on, as mount(8) does, instead of one that is made for it and removed after
+   * it. A relative one is taken from the working directory of the time of the call.
    */
   at?: string | URL;
+  /**
+   * `true`: no list of mounts shows it, in this namespace or another, and no keeper is needed, since the
+   * kernel ends it with this process. Its files are below /proc/PID/fd; programs that ask for a file's
+   * real path get an error, and Deno wants `--allow-all`. Linux 6.15. Default `false`.
+   */
+  detached?: boolean;
   /**
    * Stops mount(), which then undoes what it did and rejects with the signal's reason. Nothing stops
    * the kernel while it replays a journal: that is waited for.
@@ -74,10 +80,13 @@ export interface CheckedMount {
   /** Of the mount: MOUNT_ATTR_* bits, without MOUNT_ATTR_RDONLY. */
   readonly attributes: number;
   readonly at: string | undefined;
+  readonly detached: boolean;
   readonly signal: AbortSignal | undefined;
 }
 
-const NAMES = ["type", "readOnly", "options", "nosuid", "nodev", "noexec", "at", "signal"];
+const NAMES = [
+  ...["type", "readOnly", "options", "nosuid", "nodev", "noexec", "at", "detached", "signal"],
+];
 
 /** Those of mount(8)'s options that are of the mount, and that have no option of their own here. */
 const ATTRIBUTES: Record<string, number> = {
@@ -114,12 +123,19 @@ const LONGEST = 255;
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkMountOptions(options: MountOptions): CheckedMount {
   checkNames(options, NAMES);
-  const { type, readOnly, nosuid = true, nodev = true, noexec = false, at, signal } = options;
+  const { type, readOnly, nosuid = true, nodev = true, noexec = false } = options;
+  const { at, detached = false, signal } = options;
   if (type !== undefined) checkType(type);
   checkOneOf("readOnly", readOnly, [undefined, true, false]);
   checkBoolean("nosuid", nosuid);
   checkBoolean("nodev", nodev);
   checkBoolean("noexec", noexec);
+  checkBoolean("detached", detached);
+  if (detached && at !== undefined) {
+    throw new TypeError(
+      "at and detached exclude each other: a detached mount lies on no directory",
+    );
+  }
   checkWait({ signal });
   const given = optionsOf(options.options ?? []);
   const isAttribute = ({ name, value }: { name: string; value?: string }) =>
@@ -136,6 +152,7 @@ export function checkMountOptions(options: MountOptions): CheckedMount {
     settings: given.filter((option) => !isAttribute(option)),
     attributes: [...attributes, ...own].reduce((all, bit) => all | bit, 0),
     at: at === undefined ? undefined : checkPath("at", at),
+    detached,
     signal,
   };
 }

@@ -6,6 +6,7 @@
  */
 import type { Argument, Libc } from "./contract.ts";
 import { type Syscall, Threads } from "./bun_threads.ts";
+import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
@@ -47,6 +48,8 @@ export function load(): Libc {
   const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
     outcome(other.syscall(number, a, b, c, d, e));
   const threads = new Threads(now);
+  const bigAddressOf = (buffer: Uint8Array) => BigInt(addressOf(buffer));
+  let spawnCalls: SpawnCalls | undefined;
 
   return {
     machine: process.arch === "arm64" ? "aarch64" : "x86_64",
@@ -62,7 +65,8 @@ export function load(): Libc {
     syscall: (number, fd, buffer, c, d, e = 0) =>
       outcome(libc.syscall(number, fd, buffer, c, d, e)),
     uname: (buffer) => outcome(libc.uname(buffer)),
-    addressOf: (buffer) => BigInt(addressOf(buffer)),
+    addressOf: bigAddressOf,
+    spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), bigAddressOf, program),
     async chain(steps) {
       // Until the end the buffers whose addresses are given may not be collected.
       const kept = [steps];
@@ -80,4 +84,19 @@ export function load(): Libc {
       setImmediate(callback).unref();
     },
   };
+}
+
+/** Opened when the first program is started: most processes start none. */
+function loadSpawn(): SpawnCalls {
+  const { symbols } = dlopen("libc.so.6", {
+    posix_spawn_file_actions_init: { args: ["ptr"], returns: "i32" },
+    posix_spawn_file_actions_adddup2: { args: ["ptr", "i32", "i32"], returns: "i32" },
+    posix_spawn_file_actions_addclose: { args: ["ptr", "i32"], returns: "i32" },
+    posix_spawn_file_actions_destroy: { args: ["ptr"], returns: "i32" },
+    posix_spawnattr_init: { args: ["ptr"], returns: "i32" },
+    posix_spawnattr_setflags: { args: ["ptr", "i16"], returns: "i32" },
+    posix_spawnattr_setsigmask: { args: ["ptr", "ptr"], returns: "i32" },
+    posix_spawn: { args: ["ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
+  });
+  return symbols;
 }

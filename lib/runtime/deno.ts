@@ -9,6 +9,7 @@
  */
 import type { Argument, Libc } from "./contract.ts";
 import { type Chain, loadChain } from "./deno_threads.ts";
+import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { makeSteps, plainSteps } from "./steps.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
@@ -58,6 +59,7 @@ export function load(): Libc {
     return result < 0 ? -errno[0] : result;
   };
   let chainOfPool: Chain | undefined;
+  let spawnCalls: SpawnCalls | undefined;
   // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
   // setImmediate() loads all of Node's API, and that is another start.
   const turn = async () => void await libc.getpid();
@@ -120,6 +122,7 @@ export function load(): Libc {
       return result < 0 ? -errno[0] : result;
     },
     addressOf,
+    spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
     async chain(steps) {
       const kept = [steps];
       chainOfPool ??= loadChain(machine) ?? ((steps) => Promise.resolve(makeSteps(steps, now)));
@@ -138,6 +141,25 @@ export function load(): Libc {
     // The call has ended before a process could wait for it.
     atNextTurn: (callback) => void turn().then(callback),
   };
+}
+
+/** Opened when the first program is started: most processes start none. */
+function loadSpawn(): SpawnCalls {
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    posix_spawn_file_actions_init: { parameters: ["buffer"], result: "i32" },
+    posix_spawn_file_actions_adddup2: { parameters: ["buffer", "i32", "i32"], result: "i32" },
+    posix_spawn_file_actions_addclose: { parameters: ["buffer", "i32"], result: "i32" },
+    posix_spawn_file_actions_destroy: { parameters: ["buffer"], result: "i32" },
+    posix_spawnattr_init: { parameters: ["buffer"], result: "i32" },
+    posix_spawnattr_setflags: { parameters: ["buffer", "i16"], result: "i32" },
+    posix_spawnattr_setsigmask: { parameters: ["buffer", "buffer"], result: "i32" },
+    posix_spawn: {
+      parameters: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
+      result: "i32",
+    },
+  });
+  // Its types know no Uint8Array over whatever buffer.
+  return symbols as unknown as SpawnCalls;
 }
 
 /**

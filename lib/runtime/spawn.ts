@@ -1,0 +1,78 @@
+/**
+ * posix_spawn(3): a program is started through libc, since a runtime's own way to start one asks for
+ * another permission, and reports the child to the user.
+ *
+ * @module
+ */
+import type { Program } from "./contract.ts";
+
+/** `<spawn.h>`: each returns 0 or an errno. */
+export interface SpawnCalls {
+  posix_spawn_file_actions_init(actions: Uint8Array): number;
+  posix_spawn_file_actions_adddup2(actions: Uint8Array, from: number, to: number): number;
+  posix_spawn_file_actions_addclose(actions: Uint8Array, fd: number): number;
+  posix_spawn_file_actions_destroy(actions: Uint8Array): number;
+  posix_spawnattr_init(attributes: Uint8Array): number;
+  posix_spawnattr_setflags(attributes: Uint8Array, flags: number): number;
+  posix_spawnattr_setsigmask(attributes: Uint8Array, signals: Uint8Array): number;
+  posix_spawn(
+    pid: Uint8Array,
+    path: Uint8Array,
+    actions: Uint8Array,
+    attributes: Uint8Array,
+    args: Uint8Array,
+    env: Uint8Array,
+  ): number;
+}
+
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+/** glibc 2.26 and musl. */
+const POSIX_SPAWN_SETSID = 0x80;
+/** More than posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t have in any libc (336). */
+const OPAQUE_BYTES = 512;
+
+/** Memory that stays where it is: see oven-sh/bun#32055. */
+const memory = (size: number) => new Uint8Array(new ArrayBuffer(size));
+
+/** The child's pid, or −errno. */
+export function spawnProgram(
+  calls: SpawnCalls,
+  addressOf: (buffer: Uint8Array) => bigint,
+  { path, args, env, files, close }: Program,
+): number {
+  const [actions, attributes] = [memory(OPAQUE_BYTES), memory(OPAQUE_BYTES)];
+  const strings = (list: readonly string[]) => {
+    const kept = list.map(cString);
+    const array = new BigUint64Array(new ArrayBuffer(8 * (kept.length + 1)));
+    kept.forEach((string, i) => array[i] = addressOf(string));
+    return { kept, array: new Uint8Array(array.buffer) };
+  };
+  const [argv, envp] = [strings(args), strings(env)];
+  const pid = memory(4);
+  calls.posix_spawn_file_actions_init(actions);
+  calls.posix_spawnattr_init(attributes);
+  try {
+    for (const fd of close) calls.posix_spawn_file_actions_addclose(actions, fd);
+    for (const [theirs, ours] of files) {
+      const failed = calls.posix_spawn_file_actions_adddup2(actions, ours, theirs);
+      if (failed !== 0) return -failed;
+    }
+    calls.posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    calls.posix_spawnattr_setsigmask(attributes, memory(OPAQUE_BYTES));
+    const failed = calls.posix_spawn(
+      ...[pid, cString(path), actions, attributes, argv.array, envp.array] as const,
+    );
+    return failed === 0 ? new DataView(pid.buffer).getInt32(0, true) : -failed;
+  } finally {
+    calls.posix_spawn_file_actions_destroy(actions);
+    // Their addresses were read until now.
+    argv.kept.length = envp.kept.length = 0;
+  }
+}
+
+function cString(text: string): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  const string = memory(bytes.length + 1);
+  string.set(bytes);
+  return string;
+}

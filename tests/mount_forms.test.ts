@@ -1,0 +1,476 @@
+/** The three forms of a mount: no tool is led out of it, and no end of a process leaves it behind. */
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { type ChildProcess, spawn } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { attach, type LoopDevice, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
+import { kernelRelease } from "../lib/kernel/system.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./mount_image.ts";
+import {
+  isolated,
+  losetup,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  scratch,
+  testsOf,
+  until,
+} from "./support.ts";
+
+const withExt4 = testsOf("forms of a mount", ["root", "mkfs.ext4", "umount"]);
+const [major, minor] = kernelRelease().split(".").map(Number);
+const takesDetached = major > 6 || major === 6 && minor >= 15;
+
+/** What the tools saw through the path of a mount of that form. */
+// deno-lint-ignore no-explicit-any
+function toolsOn(form: string): Record<string, any> {
+  const image = ext4Image("tools.img");
+  output(["debugfs", "-w", "-R", `write ${output(["which", "busybox"]).trim()} busybox`, image]);
+  output(["debugfs", "-w", "-R", "sif busybox mode 0100755", image]);
+  const script = join(ROOT, "tests/mount_tools.ts");
+  const { stdout, stderr } = run(
+    [...isolated("tmpfs=/run", "read-only=/"), ...onThisRuntime(script, image, form)],
+  );
+  assert(stdout.startsWith("{"), stderr);
+  return JSON.parse(stdout);
+}
+
+const TOOLS = ["busybox", "rsync", "bwrap", "mount"] as const;
+const said = (stdout: string) => ({ status: 0, stdout, stderr: "" });
+
+for (const form of ["directory", "at"]) {
+  withExt4(`a mount's path is a directory for every tool: ${form}`, [...TOOLS], () => {
+    const results = toolsOn(form);
+    const { path } = results;
+    if (form === "directory") assertMatch(path, /^\/run\/loopdev\/\d+-\w{10}\/loop\d+-\d{6}$/);
+    for (const name of ["realpath", "readlink -f"]) assertEquals(results[name], said(path), name);
+    for (const name of ["find", "tar"]) assertEquals(results[name], said("1"), name);
+    const reads = ["cp", "cp -r", "cd", "cd and realpath", "mount --bind", "chroot", "bwrap"];
+    for (const name of reads) assertEquals(results[name], said("the image's"), name);
+    assertEquals(results.du, said("some"));
+    assertEquals(results["chown -R"], said("1234"));
+    assertEquals(results.rsync, said("x"));
+    assertEquals(results["mount -t proc"], said("cat"));
+    assertEquals(results["mount -o remount,ro"].stdout, "refused");
+    for (const name of ["realpathSync", "chdir", "a child's cwd"]) {
+      assertEquals(results[name], "the image's\n", name);
+    }
+    assertEquals(results.cpSync, [true, true]);
+    assertEquals([results.unmounted, results.detached, results.left], [
+      "unmounted",
+      "detached",
+      false,
+    ]);
+    assertEquals(results.after, form === "at" ? 0 : "ENOENT");
+  });
+}
+
+withExt4("a detached mount's path leads to the image, or is an error", [...TOOLS], () => {
+  const results = toolsOn("detached");
+  if (!takesDetached) return;
+  assertMatch(results.path, /^\/proc\/\d+\/fd\/\d+\/\w{20}\/loop\d+$/);
+  for (const name of ["find", "tar"]) assertEquals(results[name], said("1"), name);
+  for (const name of ["cp", "cp -r", "cd", "mount --bind", "chroot"]) {
+    assertEquals(results[name], said("the image's"), name);
+  }
+  assertEquals(results["chown -R"], said("1234"));
+  for (const name of ["cd and realpath", "bwrap", "rsync"]) {
+    const { status, stdout } = results[name];
+    assert(status !== 0 || ["the image's", "x"].includes(stdout), name);
+  }
+  for (const name of ["realpath", "readlink -f"]) assert(results[name].status !== 0, name);
+  assertEquals([results.astray, results.realpathSync], [undefined, "ENOENT"]);
+  assertEquals([results["two up"], results.after, results.left], [false, "ENOENT", false]);
+  assertEquals([results.unmounted, results.detached], ["unmounted", "detached"]);
+});
+
+withExt4(
+  "detached: true is refused where the kernel cannot, and names the default",
+  [],
+  async () => {
+    await using loop = await attach(ext4Image("old.img"));
+    if (takesDetached) {
+      await using root = await loop.mount(undefined, { detached: true });
+      writeFileSync(`${root.path}/hello`, "world");
+      assertEquals(mountsOf(loop.path), []);
+      return;
+    }
+    const refused = () => loop.mount(undefined, { detached: true });
+    await assertRejects(refused, LoopError, "leave it out, and the mount lies on a directory");
+  },
+);
+
+withExt4("a path is never used again", [], async () => {
+  const file = await ext4Partitions("ten.img", 10);
+  await using loop = await attach(file, { partscan: true });
+  const forms: MountOptions[] = takesDetached ? [{}, { detached: true }] : [{}];
+  for (const form of forms) {
+    const paths = new Set<string>();
+    for (const { number } of loop.partitions) {
+      const root = await loop.mount(number, form);
+      for (const old of paths) assert(!existsSync(old) && !existsSync(`${old}/.`), old);
+      writeFileSync(`${root.path}/number`, String(number));
+      paths.add(root.path);
+      await root.unmount();
+    }
+    assertEquals(paths.size, 10);
+  }
+});
+
+const HOSTILE_LINKS: Record<string, string> = {
+  "absolute": "/abs/victim",
+  "relative": "../../../../../../../abs/victim",
+  "chain": "absolute",
+  "folder": "/abs",
+  "loop": "loop",
+};
+
+withExt4("resolve() follows the image's links inside the image", [], async () => {
+  const forms: MountOptions[] = takesDetached ? [{}, { detached: true }] : [{}];
+  await using loop = await attach(ext4Image("links.img"));
+  for (const form of forms) {
+    await using root = await loop.mount(undefined, form);
+    const { path } = root;
+    rmSync(`${path}/etc`, { recursive: true, force: true });
+    rmSync(`${path}/abs`, { recursive: true, force: true });
+    mkdirSync(`${path}/etc`);
+    mkdirSync(`${path}/abs`);
+    writeFileSync(`${path}/abs/victim`, "the image's");
+    for (const [name, to] of Object.entries(HOSTILE_LINKS)) symlinkSync(to, `${path}/etc/${name}`);
+    symlinkSync("../run/resolve/stub.conf", `${path}/etc/resolv.conf`);
+    const expected: [name: string, below: string][] = [
+      ["etc/absolute", "abs/victim"],
+      ["/etc/relative", "abs/victim"],
+      ["etc/chain", "abs/victim"],
+      ["etc/folder/victim", "abs/victim"],
+      ["etc/folder/new", "abs/new"],
+      ["etc/folder/../etc/./new", "etc/new"],
+      ["../../etc/new/../other", "etc/other"],
+      ["etc/resolv.conf", "run/resolve/stub.conf"],
+      ["not/there/yet", "not/there/yet"],
+    ];
+    for (const [name, below] of expected) {
+      assertEquals(await root.resolve(name), `${path}/${below}`, name);
+    }
+    for (const name of ["", "/", ".", "etc/..", "../.."]) {
+      assertEquals(await root.resolve(name), path, name);
+    }
+    assertEquals(readFileSync(await root.resolve("etc/relative"), "utf8"), "the image's");
+    const refused: [name: string, code: string][] = [
+      ["etc/loop", "ELOOP"],
+      ["abs/victim/x", "ENOTDIR"],
+      ["x".repeat(300), "ENAMETOOLONG"],
+    ];
+    for (const [name, code] of refused) {
+      const error = await assertRejects(() => root.resolve(name), LoopError);
+      assertEquals(error.code, code);
+    }
+    await assertRejects(() => root.resolve("a\0b"), TypeError, "contains a NUL");
+    await root.unmount();
+    const error = await assertRejects(() => root.resolve("etc"), LoopError);
+    assertEquals(error.code, "EBADF");
+  }
+});
+
+withExt4("at: a link, a relative name, and a directory that is renamed", [], async () => {
+  await using loop = await attach(ext4Image("at.img"));
+  const folder = scratch("folder");
+  mkdirSync(join(folder, "real"), { recursive: true });
+  symlinkSync("real", join(folder, "link"));
+  {
+    await using root = await loop.mount(undefined, { at: join(folder, "link") });
+    assertEquals(root.path, join(folder, "real"));
+  }
+  const back = process.cwd();
+  process.chdir(folder);
+  try {
+    const mounting = loop.mount(undefined, { at: "real" });
+    process.chdir(back);
+    await using root = await mounting;
+    assertEquals(root.path, join(folder, "real"));
+  } finally {
+    process.chdir(back);
+  }
+  const root = await loop.mount(undefined, { at: join(folder, "real") });
+  const renamed = scratch("renamed");
+  renameSync(folder, renamed);
+  mkdirSync(join(folder, "real"), { recursive: true });
+  writeFileSync(join(renamed, "real/x"), "x");
+  assertEquals([await root.unmount(), mountsOf(loop.path)], ["unmounted", []]);
+  assert(!existsSync(join(renamed, "real/x")));
+});
+
+/** Another file system on a directory, by mount(8), until it is disposed of. */
+function strangersMount(on: string): Disposable {
+  output(["mount", "-t", "tmpfs", "stranger", on]);
+  writeFileSync(join(on, "strangers"), "mine");
+  return {
+    [Symbol.dispose]() {
+      output(["umount", on]);
+    },
+  };
+}
+
+withExt4("unmount() takes nothing of others away: over it, and below it", ["mount"], async () => {
+  await using loop = await attach(ext4Image("strangers.img"));
+  const at = scratch("at");
+  mkdirSync(at);
+  for (const form of [{}, { at }]) {
+    const root = await loop.mount(undefined, form);
+    mkdirSync(`${root.path}/below`, { recursive: true });
+    for (const on of [root.path, `${root.path}/below`]) {
+      using _stranger = strangersMount(on);
+      const error = await assertRejects(
+        () => root.unmount(),
+        LoopError,
+        `another mount lies on ${on}`,
+      );
+      assertEquals([error.code, readFileSync(join(on, "strangers"), "utf8")], ["EBUSY", "mine"]);
+      // The device's end tells it as well, and takes nothing away either.
+      assertEquals(mountsOf(loop.path).length, 1);
+    }
+    assertEquals([await root.unmount(), mountsOf(loop.path)], ["unmounted", []]);
+  }
+});
+
+withExt4("a stranger's mount on a directory above hides ours and stays", ["mount"], async () => {
+  await using loop = await attach(ext4Image("hidden.img"));
+  const outer = scratch("outer");
+  mkdirSync(join(outer, "at"), { recursive: true });
+  const root = await loop.mount(undefined, { at: join(outer, "at") });
+  using _stranger = strangersMount(outer);
+  assertEquals(await root.unmount(), "unmounted");
+  assertEquals(readFileSync(join(outer, "strangers"), "utf8"), "mine");
+});
+
+withExt4("one mount below another: the inner one first", [], async () => {
+  const file = await ext4Partitions("nested.img", 2);
+  await using loop = await attach(file, { partscan: true });
+  {
+    const root = await loop.mount(1);
+    mkdirSync(`${root.path}/boot/efi`, { recursive: true });
+    const efi = await loop.mount(2, { at: `${root.path}/boot/efi` });
+    writeFileSync(`${root.path}/boot/efi/loader`, "x");
+    assertEquals(readFileSync(`${efi.path}/loader`, "utf8"), "x");
+    assertEquals(await efi.unmount(), "unmounted");
+    assert(!existsSync(`${root.path}/boot/efi/loader`));
+    assertEquals((await loop.holders()).filter(({ kind }) => kind === "mount").length, 1);
+    assertEquals(await root.unmount(), "unmounted");
+  }
+  const root = await loop.mount(1);
+  const efi = await loop.mount(2, { at: `${root.path}/boot/efi` });
+  assertEquals([await root.unmount(), await efi.unmount()], ["unmounted", "unmounted"]);
+  assertEquals([mountsOf(`${loop.path}p1`), mountsOf(`${loop.path}p2`)], [[], []]);
+  if (!takesDetached) return;
+  await using detached = await loop.mount(1, { detached: true });
+  const at = `${detached.path}/boot/efi`;
+  await assertRejects(() => loop.mount(2, { at }), LoopError, "without detached");
+});
+
+withExt4("a namespace that was made meanwhile does not keep a mount", ["unshare"], async () => {
+  await using loop = await attach(ext4Image("namespace.img"));
+  const root = await loop.mount();
+  const child = spawn("unshare", ["-m", "--propagation", "private", "sh", "-c", "echo; read _"]);
+  const end = new Promise((resolve) => child.on("exit", resolve));
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  assertEquals(mountsOf(loop.path, child.pid).length, 1);
+  assertEquals([await root.unmount(), mountsOf(loop.path, child.pid)], ["unmounted", []]);
+  child.stdin.end("\n");
+  await end;
+});
+
+/** A process that has mounted an image in a form, and its keeper. */
+interface Mounter {
+  child: ChildProcess;
+  exit: Promise<unknown>;
+  loop: string;
+  path: string;
+  owner: string;
+  keeper: number;
+}
+
+const script = join(ROOT, "tests/form_mounter.ts");
+
+/** The process whose working directory is an owner's: its keeper. */
+const keeperOf = (owner: string): number | undefined =>
+  readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).find((pid) => {
+    try {
+      const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      return args[0] === "sh" && args.includes(owner);
+    } catch {
+      return false;
+    }
+  });
+
+async function startMounter(image: string, form: string, at: string, end = ""): Promise<Mounter> {
+  const [command, ...args] = onThisRuntime(script, image, form, at, end);
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const exit = new Promise((resolve) => child.on("exit", resolve));
+  let text = "";
+  for await (const data of child.stdout!) {
+    text += data;
+    if (text.includes("\n")) break;
+  }
+  const { loop, path, owner } = JSON.parse(text);
+  const keeper = keeperOf(owner);
+  if (keeper === undefined) throw new Error("no keeper");
+  return { child, exit, loop, path, owner, keeper };
+}
+
+async function nothingLeft(image: string, { loop, owner, path }: Mounter, at: string) {
+  await until(() => mountsOf(loop).length === 0, "the mount to go");
+  await until(() => losetup(image).length === 0, "the device to be detached");
+  await until(() => !existsSync(owner), "the owner's directory to go");
+  assertEquals([existsSync(path) && path !== at, existsSync(at)], [false, true]);
+  assertEquals(e2fsck(image), "clean");
+}
+
+const ENDS = ["SIGKILL", "SIGTERM", "SIGINT", "exit", "throw", "end"];
+
+for (const form of ["directory", "at"]) {
+  withExt4(`whatever ends the process ends its mount: ${form}`, [], async () => {
+    const image = ext4Image("ends.img");
+    const at = scratch("a directory (of ours) with\na newline and a \\");
+    mkdirSync(at, { recursive: true });
+    for (const end of ENDS) {
+      const mounter = await startMounter(image, form, at, end);
+      if (end.startsWith("SIG")) mounter.child.kill(end as NodeJS.Signals);
+      else mounter.child.stdin!.end("\n");
+      await mounter.exit;
+      await nothingLeft(image, mounter, at);
+    }
+  });
+}
+
+withExt4(
+  "a keeper that was killed is replaced, and two deaths are mended by the next mount",
+  [],
+  async () => {
+    const image = ext4Image("keeper.img");
+    const at = scratch("at");
+    mkdirSync(at);
+    for (const form of ["directory", "at"]) {
+      const first = await startMounter(image, form, at);
+      process.kill(first.keeper, "SIGKILL");
+      // It mounts once more, which starts another keeper.
+      first.child.stdin!.write("again\n");
+      await until(() => {
+        const keeper = keeperOf(first.owner);
+        return keeper !== undefined && keeper !== first.keeper;
+      }, "another keeper");
+      first.child.kill("SIGKILL");
+      await first.exit;
+      await nothingLeft(image, first, at);
+
+      const second = await startMounter(image, form, at);
+      process.kill(second.keeper, "SIGKILL");
+      second.child.kill("SIGKILL");
+      await second.exit;
+      assertEquals(mountsOf(second.loop).length, 1);
+      await using other = await attach(ext4Image("other.img"));
+      await using _root = await other.mount();
+      await nothingLeft(image, second, at);
+    }
+  },
+);
+
+withExt4("the keeper takes nothing of others away", ["mount"], async () => {
+  const image = ext4Image("kept.img");
+  const at = scratch("at");
+  mkdirSync(at);
+  const mounter = await startMounter(image, "at", at);
+  {
+    using _stranger = strangersMount(at);
+    mounter.child.kill("SIGKILL");
+    await mounter.exit;
+    await until(() => keeperOf(mounter.owner) === undefined, "the keeper to end");
+    assertEquals(readFileSync(join(at, "strangers"), "utf8"), "mine");
+    assertEquals(mountsOf(mounter.loop).length, 1);
+  }
+  await using other = await attach(ext4Image("other.img"));
+  await using _root = await other.mount();
+  await nothingLeft(image, mounter, at);
+});
+
+withExt4("the keeper is nobody's child, and hears no terminal", [], async () => {
+  const mounter = await startMounter(ext4Image("orphan.img"), "directory", scratch("unused"));
+  const stat = readFileSync(`/proc/${mounter.keeper}/stat`, "utf8");
+  const [, parent, , session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
+  assert(parent !== mounter.child.pid, "it is the process's child");
+  const own = readFileSync(`/proc/${mounter.child.pid}/stat`, "utf8");
+  const [, , , theirs] = own.slice(own.lastIndexOf(")") + 2).split(" ").map(Number);
+  assert(session !== theirs, "it is in the process's session");
+  const links = readdirSync(`/proc/${mounter.keeper}/fd`).map((fd) =>
+    output(["readlink", `/proc/${mounter.keeper}/fd/${fd}`]).trim()
+  );
+  // Whoever reads our output gets its end when we end.
+  for (const link of links) {
+    assertMatch(link, /^(\/dev\/null|pipe:\[\d+\]|\/run\/loopdev\/.*|\/memfd:loopdev-keeper.*)$/);
+  }
+  assertEquals(links.filter((link) => link.startsWith("pipe:")).length, 1, links.join(" "));
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.kill(mounter.keeper, signal);
+  }
+  assertEquals(mountsOf(mounter.loop).length, 1);
+  mounter.child.kill("SIGKILL");
+  await mounter.exit;
+  await until(() => !existsSync(mounter.owner), "the keeper to clean up in spite of signals");
+});
+
+withExt4("without /run, /bin/sh or umount mount() says so and leaves nothing", ["mount"], () => {
+  const child = scratch("child.ts");
+  writeFileSync(
+    child,
+    `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+     await using loop = await attach(${JSON.stringify(ext4Image("without.img"))});
+     console.log(await loop.mount().then((root) => root.path, ({ message }) => message));`,
+  );
+  const hide = (path: string) => ["sh", "-c", `mount --bind /dev/null ${path} && exec "$@"`, "sh"];
+  const umount = output(["realpath", output(["which", "umount"]).trim()]).trim();
+  const cases: [surroundings: string[], says: RegExp][] = [
+    [[...isolated("read-only=/")], /EROFS.*\/run\/loopdev.*detached: true/],
+    [[...isolated("tmpfs=/run"), ...hide(umount)], /umount.*needs umount.*detached: true/],
+    [[
+      ...isolated("tmpfs=/run"),
+      "sh",
+      "-c",
+      'chmod 755 /run && mkdir -m 777 /run/loopdev && exec "$@"',
+      "sh",
+    ], /chmod 700/],
+  ];
+  for (const [surroundings, says] of cases) {
+    const { stdout, stderr } = run([...surroundings, ...onThisRuntime(child)]);
+    assertMatch(stdout, says, stderr);
+  }
+});
+
+withExt4(
+  "an error that unmount() gave is not given again by the block's end",
+  ["mount"],
+  async () => {
+    await using loop = await attach(ext4Image("told.img"));
+    let stranger: Disposable | undefined;
+    let told: unknown;
+    const block = async (loop: LoopDevice) => {
+      await using root: LoopMount = await loop.mount();
+      stranger = strangersMount(root.path);
+      told = await root.unmount().catch((error) => error);
+      return root;
+    };
+    const root = await block(loop);
+    assert(told instanceof LoopError && told.code === "EBUSY");
+    stranger![Symbol.dispose]();
+    assertEquals(await root.unmount(), "unmounted");
+  },
+);
