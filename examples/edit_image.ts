@@ -19,8 +19,7 @@ it outlives this process and COMMAND, not even after SIGKILL.
   -t, --type NAME        the file system's, instead of what its superblock says
   -r, --read-only        refuse writes
   -o, --options OPTIONS  as of mount(8), separated by commas
-      --at FOLDER        mounts it there, for a COMMAND that asks getcwd(3): git and realpath do. The
-                         whole system sees it, and SIGKILL leaves it behind
+      --at FOLDER        mounts it there, and not on a directory below /run/loopdev
   -h, --help             this text`;
 
 function parse(args: string[]) {
@@ -59,8 +58,7 @@ async function main(args: string[], signal: AbortSignal): Promise<number> {
   await using loop = await attach(image, { partscan: partition !== undefined, readOnly, signal });
   await using root = await loop.mount(partition, { ...mount, signal });
   signal.throwIfAborted();
-  // Where no directory leads to, getcwd() fails; shells take PWD's word for it.
-  const env = { LOOPDEV_ROOT: root.path, LOOPDEV_PARTITION: root.device, PWD: root.path };
+  const env = { LOOPDEV_ROOT: root.path, LOOPDEV_PARTITION: root.device };
   const status = await runCommand(command, env, root.path);
   // What was written may not have reached the image: that rejects, and is worse than any exit code.
   if (await root.unmount() === "deferred") {

@@ -50,7 +50,7 @@ test(
       onThisRuntime(EDIT, file, "2", "--", "sh", "-c", script),
     );
     assertEquals([status, stderr], [7, ""]);
-    assertMatch(stdout, /^\/proc\/\d+\/fd\/\d+\nlost\+found\n$/);
+    assertMatch(stdout, /^\/run\/loopdev\/\S+\nlost\+found\n$/);
     assertNothingLeft(file);
     assertEquals(output(onThisRuntime(EDIT, file, "2", "--", "cat", "name")), "box\n");
     const written = run(onThisRuntime(EDIT, file, "2", "-r", "--", "touch", "other"));
