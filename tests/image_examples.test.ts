@@ -121,7 +121,7 @@ test(
       assertEquals(await ended, end);
       // A command that is left alone has the files still.
       if (signal === "SIGKILL") process.kill(Number(pid), "SIGKILL");
-      await until(() => losetup(file).length === 0, "the kernel to detach", 2000);
+      await until(() => losetup(file).length === 0, "the kernel to detach");
       assertNothingLeft(file);
     }
   },
@@ -134,7 +134,7 @@ test("edit_image.ts says that somebody still has the files", [], async () => {
   process.kill(Number(stdout), "SIGKILL");
   assertEquals(status, 0);
   assertMatch(stderr, /^edit_image: a process that the command started still uses the files: /);
-  await until(() => losetup(file).length === 0, "the kernel to detach", 2000);
+  await until(() => losetup(file).length === 0, "the kernel to detach");
 });
 
 /** What build_image.ts is given: a tree, and two files that nobody boots here. */
