@@ -136,7 +136,7 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
   throw new Failure(`${file}: failed to set up loop device: Value too large for defined data type`);
 }
 
-/** A GPT for another sector size, or a damaged one: losetup attaches it without partitions. */
+/** A GPT for another sector size, a damaged one, or a table that we cannot read: losetup attaches it. */
 function isUnreadableTable(error: unknown): error is LoopError {
   return isRefusal(error, "EMEDIUMTYPE", "EUCLEAN");
 }
@@ -149,7 +149,16 @@ async function warnTable(
 ): Promise<string> {
   const warn = (why: string) => `${file}: Warning: no partitions are shown; ${why}.`;
   if (error.code === "EUCLEAN") return warn("its GPT is damaged or cut off");
-  const { sectorSize } = await readChecked(file, { offset, sizelimit });
+  const table = await readChecked(file, { offset, sizelimit }).catch((error) => {
+    if (isRefusal(error, "EMEDIUMTYPE")) return undefined;
+    throw error;
+  });
+  // Refused in sectors of any size: the kernel may know the kind.
+  if (!table) {
+    const why = "its partition table is of a kind that loopdev cannot read";
+    return `${file}: Warning: no partitions are shown but those that the kernel finds; ${why}.`;
+  }
+  const { sectorSize } = table;
   return warn(
     `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`,
   );

@@ -9,7 +9,7 @@ import type { LoopFacts } from "./binding/facts.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import type { CheckedOptions } from "./binding/options.ts";
-import type { PartitionTable, TablePartition } from "./table/disk.ts";
+import type { FoundTable, TablePartition } from "./table/disk.ts";
 import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
 
 /** Options after the sector size was looked for; undefined: the kernel's default. */
@@ -17,7 +17,7 @@ export type SettledOptions = CheckedOptions & { readonly sectorSize?: number };
 
 /** A table, and the device that it was read for; bytes. */
 export interface SeenTable {
-  readonly table: PartitionTable;
+  readonly table: FoundTable;
   readonly size: number;
   readonly sectorSize: number;
 }

@@ -12,14 +12,14 @@ import type { PartitionTable } from "./table/disk.ts";
 import { breathe } from "./runtime/turns.ts";
 
 /**
- * Reads a partition table, GPT or MBR with logical partitions, from an image or a block device. Needs
- * neither root nor a loop device, nor a kernel that knows any. What it gives are the partitions that
+ * Reads a partition table, of any {@linkcode TableKind}, from an image or a block device. Needs neither
+ * root nor a loop device, nor a kernel that knows any. What it gives are the partitions that
  * {@linkcode attach} with `partscan` has for the same offset, sizelimit and sector size.
  *
  * Throws (rejects with) TypeError or RangeError for a bad option, before any system call;
  * {@linkcode LoopError} for whatever the system refuses, EMEDIUMTYPE if the GPT is made for sectors
- * of another size than the given one, and EUCLEAN if the MBR announces a GPT of which no header is
- * whole.
+ * of another size than the given one, or the table is of a kind that is known and not read, and
+ * EUCLEAN if the MBR announces a GPT of which no header is whole.
  *
  * @param file Path of the image, or its file: URL; a regular file or a block device.
  *

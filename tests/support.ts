@@ -50,6 +50,8 @@ const TOOLS: Record<string, string> = {
   "mkswap": "util-linux",
   "mkudffs": "udftools",
   "mount": "mount",
+  "parted": "parted",
+  "partx": "util-linux",
   "musl-gcc": "musl-tools",
   "sfdisk": "fdisk",
   "strace": "strace",

@@ -68,6 +68,7 @@ function fromMemory(disk: SparseDisk, sectorSize: number | "auto"): string {
   const size = disk.size - disk.size % 512;
   if (size === 0) return "EINVAL";
   const table = findTable({ size, read: (at, length) => disk.read(at, length) }, sectorSize);
+  if (table.unreadable !== undefined) return "EMEDIUMTYPE";
   if (table.kind === "gpt" && table.header === undefined) return "EUCLEAN";
   return sectorSize !== "auto" && table.sectorSize !== sectorSize
     ? "EMEDIUMTYPE"

@@ -27,8 +27,14 @@ export const MOST_BYTES = Math.max(
 export const MOST_MILLISECONDS = 5000;
 
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const MBR_TYPE = /^0x[0-9a-f]{1,2}$/;
-const MBR_UUID = /^[0-9a-f]{8}-[0-9a-f]{2}$/;
+const MBR_TYPE = /^0x[0-9a-f]{1,4}$/;
+/** A slice within a partition has none. */
+const MBR_UUID = /^([0-9a-f]{8}-[0-9a-f]{2})?$/;
+/** How types and UUIDs look; of the other kinds, whose types are anything, there is no UUID. */
+const FORMS: Readonly<Record<string, { type?: RegExp; uuid: RegExp }>> = {
+  gpt: { type: GUID, uuid: GUID },
+  mbr: { type: MBR_TYPE, uuid: MBR_UUID },
+};
 /** UTF-16 units of a GPT's partition name. */
 const LONGEST_NAME = 36;
 
@@ -93,8 +99,9 @@ export function tryTable(table: TableCase): Outcome {
   // A failing read must not pass for "no table".
   if (disk.failure && !thrown) violations.push("swallowed the reader's error");
   if (milliseconds > MOST_MILLISECONDS) violations.push(`took ${milliseconds} ms`);
-  const partitions = ownTable(found, disk)?.partitions ?? [];
-  violations.push(...wrong(partitions, disk));
+  const own = ownTable(found, disk);
+  const partitions = own?.partitions ?? [];
+  if (own) violations.push(...wrong(own, disk));
   if (found && !table.fault) violations.push(...wronglyFound(found, table.disk));
   return { partitions, violations, reads: disk.reads, bytes: disk.bytes, milliseconds };
 }
@@ -135,24 +142,31 @@ function wronglyFound(found: PartitionTable, whole: Disk): string[] {
   return wrongs;
 }
 
-/** What is wrong with these partitions of that disk. */
-function wrong(partitions: readonly TablePartition[], disk: Disk): string[] {
+/** GPT and MBR count in the disk's sectors; the slices within an MBR's partition, and the rest, do not. */
+function unitOf(kind: PartitionTable["kind"], { uuid }: TablePartition, disk: Disk): number {
+  return kind === "gpt" || kind === "mbr" && uuid !== undefined ? disk.sectorSize : 512;
+}
+
+/** What is wrong with the partitions of that disk's table. */
+function wrong({ kind, partitions }: PartitionTable, disk: Disk): string[] {
   const found: string[] = [];
   if (partitions.length > MOST_PARTITIONS) found.push(`${partitions.length} partitions`);
   let before = 0;
   for (const partition of partitions) {
-    const { number, start, size, type, uuid, name } = partition;
+    const { number, start, size, type = "", uuid = "", name } = partition;
+    const unit = unitOf(kind, partition, disk);
     const complain = (what: string) => found.push(`partition ${number}: ${what}`);
     if (!Number.isInteger(number) || number > MOST_PARTITIONS) complain("no such number");
     if (number <= before) complain(`comes after partition ${before}`);
     before = number;
     if (!Number.isSafeInteger(start) || start < 0) complain(`begins at ${start}`);
     if (!Number.isSafeInteger(size) || size <= 0) complain(`has ${size} bytes`);
-    if (start % disk.sectorSize !== 0) complain(`begins within a sector, at ${start}`);
-    if (size % disk.sectorSize !== 0) complain(`has no whole sectors but ${size} bytes`);
+    if (start % unit !== 0) complain(`begins within a sector, at ${start}`);
+    if (size % unit !== 0) complain(`has no whole sectors but ${size} bytes`);
     if (start + size > disk.size) complain(`ends at ${start + size} of ${disk.size}`);
-    if (name === undefined ? !MBR_TYPE.test(type) : !GUID.test(type)) complain(`type ${type}`);
-    if (name === undefined ? !MBR_UUID.test(uuid) : !GUID.test(uuid)) complain(`UUID ${uuid}`);
+    const forms = FORMS[kind] ?? { uuid: /^$/ };
+    if (forms.type?.test(type) === false) complain(`type ${type}`);
+    if (!forms.uuid.test(uuid)) complain(`UUID ${uuid}`);
     if (name !== undefined && (name.length > LONGEST_NAME || name.includes("\0"))) {
       complain(`name ${JSON.stringify(name)}`);
     }

@@ -6,7 +6,7 @@
 import { blkGetSize64 } from "../kernel/blkpg.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { type OpenFile, readAt } from "../kernel/file.ts";
-import type { PartitionTable } from "../table/disk.ts";
+import type { FoundTable } from "../table/disk.ts";
 import { findTable } from "../table/sector_size.ts";
 
 /** Of x86-64 and aarch64. */
@@ -30,7 +30,7 @@ export interface Geometry {
 export function readTableIn(
   file: OpenFile,
   { size, sectorSize, usual, offset = 0 }: Geometry,
-): PartitionTable {
+): FoundTable {
   const read = (from: number, length: number) =>
     readWhole(file, offset + from, Math.min(length, size - from));
   return findTable({ size, read }, sectorSize, usual);
@@ -49,7 +49,7 @@ function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
  * The table of a bound device, whose sectors have that size. If it ends in a part of a sector, the
  * kernel can read nothing in the page around that, and its own scan takes it for "no table".
  */
-export function readTable(device: OpenFile, sectorSize: number): PartitionTable {
+export function readTable(device: OpenFile, sectorSize: number): FoundTable {
   const size = blkGetSize64(device);
   const end = size - size % sectorSize;
   const read = (from: number, length: number) => {
@@ -72,28 +72,35 @@ const REMEDIES = {
   attach: {
     otherSize: (size: number) => `attach it with sectorSize: ${size}, or "auto"`,
     damaged: "repair it (gdisk), or attach it without partscan",
+    ofOtherKind: "attach it without partscan",
   },
   read: {
     otherSize: (size: number) => `read it with sectorSize: ${size}, or "auto"`,
     damaged: "repair it (gdisk)",
+    ofOtherKind: "attach() without partscan shows the whole of it",
   },
   rescan: {
     otherSize: (size: number) => `call setSectorSize(${size}) first`,
     damaged: "repair it (gdisk); no partition was touched",
+    ofOtherKind: "no partition was touched",
   },
 };
 
 /**
- * Throws if there is a GPT that sectors of this size do not show: a full disk must not pass for an
- * empty one.
+ * Throws if there is a GPT that sectors of this size do not show, or a table of a kind that is not
+ * read: a full disk must not pass for an empty one.
  */
 export function refuseUnreadable(
-  table: PartitionTable,
+  table: FoundTable,
   { path, sectorSize, call }: { path: string; sectorSize: number; call: keyof typeof REMEDIES },
 ): void {
-  const { otherSize, damaged } = REMEDIES[call];
+  const { otherSize, damaged, ofOtherKind } = REMEDIES[call];
   const refuse = (code: ErrorCode, hint: string) =>
     new LoopError({ code, syscall: "pread", path, hint });
+  if (table.unreadable !== undefined) {
+    const what = `its partition table is ${table.unreadable}, a kind that loopdev cannot read`;
+    throw refuse("EMEDIUMTYPE", `${what}; ${ofOtherKind}`);
+  }
   if (table.kind === "gpt" && table.header === undefined) {
     const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
       "neither the primary nor the backup: it is damaged or cut off";

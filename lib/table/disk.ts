@@ -34,13 +34,17 @@ export interface TablePartition {
   readonly start: number;
   /** Bytes. */
   readonly size: number;
-  /** GPT: type GUID in lower case. MBR: system id, "0x83". */
-  readonly type: string;
+  /**
+   * GPT: type GUID in lower case. MBR: system id, "0x83"; of a slice within one of its partitions the
+   * number in the slice's own table. Apple: "Apple_HFS". Amiga: DosType, "0x444f5303". Atari: "GEM".
+   * BSD, Sun, SGI: a number, "0x7". Absent where the table has none.
+   */
+  readonly type?: string;
   /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
   readonly typeName?: string;
-  /** PARTUUID, as in /dev/disk/by-partuuid. */
-  readonly uuid: string;
-  /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
+  /** PARTUUID, as in /dev/disk/by-partuuid; absent where the table has none: only GPT and MBR do. */
+  readonly uuid?: string;
+  /** Name in a GPT, an Apple map or an Amiga's table; may be empty, and is whatever a stranger wrote. */
   readonly name?: string;
   /**
    * Which attribute bits are set. GPT: 0 required, 2 legacy BIOS bootable, and by type; of Linux file
@@ -48,6 +52,36 @@ export interface TablePartition {
    */
   readonly attributes: readonly number[];
 }
+
+/**
+ * Which kind of table it is, of those that are read:
+ *
+ * - `"gpt"`, GUID partition table
+ * - `"mbr"`, of MS-DOS, with logical partitions and the slices of BSD, Minix, Solaris and UnixWare
+ * - `"mac"`, Apple's partition map
+ * - `"bsd"`, a BSD disklabel over the whole disk
+ * - `"sun"`, `"sgi"`, `"amiga"`, `"atari"`, `"ultrix"`, `"karma"`, `"sysv68"`
+ * - `"none"`
+ *
+ * @example
+ * ```ts
+ * import { readPartitions, type TableKind } from "@loopdev/loopdev";
+ * const hasUuids = (kind: TableKind) => kind === "gpt" || kind === "mbr";
+ * ```
+ */
+export type TableKind =
+  | "gpt"
+  | "mbr"
+  | "mac"
+  | "bsd"
+  | "sun"
+  | "sgi"
+  | "amiga"
+  | "atari"
+  | "ultrix"
+  | "karma"
+  | "sysv68"
+  | "none";
 
 /**
  * A partition table, in the unit in which it was read.
@@ -60,11 +94,8 @@ export interface TablePartition {
  * ```
  */
 export interface PartitionTable {
-  /**
-   * `"gpt"` also if the MBR announces one that cannot be read: it has no `header` then, and
-   * {@linkcode readPartitions} rejects.
-   */
-  readonly kind: "gpt" | "mbr" | "none";
+  /** What the table is, or `"none"`. */
+  readonly kind: TableKind;
   /** Bytes. */
   readonly sectorSize: number;
   /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
@@ -73,4 +104,10 @@ export interface PartitionTable {
   readonly uuid?: string;
   /** In the order of their numbers. */
   readonly partitions: readonly TablePartition[];
+}
+
+/** What was found on a disk: a table, or what there is of one that cannot be read. */
+export interface FoundTable extends PartitionTable {
+  /** What the table is, in words, where it is known by its magic alone; then `kind` is `"none"`. */
+  readonly unreadable?: string;
 }

@@ -6,6 +6,8 @@
  */
 import { mbrTypeName } from "./mbr_types.ts";
 import type { Disk, TablePartition } from "./disk.ts";
+import { hexType, MOST_PARTITIONS, SECTOR } from "./sectors.ts";
+import { readSlices } from "./slices.ts";
 
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
@@ -16,8 +18,8 @@ const ACTIVE_BIT = 7;
 const EXTENDED = [0x05, 0x0f, 0x85];
 /** The kernel gives up a chain after this many records without a partition. */
 const MOST_EMPTY_RECORDS = 100;
-/** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
-const MOST_PARTITIONS = 255;
+/** struct fat_boot_sector: reserved, fats, media. */
+const [FAT_RESERVED, FAT_FATS, FAT_MEDIA] = [14, 16, 21];
 
 /** What counts of struct msdos_partition: all but the CHS addresses. */
 interface Entry {
@@ -28,10 +30,12 @@ interface Entry {
 }
 
 /** A master or an extended boot record. */
-interface BootRecord {
+export interface BootRecord {
   readonly entries: readonly Entry[];
   /** Of the disk. */
   readonly signature: number;
+  /** The sector itself. */
+  readonly view: DataView;
 }
 
 /** The first sector, or undefined if its last two bytes do not say that it is a boot record. */
@@ -53,7 +57,7 @@ function readRecord(disk: Disk, start: number): BootRecord | undefined {
     };
   });
   const signature = view.getUint32(DISK_SIGNATURE_OFFSET, true);
-  return { entries, signature };
+  return { entries, signature, view };
 }
 
 /** Whether the kernel looks for a GPT: there is an entry of type 0xEE that begins at sector 1. */
@@ -67,12 +71,20 @@ export function announcesGpt({ entries }: BootRecord): boolean {
 }
 
 /**
- * Whether there is a table in the record. A file system's boot sector ends in the same two bytes,
- * with code or nothing at all where the table would be.
+ * What the kernel takes a record for. A file system's boot sector ends in the same two bytes, with code
+ * or nothing at all where the table would be: `"code"` can be followed by a table of another kind, the
+ * others cannot.
  */
-export function isMbr({ entries, signature }: BootRecord): boolean {
-  return !entries.some(({ boot_ind }) => boot_ind & 0x7f) &&
-    (signature !== 0 || entries.some(({ sys_ind, nr_sects }) => sys_ind || nr_sects));
+export function kindOf({ entries, signature, view }: BootRecord): "table" | "empty" | "code" {
+  const strange = entries.findIndex(({ boot_ind }) => boot_ind & 0x7f);
+  if (strange < 0) {
+    const isUsed = signature !== 0 || entries.some(({ sys_ind, nr_sects }) => sys_ind || nr_sects);
+    return isUsed ? "table" : "empty";
+  }
+  const media = view.getUint8(FAT_MEDIA);
+  const isFat = view.getUint16(FAT_RESERVED) !== 0 && view.getUint8(FAT_FATS) !== 0 &&
+    (media >= 0xf8 || media === 0xf0);
+  return strange === 0 && isFat ? "empty" : "code";
 }
 
 const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");
@@ -91,7 +103,7 @@ export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
       number,
       start,
       size,
-      type: `0x${hex(entry.sys_ind, 1)}`,
+      type: hexType(entry.sys_ind),
       ...typeName === undefined ? {} : { typeName },
       uuid: `${mbrUuid(record)}-${hex(number, 2)}`,
       attributes: entry.boot_ind & ACTIVE ? [ACTIVE_BIT] : [],
@@ -107,6 +119,14 @@ export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
     put(slot + 1, start, Math.min(size, Math.max(disk.sectorSize, 1024)), entry);
     next = readChain(disk, { start, size }, next, put);
   });
+  for (const entry of record.entries) {
+    const [start, size] = extent(disk, entry);
+    if (size === 0) continue;
+    const within = { start: start / SECTOR, size: size / SECTOR };
+    const slices = readSlices(disk, entry.sys_ind, within, next);
+    partitions.push(...slices.partitions);
+    next = slices.next;
+  }
   return partitions;
 }
 

@@ -1,20 +1,33 @@
 /**
- * What a disk's partition table says, whether or not the kernel can read it: GPT before MS-DOS, as
- * the kernel tries them. Tables are input from strangers: nothing here believes a number that
- * points outside the disk.
+ * What a disk's partition table says, whether or not the kernel can read it. Which kind of table wins
+ * is what check_part[] in the kernel's block/partitions/core.c says. Tables are input from strangers:
+ * nothing here believes a number that points outside the disk.
  *
  * @module
  */
-import type { Disk, PartitionTable } from "./disk.ts";
+import { readAmiga } from "./amiga.ts";
+import { readAtari } from "./atari.ts";
+import type { Disk, FoundTable, TableKind } from "./disk.ts";
 import { type GptHeader, readGpt } from "./gpt.ts";
-import { announcesGpt, isMbr, isProtective, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
+import {
+  type Found,
+  readBsd,
+  readKarma,
+  readSgi,
+  readSun,
+  readSysv68,
+  readUltrix,
+} from "./labels.ts";
+import { readMac } from "./mac.ts";
+import { announcesGpt, isProtective, kindOf, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
+import { nameUnreadable } from "./unreadable.ts";
 
 /**
  * The table, with the partitions that the kernel should have. One that begins beyond the disk is
  * left out, one that ends beyond it is cut, as the kernel does (block/partitions/core.c), here to
  * whole sectors.
  */
-export function readPartitionTable(disk: Disk, header?: GptHeader): PartitionTable {
+export function readPartitionTable(disk: Disk, header?: GptHeader): FoundTable {
   const whole = wholeSectors(disk);
   const { size: end, sectorSize } = whole;
   const table = readWhole(whole, header);
@@ -26,15 +39,41 @@ export function readPartitionTable(disk: Disk, header?: GptHeader): PartitionTab
   return { kind, sectorSize, ...rest, partitions };
 }
 
-function readWhole(disk: Disk, header?: GptHeader): Omit<PartitionTable, "sectorSize"> {
+/** In the kernel's order, those behind MS-DOS; the kernel looks for none of them where that is. */
+const OTHERS: readonly [TableKind, (disk: Disk) => Found][] = [
+  ["bsd", readBsd],
+  ["sun", readSun],
+  ["amiga", readAmiga],
+  ["atari", readAtari],
+  ["mac", readMac],
+  ["ultrix", readUltrix],
+  ["karma", readKarma],
+  ["sysv68", readSysv68],
+];
+
+const NONE = { kind: "none", partitions: [] } as const;
+
+function readWhole(disk: Disk, header?: GptHeader): Omit<FoundTable, "sectorSize"> {
   const record = readBootRecord(disk);
   if (record && isProtective(record)) {
     return { kind: "gpt", ...readGpt(disk, header) ?? { partitions: [] } };
   }
-  if (!record || !isMbr(record)) return { kind: "none", partitions: [] };
-  // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
-  if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
-  return { kind: "mbr", uuid: mbrUuid(record), partitions: readMbr(disk, record) };
+  const sgi = readSgi(disk);
+  if (sgi) return { kind: "sgi", partitions: sgi };
+  const unreadable = nameUnreadable(disk, record);
+  if (unreadable !== undefined) return { ...NONE, unreadable };
+  const kind = record && kindOf(record);
+  if (kind === "empty") return NONE;
+  if (record && kind === "table") {
+    // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
+    if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
+    return { kind: "mbr", uuid: mbrUuid(record), partitions: readMbr(disk, record) };
+  }
+  for (const [kind, read] of OTHERS) {
+    const partitions = read(disk);
+    if (partitions) return { kind, partitions };
+  }
+  return NONE;
 }
 
 /** The disk without what is left at its end: reading less than a sector is EIO. */

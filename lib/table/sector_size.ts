@@ -20,7 +20,7 @@
  */
 import { isConfirmed } from "./gpt.ts";
 import { SECTOR_SIZES } from "../base/checks.ts";
-import type { Disk, Image, PartitionTable } from "./disk.ts";
+import type { Disk, FoundTable, Image } from "./disk.ts";
 import { readPartitionTable } from "./partition_table.ts";
 
 /** LOOP_CONFIGURE's, where block_size is 0. */
@@ -34,7 +34,7 @@ export function findTable(
   image: Image,
   wanted: number | "auto",
   usual = DEFAULT_SECTOR_SIZE,
-): PartitionTable {
+): FoundTable {
   const ends = withEnds(image);
   const disk = (sectorSize: number): Disk => ({ ...ends, sectorSize });
   const first = wanted === "auto" ? usual : wanted;
@@ -44,7 +44,7 @@ export function findTable(
   const others = SECTOR_SIZES.filter((size) => size !== first);
   const read = (header: "primary" | "backup") => (sectorSize: number) =>
     readPartitionTable(disk(sectorSize), header);
-  const whole = ({ header }: PartitionTable) => header !== undefined;
+  const whole = ({ header }: FoundTable) => header !== undefined;
   const primary = [table, ...others.map(read("primary"))].filter(whole);
   if (primary.length > 1) {
     return primary.find(({ sectorSize }) => isConfirmed(disk(sectorSize))) ?? primary[0];

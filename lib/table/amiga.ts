@@ -1,0 +1,81 @@
+/**
+ * The Amiga's Rigid Disk Block, as the kernel's block/partitions/amiga.c reads it: a block somewhere
+ * in the first 16 sectors, and from it a chain of blocks, one a partition.
+ *
+ * @module
+ */
+import type { Disk, TablePartition } from "./disk.ts";
+import type { Found } from "./labels.ts";
+import { hexType, partition, readSector, textAt } from "./sectors.ts";
+
+const RDB_ALLOCATION_LIMIT = 16;
+const IDNAME_RIGIDDISK = 0x5244534b;
+const IDNAME_PARTITION = 0x50415254;
+const MOST_BLOCKS = 16;
+const U32 = 2n ** 32n;
+
+/** Offsets in struct PartitionBlock: its name, and fields of pb_Environment. */
+const DRIVE_NAME = 36;
+const HEADS = 128 + 4 * 3;
+const SECTORS = 128 + 4 * 5;
+const LOW_CYLINDER = 128 + 4 * 9;
+const HIGH_CYLINDER = 128 + 4 * 10;
+const DOS_TYPE = 128 + 4 * 16;
+
+/** The partitions, numbered in the order of the chain. */
+export function readAmiga(disk: Disk): Found {
+  const rdb = findRigidDiskBlock(disk);
+  if (!rdb) return undefined;
+  const blockSectors = Math.floor(rdb.getUint32(16) / 512);
+  const partitions: TablePartition[] = [];
+  let next = rdb.getInt32(28);
+  let number = 1;
+  for (let blocks = 1; next > 0 && blocks <= MOST_BLOCKS; blocks++) {
+    const block = readSector(disk, next * blockSectors);
+    // Then the kernel gives up the others, too.
+    if (!block) return [];
+    next = block.getInt32(16);
+    if (block.getUint32(0) !== IDNAME_PARTITION || !isSumRight(block)) continue;
+    const extent = extentOf(block, blockSectors);
+    if (!extent) continue;
+    const type = hexType(block.getUint32(DOS_TYPE));
+    const name = textAt(block, DRIVE_NAME + 1, Math.min(block.getUint8(DRIVE_NAME), 31));
+    partitions.push(...partition(number++, extent, { type, name }));
+  }
+  return partitions;
+}
+
+function findRigidDiskBlock(disk: Disk): DataView | undefined {
+  for (let n = 0; n < RDB_ALLOCATION_LIMIT; n++) {
+    const block = readSector(disk, n);
+    if (!block) return undefined;
+    if (block.getUint32(0) !== IDNAME_RIGIDDISK) continue;
+    if (isSumRight(block)) return block;
+    // Windows writes a disk signature over these four bytes.
+    const mended = new DataView(new Uint8Array(block.buffer, block.byteOffset, 512).slice().buffer);
+    mended.setUint32(0xdc, 0);
+    if (isSumRight(mended)) return mended;
+  }
+  return undefined;
+}
+
+/** As many 32-bit words as a block says are zero in sum. */
+function isSumRight(block: DataView): boolean {
+  let sum = 0;
+  for (let i = (block.getUint32(4) & 0x7f) - 1; i >= 0; i--) sum += block.getUint32(4 * i);
+  return sum % Number(U32) === 0;
+}
+
+/** In sectors; undefined for what is no partition, in the kernel's 32 and 64 bits. */
+function extentOf(
+  block: DataView,
+  blockSectors: number,
+): { start: number; size: number } | undefined {
+  const field = (at: number) => BigInt(block.getUint32(at));
+  const cylinder = field(HEADS) * field(SECTORS);
+  if (cylinder >= U32 || cylinder * BigInt(blockSectors) >= U32) return undefined;
+  const sectors = cylinder * BigInt(blockSectors);
+  const [low, high] = [field(LOW_CYLINDER), field(HIGH_CYLINDER)];
+  if (high < low || sectors === 0n) return undefined;
+  return { start: Number(low * sectors), size: Number((high - low + 1n) * sectors) };
+}

@@ -1,0 +1,103 @@
+/**
+ * The Atari's table (AHDI, and ICD's and Supra's more partitions), as the kernel's
+ * block/partitions/atari.c reads it.
+ *
+ * There is no magic number: a table is where one of four entries could be a partition's. The kernel
+ * takes any three letters or digits for its type, and so each two-hundredth disk of 1 TiB with random
+ * bytes at its beginning, an encrypted one for instance, for an Atari's. Here the entry's type must
+ * be one that is in use, too.
+ *
+ * @module
+ */
+import type { Disk, TablePartition } from "./disk.ts";
+import type { Found } from "./labels.ts";
+import { MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+
+const PRIMARY = 0x1c6;
+const ICD = 0x156;
+const ENTRY_SIZE = 12;
+const MOST_SECTORS = 2 ** 32;
+
+/** Those that parted knows. */
+const TYPES = [
+  ...["GEM", "BGM", "XGM", "LNX", "SWP", "RAW"],
+  ...["MAC", "MIX", "MNX", "UNX", "F32", "SV4"],
+];
+/** atari.c, OK_id() */
+const ICD_TYPES = ["GEM", "BGM", "LNX", "SWP", "RAW"];
+
+/** struct partition_info */
+interface Entry {
+  readonly isUsed: boolean;
+  readonly type: string;
+  readonly start: number;
+  readonly size: number;
+}
+
+function entryAt(sector: DataView, at: number): Entry {
+  return {
+    isUsed: (sector.getUint8(at) & 1) === 1,
+    type: textAt(sector, at + 1, 3),
+    start: sector.getUint32(at + 4),
+    size: sector.getUint32(at + 8),
+  };
+}
+
+const entriesAt = (sector: DataView, at: number, number: number): Entry[] =>
+  Array.from({ length: number }, (_, i) => entryAt(sector, at + ENTRY_SIZE * i));
+
+/** The partitions: four primary ones, those of extended ones in their places, and ICD's from 5 on. */
+export function readAtari(disk: Disk): Found {
+  const sectors = disk.size / SECTOR;
+  if (disk.sectorSize !== SECTOR || sectors >= MOST_SECTORS) return undefined;
+  const root = readSector(disk, 0);
+  if (!root) return undefined;
+  const primary = entriesAt(root, PRIMARY, 4);
+  const isValid = ({ isUsed, type, start, size }: Entry) =>
+    isUsed && TYPES.includes(type) && start <= sectors && start + size <= sectors;
+  if (!primary.some(isValid)) return undefined;
+
+  const partitions: TablePartition[] = [];
+  let number = 1;
+  for (const { isUsed, type, start, size } of primary) {
+    if (isUsed && type === "XGM") {
+      const chain = readChain(disk, start, number);
+      if (!chain) return undefined;
+      partitions.push(...chain.partitions);
+      number = chain.last;
+    } else if (isUsed) partitions.push(...partition(number, { start, size }, { type }));
+    number++;
+  }
+  const icd = entriesAt(root, ICD, 8);
+  if (primary.some(({ isUsed, type }) => isUsed && type === "XGM")) return partitions;
+  if (!ICD_TYPES.includes(icd[0].type)) return partitions;
+  for (const { isUsed, type, start, size } of icd) {
+    if (isUsed && ICD_TYPES.includes(type)) {
+      partitions.push(...partition(number, { start, size }, { type }));
+    }
+    number++;
+  }
+  return partitions;
+}
+
+/** Follows an extended partition from its sector on; undefined if one cannot be read. */
+function readChain(
+  disk: Disk,
+  begin: number,
+  first: number,
+): { partitions: TablePartition[]; last: number } | undefined {
+  const partitions: TablePartition[] = [];
+  let here = begin;
+  for (let number = first;; number++) {
+    const sector = readSector(disk, here);
+    if (!sector) return undefined;
+    const [own, next] = entriesAt(sector, PRIMARY, 2);
+    if (!own.isUsed) return { partitions, last: number };
+    const extent = { start: here + own.start, size: own.size };
+    partitions.push(...partition(number, extent, { type: own.type }));
+    if (!next.isUsed || next.type !== "XGM" || number >= MOST_PARTITIONS) {
+      return { partitions, last: number };
+    }
+    here = begin + next.start;
+  }
+}

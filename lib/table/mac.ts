@@ -1,0 +1,49 @@
+/**
+ * Apple's partition map, as the kernel's block/partitions/mac.c reads it: a driver descriptor in the
+ * first block, and a block for each partition after it.
+ *
+ * @module
+ */
+import type { Disk, TablePartition } from "./disk.ts";
+import type { Found } from "./labels.ts";
+import { MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+
+const MAC_DRIVER_MAGIC = 0x4552;
+const MAC_PARTITION_MAGIC = 0x504d;
+/** sizeof(struct mac_partition) */
+const MAC_PARTITION_SIZE = 136;
+
+/** The partitions; the first of them is the map itself. */
+export function readMac(disk: Disk): Found {
+  const descriptor = readSector(disk, 0);
+  if (descriptor?.getUint16(0) !== MAC_DRIVER_MAGIC) return undefined;
+  const block = descriptor.getUint16(2);
+  if (block % SECTOR + MAC_PARTITION_SIZE > block - block % SECTOR) return undefined;
+  const first = readEntry(disk, block);
+  if (!first) return undefined;
+  // The kernel's number has a sign.
+  const count = first.getInt32(4);
+  if (count < 0 || count > MOST_PARTITIONS) return undefined;
+
+  const unit = Math.floor(block / SECTOR);
+  const partitions: TablePartition[] = [];
+  for (let number = 1; number <= count; number++) {
+    const entry = readEntry(disk, number * block);
+    if (!entry) break;
+    // In the kernel's 32 bits.
+    const sectors = (at: number) => Math.imul(entry.getUint32(at), unit) >>> 0;
+    const [name, type] = [textAt(entry, 16, 32), textAt(entry, 48, 32)];
+    partitions.push(
+      ...partition(number, { start: sectors(8), size: sectors(12) }, { type, name }),
+    );
+  }
+  return partitions;
+}
+
+/** The entry at a byte of the disk, or undefined if there is none. */
+function readEntry(disk: Disk, at: number): DataView | undefined {
+  const bytes = disk.read(at, MAC_PARTITION_SIZE);
+  if (bytes.length < MAC_PARTITION_SIZE) return undefined;
+  const entry = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return entry.getUint16(0) === MAC_PARTITION_MAGIC ? entry : undefined;
+}

@@ -1,0 +1,48 @@
+/**
+ * Sectors of 512 bytes: what every table but GPT and MBR counts in, whatever the disk's own are.
+ *
+ * @module
+ */
+import type { Disk, TablePartition } from "./disk.ts";
+
+/** Bytes; the kernel's SECTOR_SIZE. */
+export const SECTOR = 512;
+
+/** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
+export const MOST_PARTITIONS = 255;
+
+/** Sector `n`, or undefined if the disk ends before its end. */
+export function readSector(disk: Disk, n: number): DataView | undefined {
+  if (!Number.isSafeInteger(n * SECTOR)) return undefined;
+  const bytes = disk.read(n * SECTOR, SECTOR);
+  return bytes.length < SECTOR
+    ? undefined
+    : new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** Start and size of a partition, in sectors. */
+export interface Extent {
+  readonly start: number;
+  readonly size: number;
+}
+
+/** A partition by its place; one without sectors takes a number, and is not there. */
+export function partition(
+  number: number,
+  { start, size }: Extent,
+  rest: Pick<TablePartition, "type" | "name"> = {},
+): TablePartition[] {
+  if (size === 0 || number > MOST_PARTITIONS) return [];
+  return [{ number, start: start * SECTOR, size: size * SECTOR, ...rest, attributes: [] }];
+}
+
+/** As MBR types are written: 0x7. */
+export const hexType = (type: number): string => `0x${type.toString(16)}`;
+
+const latin1 = new TextDecoder("latin1");
+
+/** `length` bytes of text at most, up to a NUL. */
+export function textAt(view: DataView, at: number, length: number): string {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + at, length);
+  return latin1.decode(bytes).replace(/\0.*$/s, "");
+}

@@ -1,0 +1,84 @@
+/**
+ * Tables that are known by their magic alone, so that a disk full of partitions does not pass for one
+ * without a table.
+ *
+ * Acorn's are not among them, but for the two that can be told: of PowerTec's, ADFS's and Cumana's the
+ * kernel knows a checksum of one byte, which a disk of random bytes has one time in 256. No kernel but
+ * an Acorn's reads them.
+ *
+ * @module
+ */
+import type { Disk } from "./disk.ts";
+import type { BootRecord } from "./mbr.ts";
+import { readSector, textAt } from "./sectors.ts";
+
+/** What it is, in words; undefined if it is none of them. */
+export function nameUnreadable(disk: Disk, record?: BootRecord): string | undefined {
+  return TESTS.find(([, isIt]) => isIt(disk, record))?.[0];
+}
+
+const TESTS: readonly [name: string, isIt: (disk: Disk, record?: BootRecord) => boolean][] = [
+  ["a dynamic disk of Windows (LDM)", isLdm],
+  ["an AIX disk", isAix],
+  ["a PC-98's", isPc98],
+  ["an IBM mainframe's (DASD)", isDasd],
+  ["an Acorn's (ICS)", isAcornIcs],
+  ["an Acorn's (EESOX)", isAcornEesox],
+];
+
+const LDM_PARTITION = 0x42;
+
+/** ldm.c: a partition of that type, and the first of three heads of the database. */
+function isLdm(disk: Disk, record?: BootRecord): boolean {
+  if (!record?.entries.some(({ sys_ind }) => sys_ind === LDM_PARTITION)) return false;
+  const head = readSector(disk, 6);
+  return head !== undefined && textAt(head, 0, 8) === "PRIVHEAD";
+}
+
+/** "IBMA" in EBCDIC. */
+const AIX_LABEL_MAGIC = 0xc9c2d4c1;
+/** Where there is one of these, aix_magic_present() of msdos.c believes in the MS-DOS table. */
+const NOT_AIX = [0x05, 0x0f, 0x82, 0x83, 0x85, 0x8e, 0xfd];
+
+/** The kernel asks for a volume group of LVM besides, libblkid does not. */
+function isAix(disk: Disk, record?: BootRecord): boolean {
+  return readSector(disk, 0)?.getUint32(0) === AIX_LABEL_MAGIC &&
+    !record?.entries.some(({ sys_ind }) => NOT_AIX.includes(sys_ind));
+}
+
+/** As parted knows it; to the kernel and libblkid it is an empty MS-DOS table. */
+function isPc98(_: Disk, record?: BootRecord): boolean {
+  return record !== undefined && textAt(record.view, 4, 4) === "IPL1" &&
+    record.entries.every(({ sys_ind, nr_sects }) => sys_ind === 0 && nr_sects === 0);
+}
+
+/** "VOL1", "LNX1" and "CMS1" in EBCDIC. */
+const DASD_LABELS = [0xe5d6d3f1, 0xd3d5e7f1, 0xc3d4e2f1];
+
+/** ibm.c, which comes after MS-DOS: in sector or block 1, or in block 2. */
+function isDasd(disk: Disk, record?: BootRecord): boolean {
+  if (record) return false;
+  const block = disk.sectorSize / 512;
+  const labels = [1, block, 2 * block].map((n) => readSector(disk, n)?.getUint32(0) ?? 0);
+  return labels.some((label) => DASD_LABELS.includes(label));
+}
+
+/** acorn.c, valid_ics_sector() */
+function isAcornIcs(disk: Disk): boolean {
+  const sector = readSector(disk, 0);
+  if (!sector) return false;
+  let sum = 0x50617274;
+  for (let i = 0; i < 508; i++) sum += sector.getUint8(i);
+  return sum === sector.getUint32(508, true);
+}
+
+/** acorn.c: a table that is hidden behind this name. */
+const EESOX_NAME = "Neil Critchell  ";
+
+function isAcornEesox(disk: Disk): boolean {
+  const sector = readSector(disk, 7);
+  return sector !== undefined &&
+    [..."Eesox\0"].every((letter, i) =>
+      (sector.getUint8(i) ^ EESOX_NAME.charCodeAt(i)) === letter.charCodeAt(0)
+    );
+}
