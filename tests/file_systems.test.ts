@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Image } from "../lib/table/disk.ts";
 import { findFileSystems } from "../lib/superblocks/file_systems.ts";
+import { readPartitions } from "../mod.ts";
 import { blkid, CASES, make } from "./file_system_cases.ts";
 import { testsOf } from "./support.ts";
 
@@ -27,12 +28,19 @@ const test = testsOf("file systems by their own tools are what blkid says", ["bl
 
 for (const tool of new Set(CASES.map(({ tool }) => tool))) {
   const cases = CASES.filter((each) => each.tool === tool);
-  test(`${cases.length} file systems by ${tool} are what blkid says`, [tool], () => {
-    for (const each of cases) {
-      const { image, line } = make(each);
-      const opinion = blkid(image);
-      assertEquals(found(image), [{ ...opinion }], line);
-      assertEquals(opinion.type, each.type, line);
-    }
-  });
+  test(
+    `${cases.length} file systems by ${tool} are what blkid says, and no strange table`,
+    [tool],
+    async () => {
+      for (const each of cases) {
+        const { image, line } = make(each);
+        const opinion = blkid(image);
+        assertEquals(found(image), [{ ...opinion }], line);
+        assertEquals(opinion.type, each.type, line);
+        // Some of these tools write an MBR, or a GPT, besides.
+        const { kind } = await readPartitions(image);
+        assert(["none", "mbr", "gpt"].includes(kind), `${line}: ${kind}`);
+      }
+    },
+  );
 }

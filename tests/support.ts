@@ -33,6 +33,7 @@ const TOOLS: Record<string, string> = {
   "blkid": "util-linux",
   "busybox": "busybox-static",
   "cc": NATIVE,
+  "fdisk": "fdisk",
   "flock": "util-linux",
   "genisoimage": "genisoimage",
   "losetup": "mount",

@@ -14,6 +14,7 @@ import {
   layOut,
   writeBoth,
 } from "./gpt_cases.ts";
+import { LABEL_KINDS } from "./label_cases.ts";
 import { ENTRIES_OFFSET, MBR_KINDS } from "./mbr_cases.ts";
 import { Random } from "./random.ts";
 import type { SparseDisk } from "./sparse_disk.ts";
@@ -100,6 +101,8 @@ export const KINDS: Readonly<Record<string, (random: Random) => SparseDisk>> = {
     return disk;
   },
   ...MBR_KINDS,
+  ...LABEL_KINDS,
+  "label, mutated": mutated((random) => random.pick(Object.values(LABEL_KINDS))(random)),
   "mbr, mutated": mutated(anyMbr),
   "mbr, tiny disk": (random) => {
     const disk = anyMbr(random);

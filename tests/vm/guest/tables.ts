@@ -126,6 +126,12 @@ function stopUdevd(): Disposable {
   };
 }
 
+/** GPT, MBR, or what else there is. */
+function familyOf(kind: string): string {
+  if (kind.startsWith("gpt")) return "GPT";
+  return kind.startsWith("mbr,") || kind === "mbr" || kind === "noise" ? "MBR" : "other tables";
+}
+
 class Row {
   tables = 0;
   partitions = 0;
@@ -153,7 +159,7 @@ const start = Date.now();
 for (let number = 0, done = 0; done < count; number++) {
   const { kind, disk: image } = makeCase(seed, number);
   if (image.size < SECTOR) continue;
-  const name = `${kind.startsWith("gpt") ? "GPT" : "MBR"}, ${image.sectorSize}-byte sectors`;
+  const name = `${familyOf(kind)}, ${image.sectorSize}-byte sectors`;
   const row = rows.get(name) ?? new Row();
   rows.set(name, row);
   const compared = compare(image);
