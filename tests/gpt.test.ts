@@ -8,10 +8,13 @@ const MIB = 2 ** 20;
 const SIZE = 4 * MIB;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+const ZERO = "00000000-0000-0000-0000-000000000000";
 const PARTITIONS: NewPartition[] = [
   { start: MIB, size: MIB, type: ESP, name: "x".repeat(36) },
   { number: 128, start: 2 * MIB, size: MIB, type: LINUX, name: "zwei ü" },
 ];
+
+const one = { start: MIB, size: MIB, type: LINUX };
 
 function writeImage(sectorSize: number): string {
   const path = scratch(`gpt-${sectorSize}.img`);
@@ -43,7 +46,36 @@ test("encodeGpt() makes what sfdisk finds no fault with", ["sfdisk"], () => {
   assertEquals(output(["sfdisk", "--verify", writeImage(512)]).includes("No errors"), true);
 });
 
-const one = { start: MIB, size: MIB, type: LINUX };
+test(
+  "encodeGpt() writes names beyond the BMP whole, as sfdisk reads them",
+  ["sfdisk"],
+  async () => {
+    const names = ["💾 root", "💾".repeat(18), "a\u{10ffff}b"];
+    const path = scratch("names.img");
+    const fd = openSync(path, "w+");
+    ftruncateSync(fd, 8 * MIB);
+    const partitions = names.map((name, i) => ({ ...one, start: (i + 1) * MIB, name }));
+    for (const { offset, bytes } of encodeGpt(8 * MIB, partitions)) {
+      writeSync(fd, bytes, 0, bytes.length, offset);
+    }
+    closeSync(fd);
+    assertEquals((await readPartitions(path)).partitions.map(({ name }) => name), names);
+    const read = JSON.parse(output(["sfdisk", "--json", path])).partitiontable.partitions;
+    assertEquals(read.map(({ name }: { name: string }) => name), names);
+  },
+);
+
+test("encodeGpt() takes undefined for a name or number that is left out", [], () => {
+  const bare = encodeGpt(SIZE, [one]);
+  const same = encodeGpt(SIZE, [{ ...one, name: undefined, number: undefined }]);
+  // Without the unique GUID of the entry.
+  const entry = (pieces: typeof bare) => [
+    ...pieces[2].bytes.subarray(0, 16),
+    ...pieces[2].bytes.subarray(32),
+  ];
+  assertEquals(entry(same), entry(bare));
+});
+
 const WRONG: [arguments: unknown[], message: string][] = [
   [[SIZE + 1, []], "size 4194305 is no whole number of 512-byte sectors"],
   [[512, []], "size 512 leaves no room for a partition; a GPT needs 34816 bytes"],
@@ -60,6 +92,14 @@ const WRONG: [arguments: unknown[], message: string][] = [
   [[SIZE, [{ ...one, number: 129 }]], "number must be a whole number from 1 to 128"],
   [[SIZE, [one, { ...one, start: 1.5 * MIB }]], "partitions 1 and 2 overlap"],
   [[SIZE, [one, { ...one, number: 1, start: 2 * MIB }]], "two partitions have the same number"],
+  [[SIZE, [{ ...one, lable: "root" }]], "unknown key 'lable' of a partition; its keys are name, "],
+  [[SIZE, [null]], "a partition must be an object, not null"],
+  [[SIZE, "one"], 'partitions must be an array, not "one"'],
+  [[SIZE, [{ ...one, type: ZERO }]], `type ${ZERO} means that a partition is not in use`],
+  // A character beyond the BMP has two units.
+  [[SIZE, [{ ...one, name: "💾".repeat(19) }]], "has 38 UTF-16 units, of 36"],
+  [[SIZE, [{ ...one, name: "x".repeat(35) + "💾" }]], "has 37 UTF-16 units, of 36"],
+  [[SIZE, [{ ...one, name: "💾".slice(0, 1) }]], "is no valid Unicode"],
 ];
 
 test("encodeGpt() names what it cannot make a table of", [], () => {

@@ -40,6 +40,18 @@ export function checkObject(options: unknown): asserts options is object {
   throw new TypeError(`options must be an object, not ${show(options)}`);
 }
 
+/** The same of an object that is no bag of options: `what`, "a partition". */
+export function checkKeys(what: string, value: unknown, keys: readonly string[]): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new TypeError(`${what} must be an object, not ${show(value)}`);
+  }
+  const unknown = Reflect.ownKeys(value).find((key) => !keys.includes(key as string));
+  if (unknown === undefined) return;
+  throw new TypeError(
+    `unknown key '${String(unknown)}' of ${what}; its keys are ${keys.toSorted().join(", ")}`,
+  );
+}
+
 /** Options must be an object with these names and no others: a misspelt one does nothing silently. */
 export function checkNames(options: unknown, names: readonly string[]): void {
   checkObject(options);

@@ -5,6 +5,7 @@
  */
 import {
   checkByteCount,
+  checkKeys,
   checkNames,
   checkOneOf,
   checkText,
@@ -17,6 +18,9 @@ import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 
 const ENTRIES = 128;
 const NAME_UNITS = 36;
+const KEYS = ["number", "start", "size", "type", "name"];
+/** What an entry that is not in use has for a type. */
+const UNUSED = "00000000-0000-0000-0000-000000000000";
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /**
@@ -36,9 +40,9 @@ export interface NewPartition {
   readonly start: number;
   /** How many bytes it has. */
   readonly size: number;
-  /** Type GUID: `"0fc63daf-8483-4772-8e79-3d69d8477de4"`. */
+  /** Type GUID: `"0fc63daf-8483-4772-8e79-3d69d8477de4"`; not the zero GUID, which means unused. */
   readonly type: string;
-  /** GPT partition name, at most 36 UTF-16 units. Default: none. */
+  /** GPT partition name, at most 36 UTF-16 units: 36 letters, or 18 emoji. Default: none. */
   readonly name?: string;
 }
 
@@ -63,7 +67,8 @@ export interface Piece {
  * A GUID partition table as the pieces that must be written to an image of `size` bytes: protective
  * MBR, table and backup. Disk and partitions get new UUIDs.
  *
- * Throws TypeError or RangeError for partitions that do not fit into the disk or overlap.
+ * Throws TypeError or RangeError for partitions that do not fit into the disk or overlap, for a name
+ * that is too long, and for a key that no partition has.
  *
  * @param options `sectorSize`: of the disk, in bytes: 512 (the default), 1024, 2048 or 4096.
  *
@@ -97,7 +102,14 @@ export function encodeGpt(
     const least = (2 * entrySectors + 4) * sectorSize;
     throw new RangeError(`size ${size} leaves no room for a partition; a GPT needs ${least} bytes`);
   }
-  const numbered = partitions.map((partition, i) => ({ number: i + 1, name: "", ...partition }));
+  if (!Array.isArray(partitions)) {
+    throw new TypeError(`partitions must be an array, not ${show(partitions)}`);
+  }
+  const numbered = partitions.map((partition: NewPartition, i) => {
+    checkKeys("a partition", partition, KEYS);
+    const { number = i + 1, name = "" } = partition;
+    return { ...partition, number, name };
+  });
   checkPartitions(numbered, sectorSize, firstUsable * sectorSize, (lastUsable + 1) * sectorSize);
 
   const entries = new Uint8Array(ENTRIES * gpt_entry.size);
@@ -168,6 +180,7 @@ function checkPartitions(
     if (typeof type !== "string" || !GUID.test(type)) {
       throw new TypeError(`type must be a GUID, not ${show(type)}`);
     }
+    if (type === UNUSED) throw new RangeError(`type ${type} means that a partition is not in use`);
     if (typeof name !== "string") throw new TypeError(`name must be a string, not ${show(name)}`);
     checkText("name", name);
     if (name.length > NAME_UNITS) {
@@ -212,5 +225,8 @@ function guidBytes(guid: string): Uint8Array {
 }
 
 function utf16(text: string): Uint8Array {
-  return new Uint8Array(Uint16Array.from(text, (c) => c.charCodeAt(0)).buffer);
+  // By units: an iterator gives a character beyond the BMP as one, of which charCodeAt() is half.
+  return new Uint8Array(
+    Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i)).buffer,
+  );
 }
