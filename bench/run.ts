@@ -11,9 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { progress, table } from "../dev/terminal.ts";
-import { list } from "../mod.ts";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlRemove } from "../lib/kernel/loop.ts";
+import { removeMade } from "../tests/own_devices.ts";
 import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
@@ -56,19 +54,6 @@ function measureWaits(runtime: RuntimeName): Waits {
     concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
     many: ask(runtime, "many.ts", ...images(MANY)),
   };
-}
-
-/** Loop devices that the thousand needed and nobody has any more. */
-async function removeDevices(numbers: number[]): Promise<void> {
-  const attached = new Set((await list()).map(({ number }) => number));
-  using control = open("/dev/loop-control", O_RDWR);
-  for (const number of numbers.filter((number) => !attached.has(number))) {
-    try {
-      await loopCtlRemove(control, number);
-    } catch {
-      // EBUSY: somebody has found a use for it.
-    }
-  }
 }
 
 function existingDevices(): Set<number> {
@@ -128,7 +113,7 @@ async function main(): Promise<number> {
       if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
       measured.waits[runtime] = measureWaits(runtime);
     }
-    await removeDevices([...existingDevices()].filter((number) => !existing.has(number)));
+    await removeMade([...existingDevices()].filter((number) => !existing.has(number)));
   }
   progress("");
 

@@ -76,8 +76,12 @@ interface Measured extends Record<Way, Tally> {
   parsers: boolean;
 }
 
-async function measure(cycles: number, hostile: boolean, stop: AbortSignal): Promise<Measured> {
-  const image = `/tmp/loopdev-race-check-${crypto.randomUUID().slice(0, 8)}.img`;
+async function measure(
+  image: string,
+  cycles: number,
+  hostile: boolean,
+  stop: AbortSignal,
+): Promise<Measured> {
   using _ = { [Symbol.dispose]: () => remove(image) };
   makeImage(image, PARTITIONS);
   await using listener = new Listener();
@@ -244,7 +248,9 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   using file = svg === undefined ? null : new NewFile(svg, "replace");
   const say = (label: string, text: string) => json || console.log(label.padEnd(11) + text);
   say("kernel:", `${release}, ${gate} by its release, ${verdicts.probe} by the probe`);
-  const measured = await measure(cycles, opener, stop);
+  const image = `/tmp/loopdev-race-check-${crypto.randomUUID().slice(0, 8)}.img`;
+  say("image:", image);
+  const measured = await measure(image, cycles, opener, stop);
 
   const { oneStep, loopdev, strategy, parsers } = measured;
   const clean = loopdev.spurious + loopdev.missing === 0;

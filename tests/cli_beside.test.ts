@@ -1,7 +1,7 @@
 /** cli.ts beside the machine's losetup, on many command lines. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { report } from "../mod.ts";
-import { Beside, type Case, cleanUp, D, E, env, IS_238, OURS } from "./cli_beside.ts";
+import { Beside, type Case, cliDevices, env, IS_238, OURS } from "./cli_beside.ts";
 import { LINES } from "./cli_cases.ts";
 import { DIFFERENCES } from "./cli_differences.ts";
 import { randomCases } from "./cli_random.ts";
@@ -28,7 +28,8 @@ for (const [what, cases] of Object.entries({ "by hand": BY_HAND, "at random": RA
       "unshare",
     ], async () => {
       const { parsers } = await report();
-      await new Beside(parsers.gpt).compare(group);
+      await using devices = cliDevices();
+      await new Beside(devices, parsers.gpt).compare(group);
     });
   }
 }
@@ -47,33 +48,31 @@ withLosetup("cli.ts fills a terminal as losetup does, and sends no control chara
   const folder = scratch("");
   const long = "a-rather-long-name-".repeat(4) + ".img";
   for (const name of [MANGLED, long]) output(["truncate", "-s", "1M", scratch(name)]);
-  try {
-    output(["losetup", D, MANGLED], { cwd: folder });
-    output(["losetup", E, long], { cwd: folder });
-    // Where a line is too long 2.38 takes from NAME too, which 2.40 leaves alone.
-    for (const columns of IS_238 ? [250] : [50, 90, 160, 250]) {
-      for (const options of ["-l", "-lO BACK-FILE,NAME", "-lO NAME,BACK-FILE"]) {
-        const on = (tool: string[]) => {
-          const command = `stty cols ${columns}; ${tool.join(" ")} ${options} -j`;
-          const both = [MANGLED, long].map((name) =>
-            output(["script", "-qec", `${command} "$NAME"`, "/dev/null"], {
-              cwd: folder,
-              env: { ...env, NAME: name },
-            })
-          );
-          return both.join("");
-        };
-        assertEquals(on(OURS), on(["losetup"]), `${columns} ${options}`);
-      }
+  await using devices = cliDevices();
+  const { D, E } = devices;
+  output(["losetup", D, MANGLED], { cwd: folder });
+  output(["losetup", E, long], { cwd: folder });
+  // Where a line is too long 2.38 takes from NAME too, which 2.40 leaves alone.
+  for (const columns of IS_238 ? [250] : [50, 90, 160, 250]) {
+    for (const options of ["-l", "-lO BACK-FILE,NAME", "-lO NAME,BACK-FILE"]) {
+      const on = (tool: string[]) => {
+        const command = `stty cols ${columns}; ${tool.join(" ")} ${options} -j`;
+        const both = [MANGLED, long].map((name) =>
+          output(["script", "-qec", `${command} "$NAME"`, "/dev/null"], {
+            cwd: folder,
+            env: { ...env, NAME: name },
+          })
+        );
+        return both.join("");
+      };
+      assertEquals(on(OURS), on(["losetup"]), `${columns} ${options}`);
     }
-    // The name in a line, and in an error.
-    const commands = `${OURS.join(" ")} ${D}; ${OURS.join(" ")} "$NAME"`;
-    const { stdout: typed } = run(["script", "-qec", commands, "/dev/null"], {
-      env: { ...env, NAME: MANGLED },
-    });
-    assert(!typed.includes("\x1b") && !typed.includes("\t"), typed);
-    assertStringIncludes(typed, "c\\x1b[31m ü");
-  } finally {
-    await cleanUp(folder);
   }
+  // The name in a line, and in an error.
+  const commands = `${OURS.join(" ")} ${D}; ${OURS.join(" ")} "$NAME"`;
+  const { stdout: typed } = run(["script", "-qec", commands, "/dev/null"], {
+    env: { ...env, NAME: MANGLED },
+  });
+  assert(!typed.includes("\x1b") && !typed.includes("\t"), typed);
+  assertStringIncludes(typed, "c\\x1b[31m ü");
 });

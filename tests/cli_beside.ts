@@ -10,6 +10,7 @@ import { parseCommand } from "../cli/command.ts";
 import { DIFFERENCES, DIFFERENCES_TO_242 } from "./cli_differences.ts";
 import { MANGLED, STATES } from "./cli_states.ts";
 import { detachElsewhere } from "./others.ts";
+import { ownDevices } from "./own_devices.ts";
 import {
   type Finished,
   makeImage,
@@ -35,10 +36,6 @@ export const env: Record<string, string | undefined> = {
   LC_ALL: "C.UTF-8",
   NO_COLOR: "1",
 };
-
-/** Devices of our own, far from what others are given; both runtimes' tests may run at once. */
-const FIRST = 300 + 2 * (process.pid % 2000);
-export const [D, E] = [`/dev/loop${FIRST}`, `/dev/loop${FIRST + 1}`];
 
 export const IS_238: boolean = run(["sh", "-c", "losetup --version"]).stdout.includes(" 2.38");
 
@@ -69,17 +66,31 @@ export async function detachAll(folder: string): Promise<void> {
   await until(() => Object.keys(attached(folder)).length === 0, "scratch devices gone");
 }
 
-/** Their images are attached, and their devices removed, by nobody but the test. */
-export async function cleanUp(folder: string): Promise<void> {
-  await detachAll(folder);
-  run([...OURS, "--remove", D, E]);
+/** Devices of one test's own, which command lines call $D and $E; they go with what is attached. */
+export interface CliDevices extends AsyncDisposable {
+  readonly D: string;
+  readonly E: string;
+}
+
+export function cliDevices(): CliDevices {
+  const folder = scratch("");
+  const own = ownDevices(2);
+  const [D, E] = own.paths;
+  return {
+    D,
+    E,
+    async [Symbol.asyncDispose]() {
+      await detachAll(folder);
+      await own[Symbol.asyncDispose]();
+    },
+  };
 }
 
 /**
  * The same for both tools: the program's name (getopt takes it as it was called, and Deno calls by
  * path), and names of devices that were not asked for.
  */
-function normalize(text: string): string {
+function normalize(text: string, { D, E }: CliDevices): string {
   return text.replaceAll(/^(loopdev|\/\S*\/losetup): /gm, "losetup: ")
     .replaceAll("Try 'loopdev ", "Try 'losetup ")
     .replaceAll(
@@ -103,10 +114,12 @@ export class Beside {
   readonly #folder = scratch("");
   readonly #blocks = scratch("blocks");
   readonly #partitions: boolean;
+  readonly #devices: CliDevices;
   #prepared: { state: string; kernel: string } | undefined;
 
   /** `partitions`: whether the kernel finds them itself; else only ours has some. */
-  constructor(partitions: boolean) {
+  constructor(devices: CliDevices, partitions: boolean) {
+    this.#devices = devices;
     this.#partitions = partitions;
     makeImage("disk.img", 8, THREE_PARTITIONS);
     const sizes = { "a.img": 4 << 20, "b.img": 4 << 20, [MANGLED]: 1 << 20, "empty.img": 0 };
@@ -115,6 +128,7 @@ export class Beside {
     }
     // Lists of everything shall not show what others attach just then.
     mkdirSync(this.#blocks);
+    const { D, E } = devices;
     for (const device of [D, E]) {
       output(["losetup", device, scratch("a.img")]);
       output(["losetup", "--detach", device]);
@@ -127,26 +141,23 @@ export class Beside {
   /** Fails with every difference that is not known, and not as it is known. */
   async compare(cases: readonly Case[]): Promise<void> {
     const wrong: string[] = [];
-    try {
-      for (const each of cases) {
-        let problem: string | undefined;
-        // Others may hold a device for a moment.
-        for (let tries = 0; tries < 3; tries++) {
-          const theirs = await this.#observe(["losetup"], each);
-          problem = judge(each.line, await this.#observe(OURS, each), theirs);
-          if (problem === undefined) break;
-        }
-        if (problem !== undefined) wrong.push(`${each.state}: losetup ${each.line}\n  ${problem}`);
+    for (const each of cases) {
+      let problem: string | undefined;
+      // Others may hold a device for a moment.
+      for (let tries = 0; tries < 3; tries++) {
+        const theirs = await this.#observe(["losetup"], each);
+        problem = judge(each.line, await this.#observe(OURS, each), theirs, this.#devices);
+        if (problem === undefined) break;
       }
-    } finally {
-      await cleanUp(this.#folder);
+      if (problem !== undefined) wrong.push(`${each.state}: losetup ${each.line}\n  ${problem}`);
     }
     assertEquals(wrong.join("\n"), "");
   }
 
   async #observe(tool: string[], { state, line }: Case): Promise<Observed> {
     await this.#prepare(state);
-    const words = line.split(" ").filter((word) => word !== "").map(fill);
+    const { D, E } = this.#devices;
+    const words = line.split(" ").filter((word) => word !== "").map((word) => this.#fill(word));
     const first = words.findIndex((word) => !/^[A-Z_]+=/.test(word));
     const variables = words.slice(0, first).map((word) => word.split("="));
     const args = words.slice(first);
@@ -163,10 +174,10 @@ export class Beside {
     }
     return {
       status,
-      stdout: normalize(stdout),
-      stderr: normalize(stderr),
+      stdout: normalize(stdout, this.#devices),
+      stderr: normalize(stderr, this.#devices),
       kernel: Object.entries(attached(this.#folder, this.#partitions))
-        .map((entry) => normalize(entry.join(" "))).sort(),
+        .map((entry) => normalize(entry.join(" "), this.#devices)).sort(),
     };
   }
 
@@ -176,9 +187,22 @@ export class Beside {
     if (this.#prepared?.state === state && this.#prepared.kernel === kernel()) return;
     await detachAll(this.#folder);
     for (const words of STATES[state]) {
-      output(["losetup", ...words.map(fill)], { cwd: this.#folder });
+      const command = ["losetup", ...words.map((word) => this.#fill(word))];
+      // A device is busy for a moment after its file has gone, and while somebody else looks at it.
+      let last: Finished | undefined;
+      const isDone = () => {
+        last = run(command, { cwd: this.#folder });
+        return !last.stderr.includes("Device or resource busy");
+      };
+      await until(isDone, `${command.join(" ")} not to be busy`);
+      if (last!.status !== 0) throw new Error(`${command.join(" ")}: ${last!.stderr}`);
     }
     this.#prepared = { state, kernel: kernel() };
+  }
+
+  #fill(word: string): string {
+    const { D, E } = this.#devices;
+    return word === "''" ? "" : word.replace("$D", D).replace("$E", E).replace("$d", D.slice(5));
   }
 
   /** Runs the rest where /sys/block has nothing but our devices. */
@@ -186,10 +210,6 @@ export class Beside {
     const script = 'mount --bind "$0" /sys/block && exec "$@"';
     return ["unshare", "--mount", "sh", "-c", script, this.#blocks];
   }
-}
-
-function fill(word: string): string {
-  return word === "''" ? "" : word.replace("$D", D).replace("$E", E).replace("$d", D.slice(5));
 }
 
 function isList(args: string[]): boolean {
@@ -201,7 +221,12 @@ function isList(args: string[]): boolean {
 }
 
 /** undefined, or what is wrong with ours. */
-function judge(line: string, ours: Observed, theirs: Observed): string | undefined {
+function judge(
+  line: string,
+  ours: Observed,
+  theirs: Observed,
+  { D, E }: CliDevices,
+): string | undefined {
   if (!IS_238) {
     const known = DIFFERENCES_TO_242.find(({ lines }) => lines.includes(line));
     if (known?.theirs.test(theirs.stderr)) return undefined;

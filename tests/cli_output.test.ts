@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { ownDevices } from "./own_devices.ts";
 import { makeImage, output, ROOT, run, scratch, testsOf, until } from "./support.ts";
 
 const withLosetup = testsOf("cli.ts writes as losetup does", ["losetup"]);
@@ -89,8 +90,8 @@ withLosetup("cli.ts writes a list piece by piece, so that it ends with head(1)",
   output(["mkdir", "-p", scratch(`${name}/${name}/${name}`)]);
   const file = join(folder, name, name, name, "a.img");
   output(["truncate", "-s", "1M", file]);
-  const first = 300_000 + 12 * (process.pid % 1000);
-  const devices = Array.from({ length: 12 }, (_, i) => `/dev/loop${first + i}`);
+  await using own = ownDevices(12);
+  const devices = own.paths;
   try {
     for (const device of devices) output(["losetup", device, file]);
     // Each write to it takes so long that the reader has gone before the next one.
@@ -107,7 +108,6 @@ withLosetup("cli.ts writes a list piece by piece, so that it ends with head(1)",
   } finally {
     for (const device of devices) run(["losetup", "-d", device]);
     await until(() => output(["losetup", "-j", file]) === "", "scratch devices gone");
-    run([...OURS, "--remove", ...devices]);
   }
 });
 

@@ -12,7 +12,7 @@ import process from "node:process";
 import { attach, attachAll, type LoopDevice, LoopError, openLoop } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlGetFree } from "../lib/kernel/loop.ts";
-import { withOwnDevices } from "./own_devices.ts";
+import { ownDevices, withOwnDevices } from "./own_devices.ts";
 import {
   holdBy,
   holdOpen,
@@ -58,7 +58,9 @@ const raced = <T>(promise: Promise<T>, ms: number) =>
 
 testLock("attach() with lock holds a shared lock until the detach", ["root", "flock"], async () => {
   const file = makeImage("shared.img", 8, THREE_PARTITIONS);
-  const loop = await attach(file, { partscan: true, lock: "shared" });
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const loop = await attach(file, { partscan: true, lock: "shared", number });
   assertEquals(free(loop.path), SHARED);
   // What a child inherited would keep the lock, and the device.
   await using _child = await lockElsewhere("/dev/null", "shared");
@@ -95,11 +97,13 @@ testLock("attach() takes the lock before it binds, on a read-only descriptor", [
 
 testLock("a lock ends with its process, by SIGKILL too", ["root", "flock"], async () => {
   const file = makeImage("killed.img", 1);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
   const script = scratch("killed.ts");
   writeFileSync(
     script,
     `import { attach } from ${JSON.stringify(MOD)};
-     const loop = await attach(${JSON.stringify(file)}, { lock: "shared" });
+     const loop = await attach(${JSON.stringify(file)}, { lock: "shared", number: ${number} });
      await loop.lock();
      console.log(loop.path);
      setTimeout(() => {}, 1e6);`,
@@ -258,7 +262,9 @@ testLock("a detach keeps the shared lock until those who look are done", [
   "flock",
 ], async () => {
   const file = makeImage("parting.img", 8, THREE_PARTITIONS);
-  const loop = await attach(file, { partscan: true, lock: "shared" });
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const loop = await attach(file, { partscan: true, lock: "shared", number });
   const child = await holdOpen(loop.path);
   const detaching = loop.detach({ timeout: 60_000 });
   assertEquals(await raced(detaching, 100), "late");
@@ -284,11 +290,11 @@ testLock("persist() gives up what was locked", ["root", "flock"], async () => {
 
 testLock("lock() that nobody awaits leaves nothing", ["root", "flock"], async () => {
   const file = makeImage("forgotten.img", 1);
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
   for (const ms of [0, 1, 2, 5, 10]) {
-    let path = "";
     {
-      await using loop = await attach(file, { lock: ms % 2 ? "shared" : undefined });
-      path = loop.path;
+      await using loop = await attach(file, { lock: ms % 2 ? "shared" : undefined, number });
       loop.lock();
       if (ms > 0) await raced(loop.lock().catch((error) => error), ms);
     }

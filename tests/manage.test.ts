@@ -4,6 +4,7 @@ import { linkSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, detach, find, list, LoopError, openLoop, status } from "../mod.ts";
 import { writeTable } from "./disk_image.ts";
 import { attachElsewhere, detachElsewhere, type ElsewhereOptions, identity } from "./others.ts";
+import { ownDevices } from "./own_devices.ts";
 import {
   holdOpen,
   losetup,
@@ -109,14 +110,15 @@ test(
   ["root"],
   async () => {
     const file = makeImage("number.img", 1);
-    const number = 77;
+    await using own = ownDevices(1);
+    const [[number], [path]] = [own.numbers, own.paths];
     const loop = await attach(file, { number });
-    assertEquals(loop.path, "/dev/loop77");
+    assertEquals(loop.path, path);
     const taken = await assertRejects(() => attach(file, { number }), LoopError);
     assertEquals(taken.code, "EBUSY");
     await loop.persist();
-    assertEquals(await detach("/dev/loop77", { remove: true }), "detached");
-    assertEquals(run(["ls", "-d", "/sys/block/loop77"]).status, 2);
+    assertEquals(await detach(path, { remove: true }), "detached");
+    assertEquals(run(["ls", "-d", `/sys/block/loop${number}`]).status, 2);
   },
 );
 

@@ -1,18 +1,15 @@
 /** A static /dev, as in containers: whatever the kernel adds, nobody makes a node. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import process from "node:process";
 import { attach } from "../mod.ts";
 import { detachElsewhere } from "./others.ts";
+import { ownDevices } from "./own_devices.ts";
 import {
   losetup,
   makeImage,
   MOD,
   onThisRuntime,
   output,
-  ROOT,
-  run,
   scratch,
   sysfs,
   test,
@@ -37,7 +34,10 @@ function inStaticDev(setup: string, file: string, body: string): unknown {
      import { spawnSync } from "node:child_process";
      import { readdirSync } from "node:fs";
      const file = ${JSON.stringify(file)};
-     const nodes = () => readdirSync("/dev").filter((name) => /loop\\d/.test(name)).sort();
+     // Of other devices may be nodes, too: attach() makes one before it loses the race for a device.
+     const nodes = (number) => readdirSync("/dev").filter((name) => {
+       return new RegExp("^(\\\\.loopdev-)?loop" + number + "(p\\\\d+)?$").test(name);
+     }).sort();
      const dev = (path) => spawnSync("stat", ["-c", "%t:%T", path], { encoding: "utf8" }).stdout.trim();
      ${body}`,
   );
@@ -50,9 +50,9 @@ test("attach() makes the nodes that do not appear, and detach() removes them", [
     CONTROL,
     file,
     `const loop = await attach(file, { partscan: true });
-     const during = nodes();
+     const during = nodes(loop.number);
      await loop.detach();
-     console.log(JSON.stringify([loop.number, during, nodes()]));`,
+     console.log(JSON.stringify([loop.number, during, nodes(loop.number)]));`,
   ) as [number, string[], string[]];
   const disk = `loop${number}`;
   assertEquals(during, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
@@ -60,55 +60,60 @@ test("attach() makes the nodes that do not appear, and detach() removes them", [
   assertEquals(losetup(file), []);
 });
 
-test("attach() takes the wanted device without /dev/loop-control", ["root", "unshare"], () => {
+test("attach() takes the wanted device without /dev/loop-control", [
+  "root",
+  "unshare",
+], async () => {
   const file = makeImage("alone.img", 1);
-  const number = 9000 + 2 * (process.pid % 1000);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
   const body = `const { code, path } = await attach(file, { number: ${number} })
       .then(async (loop) => (await loop.detach(), loop), (error) => error);
     console.log(JSON.stringify([code, path]));`;
   const make = (minor: number) => `mknod /dev/loop${number} b 7 ${minor}`;
-  try {
-    // Neither the device nor anything to make it with.
-    assertEquals(inStaticDev("true", file, body), ["ENOENT", "/dev/loop-control"]);
-    // Opening its node makes the device; then it is there.
-    for (let times = 0; times < 2; times++) {
-      assertEquals(inStaticDev(make(number), file, body), [null, `/dev/loop${number}`]);
-    }
-    assertEquals(losetup(file), []);
-  } finally {
-    run([...onThisRuntime(join(ROOT, "cli.ts")), "--remove", `/dev/loop${number}`]);
+  // Neither the device nor anything to make it with.
+  assertEquals(inStaticDev("true", file, body), ["ENOENT", "/dev/loop-control"]);
+  // Opening its node makes the device; then it is there.
+  for (let times = 0; times < 2; times++) {
+    assertEquals(inStaticDev(make(number), file, body), [null, `/dev/loop${number}`]);
   }
+  assertEquals(losetup(file), []);
 });
 
-test("attach() replaces a stale node, and only one of a block device", ["root"], () => {
+test("attach() replaces a stale node, and only one of a block device", ["root"], async () => {
   const file = makeImage("stale.img", 8, THREE_PARTITIONS);
-  const stale =
-    "for n in $(seq 0 31); do mknod /dev/loop$n b 7 99; mknod /dev/loop${n}p1 b 7 98; done";
-  const [number, disk, first] = inStaticDev(
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  const stale = `mknod ${path} b 7 99; mknod ${path}p1 b 7 98`;
+  const [disk, first] = inStaticDev(
     `${CONTROL} && ${stale}`,
     file,
-    `await using loop = await attach(file, { partscan: true });
-     console.log(JSON.stringify([loop.number, dev(loop.path), dev(loop.path + "p1")]));`,
-  ) as [number, string, string];
+    `await using loop = await attach(file, { partscan: true, number: ${number} });
+     console.log(JSON.stringify([dev(loop.path), dev(loop.path + "p1")]));`,
+  ) as [string, string];
   assertEquals(disk, `7:${number.toString(16)}`);
   assert(first !== "7:62", first);
 
-  const regular = "for n in $(seq 0 31); do mknod /dev/loop$n b 7 $n; touch /dev/loop${n}p1; done";
+  const regular = `mknod ${path} b 7 ${number}; touch ${path}p1`;
   const { code, message } = inStaticDev(
     `${CONTROL} && ${regular}`,
     file,
-    `const { code, message } = await attach(file, { partscan: true, timeout: 300 }).catch((e) => e);
+    `const options = { partscan: true, timeout: 300, number: ${number} };
+     const { code, message } = await attach(file, options).catch((e) => e);
      console.log(JSON.stringify({ code, message }));`,
   ) as { code: string; message: string };
   assertEquals(code, "ETIMEDOUT");
   assertStringIncludes(message, "p1: a file, not a block device");
 });
 
-test('attach() with nodes "kernel" only waits, with "never" does not look', ["root"], () => {
+test('attach() with nodes "kernel" only waits, with "never" does not look', ["root"], async () => {
   const file = makeImage("policy.img", 8, THREE_PARTITIONS);
-  const nodes = `${CONTROL} && for n in $(seq 0 31); do mknod /dev/loop$n b 7 $n; done`;
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const nodes = `${CONTROL} && mknod /dev/loop${number} b 7 ${number}`;
   const body = (policy: string) =>
-    `const outcome = await attach(file, { partscan: true, timeout: 300, nodes: "${policy}" })
+    `const options = { partscan: true, timeout: 300, nodes: "${policy}", number: ${number} };
+     const outcome = await attach(file, options)
        .then(async (loop) => (await loop.detach(), loop.partitions.length), ({ code }) => code);
      console.log(JSON.stringify(outcome));`;
   assertEquals(inStaticDev(nodes, file, body("kernel")), "ETIMEDOUT");
@@ -123,7 +128,7 @@ test("persist() leaves the nodes that it made", ["root"], () => {
     file,
     `const loop = await attach(file);
      await loop.persist();
-     console.log(JSON.stringify([loop.path, nodes()]));`,
+     console.log(JSON.stringify([loop.path, nodes(loop.number)]));`,
   ) as [string, string[]];
   assertEquals(detachElsewhere(path), 0);
   assertEquals(left, [path.slice("/dev/".length)]);
@@ -150,7 +155,7 @@ test("rescan() removes the nodes of partitions that are gone, and keeps the othe
     });
      writeTable(file, ${JSON.stringify(WITHOUT_THE_SECOND)});
      await loop.rescan();
-     const left = nodes();
+     const left = nodes(loop.number);
      await loop.detach();
      console.log(JSON.stringify([loop.number, left]));`,
   ) as [number, string[]];

@@ -12,10 +12,9 @@ import {
 import { existsSync, mkdirSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import { openFound } from "../lib/open_loop.ts";
 import { attachElsewhere, detachElsewhere } from "./others.ts";
+import { ownDevices } from "./own_devices.ts";
 import {
   holdOpen,
   isolated,
@@ -34,50 +33,38 @@ import {
 
 const withFileSystem = testsOf("a device that is mounted", ["mkfs.ext4"]);
 
-/** Numbers that nobody is offered: others on this machine take what is free. */
-const FAR = 400_000 + 2 * (process.pid % 50_000);
-
-/** Takes the devices with those numbers away again, when they are let go. */
-async function removeFar(): Promise<void> {
-  for (const number of [FAR, FAR + 1]) {
-    const folder = `/sys/block/loop${number}`;
-    await until(() => !existsSync(`${folder}/loop`), `loop${number} to be let go`);
-    using control = open("/dev/loop-control", O_RDWR);
-    if (existsSync(folder)) await loopCtlRemove(control, number);
-  }
-}
-
 test("detach(file) leaves a device alone that is somebody else's by now", [
   "root",
 ], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const [first, second] = [0, 1].map((n) => attachElsewhere(a, { number: FAR + n }));
+  await using own = ownDevices();
+  const [first, second] = own.numbers.map((number) => attachElsewhere(a, { number }));
   const held = await holdOpen(first);
   const detaching = detach(a);
   // Held open, the first one takes a second; meanwhile a stranger takes the other one over.
   await until(() => losetup(a).every(({ name }) => name !== second), "the second to be detached");
-  attachElsewhere(b, { number: FAR + 1 });
+  attachElsewhere(b, { number: own.numbers[1] });
   assertEquals(await detaching, "deferred");
   assertEquals(sysfs(`${second.slice(5)}/loop/backing_file`), b);
   assertEquals(detachElsewhere(second), 0);
   await held[Symbol.asyncDispose]();
-  await removeFar();
 });
 
 test("openFound() opens no device that is in another use by now", ["root"], async () => {
   const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 1));
-  const device = attachElsewhere(a, { number: FAR });
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const device = attachElsewhere(a, { number });
   const [found] = await find(a);
   assertEquals(detachElsewhere(device), 0);
   assertEquals(openFound(found), undefined);
   for (const file of [b, a]) {
-    attachElsewhere(file, { number: FAR });
+    attachElsewhere(file, { number });
     // The same file again is still another use: its diskseq says so.
     assertEquals(openFound(found), undefined, file);
     assertEquals(detachElsewhere(device), 0);
   }
   assertEquals(openDescriptors(), []);
-  await removeFar();
 });
 
 test("overlap is decided once, whatever this process does at the same time", ["root"], async () => {
@@ -150,7 +137,8 @@ for (const runs of ["attach() and detach()", "attachAll()"]) {
 test("attach() with a number takes the device away again that it made in vain", [
   "root",
 ], async () => {
-  const number = 7031;
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
   const error = await assertRejects(
     () => attach(makeImage("vain.img", 1), { number, directIo: true, offset: 100 }),
     LoopError,
@@ -238,6 +226,8 @@ test("find() and detach() of a file say so when a device may not be asked", [
 ], async () => {
   const file = makeImage("secret.img", 1);
   output(["chmod", "755", scratch(".")]);
+  mkdirSync(scratch("home"));
+  output(["chmod", "777", scratch("home")]);
   await using _loop = await attach(file);
   for (const call of ["find", "detach"]) {
     const code =
@@ -246,7 +236,8 @@ test("find() and detach() of a file say so when a device may not be asked", [
     const runtime = "Deno" in globalThis ? ["eval", "--no-lock", code] : ["-e", code];
     const { stdout } = run([
       ...isolated("user=65534"),
-      ...["env", "HOME=/tmp", "DENO_DIR=/tmp/nobody-deno", process.execPath, ...runtime],
+      ...["env", `HOME=${scratch("home")}`, `DENO_DIR=${scratch("home")}`],
+      ...[process.execPath, ...runtime],
     ]);
     assertMatch(stdout, /^EACCES$/m, call);
   }

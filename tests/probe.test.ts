@@ -1,10 +1,11 @@
 /** The probe: that it asks on a device of its own alone, and leaves nothing, whatever comes of it. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import process from "node:process";
 import { makeBlockNode, O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlAdd } from "../lib/kernel/loop.ts";
 import { probePartscanRace } from "../mod.ts";
+import { scratchNodes } from "./own_devices.ts";
 import { makeImage, output, sysfs, test, testsOf } from "./support.ts";
 import { traced } from "./traced.ts";
 
@@ -12,9 +13,6 @@ const withStrace = testsOf("probePartscanRace() and report() touch nothing else"
 
 /** Numbers of scratch devices begin here. */
 const HIGH = 2 ** 19;
-/** The nodes by which a probe hides its devices. */
-const ownNodes = (pid: number) =>
-  readdirSync("/dev").filter((name) => name.startsWith(`.loopdev-scratch-${pid}-`));
 
 /** What a child process says, and the calls that it makes for it. */
 function asked(script: string, inject?: string) {
@@ -68,7 +66,7 @@ withStrace(
       if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
       // mknod() alone may fail: then the device's own node must do.
       else assert(name.startsWith("mknod"), `${call} failed, and the verdict is ${verdict}`);
-      assertEquals(ownNodes(pid), []);
+      assertEquals(scratchNodes(pid), []);
       const device = made.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? [])[0];
       assertEquals(device !== undefined && existsSync(`/sys/block/loop${device}`), false);
     }

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { type Heard, Tally } from "../examples/partition_events.ts";
@@ -33,10 +33,15 @@ const FLICKER: Timeline = {
   end: 10,
 };
 
-/** Images and devices of race_check.ts that are still there. */
-function leftovers(): string[] {
-  const images = readdirSync("/tmp").filter((name) => name.startsWith("loopdev-race-check-"));
-  return [...images, ...bound((path) => path.includes("loopdev-race-check-"))];
+/** The image that race_check.ts says it works on. Another one may run beside it, with its own. */
+function imageOf(printed: string): string | undefined {
+  return /^image: {5}(\/tmp\/loopdev-race-check-[0-9a-f]{8}\.img)$/m.exec(printed)?.[1];
+}
+
+/** The image and its device, as far as they are still there. */
+function leftovers(image: string): string[] {
+  const images = [image].filter((path) => existsSync(path));
+  return [...images, ...bound((path) => path.startsWith(image))];
 }
 
 /** Each tag that opens is closed, in the right order. Enough for a document of ours. */
@@ -138,7 +143,7 @@ test(
     assertMatch(printed, /^loopdev: {2}0 of 4 cycles flickered, strategy (one|two)-step$/m);
     assertMatch(printed, /^p1 {2}·*▔.*\np2 {2}·*▔/m);
     assertWellFormed(readFileSync(svg, "utf8"));
-    assertEquals(leftovers(), []);
+    assertEquals(leftovers(imageOf(printed)!), []);
   },
 );
 
@@ -190,12 +195,16 @@ test(
   async () => {
     for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
       const [name, ...args] = onThisRuntime(RACE_CHECK, "--cycles=10000");
-      const child = spawn(name, args, { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
+      const child = spawn(name, args, { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
+      let printed = "";
+      child.stdout.on("data", (data) => printed += data);
       const ended = new Promise((resolve) => child.on("exit", (code, by) => resolve(by ?? code)));
-      await until(() => leftovers().length === 2, "race_check.ts to attach");
+      await until(() => imageOf(printed) !== undefined, "race_check.ts to name its image");
+      const image = imageOf(printed)!;
+      await until(() => leftovers(image).length === 2, "race_check.ts to attach");
       process.kill(child.pid!, signal);
       assertEquals(await ended, code);
-      assertEquals(leftovers(), []);
+      assertEquals(leftovers(image), []);
     }
   },
 );

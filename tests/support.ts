@@ -229,6 +229,15 @@ export function bound(matches: (path: string) => boolean): string[] {
   });
 }
 
+/**
+ * Nodes of partitions of a device that has been let go. Those on a device that somebody else has bound
+ * by now are theirs.
+ */
+export function leftNodes(device: string): string {
+  const nodes = run(["sh", "-c", `ls -d ${device}p*`]).stdout;
+  return bound(() => true).includes(device.slice("/dev/".length)) ? "" : nodes;
+}
+
 /** A row of `losetup --json`, with the columns the tests look at. */
 export interface LosetupRow {
   name: string;

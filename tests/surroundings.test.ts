@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { attach, type AttachOptions, LoopError } from "../mod.ts";
+import { ownDevices } from "./own_devices.ts";
 import {
   bound,
   isolated,
@@ -54,16 +55,16 @@ function writtenImage(name: string, content: string): string {
 
 test("a user who may open the devices but lacks CAP_SYS_ADMIN attaches, without partitions", [
   "root",
-], () => {
+], async () => {
   const file = makeImage("disk-group.img", 8, THREE_PARTITIONS);
-  // As udev's rules do for group disk. All devices are there: any may be the free one.
-  const nodes = "mknod -m 666 /dev/loop-control c 10 237 && cd /sys/block && for l in loop*; do " +
-    "IFS=: read -r major minor <$l/dev; mknod -m 666 /dev/$l b $major $minor; done && cd -";
-  const nobody = withoutCapability("all");
-  const wrapper = [...withStaticDev(`{ ${nodes}; } >/dev/null`), ...nobody];
-  const plain = attachIn(wrapper, file);
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  // As udev's rules do for group disk.
+  const nodes = `mknod -m 666 /dev/loop-control c 10 237 && mknod -m 666 ${path} b 7 ${number}`;
+  const wrapper = [...withStaticDev(nodes), ...withoutCapability("all")];
+  const plain = attachIn(wrapper, file, { number });
   assertEquals(plain.code, undefined, plain.message);
-  const refused = attachIn(wrapper, file, { partscan: "userspace" });
+  const refused = attachIn(wrapper, file, { partscan: "userspace", number });
   assertEquals([refused.code, refused.request], ["EACCES", "BLKPG_ADD_PARTITION"]);
   assertStringIncludes(refused.message!, "adding and removing partitions needs CAP_SYS_ADMIN");
   assertEquals(losetup(file), []);

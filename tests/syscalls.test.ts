@@ -3,9 +3,8 @@
  * the kernel refuses, by strace's fault injection.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlRemove } from "../lib/kernel/loop.ts";
 import type { AttachOptions } from "../mod.ts";
+import { removeMade } from "./own_devices.ts";
 import { losetup, makeImage, run, testsOf, THREE_PARTITIONS, until } from "./support.ts";
 import { traced, type Tracing } from "./traced.ts";
 
@@ -202,8 +201,7 @@ withStrace(
     const asked = calls.filter((call) => /LOOP_CTL_(GET_FREE|ADD)/.test(call));
     assertEquals(asked.length, 16);
     const made = Number(/LOOP_CTL_ADD.* = (\d+)$/.exec(asked[15])?.[1]);
-    using control = open("/dev/loop-control", O_RDWR);
-    await loopCtlRemove(control, made);
+    await removeMade([made]);
   },
 );
 
@@ -218,11 +216,8 @@ withStrace(
     const { outcome, calls } = trace(file, {}, { here: true, inject: faults });
     assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
     assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
-    using control = open("/dev/loop-control", O_RDWR);
-    for (const call of calls) {
-      const made = /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1];
-      if (made !== undefined) await loopCtlRemove(control, Number(made));
-    }
+    const made = calls.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? []);
+    await removeMade(made.map(Number));
   },
 );
 

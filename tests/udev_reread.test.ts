@@ -128,14 +128,15 @@ test("attach() leaves no node of its own, and takes one over that a killed proce
   "root",
 ], async () => {
   const file = makeImage("node.img", 1);
-  const { number } = await attach(file).then(async (loop) => {
-    assertEquals(existsSync(ownNode(loop.number)), false);
-    await loop.detach();
-    return loop;
+  await withOwnDevices(async (number) => {
+    {
+      await using _loop = await attach(file, { number });
+      assertEquals(existsSync(ownNode(number)), false);
+    }
+    makeBlockNode(ownNode(number), `7:${number}`);
+    await using _again = await attach(file, { number });
+    assertEquals(existsSync(ownNode(number)), false);
   });
-  makeBlockNode(ownNode(number), `7:${number}`);
-  await using _again = await attach(file, { number });
-  assertEquals(existsSync(ownNode(number)), false);
 });
 
 test("attach() works where no node can be made", ["root"], () => {

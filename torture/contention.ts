@@ -5,8 +5,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { progress, say } from "../dev/terminal.ts";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlRemove } from "../lib/kernel/loop.ts";
+import { removeMade } from "../tests/own_devices.ts";
 import { Contender, makePattern } from "./contender_process.ts";
 import { devicesOf, type Part, within } from "./common.ts";
 import { hostility } from "./hostile.ts";
@@ -53,18 +52,6 @@ class LosetupLoop {
   }
 }
 
-/** Devices that LOOP_CTL_GET_FREE made for us, and nobody uses. */
-async function removeDevices(numbers: Iterable<number>): Promise<void> {
-  using control = open("/dev/loop-control", O_RDWR);
-  for (const number of numbers) {
-    try {
-      await loopCtlRemove(control, number);
-    } catch {
-      // EBUSY: somebody uses it by now. ENODEV: it is gone.
-    }
-  }
-}
-
 async function crowd(attaches: number, rounds: number, runtimes: readonly RuntimeName[]) {
   const violations: string[] = [];
   const times: number[] = [];
@@ -106,7 +93,7 @@ async function crowd(attaches: number, rounds: number, runtimes: readonly Runtim
   if (!await within(DETACH_MS, () => left().length === 0)) {
     violations.push(`${left().length} devices are left`);
   }
-  await removeDevices([...made].filter((number) => !before.has(number)));
+  await removeMade([...made].filter((number) => !before.has(number)));
   const count = (word: string) => said.filter((line) => line === word).length;
   const detail = `${contenders.length} × ${attaches} at once × ${rounds} rounds, slowest round ` +
     `${Math.max(...times).toFixed(0)} ms; losetup beside it: ${count("good")} good, ` +
