@@ -2,8 +2,8 @@
  * cli.ts in a directory where a stranger left everything that a runtime looks for: root runs it
  * there, and none of it may run. On every way that the README names.
  */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { missing, output, ROOT, run, scratch, test } from "./support.ts";
@@ -62,6 +62,30 @@ const VARIABLES = {
   NODE_OPTIONS: "--require=./evil.ts",
 };
 
+/** Every variable that says where Bun keeps its state, all of it in one folder. */
+function stateIn(folder: string): Record<string, string | undefined> {
+  const variables = ["HOME", "BUN_INSTALL", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"];
+  variables.push("BUN_RUNTIME_TRANSPILER_CACHE_PATH");
+  return { ...process.env, ...Object.fromEntries(variables.map((name) => [name, folder])) };
+}
+
+/**
+ * Runs it twice, since a cache is read the second time. What a runtime has compiled is code: whoever
+ * can write there could have root run it.
+ */
+function assertStateless(command: string[]): void {
+  const folder = scratch("state");
+  mkdirSync(folder, { recursive: true });
+  const strace = missing("strace") === undefined
+    ? ["strace", "-f", "-o", scratch("opened"), "-e", "trace=open,openat"]
+    : [];
+  for (const args of [["--version"], ["-lJ", "-j", "none"]]) {
+    output([...strace, ...command, ...args], { cwd: "/", env: stateIn(folder) });
+    assertEquals(readdirSync(folder, { recursive: true }), []);
+    if (strace.length > 0) assert(!readFileSync(scratch("opened"), "utf8").includes(`"${folder}`));
+  }
+}
+
 /** A command of the README, without what it is given to do. */
 function readmeCommand(beginning: string): string[] {
   const line = README.split("\n").find((line) => line.startsWith(beginning));
@@ -77,6 +101,14 @@ test("a stranger's directory does what these tests are about", ["bun"], () => {
   }
 });
 
+test("Bun keeps compiled modules where these tests look for them", ["bun"], () => {
+  const folder = scratch("state");
+  mkdirSync(folder);
+  output(["bun", CLI, "--version"], { cwd: "/", env: stateIn(folder) });
+  const names = readdirSync(folder, { recursive: true }).map(String);
+  assert(names.some((name) => name.endsWith(".pile")), names.join());
+});
+
 test("cli.ts under the name losetup runs nothing of the working directory", ["bun"], () => {
   mkdirSync(scratch("bin"));
   symlinkSync(CLI, scratch("bin/losetup"));
@@ -84,6 +116,7 @@ test("cli.ts under the name losetup runs nothing of the working directory", ["bu
   assertUntouched([scratch("bin/losetup")], folder);
   assertUntouched([scratch("bin/losetup")], folder, VARIABLES);
   assertUntouched(["sh", scratch("bin/losetup")], folder);
+  assertStateless([scratch("bin/losetup")]);
 });
 
 test("the package's bin runs nothing of the working directory", ["dist", "bun"], () => {
@@ -97,6 +130,7 @@ test("the package's bin runs nothing of the working directory", ["dist", "bun"],
   const folder = setTraps();
   assertUntouched([scratch("bin/loopdev")], folder);
   assertUntouched([scratch("bin/loopdev")], folder, VARIABLES);
+  assertStateless([scratch("bin/loopdev")]);
 });
 
 test("the compiled program runs nothing of the working directory", ["bun"], () => {
@@ -107,6 +141,7 @@ test("the compiled program runs nothing of the working directory", ["bun"], () =
   const folder = setTraps();
   assertUntouched([scratch("losetup")], folder);
   assertUntouched([scratch("losetup")], folder, { NODE_OPTIONS: VARIABLES.NODE_OPTIONS });
+  assertStateless([scratch("losetup")]);
   // tsconfig.json is read first, and jsconfig.json in its place.
   run(["mv", join(folder, "tsconfig.json"), join(folder, "jsconfig.json")]);
   assertUntouched([scratch("losetup")], folder);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import {
@@ -12,6 +13,7 @@ import {
   output,
   ROOT,
   run,
+  scratch,
   test,
   THREE_PARTITIONS,
   until,
@@ -54,6 +56,33 @@ test("demo.ts fails with one line on stderr without root", ["root"], () => {
   const { status, stderr } = run([...withStaticDev(control), ...nobody, ...onThisRuntime(DEMO)]);
   assertEquals(status, 1);
   assertMatch(stderr, /^demo: EACCES: .* \(attaching loop devices needs root; .*\)\n$/);
+});
+
+test("an example without `npm run setup` downloads nothing on Bun", ["bun"], async () => {
+  // As a fresh clone is: without dev/node_modules.
+  const clone = scratch("clone");
+  mkdirSync(clone);
+  for (const name of ["mod.ts", "lib", "examples", "bunfig.toml", "tsconfig.json"]) {
+    cpSync(join(ROOT, name), join(clone, name), { recursive: true });
+  }
+  const asked: string[] = [];
+  const registry = createServer(({ url }, response) => {
+    asked.push(url!);
+    response.writeHead(404).end();
+  });
+  await new Promise<void>((resolve) => registry.listen(0, "127.0.0.1", resolve));
+  try {
+    const { port } = registry.address() as { port: number };
+    const env = { ...process.env, BUN_CONFIG_REGISTRY: `http://127.0.0.1:${port}/` };
+    const child = spawn("bun", ["examples/attach.ts", "--help"], { cwd: clone, env });
+    let said = "";
+    child.stderr.on("data", (data) => said += data);
+    const code = await new Promise((resolve) => child.on("close", resolve));
+    assertEquals([code, asked], [1, []]);
+    assertMatch(said, /Cannot find (module|package) .@std\/cli/);
+  } finally {
+    registry.close();
+  }
 });
 
 test(
