@@ -120,7 +120,7 @@ async function makeReady(
   if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
   if (strategy === "none") {
-    const ready = { partitions: [], added: [] };
+    const ready = { partitions: [], added: [], skipped: [] };
     return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
   }
   // Two steps scan some ms later than we looked.

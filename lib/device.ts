@@ -23,11 +23,18 @@ import {
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
 import { asMeantHere, Mounts } from "./mount/mounts.ts";
-import { type Partition, rescanPartitions } from "./binding/partitions.ts";
+import {
+  isKnownBy,
+  type Partition,
+  type ReadyPartitions,
+  rescanPartitions,
+  type SkippedPartition,
+  stillThere,
+} from "./binding/partitions.ts";
 import { drain } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
-import { sysfsPartitions } from "./kernel/sysfs.ts";
+import { type SysfsPartition, sysfsPartitions } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
 import { closeFlushed, openWithoutWaiting } from "./kernel/storage.ts";
 
@@ -56,8 +63,7 @@ export let lockShared: (loop: LoopDevice, timeout: number, signal?: AbortSignal)
  */
 export class LoopDevice extends AttachedImage implements AsyncDisposable {
   readonly #init: LoopDeviceInit;
-  #partitions: readonly Partition[];
-  #added: readonly number[];
+  #ready: ReadyPartitions;
   #detached: Promise<"detached" | "deferred"> | undefined;
   readonly #operations: Operations;
   readonly #mounts = new Mounts();
@@ -73,8 +79,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     super(init);
     this.#init = init;
     this.#operations = new Operations(this.path);
-    this.#partitions = init.ready.partitions;
-    this.#added = init.ready.added;
+    this.#ready = init.ready;
   }
 
   get #facts(): LoopFacts {
@@ -87,7 +92,21 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
 
   /** In the order of their numbers; every node existed and was right when the promise resolved. */
   get partitions(): readonly Partition[] {
-    return this.#partitions;
+    return this.#ready.partitions;
+  }
+
+  /**
+   * What is in the table, and cannot be a partition beside the others: each with its reason, and with the
+   * `offset` and `sizelimit` by which {@linkcode attach} makes a device of it alone. Only BLKPG refuses
+   * partitions that overlap: where the kernel itself reads the table, it has them all. Of two that overlap
+   * the one that the kernel has already is taken, or else the one that comes first in the table.
+   */
+  get skipped(): readonly SkippedPartition[] {
+    return this.#ready.skipped.map((one) => ({
+      ...one,
+      offset: this.offset + one.start,
+      sizelimit: one.size,
+    }));
   }
 
   /** All of these as plain data; what JSON.stringify() and console.log() show. */
@@ -112,7 +131,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     let outcome = await (this.#detached ??= this.#operations.take(async () => {
       this.#operations.state = "detached";
       const failed = await this.#mounts.end();
-      const outcome = await letGo({ ...parting(), added: this.#added }, options);
+      const outcome = await letGo({ ...parting(), added: this.#ready.added }, options);
       if (failed) throw failed.error;
       return outcome;
     }));
@@ -256,9 +275,13 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   /**
    * Reads the partition table again and brings the kernel in line: what is new is added, what is gone
    * or was moved is removed, what grew or shrank is resized. Unchanged partitions are never dropped,
-   * mounted or not. Works on a device attached without `partscan`, too. Resolves when every node is
-   * there; rejects with EBUSY if a partition must go that is in use, and before it removes any with
-   * EMEDIUMTYPE if the GPT is made for another sector size, EUCLEAN if none of its headers is whole.
+   * mounted or not. A partition that the table does not account for stays where it is: one of a table that
+   * is not read here, or one that somebody added to a device without a table (`partx -d` removes it).
+   * Works on a device attached without `partscan`, too. Resolves when every node is there.
+   *
+   * Rejects with {@linkcode LoopError} EBUSY if a partition must go that is in use: the message says who
+   * uses it, and no partition is removed. Likewise, before anything is changed, with EMEDIUMTYPE if the
+   * GPT is made for another sector size, EUCLEAN if none of its headers is whole.
    */
   async rescan(
     options: { timeout?: number; signal?: AbortSignal } = {},
@@ -268,12 +291,24 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
       signal?.throwIfAborted();
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
       if (sysfsPartitions(this.number, true).length === 0) drain(this.#init.bound.device);
-      const { partitions, added } = await rescanPartitions(this.#init.bound, timeout, signal);
-      const numbers = partitions.map(({ number }) => number);
-      this.#added = [...this.#added, ...added].filter((number) => numbers.includes(number));
-      this.#partitions = partitions;
-      return partitions;
+      return await this.#rescan(isKnownBy(this.#ready), timeout, signal);
     });
+  }
+
+  /** In its turn already. After an error the handle lists what is left. */
+  async #rescan(
+    isKnown: (partition: SysfsPartition) => boolean,
+    timeout: number,
+    signal?: AbortSignal,
+  ): Promise<readonly Partition[]> {
+    const { bound } = this.#init;
+    try {
+      this.#ready = await rescanPartitions(bound, this.#ready, isKnown, timeout, signal);
+    } catch (error) {
+      this.#ready = stillThere(bound, this.#ready);
+      throw error;
+    }
+    return this.partitions;
   }
 
   /**

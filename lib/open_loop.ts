@@ -81,7 +81,8 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
   const bound = { device, number, nodes, lock, since: 0 };
   const table = readTable(device, facts.sectorSize).partitions;
   const present = sysfsPartitions(number, true);
-  const ready = { partitions: present.map((partition) => describe(partition, table)), added: [] };
+  const partitions = present.map((partition) => describe(partition, table));
+  const ready = { partitions, added: [], skipped: [] };
   return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });
 }
 

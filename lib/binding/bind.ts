@@ -27,7 +27,7 @@ import { DeviceLock, whenUnlocked } from "../udev/lock.ts";
 import { encodeNameInto } from "../base/names.ts";
 import { NodeKeeper } from "./nodes.ts";
 import type { AttachOptions } from "./options.ts";
-import { removeStalePartitions } from "./partitions.ts";
+import { removeStalePartitions } from "./removal.ts";
 import { poll, retry, type RetryPolicy } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";

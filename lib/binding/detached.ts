@@ -16,7 +16,8 @@ import {
 } from "../holders/holders.ts";
 import type { DeviceLock } from "../udev/lock.ts";
 import { loopClrFd } from "../kernel/loop.ts";
-import { type PartitionedDevice, removePartitions, removeStalePartitions } from "./partitions.ts";
+import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
+import { removePartitions, removeStalePartitions } from "./removal.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
 import { closeFlushed } from "../kernel/storage.ts";
@@ -33,7 +34,7 @@ const CLEARING_PAUSE_MS = 8;
 export interface Parting extends PartitionedDevice {
   readonly facts: LoopFacts;
   /** Partitions that exist only because we added them. */
-  readonly added: readonly number[];
+  readonly added: ReadyPartitions["added"];
   /** Whether we bound it. */
   readonly owned: boolean;
   readonly lock: DeviceLock;
@@ -80,7 +81,7 @@ export async function letGo(
   try {
     // Removing one partition of a device that stays in use would only break it for its users.
     if (added.length > 0 && !isHeldExclusively(device.path)) {
-      await removePartitions(device, added).catch((error) => {
+      await removePartitions(parting, added).catch((error) => {
         // Held after all: closing defers, as it would without our partitions.
         if (!isRefusal(error, "EBUSY")) throw error;
       });

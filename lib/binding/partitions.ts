@@ -7,26 +7,16 @@
  *
  * @module
  */
-import {
-  blkFlsBuf,
-  blkpgAddPartition,
-  blkpgDelPartition,
-  blkpgResizePartition,
-  blkSszGet,
-} from "../kernel/blkpg.ts";
+import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from "../kernel/blkpg.ts";
+import type { Extent } from "../kernel/blkpg.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";
-import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
-import { readTable, refuseUnreadable } from "./image_table.ts";
+import type { OpenFile } from "../kernel/file.ts";
+import { accountsFor, readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
 import type { TablePartition } from "../table/disk.ts";
-import { poll, retry, type RetryPolicy } from "../base/retry.ts";
-import {
-  sysfsBackingFile,
-  sysfsIsBare,
-  type SysfsPartition,
-  sysfsPartitions,
-  sysfsStillHas,
-} from "../kernel/sysfs.ts";
+import { poll } from "../base/retry.ts";
+import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
+import { type SysfsPartition, sysfsPartitions, sysfsStillHas } from "../kernel/sysfs.ts";
 
 /**
  * A partition of an attached image; bytes throughout.
@@ -58,13 +48,33 @@ export interface Partition {
   readonly attributes?: readonly number[];
 }
 
-/** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
-const WHILE_PROBED: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
+/**
+ * A partition of the table that the kernel does not have, and why; bytes.
+ *
+ * @example
+ * ```ts
+ * import { attach, type SkippedPartition } from "@loopdev/loopdev";
+ * const attachAlone = (file: string, { offset, sizelimit }: SkippedPartition) =>
+ *   attach(file, { offset, sizelimit });
+ * ```
+ */
+export interface SkippedPartition extends TablePartition {
+  /** In words: "it overlaps partition 1". */
+  readonly reason: string;
+  /** Where it begins in the backing file, for {@linkcode attach}: it makes a device of it alone. */
+  readonly offset: number;
+  /** Its size, for the same. */
+  readonly sizelimit: number;
+}
 
-/** Partitions that are ready, and which of them exist only because we added them. */
+/** A partition that was skipped, before it is known where the device begins in its file. */
+export type Skipped = Omit<SkippedPartition, "offset" | "sizelimit">;
+
+/** Partitions that are ready, which of them exist only because we added them, and what cannot be. */
 export interface ReadyPartitions {
   readonly partitions: Partition[];
-  readonly added: number[];
+  readonly added: readonly Extent[];
+  readonly skipped: readonly Skipped[];
 }
 
 /** A bound device whose partitions shall be ready. */
@@ -75,38 +85,52 @@ export interface PartitionedDevice {
 }
 
 /**
- * Resolves when the kernel has every partition of the table and every partition's node is there.
- * On failure, what was added is removed again.
+ * Resolves when the kernel has every partition of the table that it can have, and every partition's
+ * node is there. On failure, what was added is removed again.
  */
 export async function readyPartitions(
-  { device, number, nodes }: PartitionedDevice,
+  bound: PartitionedDevice,
   table: readonly TablePartition[],
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
-  const added: number[] = [];
+  return await waitUntilReady(bound, table, await possiblePartitions(bound), timeout, signal);
+}
+
+async function waitUntilReady(
+  bound: PartitionedDevice,
+  table: readonly TablePartition[],
+  first: SysfsPartition[],
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<ReadyPartitions> {
+  const { device, number, nodes } = bound;
+  const added: Extent[] = [];
   try {
-    let seen: SysfsPartition[] | undefined = await possiblePartitions(device, number);
+    let seen: SysfsPartition[] | undefined = first;
     let missing: string[] = [];
-    const partitions = await poll(
+    const ready = await poll(
       () => {
         let present = seen ?? sysfsPartitions(number, true);
         seen = undefined;
-        if (addMissing(device, number, table, present, added)) {
-          present = sysfsPartitions(number, true);
-        }
+        const lacking = lackingIn(present, table);
+        const skipped = lacking.flatMap((wanted) => addPartition(bound, wanted, added) ?? []);
+        if (lacking.length > 0) present = sysfsPartitions(number, true);
         missing = lackingIn(present, table)
+          .filter((wanted) => !skipped.some((other) => isSamePartition(other, wanted)))
           .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
           .concat(present.flatMap(({ name, dev }) => nodes.problem(`/dev/${name}`, dev) ?? []));
         if (missing.length > 0) return undefined;
         // Another program's BLKRRPART or BLKPG may have dropped them while we looked at the nodes.
-        if (sysfsStillHas(number, present)) return present.map((p) => describe(p, table));
+        if (sysfsStillHas(number, present)) {
+          return { partitions: present.map((p) => describe(p, table)), added, skipped };
+        }
         missing = ["another program drops partitions again and again"];
       },
       timeout,
       signal,
     );
-    if (partitions) return { partitions, added };
+    if (ready) return ready;
     throw new LoopError({
       code: "ETIMEDOUT",
       syscall: "attach",
@@ -114,17 +138,21 @@ export async function readyPartitions(
       hint: `after ${timeout} ms still missing: ${missing.join("; ")}`,
     });
   } catch (error) {
-    await removePartitions(device, added).catch(() => {});
+    await removePartitions(bound, added).catch(() => {});
     throw error;
   }
 }
 
 /**
  * Brings the kernel in line with the table, partition by partition, and waits as readyPartitions()
- * does. What has not changed is never touched.
+ * does. What has not changed is never touched. What the kernel has and the table has not goes if the table
+ * accounts for it, or if it `isKnown`: an earlier table had it. The rest may be of a table that only the
+ * kernel can read, or somebody's own, and stays. `before`: what the handle had until then.
  */
 export async function rescanPartitions(
   bound: PartitionedDevice,
+  before: ReadyPartitions,
+  isKnown: (partition: SysfsPartition) => boolean,
   timeout: number,
   signal?: AbortSignal,
 ): Promise<ReadyPartitions> {
@@ -136,21 +164,67 @@ export async function rescanPartitions(
   // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
   refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
   const table = found.partitions;
+  const isAccountedFor = accountsFor(device, found);
   const present = sysfsPartitions(number, true);
-  const wanted = (partition: SysfsPartition) =>
-    table.find((entry) => entry.number === partition.number && entry.start === partition.start);
-  const gone = present.filter((partition) => !wanted(partition));
-  await removePartitions(device, gone.map(({ number }) => number));
+  const gone = present.filter((partition) =>
+    !wantedIn(table, partition) && (isAccountedFor(partition) || isKnown(partition))
+  );
+  await removeTogether(bound, gone);
   nodes.remove(gone.map(({ name }) => `/dev/${name}`));
-  // What shrinks makes room for what grows.
+  const kept = present.filter((partition) => !gone.includes(partition));
+  const tooLarge = resize(device, kept, table);
+  const ready = await waitUntilReady(bound, table, sysfsPartitions(number, true), timeout, signal);
+  const isThere = (one: Extent) => ready.partitions.some((other) => isSamePartition(other, one));
+  const added = [...before.added, ...ready.added].filter(isThere);
+  return { ...ready, added, skipped: [...ready.skipped, ...tooLarge] };
+}
+
+/** Whether a partition is one that a table had when it was last read, or one that we added. */
+export function isKnownBy(
+  { partitions, added }: ReadyPartitions,
+): (partition: SysfsPartition) => boolean {
+  const known = [...partitions.filter(({ type }) => type !== undefined), ...added];
+  return (partition) => known.some((one) => isSamePartition(one, partition));
+}
+
+/** Without the partitions that the kernel has no more. */
+export function stillThere({ number }: PartitionedDevice, ready: ReadyPartitions): ReadyPartitions {
+  const present = sysfsPartitions(number, true);
+  const isThere = (one: Extent) => present.some((other) => isSamePartition(other, one));
+  const { partitions, added, skipped } = ready;
+  return { partitions: partitions.filter(isThere), added: added.filter(isThere), skipped };
+}
+
+function wantedIn(
+  table: readonly TablePartition[],
+  partition: SysfsPartition,
+): TablePartition | undefined {
+  return table.find((entry) => isSamePartition(entry, partition));
+}
+
+/** Gives those that cannot grow, because the table has another partition there. */
+function resize(
+  device: OpenFile,
+  present: readonly SysfsPartition[],
+  table: readonly TablePartition[],
+): Skipped[] {
   const resized = present.flatMap((partition) => {
-    const entry = wanted(partition);
+    const entry = wantedIn(table, partition);
     return entry && entry.size !== partition.size
       ? [{ entry, by: entry.size - partition.size }]
       : [];
   });
-  for (const { entry } of resized.sort((a, b) => a.by - b.by)) blkpgResizePartition(device, entry);
-  return await readyPartitions(bound, table, timeout, signal);
+  // What shrinks makes room for what grows.
+  return resized.sort((a, b) => a.by - b.by).flatMap(({ entry }) => {
+    try {
+      blkpgResizePartition(device, entry);
+      return [];
+    } catch (error) {
+      const other = present.find((other) => other.number !== entry.number && overlap(other, entry));
+      if (!isRefusal(error, "EBUSY") || !other) throw error;
+      return [{ ...entry, reason: `it cannot grow: partition ${other.number} is in its way` }];
+    }
+  });
 }
 
 /**
@@ -158,43 +232,43 @@ export async function rescanPartitions(
  * sectors (block/partitions/efi.c checks only that the last lies on the disk). No table means that,
  * so it is removed; the others are given.
  */
-async function possiblePartitions(device: OpenFile, number: number): Promise<SysfsPartition[]> {
-  const present = sysfsPartitions(number, true);
+async function possiblePartitions(bound: PartitionedDevice): Promise<SysfsPartition[]> {
+  const present = sysfsPartitions(bound.number, true);
   const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
-  await removePartitions(device, impossible.map(({ number }) => number));
+  await removePartitions(bound, impossible);
   return present.filter((partition) => !impossible.includes(partition));
 }
 
 function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]): TablePartition[] {
-  return table.filter(({ number }) => !present.some((partition) => partition.number === number));
+  return table.filter((entry) => !present.some((partition) => isSamePartition(partition, entry)));
 }
 
-/** Adds what is in the table and not present; whether there was any. */
-function addMissing(
-  device: OpenFile,
-  number: number,
-  table: readonly TablePartition[],
-  present: SysfsPartition[],
-  added: number[],
-): boolean {
-  const lacking = lackingIn(present, table);
-  for (const wanted of lacking) {
-    try {
-      blkpgAddPartition(device, wanted);
-      added.push(wanted.number);
-    } catch (error) {
-      if (!isRefusal(error, "EBUSY")) throw error;
-      // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look. An
-      // overlap never goes away: the kernel's own parsers accept it, BLKPG does not.
-      const other = sysfsPartitions(number, true).find((other) => overlap(other, wanted));
-      if (other && other.number !== wanted.number) {
-        throw error.withHint(
-          `the image's table is wrong: partition ${wanted.number} overlaps partition ${other.number}`,
-        );
-      }
-    }
+/**
+ * Adds what is in the table and not present, in the table's order, so that of two that overlap the first
+ * is there. The kernel's own parsers accept overlapping partitions, BLKPG does not: gives the partition if
+ * it is one of these.
+ */
+function addPartition(
+  { device, number }: PartitionedDevice,
+  wanted: TablePartition,
+  added: Extent[],
+): Skipped | undefined {
+  try {
+    blkpgAddPartition(device, wanted);
+    added.push(wanted);
+    return undefined;
+  } catch (error) {
+    if (!isRefusal(error, "EBUSY")) throw error;
+    // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look.
+    const present = sysfsPartitions(number, true);
+    if (present.some((other) => isSamePartition(other, wanted))) return undefined;
+    const taken = present.find((other) => other.number === wanted.number);
+    const reason = taken && `its number is that of a partition at ${taken.start}, which stays`;
+    const other = present.find((other) => overlap(other, wanted));
+    const overlaps = other && `it overlaps partition ${other.number}`;
+    if (!reason && !overlaps) return undefined;
+    return { ...wanted, reason: reason ?? overlaps! };
   }
-  return lacking.length > 0;
 }
 
 function overlap(a: { start: number; size: number }, b: { start: number; size: number }): boolean {
@@ -206,40 +280,6 @@ export function describe(
   { name, number, start, size }: SysfsPartition,
   table: readonly TablePartition[],
 ): Partition {
-  const entry = table.find((entry) => entry.number === number && entry.start === start);
+  const entry = table.find((entry) => isSamePartition(entry, { number, start }));
   return { ...entry, number, path: `/dev/${name}`, start, size };
-}
-
-/**
- * Removes partitions by number; one that is gone already is no error. Waits while udev probes them.
- * One that cannot be removed does not save the others; the first error is thrown in the end.
- */
-export async function removePartitions(
-  device: OpenFile,
-  numbers: readonly number[],
-): Promise<void> {
-  if (numbers.length === 0) return;
-  const removed = await Promise.allSettled(
-    numbers.map((number) =>
-      retry(WHILE_PROBED, () => ifExists(() => blkpgDelPartition(device, number)))
-    ),
-  );
-  const failed = removed.find(({ status }) => status === "rejected");
-  if (failed) throw (failed as PromiseRejectedResult).reason;
-}
-
-/**
- * Removes partitions that an earlier user left on free device `number`. Those added with BLKPG while
- * LO_FLAGS_PARTSCAN was clear outlive a detach: on kernels with PARTSCAN_RACE until the next open,
- * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Opened O_EXCL: as
- * long as we hold that, nobody can bind the device (EBUSY, 33ec3e53e7b1), so it is never somebody
- * else's partitions that go.
- */
-export function removeStalePartitions(path: string, number: number): void {
-  if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;
-  using held = open(path, O_RDONLY | O_EXCL);
-  if (sysfsBackingFile(number) !== undefined) return;
-  for (const { number: stale } of sysfsPartitions(number)) {
-    ifExists(() => blkpgDelPartition(held, stale));
-  }
 }

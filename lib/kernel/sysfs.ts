@@ -50,6 +50,12 @@ export function sysfsPartitions(number: number, bound = false): SysfsPartition[]
     .sort((a, b) => a.number - b.number);
 }
 
+/** Where partition `partition` begins, in bytes; undefined if there is none. One read. */
+export function sysfsPartitionStart(number: number, partition: number): number | undefined {
+  const start = ifExists(() => readText(`${diskFolder(number)}/loop${number}p${partition}/start`));
+  return start === undefined ? undefined : Number(start) * SECTOR;
+}
+
 /** Whether all of these partitions are still there: a call each, and no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
   const isThere = (name: string) => ifExists(() => fileStatus(`${diskFolder(number)}/${name}`));

@@ -1,0 +1,187 @@
+/**
+ * Removing the kernel's partitions of a loop device: by what they are, and where others may use them,
+ * all or none.
+ *
+ * BLKPG_DEL_PARTITION takes a number. So before each removal it is looked whether the partition of that
+ * number is still the one that was meant.
+ *
+ * @module
+ */
+import { blkpgAddPartition, blkpgDelPartition, type Extent } from "../kernel/blkpg.ts";
+import { isRefusal, LoopError } from "../base/errors.ts";
+import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
+import { describeHolders, findHolders } from "../holders/holders.ts";
+import { retry, type RetryPolicy } from "../base/retry.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import {
+  sysfsBackingFile,
+  sysfsDev,
+  sysfsIsBare,
+  type SysfsPartition,
+  sysfsPartitions,
+  sysfsPartitionStart,
+} from "../kernel/sysfs.ts";
+
+/** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
+const WHILE_PROBED: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
+
+/** A bound device, open, and its number. */
+interface Bound {
+  readonly device: OpenFile;
+  readonly number: number;
+}
+
+/** Whether two are the same partition, which may have grown or shrunk: its number, and where it begins. */
+export function isSamePartition(
+  a: Pick<Extent, "number" | "start">,
+  b: Pick<Extent, "number" | "start">,
+): boolean {
+  return a.number === b.number && a.start === b.start;
+}
+
+/**
+ * Removes partitions; one that is gone already is no error. Waits while udev probes them. One that
+ * cannot be removed does not save the others; the first error is thrown in the end.
+ */
+export async function removePartitions(
+  bound: Bound,
+  partitions: readonly Pick<Extent, "number" | "start">[],
+): Promise<void> {
+  if (partitions.length === 0) return;
+  const removed = await Promise.allSettled(partitions.map((one) => remove(bound, one)));
+  const failed = removed.find(({ status }) => status === "rejected");
+  if (failed) throw (failed as PromiseRejectedResult).reason;
+}
+
+async function remove(
+  { device, number }: Bound,
+  partition: Pick<Extent, "number" | "start">,
+): Promise<void> {
+  await retry(WHILE_PROBED, () => {
+    if (sysfsPartitionStart(number, partition.number) !== partition.start) return;
+    ifExists(() => blkpgDelPartition(device, partition.number));
+  });
+}
+
+/**
+ * Removes partitions of a device that others may use, all or none. The kernel says only by refusing a
+ * removal that a partition is open, so it is asked in this order:
+ *
+ * 1. Each is claimed (O_EXCL), which what is mounted, or below another device, refuses; so do the
+ *    processes in sight that have one open. Nothing was touched by then.
+ * 2. The claims are kept, each until its partition's turn: nobody can mount one meanwhile.
+ * 3. A process out of sight (another container's) makes the kernel refuse a removal. Those that went
+ *    before it are added again as they were.
+ */
+export async function removeTogether(
+  bound: Bound,
+  partitions: readonly SysfsPartition[],
+): Promise<void> {
+  if (partitions.length === 0) return;
+  const claims = await retry(WHILE_PROBED, async () => {
+    // A single one needs no look: the kernel's refusal leaves nothing half done.
+    if (partitions.length > 1) await refuseUsed(bound, partitions);
+    return claimAll(partitions);
+  }).catch(async (error) => {
+    throw await explain(error, bound, partitions);
+  });
+  const removed: SysfsPartition[] = [];
+  try {
+    for (const partition of partitions) {
+      claims.get(partition)?.close();
+      await remove(bound, partition);
+      removed.push(partition);
+    }
+  } catch (error) {
+    for (const partition of removed) addAgain(bound.device, partition);
+    throw await explain(error, bound, partitions);
+  } finally {
+    for (const claim of claims.values()) claim.close();
+  }
+}
+
+/** Throws EBUSY if one of them is in use, as far as this process may see. */
+export async function refuseUsed(
+  bound: Bound,
+  partitions: readonly SysfsPartition[],
+): Promise<void> {
+  for (const claim of claimAll(partitions).values()) claim.close();
+  const users = await usersOf(bound, partitions);
+  if (users !== "") throw inUse(bound.device, users);
+}
+
+/** Opens them O_EXCL, as far as their nodes are there; EBUSY if somebody has one for himself. */
+function claimAll(partitions: readonly SysfsPartition[]): Map<SysfsPartition, OpenFile> {
+  const claims = new Map<SysfsPartition, OpenFile>();
+  try {
+    for (const partition of partitions) {
+      const claim = claimNode(`/dev/${partition.name}`, partition.dev);
+      if (claim) claims.set(partition, claim);
+    }
+    return claims;
+  } catch (error) {
+    for (const claim of claims.values()) claim.close();
+    throw error;
+  }
+}
+
+/** Undefined if the node is not there, or is another device's: a static /dev may have left it. */
+function claimNode(path: string, dev: string): OpenFile | undefined {
+  if (ifExists(() => fileStatus(path))?.rdev !== dev) return undefined;
+  const claim = ifExists(() => open(path, O_RDONLY | O_EXCL));
+  if (!claim || fileStatus(claim).rdev === dev) return claim;
+  claim.close();
+  return undefined;
+}
+
+/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if nobody is in sight. */
+async function usersOf(
+  { number }: Bound,
+  partitions: readonly SysfsPartition[],
+): Promise<string> {
+  const nodes = new Set(partitions.map(({ name }) => `/dev/${name}`));
+  return describeHolders((await findHolders(number)).filter(({ path }) => nodes.has(path)));
+}
+
+function inUse({ path }: OpenFile, users: string): LoopError {
+  const hint = `${users}: unmount it first, or have it closed; no partition was removed`;
+  const request = "BLKPG_DEL_PARTITION";
+  return new LoopError({ code: "EBUSY", syscall: "ioctl", request, path, hint });
+}
+
+/** EBUSY with the names of those who use the partitions; any other error as it is. */
+async function explain(
+  error: unknown,
+  bound: Bound,
+  partitions: readonly SysfsPartition[],
+): Promise<unknown> {
+  if (!isRefusal(error, "EBUSY")) return error;
+  const names = partitions.map(({ name }) => `/dev/${name}`).join(", ");
+  return inUse(bound.device, await usersOf(bound, partitions) || `${names}: used out of sight`);
+}
+
+/** Another program may have added something there since: its partition stays. */
+function addAgain(device: OpenFile, partition: SysfsPartition): void {
+  try {
+    blkpgAddPartition(device, partition);
+  } catch (error) {
+    if (!isRefusal(error, "EBUSY")) throw error;
+  }
+}
+
+/**
+ * Removes partitions that an earlier user left on free device `number`. Those added with BLKPG while
+ * LO_FLAGS_PARTSCAN was clear outlive a detach: on kernels with PARTSCAN_RACE until the next open,
+ * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Opened O_EXCL: as
+ * long as we hold that, nobody can bind the device (EBUSY, 33ec3e53e7b1), so it is never somebody
+ * else's partitions that go; nor those of another device that has the node's name.
+ */
+export function removeStalePartitions(path: string, number: number): void {
+  if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;
+  using held = open(path, O_RDONLY | O_EXCL);
+  if (fileStatus(held).rdev !== sysfsDev(number)) return;
+  if (sysfsBackingFile(number) !== undefined) return;
+  for (const { number: stale } of sysfsPartitions(number)) {
+    ifExists(() => blkpgDelPartition(held, stale));
+  }
+}
