@@ -5,6 +5,7 @@
  */
 import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
 import { changeDevice, changeFlags } from "./binding/bind.ts";
+import { refuseChange } from "./binding/changed_file.ts";
 import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
 import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
 import { letGo, waitForOthers, warnDeferred } from "./binding/detached.ts";
@@ -254,14 +255,27 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   }
 
   /**
-   * Another backing file of the same size, on a read-only device. Rejects with EINVAL if the device
-   * is writable or the sizes differ.
+   * Another backing file of the same size, on a read-only device. Where the device has partitions, or
+   * was attached with `partscan`, they are those of the new file when it resolves, as after
+   * {@linkcode LoopDevice.rescan}. Rejects with EINVAL if the device is writable or the sizes differ; with
+   * EBUSY, the file not changed, if a partition is in use that the new file has not; and where attach()
+   * would reject for the new file's table.
    */
   async changeFile(file: string | URL): Promise<void> {
     const path = checkPath("file", file);
-    await this.#change(async (device) => {
+    const { timeout } = checkWaiting({});
+    await this.#operations.take(async () => {
+      const { bound } = this.#init;
       using backing = await openWithoutWaiting(path, O_RDONLY);
-      await loopChangeFd(device, backing);
+      const isPartitioned = this.#facts.partscan || this.strategy !== "none" ||
+        sysfsPartitions(this.number, true).length > 0;
+      const isOld = isPartitioned && await refuseChange(bound, this.#facts, backing);
+      await changeDevice(bound.device, (device) => loopChangeFd(device, backing));
+      this.#facts = readFacts(bound.device);
+      if (!isOld) return;
+      // LOOP_CHANGE_FD leaves GD_NEED_PART_SCAN behind: the next to open the device would drop ours.
+      drain(bound.device);
+      await this.#rescan(isOld, timeout);
     });
   }
 

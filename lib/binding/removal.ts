@@ -78,13 +78,9 @@ export async function removeTogether(
   partitions: readonly SysfsPartition[],
 ): Promise<void> {
   if (partitions.length === 0) return;
-  const claims = await retry(WHILE_PROBED, async () => {
-    // A single one needs no look: the kernel's refusal leaves nothing half done.
-    if (partitions.length > 1) await refuseUsed(bound, partitions);
-    return claimAll(partitions);
-  }).catch(async (error) => {
-    throw await explain(error, bound, partitions);
-  });
+  // A single one needs no look: the kernel's refusal leaves nothing half done.
+  if (partitions.length > 1) await refuseUsed(bound, partitions);
+  const claims = await orExplain(bound, partitions, () => claimAll(partitions));
   const removed: SysfsPartition[] = [];
   try {
     for (const partition of partitions) {
@@ -100,14 +96,32 @@ export async function removeTogether(
   }
 }
 
-/** Throws EBUSY if one of them is in use, as far as this process may see. */
+/**
+ * Throws EBUSY if one of them stays in use, as far as this process may see; what has one for a moment is
+ * waited for.
+ */
 export async function refuseUsed(
   bound: Bound,
   partitions: readonly SysfsPartition[],
 ): Promise<void> {
-  for (const claim of claimAll(partitions).values()) claim.close();
-  const users = await usersOf(bound, partitions);
-  if (users !== "") throw inUse(bound.device, users);
+  if (partitions.length === 0) return;
+  await orExplain(bound, partitions, async () => {
+    for (const claim of claimAll(partitions).values()) claim.close();
+    const users = await usersOf(bound, partitions);
+    if (users !== "") throw inUse(bound.device, users);
+  });
+}
+
+async function orExplain<T>(
+  bound: Bound,
+  partitions: readonly SysfsPartition[],
+  attempt: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    return await retry(WHILE_PROBED, attempt);
+  } catch (error) {
+    throw await explain(error, bound, partitions);
+  }
 }
 
 /** Opens them O_EXCL, as far as their nodes are there; EBUSY if somebody has one for himself. */

@@ -56,6 +56,12 @@ export function sysfsPartitionStart(number: number, partition: number): number |
   return start === undefined ? undefined : Number(start) * SECTOR;
 }
 
+/** Tells a partition ("loop4p1") from a later one of its name; undefined if there is none. */
+export function sysfsPartitionIdentity(number: number, name: string): bigint | undefined {
+  // The kernel makes a folder for each partition, and gives its inode number to no other for long.
+  return ifExists(() => fileStatus(`${diskFolder(number)}/${name}`).inode);
+}
+
 /** Whether all of these partitions are still there: a call each, and no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
   const isThere = (name: string) => ifExists(() => fileStatus(`${diskFolder(number)}/${name}`));
