@@ -31,7 +31,7 @@ export type { LoopMount } from "./lib/mount/mounted.ts";
 export type { MountOptions } from "./lib/mount/options.ts";
 export type { FileSystem } from "./lib/superblocks/file_systems.ts";
 export type { LoopDeviceField, Strategy } from "./lib/base/shown.ts";
-export type { Partition } from "./lib/binding/partitions.ts";
+export type { Partition, SkippedPartition } from "./lib/binding/partitions.ts";
 export { isAffected, PARTSCAN_RACE, probePartscanRace } from "./lib/binding/partscan_race.ts";
 export type { KernelBug } from "./lib/kernel/release.ts";
 export { report } from "./lib/report.ts";

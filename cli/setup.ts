@@ -15,7 +15,7 @@ import {
   O_RDWR,
   open,
 } from "../lib/losetup.ts";
-import { openLoop } from "../mod.ts";
+import { type LoopDevice, openLoop } from "../mod.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
@@ -116,7 +116,7 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
       return attachChecked(file, { ...wanted, directIo: false });
     });
     if (!autoclear) await loop.persist();
-    return { path: loop.path, warning: undefined };
+    return { path: loop.path, warning: warnSkipped(file, loop) };
   } catch (error) {
     if (!isUnreadableTable(error)) throw error;
     const scanned = partscan === true;
@@ -162,6 +162,15 @@ async function warnTable(
   return warn(
     `its GPT is made for sectors of ${sectorSize} bytes: use --sector-size ${sectorSize}`,
   );
+}
+
+/** Partitions that overlap others: the kernel shows them if it reads the table itself, and else cannot. */
+function warnSkipped(file: string, { skipped }: LoopDevice): string | undefined {
+  if (skipped.length === 0) return undefined;
+  const list = skipped.map(({ number, reason, offset, sizelimit }) =>
+    `partition ${number}, ${reason} (alone: --offset ${offset} --sizelimit ${sizelimit})`
+  );
+  return `${file}: Warning: not shown: ${list.join("; ")}.`;
 }
 
 interface Range {
@@ -213,6 +222,7 @@ async function useAgain(
   let warning: string | undefined;
   try {
     if (partscan) await loop.rescan({ timeout });
+    warning = warnSkipped(file, loop);
   } catch (error) {
     if (!isUnreadableTable(error)) throw error;
     const range = { offset: Number(offset), sizelimit: Number(sizelimit) };

@@ -172,20 +172,6 @@ test("attach() adds logical partitions and the extended one", ["root"], async ()
   ]);
 });
 
-test("attach() rejects when two partitions overlap, says which, and leaves nothing", [
-  "root",
-], async () => {
-  const file = makeImage("overlap.img", 8, "label: dos\nsize=1MiB\nsize=1MiB\n");
-  const table = Uint8Array.from(readFileSync(file));
-  // The second entry begins where the first one does.
-  table.set(table.subarray(446 + 8, 446 + 12), 446 + 16 + 8);
-  writeFileSync(file, table);
-  const error = await assertRejects(() => attach(file, { partscan: "userspace" }), LoopError);
-  assertEquals([error.code, error.request], ["EBUSY", "BLKPG_ADD_PARTITION"]);
-  assertStringIncludes(error.message, "partition 2 overlaps partition 1");
-  assertEquals([losetup(file), openDescriptors()], [[], []]);
-});
-
 test("attach() removes partitions that an earlier user left on a free device", [
   "root",
 ], async () => {

@@ -15,7 +15,7 @@ import {
 } from "./support.ts";
 
 const FIELDS =
-  "path number backingFile offset sizelimit size sectorSize readOnly directIo diskseq strategy partitions"
+  "path number backingFile offset sizelimit size sectorSize readOnly directIo diskseq strategy partitions skipped"
     .split(" ");
 
 test("JSON.stringify() of a LoopDevice has every getter's value", ["root"], async () => {

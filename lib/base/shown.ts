@@ -38,7 +38,8 @@ export type LoopDeviceField =
   | "directIo"
   | "diskseq"
   | "strategy"
-  | "partitions";
+  | "partitions"
+  | "skipped";
 
 const FIELDS: readonly LoopDeviceField[] = [
   "path",
@@ -53,6 +54,7 @@ const FIELDS: readonly LoopDeviceField[] = [
   "diskseq",
   "strategy",
   "partitions",
+  "skipped",
 ];
 
 /** Reads the getters. */

@@ -263,7 +263,7 @@ function addPartition(
     const present = sysfsPartitions(number, true);
     if (present.some((other) => isSamePartition(other, wanted))) return undefined;
     const taken = present.find((other) => other.number === wanted.number);
-    const reason = taken && `its number is that of a partition at ${taken.start}, which stays`;
+    const reason = taken && `its number belongs to a partition at ${taken.start}, which stays`;
     const other = present.find((other) => overlap(other, wanted));
     const overlaps = other && `it overlaps partition ${other.number}`;
     if (!reason && !overlaps) return undefined;

@@ -9,13 +9,14 @@ import { absolutePath } from "../kernel/file.ts";
 import type { LoopFacts } from "../binding/facts.ts";
 import type { MountOptions } from "./options.ts";
 import type { LoopMount } from "./mounted.ts";
-import type { Partition } from "../binding/partitions.ts";
+import type { Partition, SkippedPartition } from "../binding/partitions.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
 
 /** What a handle knows of its device. */
 export interface MountableDevice {
   readonly path: string;
   readonly partitions: readonly Partition[];
+  readonly skipped: readonly SkippedPartition[];
 }
 
 /** Options with `at` as it is meant now: the working directory may be another one when it is used. */
@@ -71,11 +72,21 @@ export class Mounts {
   }
 }
 
-function nodeOf({ path, partitions }: MountableDevice, partition: number | undefined): string {
+function nodeOf(
+  { path, partitions, skipped }: MountableDevice,
+  partition: number | undefined,
+): string {
   checkPartition(partition);
   if (partition === undefined) return path;
   const found = partitions.find(({ number }) => number === partition);
   if (found) return found.path;
+  const other = skipped.find(({ number }) => number === partition);
+  if (other) {
+    const { offset, sizelimit, reason } = other;
+    const hint = `partition ${partition} was skipped, ${reason}: attach() the file with ` +
+      `{ offset: ${offset}, sizelimit: ${sizelimit} }, and mount that device`;
+    throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });
+  }
   const numbers = partitions.map(({ number }) => number).join(", ");
   const hint = `there is no partition ${partition} of it: ` +
     (partitions.length > 0

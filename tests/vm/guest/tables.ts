@@ -108,7 +108,7 @@ async function attachOne(image: SparseDisk): Promise<{ views: Views; names?: str
     );
     return { views, names: inside ? [] : undefined };
   } catch (error) {
-    // Partitions that overlap are refused where the kernel lacks one of them.
+    // A GPT of which no header is whole is refused.
     if (!(error instanceof LoopError)) throw error;
     return { views: { ours: [], kernel: [] }, names: [`refused: ${error.code}`] };
   }
