@@ -24,10 +24,15 @@ import {
 } from "../../../lib/kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
 import { readTable } from "../../../lib/binding/image_table.ts";
-import { removePartitions } from "../../../lib/binding/partitions.ts";
+import { removePartitions } from "../../../lib/binding/removal.ts";
 import { drain, scanOnce } from "../../../lib/binding/partscan_race.ts";
 import { poll, retry, type RetryPolicy } from "../../../lib/base/retry.ts";
-import { sysfsBackingFile, sysfsDev, sysfsPartitions } from "../../../lib/kernel/sysfs.ts";
+import {
+  sysfsBackingFile,
+  sysfsDev,
+  type SysfsPartition,
+  sysfsPartitions,
+} from "../../../lib/kernel/sysfs.ts";
 import { openUnwatched } from "../../../lib/udev/udev_reread.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
@@ -51,7 +56,7 @@ interface Attached {
   device: OpenFile;
   flag?: Promise<void>;
   /** Without the flag they outlive the device, until somebody opens it. */
-  added?: number[];
+  added?: SysfsPartition[];
   /** The way did not work this time, and another one was taken. */
   fellBack?: boolean;
 }
@@ -92,7 +97,7 @@ async function twoStep(): Promise<Attached> {
 
 async function userspace(): Promise<Attached> {
   const device = await bindAndAdd();
-  return { device, added: sysfsPartitions(number).map((partition) => partition.number) };
+  return { device, added: sysfsPartitions(number) };
 }
 
 /** The flag afterwards. A partition is open all the while, so that its scan is EBUSY. */
@@ -180,7 +185,7 @@ async function measure(
     if (flag && readFileSync(`/sys/block/${disk}/loop/partscan`, "utf8") !== "1\n") seen.unset++;
     if (fellBack) seen.fellBack++;
     counter.quiet(cycle % 10 === 0 ? 80 : 8);
-    await removePartitions(device, added);
+    await removePartitions({ device, number }, added);
     device.close();
     if (!counter.detached(disk, 5000)) seen.left++;
     counter.quiet(2);
@@ -227,7 +232,7 @@ async function addToFree(): Promise<boolean> {
   let answers = "done";
   try {
     blkpgAddPartition(device, DUMMY);
-    await removePartitions(device, [DUMMY.number]);
+    await removePartitions({ device, number }, [DUMMY]);
   } catch (error) {
     answers = (error as LoopError).code;
   }
