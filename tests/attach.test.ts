@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
 import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
