@@ -21,8 +21,15 @@ import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 
-const { attachChecked, attachUnchecked, checkOptions, loopNumber, overlaps, readChecked } =
-  await loadAttach();
+const {
+  aloneWithFile,
+  attachChecked,
+  attachUnchecked,
+  checkOptions,
+  loopNumber,
+  overlaps,
+  readChecked,
+} = await loadAttach();
 
 /** What came of it. */
 export interface Setup {
@@ -34,12 +41,16 @@ export interface Setup {
 export async function setUp(command: Command): Promise<Setup> {
   const file = command.file!;
   try {
-    if (command.nooverlap) {
-      const same = findSame(command, file);
-      if (same) return withWarning(await useAgain(same, command, file), warnSize(command, file));
-    }
-    const { path, warning } = await attachPersistently(command, file);
-    return withWarning({ path: command.device ?? path, warning }, warnSize(command, file));
+    const setUpIt = async () => {
+      const same = command.nooverlap ? findSame(command, file) : undefined;
+      if (same) return await useAgain(same, command, file);
+      const { path, warning } = await attachPersistently(command, file);
+      return { path: command.device ?? path, warning };
+    };
+    const setup = command.nooverlap
+      ? await aloneWithFile(file, command.timeout, setUpIt)
+      : await setUpIt();
+    return withWarning(setup, warnSize(command, file));
   } catch (error) {
     throw explain(error, command, file);
   }

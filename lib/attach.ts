@@ -5,6 +5,7 @@
  */
 import { type BackingFile, openBackingFile } from "./binding/backing_file.ts";
 import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
+import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import type { OpenFile } from "./kernel/file.ts";
@@ -67,19 +68,31 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
   // The kernel takes its own reference at the bind: ours is not needed for longer.
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size);
-  // Whether a file may be attached is decided when nobody else in this process attaches it.
+  // Here those of this process come in the order of their calls; the lock is for all processes.
   return await inTurn(backing.identity, overlap !== "allow", async () => {
-    const { wanted, seen } = lookAhead(backing, asked);
-    const same = overlap === "allow" ? undefined : await reuseSame(backing.file, wanted);
-    return same ?? await attachAnew(backing, plan, wanted, seen);
+    if (overlap === "allow") return await attachAnew(backing, plan, lookAhead(backing, asked));
+    return await aloneWith(
+      backing.file,
+      asked,
+      () => attachUnlessOverlapping(backing, plan, asked),
+    );
   }, signal);
+}
+
+/** Nobody else who asks may look before the device is usable: `"reuse"` gives it away at once. */
+async function attachUnlessOverlapping(
+  backing: BackingFile,
+  plan: Plan,
+  asked: CheckedOptions,
+): Promise<LoopDevice> {
+  const ahead = lookAhead(backing, asked);
+  return await reuseSame(backing.file, ahead.wanted) ?? await attachAnew(backing, plan, ahead);
 }
 
 async function attachAnew(
   { file, readOnly }: BackingFile,
   plan: Plan,
-  wanted: SettledOptions,
-  seen: SeenTable | undefined,
+  { wanted, seen }: ReturnType<typeof lookAhead>,
 ): Promise<LoopDevice> {
   if (wanted.partscan && seen) refuseSeen(file, seen);
   const partscan = plan.planned === "one-step";

@@ -5,6 +5,8 @@
  */
 import { openWritableOrNot } from "./binding/backing_file.ts";
 import { bindFreeDevice, type Binding, changeFlags } from "./binding/bind.ts";
+import { aloneWith } from "./binding/file_lock.ts";
+import { isRefusal } from "./base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
 import { scanOnce } from "./binding/partscan_race.ts";
 
@@ -12,6 +14,23 @@ export { attachChecked } from "./attach.ts";
 export { checkOptions } from "./binding/options.ts";
 export { readChecked } from "./read_partitions.ts";
 export { loopNumber, overlaps } from "./status.ts";
+
+/**
+ * Runs `operation` while nobody else decides whether this file may be attached. What keeps the file from
+ * being opened is left to the operation to say.
+ */
+export async function aloneWithFile<T>(
+  path: string,
+  timeout: number,
+  operation: () => Promise<T>,
+): Promise<T> {
+  const opened = await openWritableOrNot(path, true).catch((error) => {
+    if (!isRefusal(error)) throw error;
+  });
+  if (!opened) return await operation();
+  using file = opened.file;
+  return await aloneWith(file, { timeout }, operation);
+}
 
 /** What to bind, and whether the device goes when its last user does. */
 export type UncheckedOptions = Omit<Binding, "backing" | "readOnly"> & {

@@ -1,6 +1,6 @@
 /**
  * Others act on the same devices and the same file at the same time: what was looked up is looked at
- * again before anything is done to it, and within a process overlap is decided once.
+ * again before anything is done to it, and overlap is decided once (overlap.test.ts: for all processes).
  */
 import {
   assert,

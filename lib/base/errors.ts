@@ -21,7 +21,7 @@ export type ErrorCode =
   | "EBADF" | "EAGAIN" | "ENOMEM" | "EACCES" | "EFAULT" | "ENOTBLK"
   | "EBUSY" | "EEXIST" | "ENODEV" | "ENOTDIR" | "EISDIR" | "EINVAL"
   | "ENFILE" | "EMFILE" | "ENOTTY" | "ETXTBSY" | "EFBIG" | "ENOSPC"
-  | "EROFS" | "EPIPE" | "ERANGE" | "ENAMETOOLONG" | "ENOSYS" | "ELOOP"
+  | "EROFS" | "EPIPE" | "ERANGE" | "ENAMETOOLONG" | "ENOLCK" | "ENOSYS" | "ELOOP"
   | "ENODATA" | "EOVERFLOW" | "EOPNOTSUPP" | "ETIMEDOUT" | "ESTALE" | "EUCLEAN"
   | "EDQUOT" | "EMEDIUMTYPE" | "EBADMSG";
 
@@ -55,6 +55,7 @@ const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
   EPIPE: [32, "broken pipe"],
   ERANGE: [34, "numerical result out of range"],
   ENAMETOOLONG: [36, "file name too long"],
+  ENOLCK: [37, "no locks available"],
   ENOSYS: [38, "function not implemented"],
   ELOOP: [40, "too many levels of symbolic links"],
   ENODATA: [61, "no data available"],

@@ -60,8 +60,9 @@ export interface AttachOptions {
   /**
    * What if the file is attached already, at a range that overlaps this one? `"allow"`, the default;
    * `"refuse"`: reject; `"reuse"`: resolve to the device with just this range, which the handle then
-   * does not own, and reject for any other overlap. Two processes that look at the same time can
-   * still both attach; within a process the question is decided once.
+   * does not own, and reject for any other overlap. Of all who ask so at the same time, in whatever
+   * process, one decides after the other (a lock of the file, for which attach() waits `timeout` ms);
+   * losetup, and who asks with `"allow"`, take no part in it.
    */
   overlap?: "allow" | "refuse" | "reuse";
   /** The wanted device: 4 for /dev/loop4, made if it does not exist. Default: any free one. */
@@ -81,8 +82,8 @@ export interface AttachOptions {
    */
   lock?: "shared";
   /**
-   * How many ms partitions may take to be ready, and how many another's lock of the wanted device may
-   * be in the way. Default 10 000.
+   * How many ms partitions may take to be ready, and how many another's lock of the wanted device, or
+   * another attach of the file with `overlap`, may be in the way. Default 10 000.
    */
   timeout?: number;
   /** Stops attach(), which then undoes what it did and rejects with the signal's reason. */

@@ -178,6 +178,27 @@ export async function findLockers(
   return lockers;
 }
 
+/**
+ * Who has a lock of the file at `path` that fdinfo shows by such a line, but descriptor `ours` of this
+ * process: "1234 (bun)".
+ */
+export async function findFileLockers(
+  path: string,
+  lock: RegExp,
+  ours: number | undefined,
+): Promise<string[]> {
+  const own = readLink("/proc/self");
+  const lockers = new Set<string>();
+  for await (const { pid, links } of descriptors()) {
+    for (const [fd, link] of links) {
+      if (link !== path || pid === own && Number(fd) === ours) continue;
+      const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
+      if (info && lock.test(info)) lockers.add(processName(pid));
+    }
+  }
+  return [...lockers];
+}
+
 function processName(pid: string): string {
   const comm = ifAllowed(() => readText(`/proc/${pid}/comm`));
   return `${pid}${comm === undefined ? "" : ` (${comm})`}`;

@@ -22,6 +22,7 @@ export const SYSCALLS = {
   wait4: { x86_64: 61, aarch64: 260 },
   socket: { x86_64: 41, aarch64: 198 },
   bind: { x86_64: 49, aarch64: 200 },
+  fcntl: { x86_64: 72, aarch64: 25 },
   flock: { x86_64: 73, aarch64: 32 },
   fsync: { x86_64: 74, aarch64: 82 },
   close: { x86_64: 3, aarch64: 57 },

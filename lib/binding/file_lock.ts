@@ -1,0 +1,68 @@
+/**
+ * One attach of a file at a time, on the whole machine: between the look at the devices that have it
+ * already and the moment at which ours is usable, nobody else who asks may look.
+ *
+ * The lock is a byte of the file itself, far behind the end of any: by whatever name and in whatever
+ * container others reach the file, it is the same. Programs that lock images take other bytes (qemu 100 to
+ * 203, libvirt 0 and 1), and `flock disk.img COMMAND`, in which we may run, another kind of lock.
+ *
+ * @module
+ */
+import { isRefusal, LoopError } from "../base/errors.ts";
+import { delay, poll } from "../base/retry.ts";
+import { findFileLockers } from "../holders/holders.ts";
+import { type OpenFile, readLink } from "../kernel/file.ts";
+import { openAgain, tryLockAlone } from "../kernel/record_lock.ts";
+
+/** "loopdev" in ASCII. */
+const LOCKED_BYTE = 0x6c6f_6f70_6465_76n;
+const AS_FDINFO_SHOWS_IT = new RegExp(`^lock:.* OFDLCK .* ${LOCKED_BYTE} `, "m");
+
+/** Two that came at the same moment come at two the next time. */
+const APART_MS = 8;
+const LONGEST_PAUSE_MS = 16;
+
+/**
+ * Runs `operation` while nobody else does so for this file, in whatever process. Rejects with ETIMEDOUT,
+ * which says for whom it has waited, after `timeout` ms; with the signal's reason if that comes first.
+ */
+export async function aloneWith<T>(
+  file: OpenFile,
+  { timeout, signal }: { timeout: number; signal?: AbortSignal },
+  operation: () => Promise<T>,
+): Promise<T> {
+  signal?.throwIfAborted();
+  using lock = await openAgain(file).catch(explain);
+  let tries = 0;
+  const attempt = async () => {
+    if (tries++ > 0) await delay(Math.random() * APART_MS, signal);
+    return await tryLockAlone(lock, LOCKED_BYTE).catch(explain) || undefined;
+  };
+  if (await poll(attempt, timeout, signal, LONGEST_PAUSE_MS)) return await operation();
+  throw new LoopError({
+    code: "ETIMEDOUT",
+    syscall: "fcntl",
+    path: file.path,
+    request: "F_OFD_SETLK",
+    hint: `after ${timeout} ms still being attached by ${await lockersOf(lock)}`,
+  });
+}
+
+function explain(error: unknown): never {
+  if (isRefusal(error, "ENOENT")) {
+    throw error.withHint("overlap is decided by a lock, which needs /proc: is it mounted?");
+  }
+  if (isRefusal(error, "ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO")) {
+    throw error.withHint(
+      'overlap is decided by a lock of this file, which its file system refuses: overlap "allow" ' +
+        "takes none",
+    );
+  }
+  throw error;
+}
+
+async function lockersOf(lock: OpenFile): Promise<string> {
+  const [path, fd] = lock.call((fd) => [readLink(`/proc/self/fd/${fd}`), fd]);
+  const lockers = await findFileLockers(path, AS_FDINFO_SHOWS_IT, fd);
+  return lockers.map((by) => `process ${by}`).join(", ") || "somebody out of sight";
+}

@@ -1,0 +1,64 @@
+/**
+ * fcntl(2)'s locks of an open file description (F_OFD_SETLK): advisory, of a byte of an inode, which need
+ * not exist. They are others than those of flock(2), which users and udev take for purposes of their own,
+ * and work on read-only files, block devices and NFS.
+ *
+ * @module
+ */
+import { isErrno } from "../base/errors.ts";
+import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
+import { chainLater, type NamedStep, uninterruptedLater } from "./chain.ts";
+import { __u16, int, long_long, struct } from "../base/struct.ts";
+
+const F_RDLCK = 0;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+const F_OFD_GETLK = 36;
+const F_OFD_SETLK = 37;
+
+/** `<asm-generic/fcntl.h>` */
+export const flock = struct("flock", 32, {
+  l_type: __u16,
+  l_whence: __u16,
+  l_start: long_long,
+  l_len: long_long,
+  l_pid: int,
+});
+
+const ofByte = (l_type: number, at: bigint) => flock.encode({ l_type, l_start: at, l_len: 1n });
+
+/**
+ * The same file by a description of its own, for reading: a lock of it goes with this process, whoever
+ * else has `file`. The kernel's loop driver keeps the very description that it was given.
+ */
+export async function openAgain(file: OpenFile): Promise<OpenFile> {
+  const fd = await file.callLater((fd) => {
+    const name = cString(`/proc/self/fd/${fd}`);
+    return uninterruptedLater("openat", AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
+  });
+  return new OpenFile(check(fd, "open", `/proc/self/fd of ${file.path}`), file.path);
+}
+
+/**
+ * Whether the description has byte `at` for itself now. Who may only read a file may not lock a byte for
+ * writing (EBADF). So all lock it for reading, and look then whether another has done so: two who come at
+ * the same moment can both get `false`, never both `true`. By another thread: the file may lie at the other
+ * end of a network.
+ */
+export async function tryLockAlone(file: OpenFile, at: bigint): Promise<boolean> {
+  const other = ofByte(F_WRLCK, at);
+  const [locked, looked] = await file.callLater((fd) => {
+    const step = (command: number, buffer: Uint8Array): NamedStep => ({
+      name: "fcntl",
+      args: [fd, command, buffer],
+    });
+    return chainLater([step(F_OFD_SETLK, ofByte(F_RDLCK, at)), step(F_OFD_GETLK, other)]);
+  });
+  // Somebody has it for writing: fcntl(2) names both.
+  if (isErrno(locked, "EAGAIN") || isErrno(locked, "EACCES")) return false;
+  check(locked, "fcntl", file.path, "F_OFD_SETLK");
+  check(looked, "fcntl", file.path, "F_OFD_GETLK");
+  if (flock.reader(other)("l_type") === F_UNLCK) return true;
+  await file.callLater((fd) => uninterruptedLater("fcntl", fd, F_OFD_SETLK, ofByte(F_UNLCK, at)));
+  return false;
+}
