@@ -47,8 +47,20 @@ export interface Release {
   readonly patch: number;
   /** `-rc3`: older than the release whose number it carries. */
   readonly candidate: boolean;
-  readonly origin: "upstream" | "debian" | "ubuntu" | "enterprise" | "unknown";
+  readonly origin: Origin;
 }
+
+/**
+ * Who built a kernel, by what its number says of the block layer in it.
+ *
+ *     upstream     kernel.org itself: everything
+ *     debian       the series is genuine; the third number is, or is left out (0)
+ *     ubuntu       the series is genuine, the third number is left out (0)
+ *     rolling      built anew from each stable release, all of which the number says; SLE had the form, too
+ *     enterprise   one series for ten years, with a block layer from later ones: below a mend nothing
+ *     unknown      the number is that of the stable release below, which others may have changed
+ */
+type Origin = "upstream" | "debian" | "ubuntu" | "rolling" | "enterprise" | "unknown";
 
 /** `uname -r` in parts, or undefined if it does not begin with a version. */
 export function parseRelease(release: string): Release | undefined {
@@ -59,42 +71,50 @@ export function parseRelease(release: string): Release | undefined {
     major: Number(major),
     minor: Number(minor),
     patch: Number(patch),
-    candidate: /^-rc\d/.test(suffix),
-    origin: originOf(suffix),
+    // -rc7, Fedora's -0.rc3.250523g…, Ubuntu's mainline builds' -070100rc3-generic
+    candidate: /(?<![a-z])rc\d/.test(suffix),
+    origin: BUILDERS.find(({ tail }) => tail.test(suffix))?.origin ?? "unknown",
   };
 }
 
-/**
- * Who built the kernel, by the tail of its release. What matters is whether the block layer belongs
- * to the number in front: enterprise kernels carry one from far later series.
- */
-function originOf(suffix: string): Release["origin"] {
-  if (suffix === "" || /^-rc\d+$/.test(suffix)) return "upstream";
-  // RHEL and its kin, Oracle's UEK; SLE counts its builds in six digits: 5.14.21-150500.55.19-default
-  if (/\.el\d|\.uek|^-\d{6}\.|-default$/.test(suffix)) return "enterprise";
+/** By the tail of a release; the first row that matches is it. */
+const BUILDERS: readonly { readonly tail: RegExp; readonly origin: Origin }[] = [
+  { tail: /^(-rc\d+)?$/, origin: "upstream" },
+  // 6.18.33-1.el9.elrepo.x86_64: kernel-ml and kernel-lt are kernel.org's, packed for RHEL.
+  { tail: /\.el\d+\.elrepo\b/, origin: "rolling" },
+  // RHEL and its kin, 5.14.0-503.el9.x86_64 and 6.12.0-55.el10_0.x86_64; Oracle's UEK.
+  { tail: /\.el\d|\.el\d+uek|\.uek/, origin: "enterprise" },
+  // SLE and Leap count builds by product, in six digits: 5.14.21-150500.55.19-default,
+  // 6.12.0-160000.5-default; Leap 15.2 said 5.3.18-lp152.19-default.
+  { tail: /^-(\d{6}|lp\d+)\./, origin: "enterprise" },
+  // Tumbleweed packs each stable release, and counts from 1: 6.18.33-1-default. SLE before 15.3 did it
+  // likewise (5.3.18-22-default), but from no series with LOOP_CONFIGURE.
+  { tail: /^-\d{1,3}(\.\d+)?-default$/, origin: "rolling" },
   // 6.1.0-56-amd64, 5.10.0-0.deb10.30-cloud-amd64, 6.12.94+deb13+1-amd64
-  if (/^(\+deb\d+\S*|-\d+|-0\.(deb|bpo)\S+)(-cloud|-rt)?-(amd64|arm64)$/.test(suffix)) {
-    return "debian";
-  }
+  { tail: /^(\+deb\d+\S*|-\d+|-0\.(deb|bpo)\S+)(-cloud|-rt)?-(amd64|arm64)$/, origin: "debian" },
   // 5.4.0-204-generic, 5.4.0-1103-aws, 5.15.0-25-lowlatency
-  if (/^-\d+-[a-z][a-z0-9-]*$/.test(suffix)) return "ubuntu";
-  return "unknown";
-}
+  { tail: /^-\d+-[a-z][a-z0-9-]*$/, origin: "ubuntu" },
+];
 
 /**
  * Whether a kernel of this release must be treated as having `bug`: true unless its release proves
- * otherwise. A number at or above a mend is proof whoever built it; a number below the bug's birth
- * only where the builder is known not to carry a later block layer.
+ * otherwise. A series that had the mend from its first release on is proof, whoever built it. A stable
+ * release with the mend is, but for enterprise kernels, whose third number is their own. A series below the
+ * bug's birth is only where the builder is known not to carry a later block layer.
  */
 export function hasBug(release: string, bug: KernelBug): boolean {
   const kernel = parseRelease(release);
-  if (!kernel || kernel.origin === "enterprise") return true;
+  if (!kernel) return true;
   if (bug.oldest && compareSeries(kernel, version(bug.oldest)) < 0) return true;
-  if (compareSeries(kernel, version(bug.since.release)) < 0) return kernel.origin === "unknown";
-  const mend = [...bug.backports, bug.until].map(({ release }) => version(release));
-  const own = mend.find((mended) => compareSeries(kernel, mended) === 0);
-  if (own) return compare(kernel, own) < 0;
-  return compareSeries(kernel, version(bug.until.release)) < 0;
+  const until = version(bug.until.release);
+  if (compareSeries(kernel, until) >= 0) return compare(kernel, until) < 0;
+  if (kernel.origin === "enterprise") return true;
+  if (compareSeries(kernel, version(bug.since.release)) < 0) {
+    return !["upstream", "debian", "ubuntu"].includes(kernel.origin);
+  }
+  const own = bug.backports.map(({ release }) => version(release))
+    .find((mended) => compareSeries(kernel, mended) === 0);
+  return own === undefined || compare(kernel, own) < 0;
 }
 
 function version(release: string): Release {
