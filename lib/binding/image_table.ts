@@ -85,7 +85,7 @@ const FIRST_SLICE = 5;
  */
 export function accountsFor(
   device: OpenFile,
-  { kind, header, sectorSize, partitions }: PartitionTable,
+  { kind, header, sectorSize, partitions }: FoundTable,
 ): (partition: { number: number }) => boolean {
   if (kind === "gpt") return () => header !== undefined;
   const primary = partitions.filter(({ number }) => number < FIRST_SLICE);
@@ -95,7 +95,7 @@ export function accountsFor(
     return sanity.join() === SOLARIS_X86_VTOC_SANE.join();
   };
   const isSliced = primary.some(({ type, start }) =>
-    SLICED.includes(type) || type === SWAP && isSolaris(start)
+    type !== undefined && SLICED.includes(type) || type === SWAP && isSolaris(start)
   );
   return ({ number }) => number < FIRST_SLICE || !isSliced;
 }

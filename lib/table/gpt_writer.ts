@@ -102,28 +102,10 @@ export function encodeGpt(
     const least = (2 * entrySectors + 4) * sectorSize;
     throw new RangeError(`size ${size} leaves no room for a partition; a GPT needs ${least} bytes`);
   }
-  if (!Array.isArray(partitions)) {
-    throw new TypeError(`partitions must be an array, not ${show(partitions)}`);
-  }
-  const numbered = partitions.map((partition: NewPartition, i) => {
-    checkKeys("a partition", partition, KEYS);
-    const { number = i + 1, name = "" } = partition;
-    return { ...partition, number, name };
-  });
+  const numbered = numberEach(partitions);
   checkPartitions(numbered, sectorSize, firstUsable * sectorSize, (lastUsable + 1) * sectorSize);
 
-  const entries = new Uint8Array(ENTRIES * gpt_entry.size);
-  for (const { number, start, size, type, name } of numbered) {
-    const entry = gpt_entry.encode({
-      partition_type_guid: guidBytes(type),
-      unique_partition_guid: guidBytes(crypto.randomUUID()),
-      starting_lba: BigInt(start / sectorSize),
-      ending_lba: BigInt((start + size) / sectorSize - 1),
-      partition_name: utf16(name),
-    });
-    entries.set(entry, (number - 1) * gpt_entry.size);
-  }
-
+  const entries = entriesOf(numbered, sectorSize);
   const disk_guid = guidBytes(crypto.randomUUID());
   const header = (my_lba: number, alternate_lba: number, partition_entry_lba: number) => {
     const sector = new Uint8Array(sectorSize);
@@ -153,6 +135,34 @@ export function encodeGpt(
     [lastLba, header(lastLba, 1, lastUsable + 1)],
   ];
   return pieces.map(([lba, bytes]) => ({ offset: lba * sectorSize, bytes }));
+}
+
+type Numbered = NewPartition & { number: number; name: string };
+
+function numberEach(partitions: readonly NewPartition[]): Numbered[] {
+  if (!Array.isArray(partitions)) {
+    throw new TypeError(`partitions must be an array, not ${show(partitions)}`);
+  }
+  return partitions.map((partition: NewPartition, i) => {
+    checkKeys("a partition", partition, KEYS);
+    const { number = i + 1, name = "" } = partition;
+    return { ...partition, number, name };
+  });
+}
+
+function entriesOf(partitions: readonly Numbered[], sectorSize: number): Uint8Array<ArrayBuffer> {
+  const entries = new Uint8Array(ENTRIES * gpt_entry.size);
+  for (const { number, start, size, type, name } of partitions) {
+    const entry = gpt_entry.encode({
+      partition_type_guid: guidBytes(type),
+      unique_partition_guid: guidBytes(crypto.randomUUID()),
+      starting_lba: BigInt(start / sectorSize),
+      ending_lba: BigInt((start + size) / sectorSize - 1),
+      partition_name: utf16(name),
+    });
+    entries.set(entry, (number - 1) * gpt_entry.size);
+  }
+  return entries;
 }
 
 function checkInSectors(what: string, bytes: unknown, sectorSize: number): void {
