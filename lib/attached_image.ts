@@ -5,13 +5,19 @@
  */
 import type { LoopFacts } from "./binding/facts.ts";
 import type { Holder } from "./holders/holders.ts";
+import type { OpenFile } from "./kernel/file.ts";
 import type { DeviceLock } from "./udev/lock.ts";
 import type { PartitionedDevice, ReadyPartitions } from "./binding/partitions.ts";
 import type { Strategy } from "./base/shown.ts";
 
 /** Of what a handle is made: an open device, and what is known of it. */
 export interface LoopDeviceInit {
-  readonly bound: PartitionedDevice & { lock: DeviceLock; since: number };
+  readonly bound: PartitionedDevice & {
+    readonly lock: DeviceLock;
+    readonly since: number;
+    /** As WrittenDevice has it. */
+    readonly backing: OpenFile | undefined;
+  };
   readonly strategy: Strategy;
   readonly facts: LoopFacts;
   /** Whether this handle bound the device, and so may undo it. */

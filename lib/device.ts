@@ -4,23 +4,18 @@
  * @module
  */
 import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
-import { changeDevice, changeFlags } from "./binding/bind.ts";
+import { changeDevice, closeAll } from "./binding/bind.ts";
 import { refuseChange } from "./binding/changed_file.ts";
 import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
 import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
-import { letGo, waitForOthers, warnDeferred } from "./binding/detached.ts";
+import { letGo, makePersistent, type Parting } from "./binding/detached.ts";
+import { waitForOthers, warnDeferred } from "./binding/detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./binding/facts.ts";
 import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
 import { Operations } from "./operations.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
 import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
-import {
-  LO_FLAGS_AUTOCLEAR,
-  loopChangeFd,
-  loopSetBlockSize,
-  loopSetCapacity,
-  loopSetDirectIo,
-} from "./kernel/loop.ts";
+import { loopChangeFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
 import { asMeantHere, Mounts } from "./mount/mounts.ts";
@@ -37,7 +32,8 @@ import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { type SysfsPartition, sysfsPartitions } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
-import { closeFlushed, openWithoutWaiting } from "./kernel/storage.ts";
+import { openWithoutWaiting } from "./kernel/storage.ts";
+import { untilAborted } from "./base/retry.ts";
 
 /** For attach() and openLoop() alone. */
 export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
@@ -66,6 +62,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   readonly #init: LoopDeviceInit;
   #ready: ReadyPartitions;
   #detached: Promise<"detached" | "deferred"> | undefined;
+  /** How many hear what becomes of it, or have heard. */
+  #asking = 0;
   readonly #operations: Operations;
   readonly #mounts = new Mounts();
 
@@ -119,28 +117,46 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
    * were written through it are in the backing file then. To `"deferred"` if others still hold it open
    * or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say who): it detaches by itself,
-   * flushed, when the last of them closes it. What this handle mounted is unmounted first, and if
-   * something that was written there is lost, it rejects, detached all the same. Called again it gives
-   * the same answer, or with `timeout` waits once more.
+   * flushed, when the last of them closes it. What this handle mounted is unmounted first. Called again
+   * it gives the same answer, or with `timeout` waits once more.
+   *
+   * Rejects with {@linkcode LoopError} EIO or ENOSPC, detached all the same, if anything is lost that
+   * was written to the device, a partition or a mount: the backing file had no space left, or its disk
+   * failed. With the signal's reason when that aborts: writing back and detaching go on, and the end
+   * of the block, or another detach(), tells how it ended.
    */
   async detach(options: DetachOptions = {}): Promise<"detached" | "deferred"> {
     checkDetachOptions(options);
     const { timeout, signal, onDeferred } = options;
     signal?.throwIfAborted();
-    const parting = () => ({ ...this.#init, ...this.#init.bound, facts: this.#facts });
     const again = this.#detached && timeout !== undefined;
-    let outcome = await (this.#detached ??= this.#operations.take(async () => {
-      this.#operations.state = "detached";
-      const failed = await this.#mounts.end();
-      const outcome = await letGo({ ...parting(), added: this.#ready.added }, options);
-      if (failed) throw failed.error;
-      return outcome;
-    }));
-    if (outcome === "deferred" && again) outcome = await waitForOthers(parting(), options);
+    this.#asking++;
+    let outcome = await untilAborted(this.#end(options), signal).catch((error) => {
+      // Who gives up does not hear how it ends.
+      if (signal?.aborted) this.#asking--;
+      throw error;
+    });
+    if (outcome === "deferred" && again) outcome = await waitForOthers(this.#parting, options);
     if (outcome === "detached") return outcome;
     signal?.throwIfAborted();
     onDeferred?.(this.path, await this.holders());
     return outcome;
+  }
+
+  get #parting(): Parting {
+    return { ...this.#init, ...this.#init.bound, facts: this.#facts, added: this.#ready.added };
+  }
+
+  #end(options: DetachOptions): Promise<"detached" | "deferred"> {
+    return this.#detached ??= this.#operations.take(async () => {
+      this.#operations.state = "detached";
+      const failed = await this.#mounts.end();
+      const outcome = letGo(this.#parting, options);
+      if (!failed) return await outcome;
+      // The first error wins.
+      await outcome.catch(() => {});
+      throw failed.error;
+    });
   }
 
   /**
@@ -169,17 +185,16 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * without waking udev. The handle is done with then: `await using` leaves the device alone, and
    * `losetup -d` or {@linkcode detach} detaches it. Partitions of strategy `"userspace"` stay with
    * the device; on kernels between 267ec4d7223a and c4f4c0fc551c (7.2) they would even outlive it.
-   * Rejects with {@linkcode LoopError}, device and handle unchanged, if the kernel refuses, and with
-   * TypeError after detach(). Calling it again does nothing.
+   * Rejects with {@linkcode LoopError}, device and handle unchanged, if the kernel refuses, or if
+   * anything that was written to it is lost (EIO, ENOSPC); with TypeError after detach(). Calling it
+   * again does nothing.
    */
   async persist(): Promise<void> {
     if (this.#operations.state === "persistent") return;
     await this.#operations.take(async () => {
-      await changeFlags(this.#init.bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+      await makePersistent(this.#parting);
       this.#operations.state = "persistent";
-      this.#init.bound.nodes.keep();
-      await closeFlushed(this.#init.bound.device, this.size);
-      await this.#init.bound.lock.close(this.size);
+      await closeAll(this.#parting);
     });
   }
 
@@ -327,26 +342,32 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
 
   /**
    * Detaches at the end of an `await using` block what attach() bound, unless persist() was called.
-   * If others hold it then, `onDeferred` is told.
+   * If others hold it then, `onDeferred` is told. Rejects where something is lost, as detach() does,
+   * unless a detach() has said so already.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#init.owned) {
-      return await this.#operations.inTurn(async () => {
-        if (this.#operations.state !== "open") return;
-        this.#operations.state = "closed";
-        const failed = await this.#mounts.end();
-        await closeFlushed(this.#init.bound.device, this.size);
-        await this.#init.bound.lock.close(this.size);
-        if (failed) throw failed.error;
-      });
-    }
-    const isAnswered = this.#detached !== undefined;
+    const isAsked = this.#detached !== undefined;
     // What was called before may have been persist().
     await this.#operations.inTurn(() => {});
     if (this.#operations.state === "persistent") return;
-    const outcome = await this.detach();
-    if (outcome === "deferred" && !isAnswered) {
+    if (!this.#init.owned && !this.#detached) return await this.#close();
+    const heard = this.#asking++;
+    const outcome = await this.#end({}).catch((error) => {
+      if (heard === 0) throw error;
+    });
+    if (outcome === "deferred" && !isAsked) {
       (this.#init.onDeferred ?? warnDeferred)(this.path, await this.holders());
     }
+  }
+
+  /** Leaves the device to whoever attached it. */
+  #close(): Promise<void> {
+    return this.#operations.inTurn(async () => {
+      if (this.#operations.state !== "open") return;
+      this.#operations.state = "closed";
+      const failed = await this.#mounts.end();
+      await closeAll(this.#parting);
+      if (failed) throw failed.error;
+    });
   }
 }

@@ -42,7 +42,9 @@ export type UncheckedOptions = Omit<Binding, "backing" | "readOnly"> & {
 export async function attachUnchecked(path: string, options: UncheckedOptions): Promise<string> {
   const { file: backing, readOnly } = await openWritableOrNot(path, options.readOnly);
   using _ = backing;
-  const { device } = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
+  const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
+  const { device } = bound;
+  bound.backing?.close();
   // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
   using undo = new DisposableStack();
   undo.use(device);

@@ -78,7 +78,7 @@ function openDevice(
 function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
   const { number } = facts;
   const [nodes, lock] = [new NodeKeeper("auto"), new DeviceLock(number)];
-  const bound = { device, number, nodes, lock, since: 0 };
+  const bound = { device, number, nodes, lock, since: 0, backing: undefined };
   const table = readTable(device, facts.sectorSize).partitions;
   const present = sysfsPartitions(number, true);
   const partitions = present.map((partition) => describe(partition, table));
@@ -92,7 +92,8 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
  * `"deferred"` if one of them is still held by others: it detaches after them.
  *
  * Rejects with {@linkcode LoopError}: ENXIO if nothing is attached there, EACCES if a device may not
- * be asked for its file.
+ * be asked for its file; EIO or ENOSPC, detached all the same, if anything that was written there is lost
+ * and nobody was told of it.
  *
  * @param target A loop device's node, or a backing file.
  * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.

@@ -59,21 +59,26 @@ function onDevice(calls: string[]): string[] {
   return steps;
 }
 
+/** The read-only descriptor keeps the device: none that can write stands in a mount's way. */
 const TWO_STEPS = [
+  "open O_RDONLY",
   "open O_RDWR",
   "LOOP_CONFIGURE AUTOCLEAR",
   "LOOP_GET_STATUS64 AUTOCLEAR",
+  "close O_RDWR",
   "open O_RDONLY",
   "close O_RDONLY",
   "LOOP_GET_STATUS64 AUTOCLEAR",
   "LOOP_SET_STATUS64 AUTOCLEAR PARTSCAN",
-  "close O_RDWR",
+  "close O_RDONLY",
 ];
 const ONE_STEP = [
+  "open O_RDONLY",
   "open O_RDWR",
   "LOOP_CONFIGURE AUTOCLEAR PARTSCAN",
   "LOOP_GET_STATUS64 AUTOCLEAR PARTSCAN",
   "close O_RDWR",
+  "close O_RDONLY",
 ];
 
 withStrace(
@@ -115,15 +120,17 @@ withStrace(
     const { outcome, calls } = trace(file, { partscan: "userspace" });
     assertEquals(outcome, { strategy: "userspace", detached: "detached" });
     assertEquals(onDevice(calls), [
+      "open O_RDONLY",
       "open O_RDWR",
       "LOOP_CONFIGURE AUTOCLEAR",
       "LOOP_GET_STATUS64 AUTOCLEAR",
+      "close O_RDWR",
       ...Array(3).fill("BLKPG"),
       // Does it have an owner? Then its partitions stay.
       "open O_RDONLY",
       "close O_RDONLY",
       ...Array(3).fill("BLKPG"),
-      "close O_RDWR",
+      "close O_RDONLY",
     ]);
   },
 );

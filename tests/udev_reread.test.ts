@@ -3,7 +3,8 @@
  * partitions dropped and added again. The tests listen as udevd does.
  */
 import { assert, assertEquals } from "@std/assert";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
 import { attach } from "../mod.ts";
 import { isErrno } from "../lib/base/errors.ts";
 import { makeBlockNode } from "../lib/kernel/file.ts";
@@ -11,6 +12,7 @@ import { libcCall, must, zeroed } from "./libc_call.ts";
 import { attachElsewhere, detachElsewhere } from "./others.ts";
 import { withOwnDevices } from "./own_devices.ts";
 import {
+  isolated,
   losetup,
   makeImage,
   MOD,
@@ -18,6 +20,7 @@ import {
   output,
   run,
   scratch,
+  sysfs,
   test,
   until,
   withoutCapability,
@@ -137,6 +140,45 @@ test("attach() leaves no node of its own, and takes one over that a killed proce
     await using _again = await attach(file, { number });
     assertEquals(existsSync(ownNode(number)), false);
   });
+});
+
+/** Whether this process has the device open for writing, by whatever node. */
+function isWritable(number: number): boolean {
+  const { stdout } = run(["ls", "-l", `/proc/${process.pid}/fd`]);
+  const open = stdout.matchAll(/ (\d+) -> \/dev\/(?:\.loopdev-)?loop(\d+)(?: |\n)/g);
+  const numbers = [...open].filter(([, , loop]) => Number(loop) === number).map(([, fd]) => fd);
+  assert(numbers.length > 0, "the device is not open at all");
+  const flags = (fd: string) =>
+    readFileSync(`/proc/self/fdinfo/${fd}`, "utf8").match(/flags:\s*(\d+)/)![1];
+  return numbers.some((fd) => (parseInt(flags(fd), 8) & 3) !== 0);
+}
+
+test("attach() keeps no writable descriptor, which would stand in a mount's way", [
+  "root",
+], async () => {
+  const file = makeImage("kept.img", 1);
+  for (const workaround of ["always", "never"] as const) {
+    await using loop = await attach(file, { partscan: true, workaround });
+    assertEquals(isWritable(loop.number), false);
+    assertEquals([loop.readOnly, sysfs(`loop${loop.number}/ro`)], [false, "0"]);
+  }
+});
+
+test("attach() keeps a writable one where the kernel wants it: without CAP_SYS_ADMIN", [
+  "root",
+], () => {
+  const file = makeImage("no-admin.img", 1);
+  const script = scratch("no-admin.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     const loop = await attach(${JSON.stringify(file)}, { partscan: true, workaround: "always" });
+     await loop.setCapacity();
+     await loop.persist();
+     console.log(loop.strategy);`,
+  );
+  assertEquals(output([...isolated("with=mknod"), ...onThisRuntime(script)]), "two-step\n");
+  assertEquals(detachElsewhere(losetup(file)[0].name), 0);
 });
 
 test("attach() works where no node can be made", ["root"], () => {

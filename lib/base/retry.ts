@@ -53,6 +53,22 @@ export async function unlessAborted<T>(
   }
 }
 
+/** Waits for a promise until the signal aborts: then it rejects with its reason, and what was waited for goes on. */
+export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (!signal) return await waiting;
+  let abort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort);
+  });
+  try {
+    return await Promise.race([aborted, waiting]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
 /** What is worth another try, and how often. */
 export interface RetryPolicy {
   /** Anything else is thrown at once. */

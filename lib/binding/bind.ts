@@ -33,7 +33,7 @@ import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
 import { kernelRelease } from "../kernel/system.ts";
 import { openUnwatched } from "../udev/udev_reread.ts";
-import { closeFlushed } from "../kernel/storage.ts";
+import { closeFlushed, forgetFailures } from "../kernel/storage.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {
@@ -84,6 +84,8 @@ type Bound =
 export interface BoundDevice {
   readonly device: OpenFile;
   readonly number: number;
+  /** The bound file, which remembers failed writes as the kernel's does; undefined if it is read-only. */
+  readonly backing: OpenFile | undefined;
   readonly nodes: NodeKeeper;
   readonly facts: LoopFacts;
   readonly lock: DeviceLock;
@@ -93,12 +95,21 @@ export interface BoundDevice {
   readonly made: boolean;
 }
 
-/** Takes everything back that binding did. Bound with LO_FLAGS_AUTOCLEAR: closing it detaches it. */
-export async function undoBind(bound: BoundDevice): Promise<void> {
-  const { device, number, nodes, facts, lock, made } = bound;
-  nodes.remove();
+/** Closes all that a handle has open. */
+export async function closeAll(
+  { device, backing, facts, lock }: Pick<BoundDevice, "device" | "backing" | "facts" | "lock">,
+): Promise<void> {
+  // Before the kernel's own, so that the last close of the file, which may wait for it, is not ours.
+  backing?.close();
   await closeFlushed(device, facts.size);
   await lock.close(facts.size);
+}
+
+/** Takes everything back that binding did. Bound with LO_FLAGS_AUTOCLEAR: closing it detaches it. */
+export async function undoBind(bound: BoundDevice): Promise<void> {
+  const { number, nodes, made } = bound;
+  nodes.remove();
+  await closeAll(bound);
   // The first error is the one that matters; an unused device is in nobody's way.
   if (made) await removeDevice(number).catch(() => {});
 }
@@ -227,7 +238,7 @@ function bindDevice(
   dev: string,
   { readOnly, backing, lock: kind }: Binding,
   config: LoopConfig,
-): Pick<BoundDevice, "device" | "facts" | "lock" | "since"> {
+): Pick<BoundDevice, "device" | "backing" | "facts" | "lock" | "since"> {
   const path = `/dev/loop${number}`;
   const since = Date.now();
   const lock = new DeviceLock(number);
@@ -237,10 +248,17 @@ function bindDevice(
     // partitions, so by then nobody else may get the lock.
     if (kind === "shared") lock.keepShared();
     removeStalePartitions(path, number);
-    device = readOnly ? open(path, O_RDONLY) : openUnwatched(path, number, dev);
-    loopConfigure(device, backing, config);
+    const opened = readOnly
+      ? { device: open(path, O_RDONLY), writable: undefined }
+      : openUnwatched(path, dev);
+    device = opened.device;
+    using writable = opened.writable;
+    loopConfigure(writable ?? device, backing, config);
+    forgetFailures(device);
     const facts = readFacts(device, backing);
-    if (facts.number === number) return { device, facts, lock, since };
+    if (facts.number === number) {
+      return { device, backing: readOnly ? undefined : backing.duplicate(), facts, lock, since };
+    }
     const hint = `it is loop device ${facts.number}; is /dev a static one?`;
     throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });
   } catch (error) {

@@ -4,9 +4,10 @@
  * @module
  */
 import { checkFunction, checkNames, checkWait } from "../base/checks.ts";
+import { changeFlags } from "./bind.ts";
 import { isRefusal } from "../base/errors.ts";
-import type { LoopFacts } from "./facts.ts";
 import { ifExists, type OpenFile } from "../kernel/file.ts";
+import type { LoopFacts } from "./facts.ts";
 import {
   describeHolders,
   heldBy,
@@ -15,12 +16,13 @@ import {
   othersThan,
 } from "../holders/holders.ts";
 import type { DeviceLock } from "../udev/lock.ts";
-import { loopClrFd } from "../kernel/loop.ts";
+import { LO_FLAGS_AUTOCLEAR, loopClrFd } from "../kernel/loop.ts";
 import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
 import { removePartitions, removeStalePartitions } from "./removal.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
 import { closeFlushed } from "../kernel/storage.ts";
+import { lossOf, writeAllBack, type WrittenDevice } from "./write_back.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
 const PASSING_OPENERS_MS = 1000;
@@ -31,8 +33,7 @@ const UDEVD_MS = 10_000;
 const CLEARING_PAUSE_MS = 8;
 
 /** An open device that is to be let go, and what the handle knows of it. */
-export interface Parting extends PartitionedDevice {
-  readonly facts: LoopFacts;
+export interface Parting extends PartitionedDevice, WrittenDevice {
   /** Partitions that exist only because we added them. */
   readonly added: ReadyPartitions["added"];
   /** Whether we bound it. */
@@ -58,7 +59,10 @@ export interface DetachOptions {
    * looks at it, ten for udevd, and none for who has it mounted.
    */
   timeout?: number;
-  /** Stops the waiting: detach() rejects with its reason. The device is let go of all the same. */
+  /**
+   * Stops the waiting, for others and for what is written back: detach() rejects with its reason. The
+   * device is let go of all the same.
+   */
   signal?: AbortSignal;
   /** Called before detach() resolves to `"deferred"`, with those who hold the device then. */
   onDeferred?: (path: string, holders: readonly Holder[]) => void;
@@ -71,13 +75,45 @@ export function checkDetachOptions(options: DetachOptions, others: readonly stri
   checkFunction("onDeferred", options.onDeferred);
 }
 
-/** Closes the device; `"deferred"` if the kernel keeps it bound for others. */
+/**
+ * Closes the device; `"deferred"` if the kernel keeps it bound for others. Rejects if anything that was
+ * written to it is lost, and has let go of it all the same.
+ */
 export async function letGo(
   parting: Parting,
   waiting: DetachOptions,
 ): Promise<"detached" | "deferred"> {
-  const { device, nodes, facts, added, owned, lock } = parting;
   const begun = performance.now();
+  // First: a partition that is removed takes its failed writes with it.
+  const failed = await writeAllBack(parting);
+  let outcome: "detached" | "deferred" | undefined;
+  try {
+    await close(parting, waiting);
+    const { timeout, ...rest } = waiting;
+    const left = timeout && Math.max(0, timeout - (performance.now() - begun));
+    outcome = await waitForOthers(parting, { ...rest, timeout: left });
+  } catch (error) {
+    if (!failed) throw error;
+  }
+  if (!failed) return outcome!;
+  const end = outcome === "detached" ? "is detached" : "goes when the last of its users does";
+  throw lossOf(failed, parting.facts, `The device ${end}; attach the file and write it again`);
+}
+
+/**
+ * Makes a device outlive us, with its nodes. Rejects, the device as it was, if anything that was written
+ * to it is lost.
+ */
+export async function makePersistent(parting: Parting): Promise<void> {
+  const { device, nodes, facts } = parting;
+  const failed = await writeAllBack(parting);
+  if (failed) throw lossOf(failed, facts, "Nothing was changed: write it again, then persist()");
+  await changeFlags(device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+  nodes.keep();
+}
+
+async function close(parting: Parting, waiting: DetachOptions): Promise<void> {
+  const { device, backing, nodes, facts, added, owned, lock } = parting;
   try {
     // Removing one partition of a device that stays in use would only break it for its users.
     if (added.length > 0 && !isHeldExclusively(device.path)) {
@@ -91,6 +127,8 @@ export async function letGo(
   } finally {
     // Before the close: from then on the number, and so a node of that name, may be another's.
     nodes.remove();
+    // Before the kernel's own, so that the last close of the file, which may wait for it, is not ours.
+    backing?.close();
     await closeFlushed(device, facts.size);
     try {
       if (lock.keepsShared) await clearAlone(parting, waiting);
@@ -99,9 +137,6 @@ export async function letGo(
       await lock.close(facts.size);
     }
   }
-  const { timeout, ...rest } = waiting;
-  const left = timeout && Math.max(0, timeout - (performance.now() - begun));
-  return await waitForOthers(parting, { ...rest, timeout: left });
 }
 
 /** Waits until the kernel has let go; `"deferred"` when the signal stops that. */

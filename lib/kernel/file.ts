@@ -22,6 +22,7 @@ export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
 
 const F_SETFL = 4;
+const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
 const S_IFBLK = 0o060000;
 /** Names are relative to the working directory. */
@@ -86,6 +87,15 @@ export class OpenFile implements Disposable {
     if (fd === CLOSED) return undefined;
     if (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenIdle = resolve);
     return fd;
+  }
+
+  /**
+   * `fcntl(fd, F_DUPFD_CLOEXEC, least)`: the same open file, with what it remembers of failed writes, by
+   * another number, `least` or higher.
+   */
+  duplicate(least = 0): OpenFile {
+    const fd = this.call((fd) => libc().fcntl(fd, F_DUPFD_CLOEXEC, least));
+    return new OpenFile(check(fd, "fcntl", this.path), this.path);
   }
 
   /** From now on every new call is EBADF, never another file's. */

@@ -19,7 +19,6 @@ import { SYS } from "./system.ts";
 
 const F_GETFD = 1;
 const FD_CLOEXEC = 1;
-const F_DUPFD_CLOEXEC = 1030;
 /** `<asm-generic/poll.h>` */
 const POLLERR = 8;
 
@@ -72,7 +71,7 @@ export async function runScript(
   writeAt(script, 0, new TextEncoder().encode(text));
   const all = [...files, script];
   // Beyond those that they become: none is overwritten before it is handed on.
-  const handed = all.map((file) => duplicate(file, FIRST + all.length));
+  const handed = all.map((file) => file.duplicate(FIRST + all.length));
   try {
     const pid = libc().spawn({
       path,
@@ -96,12 +95,6 @@ async function statusOf(pid: number): Promise<number> {
   // ECHILD: who ignores SIGCHLD has no children to wait for.
   if (result < 0 || status[0] === 0) return 0;
   return (status[0] & 0x7f) === 0 ? status[0] >>> 8 : 128 + (status[0] & 0x7f);
-}
-
-/** `fcntl(fd, F_DUPFD_CLOEXEC, least)`: the same open file by another number, `least` or higher. */
-function duplicate(file: OpenFile, least: number): OpenFile {
-  const fd = file.call((fd) => libc().fcntl(fd, F_DUPFD_CLOEXEC, least));
-  return new OpenFile(check(fd, "fcntl", file.path), file.path);
 }
 
 /** This process's descriptors beyond the standard ones that a program it starts would get. */

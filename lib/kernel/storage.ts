@@ -8,12 +8,22 @@
  *
  * @module
  */
-import { uninterruptedLater } from "./chain.ts";
-import { AT_FDCWD, check, cString, O_CLOEXEC, open, OpenFile, uninterrupted } from "./file.ts";
+import { eachLater, uninterruptedLater } from "./chain.ts";
+import {
+  AT_FDCWD,
+  check,
+  cString,
+  O_CLOEXEC,
+  O_RDONLY,
+  open,
+  OpenFile,
+  uninterrupted,
+} from "./file.ts";
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, struct } from "../base/struct.ts";
-import { SYS } from "./system.ts";
+import { SYS, type SyscallName } from "./system.ts";
+import type { Descriptor } from "../runtime/contract.ts";
 
 /** `<linux/openat2.h>` */
 export const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
@@ -69,6 +79,100 @@ export async function ioctlLater(
 export async function flush(file: OpenFile, size: number): Promise<void> {
   if (!waitsForStorage(file, size)) return;
   await file.callLater((fd) => uninterruptedLater("fsync", fd));
+}
+
+/** `<linux/fs.h>` */
+const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
+const SYNC_FILE_RANGE_WRITE = 2;
+const SYNC_FILE_RANGE_WAIT_AFTER = 4;
+const WRITE_AND_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+  SYNC_FILE_RANGE_WAIT_AFTER;
+
+/**
+ * Makes an open file forget which writes have failed before now. A failed write-back is remembered until
+ * somebody asks, and whoever opened the file before that is told of it, whosever it was.
+ */
+export function forgetFailures(file: OpenFile): void {
+  const flags = SYNC_FILE_RANGE_WAIT_BEFORE;
+  file.call((fd) => libc().now(SYS("sync_file_range"), fd, 0, 0, flags));
+}
+
+/** A file, and how many bytes it has. */
+export interface SizedFile {
+  readonly file: OpenFile;
+  readonly size: number;
+}
+
+/** A write-back that failed: of which file, by which call, and −errno. */
+export interface FailedWrite {
+  readonly path: string;
+  readonly syscall: string;
+  readonly result: number;
+}
+
+/**
+ * Writes back what `nodes` of a block device have in their page caches, one after another, and the file
+ * below them, which is behind the last of them. Gives the first write that has failed since that node
+ * was opened, or before that if nobody was told of it. By another thread if it can take long, and
+ * always without `backing`, the file below: nobody can tell then what waits for its disk.
+ */
+export async function writeBack(
+  nodes: readonly SizedFile[],
+  backing?: SizedFile,
+): Promise<FailedWrite | undefined> {
+  const all = backing ? [...nodes, backing] : nodes;
+  const isQuick = backing !== undefined &&
+    !all.some(({ file, size }) => waitsForStorage(file, size));
+  const files = (isQuick ? all : nodes).map(({ file }) => file);
+  const range = [0, 0, WRITE_AND_WAIT] as const;
+  let calls = files.map((): SyscallName => "sync_file_range");
+  let results: readonly number[];
+  if (isQuick) {
+    const call = SYS("sync_file_range");
+    results = files.map((file) =>
+      file.call((fd) => uninterrupted(() => libc().now(call, fd, ...range)))
+    );
+  } else {
+    calls[files.length - 1] = "fsync";
+    results = await eachOf(files, calls, range);
+  }
+  // A seccomp filter may not know it.
+  if (results.some((result) => isErrno(result, "ENOSYS") || isErrno(result, "EPERM"))) {
+    calls = files.map(() => "fsync");
+    results = await eachOf(files, calls, []);
+  }
+  const failed = results.findIndex((result) => result < 0);
+  if (failed < 0) return undefined;
+  return { path: files[failed].path, syscall: calls[failed], result: results[failed] };
+}
+
+/** A call on each file, one after another, by another thread. */
+async function eachOf(
+  files: readonly OpenFile[],
+  names: readonly SyscallName[],
+  args: readonly number[],
+  fds: readonly Descriptor[] = [],
+): Promise<readonly number[]> {
+  const next = files[fds.length];
+  if (next) return await next.callLater((fd) => eachOf(files, names, args, [...fds, fd]));
+  return await eachLater(names.map((name, i) => ({ name, args: [fds[i], ...args] })));
+}
+
+/**
+ * `fsync(fd)` of a block device's node, by another thread: what the kernel has of it in its page cache,
+ * and the disk's own cache. Gives what it returned: −EIO if a write has failed since the node was opened,
+ * or before that and nobody was told of it; each open file is told once. With a path it is opened for
+ * that. A partition's node has a page cache of its own.
+ *
+ * For a file system that sends no flush when it is unmounted (`nobarrier`, vfat): its writes are lost
+ * without a word from syncfs() or umount(). Call it when it is unmounted, since that writes too.
+ */
+export async function fsyncNode(node: OpenFile | string): Promise<number> {
+  if (typeof node !== "string") {
+    return await node.callLater((fd) => uninterruptedLater("fsync", fd));
+  }
+  using file = open(node, O_RDONLY);
+  return await file.callLater((fd) => uninterruptedLater("fsync", fd));
 }
 
 /** Closes a block device of `size` bytes: the last close writes its dirty pages back. */

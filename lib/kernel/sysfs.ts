@@ -62,6 +62,15 @@ export function sysfsPartitionIdentity(number: number, name: string): bigint | u
   return ifExists(() => fileStatus(`${diskFolder(number)}/${name}`).inode);
 }
 
+/** The nodes' names and device numbers of its partitions, while a file is bound to it. */
+export function sysfsPartitionDevs(number: number): { name: string; dev: string }[] {
+  const disk = diskFolder(number);
+  if (fileStatus(disk).links <= bareLinks + 1) return [];
+  return listDirectory(disk, DT_DIR)
+    .filter((name) => name.startsWith(`loop${number}p`))
+    .flatMap((name) => ifExists(() => ({ name, dev: readText(`${disk}/${name}/dev`) })) ?? []);
+}
+
 /** Whether all of these partitions are still there: a call each, and no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
   const isThere = (name: string) => ifExists(() => fileStatus(`${diskFolder(number)}/${name}`));

@@ -25,6 +25,8 @@ export const SYSCALLS = {
   fcntl: { x86_64: 72, aarch64: 25 },
   flock: { x86_64: 73, aarch64: 32 },
   fsync: { x86_64: 74, aarch64: 82 },
+  sync_file_range: { x86_64: 277, aarch64: 84 },
+  capget: { x86_64: 125, aarch64: 90 },
   close: { x86_64: 3, aarch64: 57 },
   fstatfs: { x86_64: 138, aarch64: 44 },
   umount2: { x86_64: 166, aarch64: 39 },

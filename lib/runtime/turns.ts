@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { untilAborted } from "../base/retry.ts";
 import { libc } from "./libc.ts";
 
 /** Operations one after another, in the order in which they were asked for. */
@@ -48,7 +49,7 @@ export async function inTurn<T>(
   if (alone) line.alone = ended;
   else together.add(ended);
   try {
-    await unlessAborted(before, signal);
+    await untilAborted(before, signal);
     return await operation();
   } finally {
     // One that gives up in the queue must not let others past those before it.
@@ -57,19 +58,6 @@ export async function inTurn<T>(
       together.delete(ended);
       if (--line.waiting === 0) lines.delete(file);
     });
-  }
-}
-
-async function unlessAborted(before: Promise<unknown>, signal?: AbortSignal): Promise<void> {
-  signal?.throwIfAborted();
-  if (!signal) return void await before;
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => abort = () => reject(signal.reason));
-  signal.addEventListener("abort", abort);
-  try {
-    await Promise.race([before, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 

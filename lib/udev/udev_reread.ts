@@ -15,25 +15,49 @@
  * So we open the device through a node of our own, which lives between two system calls. inotify
  * watches inodes: nobody watches that one, nobody hears its close, whenever and however it comes.
  *
+ * The writable descriptor is needed for the bind alone. Where the kernel lets nobody write to what is
+ * mounted (CONFIG_BLK_DEV_WRITE_MOUNTED=n or bdev_allow_write_mounted=0, 6.8), a mount of the whole
+ * device is EBUSY as long as anybody can write to it, we too. So a read-only one of the same node keeps
+ * the device, and the writable one is closed after the bind.
+ *
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
-import { makeBlockNode, O_RDWR, open, type OpenFile, unlink } from "../kernel/file.ts";
+import { hasSysAdmin } from "../kernel/capabilities.ts";
+import { makeBlockNode, O_RDONLY, O_RDWR, open, type OpenFile, unlink } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
 export const REREAD_UNTIL = 259;
 
-/**
- * Opens loop device `dev` for writing, so that closing it wakes nobody. Where no node can be made (no
- * CAP_MKNOD, /dev read-only), the device's own node at `path` is opened.
- */
-export function openUnwatched(path: string, number: number, dev: string): OpenFile {
-  return openOwnNode(path, number, dev) ?? open(path, O_RDWR);
+/** A loop device that is open for the bind. */
+export interface OpenedForBind {
+  /** The one that keeps the device. */
+  readonly device: OpenFile;
+  /** Through which it is bound, and which nobody needs after that; undefined if it is the same. */
+  readonly writable: OpenFile | undefined;
 }
 
-function openOwnNode(path: string, number: number, dev: string): OpenFile | undefined {
-  const own = `/dev/.loopdev-loop${number}`;
+/**
+ * Opens loop device `dev` for a writable bind, so that closing it wakes nobody. Where no node can be made
+ * (no CAP_MKNOD, /dev read-only), the device's own node at `path` is opened, and stays open: its close
+ * would be heard.
+ */
+export function openUnwatched(path: string, dev: string): OpenedForBind {
+  // Without CAP_SYS_ADMIN the kernel wants a writable descriptor for LOOP_SET_STATUS64 and its like.
+  const flags = hasSysAdmin() ? [O_RDONLY, O_RDWR] : [O_RDWR];
+  const opened = openOwnNodes(path, dev, flags);
+  if (!opened) return { device: open(path, O_RDWR), writable: undefined };
+  return { device: opened[0], writable: opened[1] };
+}
+
+/** A block device through a node of our own; undefined where none can be made. */
+export function openOwnNode(path: string, dev: string, flags: number): OpenFile | undefined {
+  return openOwnNodes(path, dev, [flags])?.[0];
+}
+
+function openOwnNodes(path: string, dev: string, flags: number[]): OpenFile[] | undefined {
+  const own = `/dev/.loopdev-${path.slice("/dev/".length)}`;
   let found = false;
   try {
     makeBlockNode(own, dev);
@@ -42,15 +66,17 @@ function openOwnNode(path: string, number: number, dev: string): OpenFile | unde
     if (!isRefusal(error, "EEXIST")) return undefined;
     found = true;
   }
+  const opened: OpenFile[] = [];
   try {
-    const file = open(own, O_RDWR, 0, path);
-    if (!found || fileStatus(file).rdev === dev) return file;
-    file.close();
+    for (const each of flags) opened.push(open(own, each, 0, path));
+    // Another process may have removed the node in between, and a third one made it anew.
+    if (!found || opened.every((file) => fileStatus(file).rdev === dev)) return opened;
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {
     remove(own);
   }
+  for (const file of opened) file.close();
   return undefined;
 }
 

@@ -68,7 +68,10 @@ const exiting: Cycle = async (attached) => {
 /** The two steps without the drain between them. */
 const withoutDrain: Cycle = async (attached) => {
   using backing = open(image, O_RDWR);
-  const { device } = await bindFreeDevice({ backing, readOnly: false, partscan: false });
+  const { device, backing: kept } = await bindFreeDevice({
+    ...{ backing, readOnly: false, partscan: false },
+  });
+  kept?.close();
   using _ = device;
   await changeFlags(device, (lo_flags) => lo_flags | LO_FLAGS_PARTSCAN);
   attached(device.path);

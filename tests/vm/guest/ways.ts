@@ -33,7 +33,7 @@ import {
   type SysfsPartition,
   sysfsPartitions,
 } from "../../../lib/kernel/sysfs.ts";
-import { openUnwatched } from "../../../lib/udev/udev_reread.ts";
+import { openOwnNode } from "../../../lib/udev/udev_reread.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
 
@@ -74,7 +74,9 @@ const CONFIG = { lo_flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN };
 async function bind(partscan: boolean): Promise<OpenFile> {
   using backing = open(image, O_RDWR);
   const binding = { backing, readOnly: false, partscan, number };
-  return (await retry(FREED, () => bindFreeDevice(binding))).device;
+  const bound = await retry(FREED, () => bindFreeDevice(binding));
+  bound.backing?.close();
+  return bound.device;
 }
 
 /** Bound without the flag; the partitions of its table added by us. */
@@ -109,7 +111,7 @@ async function held(): Promise<Attached> {
 
 /** An open partition on a free device, where the kernel takes one: 6.1 does, 6.12 does not. */
 async function dummyOnFree(): Promise<OpenFile> {
-  using device = openUnwatched(node, number, sysfsDev(number));
+  using device = openOwnNode(node, sysfsDev(number), O_RDWR)!;
   await retry(FREED, () => blkpgAddPartition(device, DUMMY));
   return open(`${node}p${DUMMY.number}`, O_RDONLY);
 }
@@ -134,7 +136,7 @@ async function dummy(): Promise<Attached> {
   const held = await (takesPartitions ? dummyOnFree() : dummyLeftBehind());
   if (held === undefined) return { ...await twoStep(), fellBack: true };
   using backing = open(image, O_RDWR);
-  const device = openUnwatched(node, number, sysfsDev(number));
+  const device = openOwnNode(node, sysfsDev(number), O_RDWR)!;
   loopConfigure(device, backing, { info: CONFIG });
   held.close();
   // One scan, by whoever opens the device first; udevd may have the dummy open still.

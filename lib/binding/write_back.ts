@@ -1,0 +1,75 @@
+/**
+ * What was written to a device and its partitions, and whether it has reached the backing file.
+ *
+ * A program that writes to a block device writes to its page cache, and hears of no error unless it asks
+ * with fsync(2). The kernel writes back later, at the latest when the device is closed, and tells nobody.
+ * So the one who ends the use of the device asks, and says what is lost.
+ *
+ * @module
+ */
+import { isRefusal, LoopError } from "../base/errors.ts";
+import type { LoopFacts } from "./facts.ts";
+import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { type FailedWrite, type SizedFile, writeBack } from "../kernel/storage.ts";
+import { sysfsPartitionDevs } from "../kernel/sysfs.ts";
+import { openOwnNode } from "../udev/udev_reread.ts";
+
+/** A device, what is known of it, and the file that is bound to it. */
+export interface WrittenDevice {
+  /** Open since the bind, if we bound it: it remembers each write that failed since then. */
+  readonly device: OpenFile;
+  readonly facts: LoopFacts;
+  /** Undefined for a read-only device, and one that another process bound. */
+  readonly backing: OpenFile | undefined;
+}
+
+/**
+ * Writes back what the page caches of the device and its partitions have, down to the backing file's
+ * disk. Gives what has failed since the bind; of a device that another process bound, and of
+ * partitions, what failed and nobody was told of.
+ */
+export async function writeAllBack(
+  { device, facts, backing }: WrittenDevice,
+): Promise<FailedWrite | undefined> {
+  if (facts.readOnly) return undefined;
+  const { number, size, offset } = facts;
+  const partitions = openPartitions(number);
+  try {
+    const nodes = [...partitions.map((file): SizedFile => ({ file, size })), {
+      file: device,
+      size,
+    }];
+    return await writeBack(nodes, backing && { file: backing, size: offset + size });
+  } finally {
+    for (const partition of partitions) partition.close();
+  }
+}
+
+/** Each partition has a page cache of its own, which only its own node leads to. */
+function openPartitions(number: number): OpenFile[] {
+  return sysfsPartitionDevs(number).flatMap(({ name, dev }) => {
+    const path = `/dev/${name}`;
+    try {
+      const file = open(path, O_RDONLY | O_NONBLOCK);
+      if (fileStatus(file).rdev === dev) return [file];
+      file.close();
+    } catch (error) {
+      // No node, as in a static /dev, or no device behind it any more.
+      if (!isRefusal(error)) throw error;
+    }
+    return openOwnNode(path, dev, O_RDONLY) ?? [];
+  });
+}
+
+/** Says it: `end` is what has become of the device. */
+export function lossOf(
+  { path, syscall, result }: FailedWrite,
+  { backingFile }: LoopFacts,
+  end: string,
+): LoopError {
+  const hint =
+    `not all that was written there has reached ${backingFile}, and it is lost: is there ` +
+    `space left (df), is its disk in order (dmesg)? ${end}`;
+  return new LoopError({ code: -result, syscall, path, hint });
+}
