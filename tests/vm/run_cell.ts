@@ -199,6 +199,7 @@ async function bootOnce(
     initramfs,
     consoleLog,
     thread: options.thread,
+    append: [...new Set(left.flatMap(({ step }) => step.parameters ?? []))],
     seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
     silenceSeconds: 90,
     onEvent: (event) => {

@@ -29,6 +29,8 @@ export interface Step {
   unasked?: boolean;
   /** Runs only where this is PID 1; without it everywhere, and by default under our own. */
   init?: Init;
+  /** For the guest's kernel, and so for the other steps of the same boot. */
+  parameters?: readonly string[];
   /** What the guest must have beside loop.ko. */
   needs?: "ext4";
   /** Runs only on kernels that have the race. */
@@ -291,6 +293,30 @@ const mounts: Step = {
   },
 };
 
+/** Mounts of whole devices, where nobody may write to what is mounted. */
+const restricted: Step = {
+  name: "restricted",
+  runtimes: "each",
+  unasked: false,
+  needs: "ext4",
+  parameters: ["bdev_allow_write_mounted=0"],
+  script: "tests/vm/guest/restricted.ts",
+  args: ({ cycles }) => [Math.max(4, Math.ceil(cycles / 10))],
+  seconds: ({ cycles }) => 120 + cycles * 5,
+  judge(result) {
+    if (result.refused || result.left) {
+      return {
+        outcome: "fail",
+        reason: `${result.refused} refused, ${result.left} left: ${result.messages}`,
+      };
+    }
+    if (result.restricted !== result.cycles) {
+      return { outcome: "inconclusive", reason: "this kernel lets others write (before 6.8?)" };
+    }
+    return { outcome: "pass" };
+  },
+};
+
 /** In the order in which they run. */
 export const STEPS: readonly Step[] = [
   control,
@@ -302,6 +328,7 @@ export const STEPS: readonly Step[] = [
   locks,
   tables,
   mounts,
+  restricted,
   symptom,
   ways,
   bench,
