@@ -6,7 +6,7 @@
 import { loopCtlGetFree, O_RDWR, open } from "../lib/losetup.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
-import { Failure } from "./failure.ts";
+import { Failure, messagesOf } from "./failure.ts";
 import { UsageError } from "./getopt.ts";
 import { givenArguments, LOSETUP_VERSION, programName, VERSION } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
@@ -65,11 +65,11 @@ class Program {
     this.exitCode = 1;
     if (error instanceof Failure || error instanceof UsageError) {
       if (error.message !== "") this.warn(error.message);
-      if (this.verbose && error.cause instanceof Error) this.warn(error.cause.message);
+      if (this.verbose) { for (const message of messagesOf(error.cause)) this.warn(message); }
       if (error instanceof UsageError && error.tryHelp) {
         this.#say(`Try '${this.name} --help' for more information.\n`);
       }
-    } else this.warn(error instanceof Error ? error.message : String(error));
+    } else for (const message of messagesOf(error)) this.warn(message);
   }
 
   #say(line: string): void {

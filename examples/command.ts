@@ -1,8 +1,8 @@
-/** What the examples share that run a command: signals, exit codes, and one line for an error. */
+/** What the examples share that run a command: signals, exit codes, and a line for each error. */
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import process from "node:process";
-import { printable } from "./printable.ts";
+import { messagesOf } from "./printable.ts";
 
 /** Exit code of a process that a signal ends, as shells give it. */
 export function signalCode(signal: NodeJS.Signals): number {
@@ -31,7 +31,7 @@ export function runCommand(
 
 /**
  * Runs a program to its end. `stop` is aborted by the first SIGINT or SIGTERM, from the start: one in
- * the middle of attach() must undo it. An error is one line on stderr.
+ * the middle of attach() must undo it. Errors are lines on stderr.
  */
 export async function runMain(
   name: string,
@@ -43,8 +43,11 @@ export async function runMain(
   try {
     status = await main(process.argv.slice(2), stop.signal);
   } catch (error) {
-    status = error === "SIGINT" || error === "SIGTERM" ? signalCode(error) : 1;
-    if (error instanceof Error) console.error(`${name}: ${printable(error.message)}`);
+    const isStopped = stop.signal.aborted && error === stop.signal.reason;
+    status = isStopped ? signalCode(stop.signal.reason) : 1;
+    if (!isStopped) {
+      for (const message of messagesOf(error)) console.error(`${name}: ${message}`);
+    }
   }
   process.exit(status);
 }

@@ -8,7 +8,7 @@ import process from "node:process";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
 import { kernelRelease, readBeginning, remove } from "./files.ts";
-import { printable } from "./printable.ts";
+import { messagesOf, printable } from "./printable.ts";
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -63,6 +63,6 @@ async function demo(): Promise<void> {
 try {
   await demo();
 } catch (error) {
-  console.error(`demo: ${printable(error instanceof Error ? error.message : String(error))}`);
+  for (const message of messagesOf(error)) console.error(`demo: ${message}`);
   process.exitCode = 1;
 }

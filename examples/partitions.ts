@@ -7,7 +7,7 @@
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { type PartitionTable, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
-import { printable } from "./printable.ts";
+import { messagesOf, printable } from "./printable.ts";
 
 const HELP = `Usage: partitions.ts IMAGE [options]
 
@@ -73,7 +73,6 @@ async function main(args: string[]): Promise<void> {
 try {
   await main(process.argv.slice(2));
 } catch (error) {
-  const message = error instanceof Error ? error.message : String(error);
-  console.error(`partitions: ${printable(message)}`);
+  for (const message of messagesOf(error)) console.error(`partitions: ${message}`);
   process.exitCode = 1;
 }

@@ -8,3 +8,25 @@ export function printable(text: string): string {
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
+
+/**
+ * What went wrong and all that is behind it, a line each, in the order in which it happened. The end of a
+ * block that fails after its body makes a SuppressedError of both, whose own message says nothing.
+ */
+export function messagesOf(error: unknown): string[] {
+  const causes = causesOf(error);
+  if (causes.length === 0) return [printable(String(error))];
+  return [...new Set(causes.map((cause) => printable(cause.message || cause.name)))];
+}
+
+function causesOf(error: unknown): Error[] {
+  if (!(error instanceof Error)) return [];
+  // Not every TypeScript library has SuppressedError.
+  if ("suppressed" in error && "error" in error) {
+    return [...causesOf(error.suppressed), ...causesOf(error.error)];
+  }
+  if (error instanceof AggregateError && error.errors.length > 0) {
+    return error.errors.flatMap(causesOf);
+  }
+  return [error, ...causesOf(error.cause)];
+}

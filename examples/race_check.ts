@@ -22,7 +22,7 @@ import { kernelRelease, NewFile, remove } from "./files.ts";
 import { cString, openAndClose } from "./libc.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
 import { Listener, Tally } from "./partition_events.ts";
-import { printable } from "./printable.ts";
+import { messagesOf } from "./printable.ts";
 import { drawSvg, drawText, type Timeline } from "./timeline.ts";
 
 const HELP = `Usage: race_check.ts [options]
@@ -291,8 +291,7 @@ try {
 } catch (error) {
   status = stop.signal.aborted ? stop.signal.reason : 1;
   if (!stop.signal.aborted) {
-    const message = error instanceof Error ? error.message : String(error);
-    console.error(`race_check: ${printable(message)}`);
+    for (const message of messagesOf(error)) console.error(`race_check: ${message}`);
   }
 }
 process.exit(status);

@@ -192,7 +192,8 @@ async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevi
     if (wanted.partscan) await loop.rescan({ timeout, signal });
     return loop;
   } catch (error) {
-    await loop[Symbol.asyncDispose]();
+    // The first error wins.
+    await loop[Symbol.asyncDispose]().catch(() => {});
     throw error;
   }
 }

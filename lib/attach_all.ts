@@ -4,6 +4,7 @@
  * @module
  */
 import { attach } from "./attach.ts";
+import { allEnded } from "./base/ends.ts";
 import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/checks.ts";
 import type { LoopDevice } from "./device.ts";
 import { type AttachOptions, checkOptions } from "./binding/options.ts";
@@ -25,7 +26,9 @@ export interface AttachAllOptions extends Omit<AttachOptions, "number"> {
 }
 
 /**
- * In the order of the files. `await using` detaches them all.
+ * In the order of the files. `await using` detaches them all. If something is lost that was written to
+ * one of them, and no detach() of it has said so, the end of the block rejects with that error; an
+ * AggregateError if it is several.
  *
  * @example
  * ```ts
@@ -85,11 +88,7 @@ export async function attachAll(
     }
   };
   const detachAll = async () => {
-    const ends = await Promise.allSettled(
-      [...devices.values()].map((device) => device[Symbol.asyncDispose]()),
-    );
-    const failed = ends.find(({ status }) => status === "rejected");
-    if (failed) throw (failed as PromiseRejectedResult).reason;
+    await allEnded([...devices.values()].map((device) => device[Symbol.asyncDispose]()));
   };
   let failure: { error: unknown } | undefined;
   await Promise.all(

@@ -5,7 +5,8 @@
  */
 import { removeDevice } from "./binding/bind.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
-import { checkDetachOptions, type DetachOptions } from "./binding/detached.ts";
+import { allEnded } from "./base/ends.ts";
+import { checkDetachOptions, type DetachOptions, warnLost } from "./binding/detached.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./binding/facts.ts";
 import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
@@ -93,7 +94,7 @@ function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
  *
  * Rejects with {@linkcode LoopError}: ENXIO if nothing is attached there, EACCES if a device may not
  * be asked for its file; EIO or ENOSPC, detached all the same, if anything that was written there is lost
- * and nobody was told of it.
+ * and nobody was told of it. With an AggregateError if several devices of the file give an error.
  *
  * @param target A loop device's node, or a backing file.
  * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.
@@ -124,16 +125,15 @@ export async function detach(
   const opening = isLoop
     ? [() => openLoop(path)]
     : (await findBackedBy(file)).map((found) => () => Promise.resolve(openFound(found)));
-  const ends = await Promise.allSettled(opening.map(async (openIt) => {
+  const outcomes = await allEnded(opening.map(async (openIt) => {
     const loop = await openIt();
-    const outcome = await loop?.detach(waiting);
+    const outcome = await loop?.detach(waiting).catch((error) => {
+      if (waiting.signal?.aborted) loop[Symbol.asyncDispose]().catch(warnLost);
+      throw error;
+    });
     if (loop && outcome === "detached" && remove) await removeDevice(loop.number);
     return outcome;
   }));
-  const outcomes = ends.map((end) => {
-    if (end.status === "rejected") throw end.reason;
-    return end.value;
-  });
   if (outcomes.includes("deferred")) return "deferred";
   if (outcomes.includes("detached")) return "detached";
   const hint = "it is not attached to any loop device";

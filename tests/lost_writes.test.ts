@@ -4,7 +4,19 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { isolated, losetup, makeImage, MOD, onThisRuntime, run, scratch, test } from "./support.ts";
+import { join } from "node:path";
+import {
+  isolated,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  ROOT,
+  run,
+  scratch,
+  test,
+} from "./support.ts";
+import { traced } from "./traced.ts";
 
 /** What is left of an error on its way through JSON. */
 interface Told {
@@ -17,25 +29,40 @@ interface Told {
 
 const TABLE = "label: gpt\nsize=20MiB, name=one\nsize=40MiB, name=two\n";
 
-/**
- * Runs `body` where `image` has 64 MiB and the file system below it 16; gives what it says. It knows what
- * mod.ts exports, fill(node), which cp does, and tell(error).
- */
-function whereFull(body: string): { said: Record<string, unknown>; stderr: string } {
-  const [folder, script, content] = [scratch("full"), scratch("body.ts"), scratch("content")];
+/** A command that runs where `image.img` in `folder` has 64 MiB, and the file system below it 16. */
+function whereFull(folder: string): string[] {
   mkdirSync(folder, { recursive: true });
-  writeFileSync(content, new Uint8Array(40 * 1024 * 1024).fill(7));
   const image = makeImage("image.img", 64, TABLE);
+  const setUp = 'mount -o remount,size=16m "$0" && cp --sparse=always "$1" "$0/image.img" && ' +
+    'shift && exec "$@"';
+  return [...isolated(`tmpfs=${folder}`), "sh", "-c", setUp, folder, image];
+}
+
+/** What does not fit there. */
+function content(): string {
+  const path = scratch("content");
+  writeFileSync(path, new Uint8Array(40 * 1024 * 1024).fill(7));
+  return path;
+}
+
+/** What `body` says there. It knows what mod.ts exports, fill(node), which dd does, and tell(error). */
+function saidWhereFull(body: string): { said: Record<string, unknown>; stderr: string } {
+  const [folder, script] = [scratch("full"), scratch("body.ts")];
   writeFileSync(
     script,
     `import { spawnSync } from "node:child_process";
+     import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
      import { attach, attachAll, detach, LoopError, openLoop } from ${JSON.stringify(MOD)};
      const image = ${JSON.stringify(`${folder}/image.img`)};
-     const fill = (node) => {
-       const { status, stderr } = spawnSync("dd", [
-         "if=${content}", "of=" + node, "bs=1M", "conv=notrunc",
-       ], { encoding: "utf8" });
+     const run = (...words) => {
+       const { status, stderr } = spawnSync(words[0], words.slice(1), { encoding: "utf8" });
        if (status !== 0) throw new Error(stderr);
+     };
+     const fill = (node) => run("dd", "if=${content()}", "of=" + node, "bs=1M", "conv=notrunc");
+     const sparse = (path, mib) => {
+       writeFileSync(path, "");
+       truncateSync(path, mib * 1024 * 1024);
+       return path;
      };
      const tell = (error) => {
        const { code, syscall, path, message } = error;
@@ -45,15 +72,8 @@ function whereFull(body: string): { said: Record<string, unknown>; stderr: strin
      ${body}
      console.log(JSON.stringify(said));`,
   );
-  const setUp = 'mount -o remount,size=16m "$0" && cp --sparse=always "$1" "$0/image.img" && ' +
-    'shift && exec "$@"';
-  const { stdout, stderr } = run([
-    ...isolated(`tmpfs=${folder}`),
-    ...["sh", "-c", setUp, folder, image],
-    ...onThisRuntime(script),
-  ]);
+  const { stdout, stderr } = run([...whereFull(folder), ...onThisRuntime(script)]);
   assert(stdout.startsWith("{"), stderr);
-  assertEquals(losetup(image), []);
   return { said: JSON.parse(stdout), stderr };
 }
 
@@ -66,7 +86,7 @@ function assertLost(error: unknown, what: RegExp): void {
 }
 
 test("detach() says that what was written to the device is lost", ["root", "mount"], () => {
-  const { said } = whereFull(`{
+  const { said } = saidWhereFull(`{
     await using loop = await attach(image);
     fill(loop.path);
     said.first = await loop.detach().catch(tell);
@@ -79,7 +99,7 @@ test("detach() says that what was written to the device is lost", ["root", "moun
 });
 
 test("detach() says that what was written to a partition is lost", ["root", "mount"], () => {
-  const { said } = whereFull(`{
+  const { said } = saidWhereFull(`{
     await using loop = await attach(image, { partscan: true });
     fill(loop.partitions[1].path);
     said.lost = await loop.detach().catch(tell);
@@ -91,7 +111,7 @@ test(
   "the end of a block says what is lost, and only what nobody was told",
   ["root", "mount"],
   () => {
-    const { said, stderr } = whereFull(`
+    const { said, stderr } = saidWhereFull(`
     try {
       await using loop = await attach(image);
       fill(loop.path);
@@ -118,7 +138,7 @@ test(
 );
 
 test("persist() says what is lost, and changes nothing then", ["root", "mount"], () => {
-  const { said } = whereFull(`{
+  const { said } = saidWhereFull(`{
     await using loop = await attach(image);
     fill(loop.path);
     said.lost = await loop.persist().catch(tell);
@@ -130,7 +150,7 @@ test("persist() says what is lost, and changes nothing then", ["root", "mount"],
 });
 
 test("detach() of a path or a file says what is lost", ["root", "mount"], () => {
-  const { said } = whereFull(`
+  const { said } = saidWhereFull(`
     for (const target of ["file", "path"]) {
       const loop = await attach(image, { partscan: true });
       const { path, partitions } = loop;
@@ -149,7 +169,7 @@ test(
   "a loss that somebody else was told of is said at detach() all the same",
   ["root", "mount"],
   () => {
-    const { said } = whereFull(`{
+    const { said } = saidWhereFull(`{
     await using loop = await attach(image);
     fill(loop.path);
     said.theirs = spawnSync("sync", [loop.path]).status;
@@ -170,20 +190,12 @@ test("detach() says that the disk below the backing file lost it", [
   "mount",
   "mkfs.ext4",
 ], () => {
-  const { said } = whereFull(`{
-    const { mkdtempSync, truncateSync, writeFileSync } = await import("node:fs");
-    const run = (...words) => {
-      const { status, stderr } = spawnSync(words[0], words.slice(1), { encoding: "utf8" });
-      if (status !== 0) throw new Error(stderr);
-    };
+  const { said } = saidWhereFull(`{
     await using outer = await attach(image);
     run("mkfs.ext4", "-q", outer.path);
     const folder = mkdtempSync(image + "-mount");
     run("mount", outer.path, folder);
-    const file = folder + "/image.img";
-    writeFileSync(file, "");
-    truncateSync(file, 50 * 1024 * 1024);
-    const inner = await attach(file);
+    const inner = await attach(sparse(folder + "/image.img", 50));
     fill(inner.path);
     // The page cache of the file has all of it: what fails is the disk below.
     said.lost = await inner.detach().catch(tell);
@@ -191,4 +203,100 @@ test("detach() says that the disk below the backing file lost it", [
     await outer.detach().catch(() => {});
   }`);
   assertLost(said.lost, /^\/dev\/loop\d+$|image\.img$/);
+});
+
+test("an end that was told is not told again", ["root", "mount"], () => {
+  const { said, stderr } = saidWhereFull(`
+    const loop = await attach(image);
+    fill(loop.path);
+    said.first = await loop[Symbol.asyncDispose]().catch(tell);
+    said.second = await loop[Symbol.asyncDispose]() ?? "nothing";
+    const opened = await attach(image).then(async (loop) => {
+      await loop.persist();
+      return await openLoop(loop.path);
+    });
+    try {
+      await using loop = opened;
+      fill(loop.path);
+      await loop.detach();
+    } catch (error) {
+      said.opened = tell(error);
+    }
+  `);
+  assertLost(said.first, /^\/dev\/loop\d+$/);
+  assertLost(said.opened, /^\/dev\/loop\d+$/);
+  assertEquals([said.second, stderr], ["nothing", ""]);
+});
+
+test("the end of several devices says each loss that nobody was told of", ["root", "mount"], () => {
+  const { said } = saidWhereFull(`
+    const images = [image, ...["b", "c"].map((name) => sparse(image + name, 64))];
+    const inBlock = async (told) => {
+      await using loops = await attachAll(images);
+      for (const { path } of loops) fill(path);
+      for (const loop of loops.slice(0, told)) await loop.detach().catch(() => {});
+    };
+    for (const told of [0, 1, 2, 3]) {
+      said[told] = await inBlock(told).then(
+        () => [],
+        (error) => (error instanceof AggregateError ? error.errors : [error]).map(tell),
+      );
+    }
+  `);
+  const counts = [0, 1, 2, 3].map((told) => {
+    const errors = said[told] as Told[];
+    for (const error of errors) assertEquals([error.code, error.isLoopError], ["EIO", true]);
+    return errors.length;
+  });
+  assertEquals(counts, [3, 2, 1, 0]);
+});
+
+test("detach() hears its signal while it writes back, and the loss is said later", [
+  "root",
+  "strace",
+], () => {
+  const files = [makeImage("slow.img", 16), makeImage("again.img", 16)];
+  const body = `
+    import { writeFileSync } from "node:fs";
+    const said = [];
+    for (const [i, file] of ${JSON.stringify(files)}.entries()) {
+      const loop = await attach(file);
+      writeFileSync(loop.path, new Uint8Array(8 * 1024 * 1024).fill(7));
+      const signal = AbortSignal.timeout(50);
+      const begin = performance.now();
+      const heard = await loop.detach({ signal }).catch((error) => error === signal.reason);
+      const isSoon = performance.now() - begin < 1500;
+      // The end of a block, or whoever asks again, waits for it and hears how it ended.
+      const end = i === 0 ? loop[Symbol.asyncDispose]() : loop.detach();
+      said.push([heard, isSoon, await end.catch(({ code, path }) => [code, path === loop.path])]);
+      await loop[Symbol.asyncDispose]();
+    }
+    console.log(JSON.stringify(said));`;
+  const inject = "fsync:error=EIO:delay_enter=2000000";
+  const { stdout } = traced(body, { calls: "openat,fsync", inject });
+  assertEquals(JSON.parse(stdout), Array(2).fill([true, true, ["EIO", true]]));
+  assertEquals(files.flatMap(losetup), []);
+});
+
+test("the examples say what is lost, on stderr and not by an exit code alone", [
+  "root",
+  "mount",
+  "mkfs.ext4",
+], () => {
+  const folder = scratch("full");
+  const image = `${folder}/image.img`;
+  const example = (name: string, ...args: string[]) =>
+    run([...whereFull(folder), ...onThisRuntime(join(ROOT, `examples/${name}.ts`), ...args)]);
+  const cp = ["dd", `if=${content()}`, "bs=1M", "conv=notrunc", "status=none"];
+  const written = example("attach", image, "--", "sh", "-c", '"$@" of=$LOOP_DEVICE', "sh", ...cp);
+  assertEquals(written.status, 1);
+  assertMatch(written.stderr, /^attach: EIO: .* and it is lost: is there space left .*\n$/);
+  const script = 'mkfs.ext4 -q "$0" && exec "$@"';
+  const wrapper = whereFull(folder);
+  const edited = run([
+    ...[...wrapper, "sh", "-c", script, image],
+    ...onThisRuntime(join(ROOT, "examples/edit_image.ts"), image, "--", ...cp, "of=big"),
+  ]);
+  assertEquals(edited.status, 1);
+  assertMatch(edited.stderr, /^(edit_image: (EIO|ENOSPC): .* and it is lost: .*\n)+$/);
 });

@@ -223,6 +223,11 @@ function ifBusy(cleanUp: () => void): void {
   }
 }
 
+/** What is lost must not stay unsaid where nobody can be told any more. */
+export function warnLost(error: unknown): void {
+  console.warn(`loopdev: ${error instanceof Error ? error.message : error}`);
+}
+
 /** What nobody asked about must not stay unsaid: the device is still there. */
 export function warnDeferred(path: string, holders: readonly Holder[]): void {
   const who = describeHolders(holders) || "out of sight";
