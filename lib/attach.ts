@@ -97,9 +97,13 @@ async function attachAnew(
   if (wanted.partscan && seen) refuseSeen(file, seen);
   const partscan = plan.planned === "one-step";
   const binding = { ...wanted, backing: file, readOnly, partscan };
-  const bound = await bindFreeDevice(binding, wanted.signal).catch((error) => {
+  let bound: BoundDevice;
+  // A stack does not lead back through catch() of a promise.
+  try {
+    bound = await bindFreeDevice(binding, wanted.signal);
+  } catch (error) {
     throw explainNodev(error);
-  });
+  }
   try {
     return await makeReady(bound, file, plan, wanted, seen);
   } catch (error) {

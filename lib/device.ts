@@ -131,11 +131,14 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     signal?.throwIfAborted();
     const again = this.#detached && timeout !== undefined;
     this.#asking++;
-    let outcome = await untilAborted(this.#end(options), signal).catch((error) => {
+    let outcome: "detached" | "deferred";
+    try {
+      outcome = await untilAborted(this.#end(options), signal);
+    } catch (error) {
       // Who gives up does not hear how it ends.
       if (signal?.aborted) this.#asking--;
       throw error;
-    });
+    }
     if (outcome === "deferred" && again) outcome = await waitForOthers(this.#parting, options);
     if (outcome === "detached") return outcome;
     signal?.throwIfAborted();
@@ -176,8 +179,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * What is on a partition, or on the whole device, by its superblock; undefined: no file system that
    * is known here. Rejects with {@linkcode LoopError} EUCLEAN if there are the superblocks of two.
    */
-  fileSystem(partition?: number): Promise<FileSystem | undefined> {
-    return this.#operations.take(() => this.#mounts.fileSystem(this, partition));
+  async fileSystem(partition?: number): Promise<FileSystem | undefined> {
+    return await this.#operations.take(() => this.#mounts.fileSystem(this, partition));
   }
 
   /**
@@ -242,8 +245,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * Whether this is still the device that the handle was made for: the same use of it (diskseq), the
    * same range of the same backing file (inode). Ask before mkfs.
    */
-  isCurrent(): Promise<boolean> {
-    return this.#operations.inTurn(() => {
+  async isCurrent(): Promise<boolean> {
+    return await this.#operations.inTurn(() => {
       const { device } = this.#init.bound;
       return !device.isClosed && isStill(device, this.#facts);
     });
@@ -294,8 +297,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     });
   }
 
-  #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
-    return this.#operations.take(async () => {
+  async #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
+    await this.#operations.take(async () => {
       await changeDevice(this.#init.bound.device, request);
       this.#facts = readFacts(this.#init.bound.device);
     });

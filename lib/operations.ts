@@ -22,19 +22,18 @@ export class Operations {
   }
 
   /** When those before it have ended, whatever has become of the handle. */
-  inTurn<T>(operation: () => T | Promise<T>): Promise<T> {
-    return this.#turns.take(async () => {
-      await breathe();
-      return await operation();
-    });
+  async inTurn<T>(operation: () => T | Promise<T>): Promise<T> {
+    using _turn = await this.#turns.begin();
+    await breathe();
+    return await operation();
   }
 
   /** The same on an open handle; on another one it is refused. */
-  take<T>(operation: () => Promise<T>): Promise<T> {
-    return this.inTurn(() => {
-      this.checkOpen();
-      return operation();
-    });
+  async take<T>(operation: () => Promise<T>): Promise<T> {
+    using _turn = await this.#turns.begin();
+    await breathe();
+    this.checkOpen();
+    return await operation();
   }
 
   checkOpen(): void {

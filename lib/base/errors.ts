@@ -197,6 +197,11 @@ const HINTS: Hint[] = [
   },
 ];
 
+/** V8 shows ten calls, and ten of ours can lie between the line of a program and a system call. */
+const USUAL_FRAMES = 10;
+const FRAMES = 30;
+const Errors = Error as unknown as { stackTraceLimit: number };
+
 /**
  * Of what a {@linkcode LoopError} is made.
  *
@@ -259,10 +264,14 @@ export class LoopError extends Error {
     hint ??= HINTS.find((row) =>
       row.code === code && (row.call?.test(call) ?? true) && (row.path?.test(path) ?? true)
     )?.hint;
+    const shown = Errors.stackTraceLimit;
+    // Unless the program wants fewer.
+    if (shown >= USUAL_FRAMES) Errors.stackTraceLimit = Math.max(shown, FRAMES);
     super(
       `${code}: ${text}, ${call} ${quote(path)}${hint ? ` (${printable(hint)})` : ""}`,
       cause === undefined ? undefined : { cause },
     );
+    Errors.stackTraceLimit = shown;
     this.code = code;
     this.errno = -errno;
     this.reason = text;
@@ -271,10 +280,13 @@ export class LoopError extends Error {
     if (request !== undefined) this.request = request;
   }
 
-  /** The same error where more is known of its cause. */
+  /** The same error, from the same place, where more is known of its cause. */
   withHint(hint: string): LoopError {
-    const { errno, syscall, path, request } = this;
-    return new LoopError({ code: -errno, syscall, path, request, hint, cause: this });
+    const { errno, syscall, path, request, cause, message, stack } = this;
+    const error = new LoopError({ code: -errno, syscall, path, request, hint, cause });
+    // Not as the cause of the new one: whoever prints it would print the same trace twice.
+    if (stack) error.stack = stack.replace(message, () => error.message);
+    return error;
   }
 }
 

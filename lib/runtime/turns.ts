@@ -8,13 +8,18 @@ import { libc } from "./libc.ts";
 
 /** Operations one after another, in the order in which they were asked for. */
 export class Turns {
-  #last: Promise<unknown> = Promise.resolve();
+  #last: Promise<void> = Promise.resolve();
 
-  /** Runs `operation` when those before it have ended, whether well or not. */
-  take<T>(operation: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(operation);
-    this.#last = result.catch(() => {});
-    return result;
+  /**
+   * Waits for the turns that were asked for before; the end of a `using` block ends this one. Whoever
+   * runs an operation in it does so in his own function: a stack does not lead back through a queue.
+   */
+  async begin(): Promise<Disposable> {
+    const before = this.#last;
+    let end = () => {};
+    this.#last = new Promise((resolve) => end = resolve);
+    await before;
+    return { [Symbol.dispose]: end };
   }
 }
 
