@@ -115,9 +115,9 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
 
   /**
    * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
-   * were written through it are in the backing file then. To `"deferred"` if others still hold it open
-   * or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say who): it detaches by itself,
-   * flushed, when the last of them closes it. What this handle mounted is unmounted first. Called again
+   * were written through it are in the backing file then. To `"deferred"` if others, or another part of
+   * this program, still hold it open or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say
+   * who): it detaches by itself, flushed, when the last of them closes it. What this handle mounted is unmounted first. Called again
    * it gives the same answer, or with `timeout` waits once more.
    *
    * Rejects with {@linkcode LoopError} EIO or ENOSPC, detached all the same, if anything is lost that
@@ -359,7 +359,10 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
       if (heard === 0) throw error;
     });
     if (outcome === "deferred" && !isAsked) {
-      (this.#init.onDeferred ?? warnDeferred)(this.path, await this.holders());
+      const holders = await this.holders();
+      const { onDeferred } = this.#init;
+      if (onDeferred) onDeferred(this.path, holders);
+      else await warnDeferred(this.path, this.number, holders);
     }
   }
 

@@ -1,9 +1,21 @@
 /** Who is waited for when a device is let go, and for how long. */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { spawn } from "node:child_process";
-import { copyFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { attach, detach, type Holder } from "../mod.ts";
-import { holdOpen, losetup, makeImage, openDescriptors, scratch, test, until } from "./support.ts";
+import {
+  holdOpen,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  run,
+  scratch,
+  test,
+  until,
+} from "./support.ts";
 
 /** Detaches while a program of this name has the device open, for longer than anybody's patience. */
 async function detachBeside(program: string): Promise<string> {
@@ -94,6 +106,79 @@ test("detach() that nobody awaits lets go before the block ends", ["root"], asyn
     loop.detach({ timeout: 60_000 });
   }
   assertEquals(losetup(file), []);
+});
+
+/** What the end of a block says on stderr, in a program that keeps its own device busy. */
+function warningOf(file: string, body: string): string {
+  const script = scratch("busy.ts");
+  writeFileSync(
+    script,
+    `import { closeSync, openSync, writeFileSync } from "node:fs";
+     import { attach, openLoop } from ${JSON.stringify(MOD)};
+     const file = ${JSON.stringify(file)};
+     let kept, later;
+     ${body}`,
+  );
+  const { status, stderr } = run(onThisRuntime(script));
+  assertEquals(status, 0, stderr);
+  return stderr.replaceAll(/loop\d+/g, "loopN").replaceAll(/descriptor \d+/g, "descriptor N");
+}
+
+const warning = (what: string) =>
+  `loopdev: /dev/loopN is still attached: this process holds it (${what}); it detaches when that ` +
+  "is closed (detach() says so without this warning)\n";
+
+test("the end of a block does not take this process for others", ["root"], async () => {
+  const file = makeImage("own.img", 1);
+  const opened = `{
+    await using loop = await attach(file);
+    kept = openSync(loop.path, "r");
+  }
+  closeSync(kept);`;
+  assertEquals(warningOf(file, opened), warning("descriptor N, /dev/loopN"));
+  const handle = `{
+    await using loop = await attach(file);
+    kept = await openLoop(loop.path);
+  }
+  await kept[Symbol.asyncDispose]();`;
+  assertEquals(warningOf(file, handle), warning("descriptor N, /dev/loopN"));
+  await until(() => losetup(file).length === 0, "the device to go");
+});
+
+test("the end of a block names the image of ours that is attached from within", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("outer.img", 16);
+  output(["mkfs.ext4", "-q", file]);
+  for (const readOnly of [true, false]) {
+    const body = `{
+      await using loop = await attach(file);
+      await using root = await loop.mount();
+      const inner = root.path + "/inner.img";
+      writeFileSync(inner, new Uint8Array(65536));
+      kept = await attach(inner, { readOnly: ${readOnly} });
+    }
+    await kept.detach();`;
+    const what =
+      /^loopdev: .*: this process holds it \(\/dev\/loopN, attached to \/.*inner\.img there\)/;
+    assertMatch(warningOf(file, body), what);
+    await until(() => losetup(file).length === 0, "the device to go");
+  }
+});
+
+test("the end of a block says that others hold it, and who", ["root"], async () => {
+  const file = makeImage("both.img", 1);
+  const body = `import { spawn } from "node:child_process";
+  {
+    await using loop = await attach(file);
+    later = spawn("sh", ["-c", 'exec 3<"$0" && echo held && read _ <&0', loop.path]);
+    await new Promise((resolve) => later.stdout.once("data", resolve));
+  }
+  later.stdin.end("\\n");`;
+  const said = warningOf(file, body);
+  assertMatch(said, /: others hold it \(\/dev\/loopN: process \d+ \(sh\)\); it detaches when they/);
+  await until(() => losetup(file).length === 0, "the device to go");
 });
 
 test("detach() says what is wrong with its options", ["root"], async () => {

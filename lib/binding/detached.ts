@@ -6,7 +6,7 @@
 import { checkFunction, checkNames, checkWait } from "../base/checks.ts";
 import { changeFlags } from "./bind.ts";
 import { isRefusal } from "../base/errors.ts";
-import { ifExists, type OpenFile } from "../kernel/file.ts";
+import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
 import {
   describeHolders,
@@ -15,6 +15,7 @@ import {
   isHeldExclusively,
   othersThan,
 } from "../holders/holders.ts";
+import { ownUses } from "../holders/own_uses.ts";
 import type { DeviceLock } from "../udev/lock.ts";
 import { LO_FLAGS_AUTOCLEAR, loopClrFd } from "../kernel/loop.ts";
 import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
@@ -229,10 +230,30 @@ export function warnLost(error: unknown): void {
 }
 
 /** What nobody asked about must not stay unsaid: the device is still there. */
-export function warnDeferred(path: string, holders: readonly Holder[]): void {
-  const who = describeHolders(holders) || "out of sight";
+export async function warnDeferred(
+  path: string,
+  number: number,
+  holders: readonly Holder[],
+): Promise<void> {
   console.warn(
-    `loopdev: ${path} is still attached: others hold it (${who}); it detaches ` +
-      "when they let go (detach() says so without this warning)",
+    `loopdev: ${path} is still attached: ${await whoHolds(number, holders)} ` +
+      "(detach() says so without this warning)",
   );
+}
+
+/** This process is no other: what it has not closed is named. */
+async function whoHolds(number: number, holders: readonly Holder[]): Promise<string> {
+  const self = ifExists(() => readLink("/proc/self"));
+  const uses = await ownUses(number);
+  const isSelf = ({ kind, by }: Holder) =>
+    kind === "process" ? by.split(" ")[0] === self : uses.some(({ device }) => device === by);
+  const others = describeHolders(holders.filter((holder) => !isSelf(holder)));
+  const goes = "it detaches when they let go";
+  if (uses.length === 0 && (others || !holders.some(isSelf))) {
+    return `others hold it (${others || "out of sight"}); ${goes}`;
+  }
+  if (uses.length === 0) return "this process held it until just now";
+  const own = `this process holds it (${uses.map(({ what }) => what).join("; ")})`;
+  if (others) return `${own}, and others do (${others}); ${goes}`;
+  return `${own}; it detaches when that is closed`;
 }

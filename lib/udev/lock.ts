@@ -189,7 +189,7 @@ function refusal(number: number): LoopError {
     code: "EAGAIN",
     syscall: "flock",
     path: `/dev/loop${number}`,
-    hint: "another program holds the lock of this device",
+    hint: "somebody, perhaps this process, holds the lock of this device",
   });
 }
 
