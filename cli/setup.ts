@@ -29,6 +29,7 @@ const {
   loopNumber,
   overlaps,
   readChecked,
+  wrapperOf,
 } = await loadAttach();
 
 /** What came of it. */
@@ -147,19 +148,25 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
   throw new Failure(`${file}: failed to set up loop device: Value too large for defined data type`);
 }
 
-/** A GPT for another sector size, a damaged one, or a table that we cannot read: losetup attaches it. */
+/**
+ * A GPT for another sector size, a damaged one, a table that we cannot read, or an image that is no
+ * disk yet: losetup attaches it.
+ */
 function isUnreadableTable(error: unknown): error is LoopError {
-  return isRefusal(error, "EMEDIUMTYPE", "EUCLEAN");
+  return isRefusal(error, "EMEDIUMTYPE", "EUCLEAN", "EINVAL") && error.syscall === "pread";
 }
 
 /** Why there are no partitions. */
 async function warnTable(
   error: LoopError,
   file: string,
-  { offset, sizelimit }: Range,
+  { offset = 0, sizelimit = 0 }: Range,
 ): Promise<string> {
   const warn = (why: string) => `${file}: Warning: no partitions are shown; ${why}.`;
   if (error.code === "EUCLEAN") return warn("its GPT is damaged or cut off");
+  if (error.code === "EINVAL") {
+    return warn(await wrapperOf(file, { offset, sizelimit }) ?? "it cannot be read as a disk");
+  }
   const table = await readChecked(file, { offset, sizelimit }).catch((error) => {
     if (isRefusal(error, "EMEDIUMTYPE")) return undefined;
     throw error;

@@ -22,6 +22,7 @@ import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./binding/options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
+import { refuseWrapped } from "./refuse_wrapped.ts";
 import { readyPartitions } from "./binding/partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import type { Strategy } from "./base/shown.ts";
@@ -90,11 +91,13 @@ async function attachUnlessOverlapping(
 }
 
 async function attachAnew(
-  { file, readOnly }: BackingFile,
+  { file, readOnly, size }: BackingFile,
   plan: Plan,
   { wanted, seen }: ReturnType<typeof lookAhead>,
 ): Promise<LoopDevice> {
   if (wanted.partscan && seen) refuseSeen(file, seen);
+  const isBare = (seen?.table.kind ?? "none") === "none";
+  if (wanted.partscan && isBare) await refuseWrapped(file, { ...wanted, size });
   const partscan = plan.planned === "one-step";
   const binding = { ...wanted, backing: file, readOnly, partscan };
   let bound: BoundDevice;

@@ -3,12 +3,14 @@
  *
  * @module
  */
-import { openWritableOrNot } from "./binding/backing_file.ts";
+import { openBackingFile, openWritableOrNot } from "./binding/backing_file.ts";
 import { bindFreeDevice, type Binding, changeFlags } from "./binding/bind.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { isRefusal } from "./base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
 import { scanOnce } from "./binding/partscan_race.ts";
+
+import { wrapperIn } from "./refuse_wrapped.ts";
 
 export { attachChecked } from "./attach.ts";
 export { checkOptions } from "./binding/options.ts";
@@ -37,6 +39,15 @@ export type UncheckedOptions = Omit<Binding, "backing" | "readOnly"> & {
   readonly readOnly?: boolean;
   readonly autoclear: boolean;
 };
+
+/** What attach() with partscan says of a file that is no disk yet. */
+export async function wrapperOf(
+  path: string,
+  range: { offset: number; sizelimit: number },
+): Promise<string | undefined> {
+  using backing = await openBackingFile(path, { ...range, readOnly: true });
+  return await wrapperIn(backing.file, { ...range, size: backing.size });
+}
 
 /** Attaches what attach() would refuse: no whole sector, an odd sector size, an unreadable table. */
 export async function attachUnchecked(path: string, options: UncheckedOptions): Promise<string> {

@@ -8,6 +8,7 @@ import { blkSszGet } from "./kernel/blkpg.ts";
 import { checkPath } from "./base/checks.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";
+import { refuseWrapped } from "./refuse_wrapped.ts";
 import type { PartitionTable } from "./table/disk.ts";
 import { breathe } from "./runtime/turns.ts";
 
@@ -18,8 +19,9 @@ import { breathe } from "./runtime/turns.ts";
  *
  * Throws (rejects with) TypeError or RangeError for a bad option, before any system call;
  * {@linkcode LoopError} for whatever the system refuses, EMEDIUMTYPE if the GPT is made for sectors
- * of another size than the given one, or the table is of a kind that is known and not read, and
- * EUCLEAN if the MBR announces a GPT of which no header is whole.
+ * of another size than the given one, or the table is of a kind that is known and not read, EUCLEAN if
+ * the MBR announces a GPT of which no header is whole, and EINVAL if the image is no disk yet:
+ * compressed, an archive, or in a format like qcow2.
  *
  * @param file Path of the image, or its file: URL; a regular file or a block device.
  *
@@ -56,5 +58,8 @@ export async function readChecked(
   const table = readTableIn(image.file, { size, offset, sectorSize, usual });
   const wanted = sectorSize === "auto" ? table.sectorSize : sectorSize;
   refuseUnreadable(table, { path, sectorSize: wanted, call: "read" });
+  if (table.kind === "none") {
+    await refuseWrapped(image.file, { size: image.size, offset, sizelimit });
+  }
   return table;
 }

@@ -4,13 +4,14 @@
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
-import { contentOf, sizeOf } from "./file_system.ts";
+import { contentOf, type OtherContent, otherContentOf, sizeOf } from "./file_system.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
 import { readLog, type Setting } from "../kernel/mount.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";
 import { kernelRelease } from "../kernel/system.ts";
+import { describeWrapper } from "../superblocks/file_systems.ts";
 import type { CheckedMount } from "./options.ts";
 
 /** So much is said at most: a driver can say a line for each damaged block. */
@@ -157,18 +158,44 @@ const NO_BYTES = "the device has 0 bytes, as of its file it has whole 512-byte s
 export async function refuseUnknown(
   { device, number, partition }: { device: string; number: number; partition?: number },
 ): Promise<LoopError> {
-  const { size, container } = await contentOf(device);
-  const partitions = partition === undefined ? sysfsPartitions(number) : [];
-  const hint = size === 0
-    ? NO_BYTES
-    : container !== undefined
-    ? `it holds no file system but ${container}`
-    : partitions.length > 0
-    ? `it has no file system but partitions: mount one of ${
-      partitions.map(({ number }) => number).join(", ")
-    }`
-    : "no file system that is known here is on it: say which with type, or make one (mkfs)";
+  const known = partition === undefined ? sysfsPartitions(number).map(({ number }) => number) : [];
+  const hint = known.length > 0
+    ? `it has no file system but partitions: mount one of ${known.join(", ")}`
+    : describeUnknown(await otherContentOf(device), device);
   return new LoopError({ code: "EINVAL", syscall: "mount", path: device, hint });
+}
+
+/** What stands there instead, the surest first, and what can be done. Never mkfs where anything is. */
+function describeUnknown(content: OtherContent, device: string): string {
+  const { size, container, partitions, wrapper, torn, other, isZero } = content;
+  const none = "no file system that is known here is on it";
+  if (size === 0) return NO_BYTES;
+  if (container !== undefined) return `it holds no file system but ${container}`;
+  if (partitions !== undefined) {
+    return "it has no file system but a partition table" +
+      (partitions.length > 0
+        ? ` with ${
+          partitions.join(", ")
+        }, which the kernel does not show: rescan(), or attach the ` +
+          "image with partscan, and mount one of them"
+        : " without a partition");
+  }
+  if (wrapper !== undefined) return describeWrapper(wrapper);
+  if (torn.length > 0) {
+    return `${none} but the magic number of ${torn.join(", ")}: the rest of that superblock is ` +
+      `damaged, or of a kind that is not known here. Mount it with type: "${
+        torn.at(-1)
+      }" to hear ` +
+      `what the driver says, or look at it with fsck -n -t ${torn.at(-1)} ${device}`;
+  }
+  if (other !== undefined) {
+    return `it seems to hold ${other.name}, which is not told by itself: mount it with type: ` +
+      `"${other.type}"`;
+  }
+  if (isZero) return `${none}: all of it is zero. Make one first (mkfs)`;
+  return isZero === undefined
+    ? `${none}, and what was read of it is zero`
+    : `${none}, and it is not empty: say which with type`;
 }
 
 /** Why a mount got no directory. */

@@ -14,7 +14,12 @@ import {
   type FileSystem,
   findContainer,
   findFileSystems,
+  findOther,
+  findTorn,
+  findWrapper,
+  type Wrapper,
 } from "../superblocks/file_systems.ts";
+import { findTable } from "../table/sector_size.ts";
 
 /** Arrays have their superblocks in the last whole 64 KiB, or behind them. */
 const TAIL = 64 * 1024;
@@ -24,7 +29,13 @@ const MOST_BYTES = 64 * 1024 * 1024;
 
 /** A piece that must be read before a question can be answered. */
 class Missing {
-  constructor(readonly offset: number, readonly length: number) {}
+  readonly offset: number;
+  readonly length: number;
+
+  constructor(offset: number, length: number) {
+    this.offset = offset;
+    this.length = length;
+  }
 }
 
 /** What a device holds. */
@@ -42,9 +53,50 @@ export async function sizeOf(path: string): Promise<number> {
   return blkGetSize64(device);
 }
 
+/** What a device holds that shows no file system. */
+export interface OtherContent extends Content {
+  /** Numbers of the partitions in its table; undefined if it has no table. */
+  readonly partitions: readonly number[] | undefined;
+  readonly wrapper: Wrapper | undefined;
+  /** File systems whose superblock does not hold. */
+  readonly torn: readonly string[];
+  /** A file system that is judged by its driver alone. */
+  readonly other: { readonly name: string; readonly type: string } | undefined;
+  /** Whether all bytes are zero; undefined: those that were read are, and there are more. */
+  readonly isZero: boolean | undefined;
+}
+
 /** Every file system whose superblock is on the device. */
 export async function contentOf(path: string): Promise<Content> {
   using device = await openWithoutWaiting(path, O_RDONLY);
+  return await ask(device, (disk): Content => {
+    const fileSystems = findFileSystems(disk);
+    // What shows a file system is no container: it has been asked.
+    const container = fileSystems.length > 0 ? undefined : findContainer(disk);
+    return { size: disk.size, fileSystems, container };
+  });
+}
+
+/** All that can be said of a device without a file system, read anew. */
+export async function otherContentOf(path: string): Promise<OtherContent> {
+  using device = await openWithoutWaiting(path, O_RDONLY);
+  const found = await ask(device, (disk) => {
+    const table = findTable(disk, "auto");
+    return {
+      size: disk.size,
+      fileSystems: findFileSystems(disk),
+      container: findContainer(disk),
+      partitions: table.kind === "none" ? undefined : table.partitions.map(({ number }) => number),
+      wrapper: findWrapper(disk),
+      torn: findTorn(disk),
+      other: findOther(disk),
+    };
+  });
+  return { ...found, isZero: await isZero(device) };
+}
+
+/** A question about a device, asked again with more of it until it can be answered. */
+async function ask<T>(device: OpenFile, question: (disk: Image) => T): Promise<T> {
   const size = blkGetSize64(device);
   const tail = Math.max(0, size - size % TAIL - TAIL);
   const pieces = await readLater(device, [
@@ -60,15 +112,9 @@ export async function contentOf(path: string): Promise<Content> {
     }
     throw new Missing(offset, length);
   };
-  const ask = (disk: Image): Content => {
-    const fileSystems = findFileSystems(disk);
-    // What shows a file system is no container: it has been asked.
-    const container = fileSystems.length > 0 ? undefined : findContainer(disk);
-    return { size, fileSystems, container };
-  };
   for (let reads = 0, bytes = 0; reads < MOST_READS && bytes < MOST_BYTES; reads++) {
     try {
-      return ask({ size, read });
+      return question({ size, read });
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       bytes += error.length;
@@ -78,9 +124,22 @@ export async function contentOf(path: string): Promise<Content> {
   throw new LoopError({
     code: "EUCLEAN",
     syscall: "pread",
-    path,
+    path: device.path,
     hint: "its superblocks have no end: no mkfs makes such",
   });
+}
+
+const CHUNK = 1024 * 1024;
+
+/** Whether a device has nothing but zeros; undefined if only its first {@linkcode MOST_BYTES} were read. */
+async function isZero(device: OpenFile): Promise<boolean | undefined> {
+  const size = blkGetSize64(device);
+  for (let offset = 0; offset < Math.min(size, MOST_BYTES); offset += CHUNK) {
+    const length = Math.min(CHUNK, size - offset);
+    const [{ bytes }] = await readLater(device, [{ offset, length }]);
+    if (bytes.some((byte) => byte !== 0)) return false;
+  }
+  return size <= MOST_BYTES ? true : undefined;
 }
 
 /** The one whose superblock is on the device; undefined: none that is known. */

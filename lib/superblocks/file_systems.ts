@@ -5,13 +5,14 @@
  */
 import { findContainer } from "./containers.ts";
 import type { Image } from "../table/disk.ts";
-import { type FileSystem, type Format, hasMagic, readWithin } from "./superblock.ts";
+import { type FileSystem, type Format, has, hasMagic, readWithin } from "./superblock.ts";
 import { SUPERBLOCKS } from "./superblocks.ts";
 import { DISC_SUPERBLOCKS } from "./discs.ts";
 import { FAT_SUPERBLOCKS } from "./fat.ts";
 
 export type { FileSystem } from "./superblock.ts";
 export { findContainer } from "./containers.ts";
+export { describeWrapper, findWrapper, type Wrapper } from "./wrappers.ts";
 
 /** All that can be found; what they are is judged one by one. */
 export const FORMATS: readonly Format[] = [
@@ -52,6 +53,36 @@ export function findFileSystems(disk: Image): FileSystem[] {
   }
   const isBridge = found.some(({ type }) => type === "udf");
   return isBridge ? found.filter(({ type }) => type !== "iso9660") : found;
+}
+
+/**
+ * The types whose magic bytes the disk shows where the rest of the superblock does not hold: it is
+ * damaged, or of a kind that is not known here. Magic bytes are few: a disk can have them by chance.
+ */
+export function findTorn(disk: Image): string[] {
+  return FORMATS.filter((format) => {
+    if (format.magic.length === 0) return false;
+    const superblock = readWithin(disk, format.start, format.length);
+    return superblock !== undefined && hasMagic(format, superblock) &&
+      format.describe(superblock, disk) === undefined;
+  }).map(({ type }) => type);
+}
+
+/** File systems that are not judged here: their names, the kernel's driver, and the magic bytes. */
+const OTHERS: readonly (readonly [name: string, type: string, at: number, magic: string])[] = [
+  ["NTFS", "ntfs3", 3, "NTFS    "],
+  ["JFS", "jfs", 32 * 1024, "JFS1"],
+  ["HFS+", "hfsplus", 1024, "H+\0\x04"],
+  ["HFS+", "hfsplus", 1024, "HX\0\x05"],
+];
+
+/** A file system that only its driver can judge, by its magic bytes alone. */
+export function findOther(disk: Image): { name: string; type: string } | undefined {
+  const found = OTHERS.find(([, , at, magic]) => {
+    const raw = readWithin(disk, at, magic.length);
+    return raw !== undefined && has(raw, 0, magic);
+  });
+  return found && { name: found[0], type: found[1] };
 }
 
 /** The same disk, whose beginning is read once. */

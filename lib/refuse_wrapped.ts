@@ -1,0 +1,41 @@
+/**
+ * Refusing an image that is no disk yet: one in a virtual machine's format, compressed, or archived.
+ * The kernel would attach it, and the device would look like an empty disk.
+ *
+ * @module
+ */
+import { LoopError } from "./base/errors.ts";
+import { type OpenFile, readAt } from "./kernel/file.ts";
+import { describeWrapper, findWrapper } from "./superblocks/wrappers.ts";
+import { findTable } from "./table/sector_size.ts";
+
+/** Which part of a file; bytes, `sizelimit` 0: up to the end. */
+interface Part {
+  readonly size: number;
+  readonly offset?: number;
+  readonly sizelimit?: number;
+}
+
+/** What this part of a file is instead of a disk, and what can be done; undefined: nothing that is known. */
+export async function wrapperIn(
+  file: OpenFile,
+  { size: fileSize, offset = 0, sizelimit = 0 }: Part,
+): Promise<string | undefined> {
+  const size = Math.min(fileSize - offset, sizelimit || Infinity);
+  const read = (from: number, length: number) =>
+    readAt(file, offset + from, Math.min(length, size - from));
+  const disk = { size, read };
+  const wrapper = findWrapper(disk);
+  if (wrapper === undefined || findTable(disk, "auto").kind !== "none") return undefined;
+  // Seldom wanted, and most of what there is to load.
+  const { findContainer, findFileSystems } = await import("./superblocks/file_systems.ts");
+  const isDisk = findContainer(disk) !== undefined || findFileSystems(disk).length > 0;
+  return isDisk ? undefined : describeWrapper(wrapper);
+}
+
+/** Throws if it is one. */
+export async function refuseWrapped(file: OpenFile, part: Part): Promise<void> {
+  const hint = await wrapperIn(file, part);
+  if (hint === undefined) return;
+  throw new LoopError({ code: "EINVAL", syscall: "pread", path: file.path, hint });
+}
