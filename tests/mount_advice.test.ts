@@ -6,10 +6,18 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { attach, LoopError, type MountOptions } from "../mod.ts";
-import { ext4Image } from "./mount_image.ts";
-import { makeImage, type Need, output, test, THREE_PARTITIONS } from "./support.ts";
+import { makeImage, type Need, output, scratch, test, THREE_PARTITIONS } from "./support.ts";
 
 /** Why an image is not mounted; undefined if it is. */
 async function refusal(file: string, options?: MountOptions): Promise<LoopError | undefined> {
@@ -102,4 +110,132 @@ test("a partition table without its partitions is named", ["root"], async () => 
   assertStringIncludes(error!.message, "a partition table with 1, 2, 3, which the kernel does not");
   const empty = await refusal(makeImage("empty-table.img", 8, "label: gpt\n"));
   assertStringIncludes(empty!.message, "a partition table without a partition");
+});
+
+/** Whether this kernel has a driver; a test that needs one is none where it is missing. */
+function hasDriver(type: string): boolean {
+  return readFileSync("/proc/filesystems", "utf8").split("\n").some((line) => line === `\t${type}`);
+}
+
+/** A message without a guess: nothing that nobody has looked up. */
+function assertSays(error: LoopError | undefined, ...says: (string | RegExp)[]): void {
+  for (const each of says) {
+    assertMatch(error!.message, each instanceof RegExp ? each : quoted(each));
+  }
+  assert(!/damaged|newer than|is the device's node/.test(error!.message), error!.message);
+}
+const quoted = (text: string) => new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+
+/** A copy of an image while it is mounted and something is in its journal: as a power cut leaves it. */
+async function dirtyCopy(file: string, name: string): Promise<string> {
+  const copy = scratch(name);
+  await using loop = await attach(file);
+  await using root = await loop.mount();
+  writeFileSync(`${root.path}/other`, "other");
+  const fd = openSync(`${root.path}/saved`, "w");
+  writeSync(fd, "saved");
+  fsyncSync(fd);
+  closeSync(fd);
+  output(["cp", "--sparse=always", file, copy]);
+  return copy;
+}
+
+const REPLAYS: [type: string, need: Need, mib: number, option: string, command: string[]][] = [
+  ["ext4", "mkfs.ext4", 16, "noload", ["mkfs.ext4", "-q", "-F"]],
+  ["xfs", "mkfs.xfs", 320, "norecovery", ["mkfs.xfs", "-q"]],
+  ["btrfs", "mkfs.btrfs", 128, "rescue=nologreplay", ["mkfs.btrfs", "-q"]],
+];
+for (const [type, need, mib, option, command] of REPLAYS) {
+  test(`a journal of ${type} on a read-only device: the option that does without`, [
+    "root",
+    need,
+  ], async () => {
+    if (!hasDriver(type)) return;
+    const file = makeImage("clean.img", mib);
+    output([...command, file]);
+    await using loop = await attach(await dirtyCopy(file, "dirty.img"), { readOnly: true });
+    const error = await assertRejects(() => loop.mount(), LoopError);
+    assertSays(error, "to replay its journal", `options: ["${option}"] as it is`);
+    await using root = await loop.mount(undefined, { options: [option] });
+    assert(root.readOnly);
+  });
+}
+
+test("a second xfs of the same UUID: nouuid", ["root", "mkfs.xfs"], async () => {
+  if (!hasDriver("xfs")) return;
+  const file = makeImage("one.img", 320);
+  output(["mkfs.xfs", "-q", file]);
+  const copy = scratch("two.img");
+  output(["cp", "--sparse=always", file, copy]);
+  await using one = await attach(file);
+  await using _ = await one.mount();
+  assertSays(await refusal(copy), "duplicate UUID", 'mount it with options: ["nouuid"]');
+  assertEquals(await refusal(copy, { options: ["nouuid"] }), undefined);
+});
+
+test("a subvolume that btrfs has not got", ["root", "mkfs.btrfs"], async () => {
+  if (!hasDriver("btrfs")) return;
+  const file = makeImage("subvolume.img", 128);
+  output(["mkfs.btrfs", "-q", file]);
+  for (const option of ["subvol=@nope", "subvolid=777"]) {
+    const error = await refusal(file, { options: [option] });
+    assertEquals(error!.code, "ENOENT");
+    assertSays(error, `perhaps it has no subvolume of ${option}`);
+  }
+});
+
+test("what this kernel cannot do with an ext4 is said, and what helps", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const made = (name: string, ...options: string[]) => {
+    const file = makeImage(name, 64);
+    output(["mkfs.ext4", "-q", "-F", ...options, file]);
+    return file;
+  };
+  const file = made("features.img");
+  const withFeature = (feature: string) => {
+    const copy = scratch(`${feature}.img`);
+    output(["cp", "--sparse=always", file, copy]);
+    output(["debugfs", "-w", "-R", `feature ${feature}`, copy]);
+    return copy;
+  };
+  const readOnly = withFeature("FEATURE_R31");
+  assertSays(await refusal(readOnly), "unsupported optional features", "with readOnly: true");
+  assertEquals(await refusal(readOnly, { readOnly: true }), undefined);
+  assertSays(await refusal(withFeature("FEATURE_I31")), /features that Linux .* does not know/);
+
+  // Later kernels take both.
+  const large = await refusal(made("large.img", "-b", "65536"));
+  if (large) assertSays(large, "bad block size 65536", "does not take its blocks of 65536 bytes");
+  const folded = await refusal(made("folded.img", "-O", "casefold"));
+  if (folded) assertSays(folded, "built without CONFIG_UNICODE");
+
+  await using loop = await attach(made("small.img", "-b", "1024"), { sectorSize: 4096 });
+  const error = await assertRejects(() => loop.mount(), LoopError);
+  assertSays(
+    error,
+    "blocks have 1024 bytes, and the device has sectors of 4096",
+    "sectorSize: 1024",
+  );
+  await using again = await attach(scratch("small.img"), { sectorSize: 1024 });
+  await using _ = await again.mount();
+});
+
+test("an image that is cut off: the driver's words, and no guess", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("cut.img", 16);
+  output(["mkfs.ext4", "-q", "-F", file]);
+  truncateSync(file, 8 * 1024 * 1024);
+  assertSays(await refusal(file), "exceeds size of device");
+});
+
+test("a type that is not what is there", ["root", "qemu-img"], async () => {
+  const raw = makeImage("raw.img", 4);
+  const made = scratch("made.qcow2");
+  output(["qemu-img", "convert", "-O", "qcow2", raw, made]);
+  assertSays(await refusal(made, { type: "ext4" }), "it is a qcow2 image", "convert it first");
+  assertStringIncludes((await refusal(raw, { type: "ext4" }))!.message, "all of it is zero");
 });

@@ -357,7 +357,7 @@ withExt4("mount() checks its options before it does anything", [], async () => {
     [undefined, { type: "../ext4" }, "type must be a file system's name"],
     [undefined, { readOnly: "yes" }, "readOnly must be one of"],
     [undefined, { options: "noatime" }, "options must be an array"],
-    [undefined, { options: ["ro"] }, "use readOnly: true instead"],
+    [undefined, { options: ["ro"], readOnly: false }, "says the opposite of readOnly: false"],
     [undefined, { options: ["source=/dev/sda"] }, "use the partition's number instead"],
     [undefined, { options: ["a,b"] }, "has a comma"],
     [undefined, { options: ["a\0b"] }, "contains a NUL"],

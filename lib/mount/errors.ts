@@ -3,37 +3,38 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
-import { contentOf, type OtherContent, otherContentOf, sizeOf } from "./file_system.ts";
+import { isRefusal, type LoopError } from "../base/errors.ts";
+import { checkCommand, remedyOf, withoutReplay } from "./causes.ts";
+import { sizeOf } from "./file_system.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
-import type { OpenFile } from "../kernel/file.ts";
+import { blkRoGet } from "../kernel/blkpg.ts";
+import { whyNotPermitted } from "../kernel/capabilities.ts";
+import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
-import { readLog, type Setting } from "../kernel/mount.ts";
-import { sysfsPartitions } from "../kernel/sysfs.ts";
+import { MOUNT_ATTR_NOSYMFOLLOW, readLog, type Setting } from "../kernel/mount.ts";
+import { isNodev } from "../kernel/mountinfo.ts";
+import { parseRelease } from "../kernel/release.ts";
+import { fileStatus } from "../kernel/stat.ts";
 import { kernelRelease } from "../kernel/system.ts";
-import { describeWrapper } from "../superblocks/file_systems.ts";
 import type { CheckedMount } from "./options.ts";
+import { NO_BYTES, whatIsThere } from "./unknown.ts";
+
+export { refuseUnknown } from "./unknown.ts";
 
 /** So much is said at most: a driver can say a line for each damaged block. */
 const MOST_LINES = 4;
 
 /** Modules that are not named as the file system is. */
-const MODULES: Record<string, string> = { iso9660: "isofs", ext3: "ext4", msdos: "msdos" };
-/** What has a file system mounted without replaying its journal. */
-const WITHOUT_REPLAY: Record<string, string> = {
-  ext3: "noload",
-  ext4: "noload",
-  xfs: "norecovery",
-  btrfs: "rescue=nologreplay",
-  f2fs: "norecovery",
-};
+const MODULES = new Map([["iso9660", "isofs"], ["ext3", "ext4"]]);
 /** Drivers that do not say of which device they speak. */
-const NAMELESS: Record<string, string> = {
-  squashfs: "^SQUASHFS error",
-  iso9660: "^(isofs|ISOFS|rock)",
-  udf: "^UDF-fs",
-  vfat: "^FAT-fs",
-};
+const NAMELESS = new Map([
+  ["squashfs", "^SQUASHFS error"],
+  ["iso9660", "^(isofs|ISOFS|rock)"],
+  ["udf", "^UDF-fs"],
+  ["vfat", "^FAT-fs"],
+]);
+/** What drivers say whether they refuse or not. */
+const NO_CAUSE = /deprecated|EXPERIMENTAL/i;
 
 /** What was tried. */
 interface Attempt {
@@ -49,11 +50,14 @@ interface Attempt {
   readonly log: OpenFile | undefined;
 }
 
-/** The same error with all that is known of its cause. */
+/**
+ * The same error with all that is known of its cause: the driver's own words, and what helps. Where the
+ * driver was silent, what can be looked up, and a guess that says that it is one.
+ */
 export async function explainRefusal(error: unknown, attempt: Attempt): Promise<unknown> {
   if (!isRefusal(error)) return error;
   const said = wordsOf(attempt);
-  const advice = await adviceOn(error, attempt).catch(() => undefined);
+  const advice = await adviceOn(error, attempt, said).catch(() => undefined);
   const hint = [...said, advice].filter((part) => part !== undefined).join("; ");
   return hint === "" ? error : error.withHint(hint);
 }
@@ -62,140 +66,123 @@ export async function explainRefusal(error: unknown, attempt: Attempt): Promise<
 function wordsOf({ device, type, context, log }: Attempt): string[] {
   const toContext = context ? readLog(context) : [];
   const name = device.slice(device.lastIndexOf("/") + 1);
-  const matches = new RegExp(`\\b${name}\\b|${NAMELESS[type] ?? "^$."}`);
+  const matches = new RegExp(`\\b${name}\\b|${NAMELESS.get(type) ?? "^$."}`);
   const toLog = log ? readKernelLog(log, matches) : [];
-  return [...new Set([...toContext, ...toLog])].slice(0, MOST_LINES);
+  const said = [...new Set([...toContext, ...toLog])].filter((line) => !NO_CAUSE.test(line));
+  return said.slice(0, MOST_LINES);
 }
 
-async function adviceOn(error: LoopError, attempt: Attempt): Promise<string | undefined> {
-  const { type, option, options, number } = attempt;
+async function adviceOn(
+  error: LoopError,
+  attempt: Attempt,
+  said: readonly string[],
+): Promise<string | undefined> {
+  const { type, option, options, number, device } = attempt;
   const { code, syscall, request } = error;
-  if (code === "EPERM") return "mounting needs CAP_SYS_ADMIN";
-  if (code === "ENOSYS") {
-    return `mounting needs Linux 5.2 or later, and this is ${kernelRelease()} (a container's ` +
-      "seccomp filter can make it look older)";
-  }
+  if (code === "EPERM") return whyNotPermitted("mounting", "CAP_SYS_ADMIN");
+  if (code === "ENOSYS") return withoutCalls();
   if (syscall === "fsopen" && code === "ENODEV") {
-    const module = MODULES[type] ?? type;
+    const module = MODULES.get(type) ?? type;
     return `this kernel has no driver for ${type}: load the module ${module} (modprobe ` +
-      `${module}); where that is not found, it is in another package of the kernel's`;
+      `${module}); where that is not found, perhaps it is in another package of the kernel's`;
   }
   if (option !== undefined) {
     const { name, value } = option;
     const text = value === undefined ? name : `${name}=${value}`;
-    return `${type} does not take the option ${JSON.stringify(text)} (its manual: ` +
-      `man 5 ${type}, or the kernel's filesystems/${type})`;
+    return `${type} does not take the option ${JSON.stringify(text)} (those that it takes are ` +
+      `perhaps in man 5 ${type}, or in the kernel's Documentation/filesystems)`;
   }
-  if (request === "FSCONFIG_CMD_CREATE") return await adviceOnCreate(code, attempt);
-  if (syscall === "fsmount" && code === "EINVAL" && options.attributes !== 0) {
-    return "a mount option is younger than this kernel (nosymfollow: Linux 5.14)";
+  if (request === "FSCONFIG_CMD_CREATE") return await adviceOnCreate(code, attempt, said);
+  if (syscall === "fsmount" && code === "EINVAL" && options.attributes & MOUNT_ATTR_NOSYMFOLLOW) {
+    return `perhaps Linux ${kernelRelease()} has no nosymfollow, which is of Linux 5.14`;
   }
-  return code === "EBUSY" ? await busy(number) : undefined;
+  return code === "EBUSY" ? await busy(number, device) : undefined;
+}
+
+/** Linux 5.2 brought them: a later kernel that does not have them has been forbidden them. */
+function withoutCalls(): string {
+  const release = kernelRelease();
+  const { major, minor } = parseRelease(release) ?? { major: 0, minor: 0 };
+  return `mounting needs Linux 5.2 or later, and this is ${release}` +
+    (major > 5 || major === 5 && minor >= 2
+      ? ": a filter of system calls, as containers have, hides that it can"
+      : "");
 }
 
 async function adviceOnCreate(
   code: string,
-  { type, options, device, number, readOnly }: Attempt,
+  attempt: Attempt,
+  said: readonly string[],
 ): Promise<string | undefined> {
+  const { type, device, number, options } = attempt;
   if (await sizeOf(device) === 0) return NO_BYTES;
+  const remedy = remedyOf(said, attempt);
+  if (remedy !== undefined) return remedy;
+  const check = checkCommand(attempt);
   switch (code) {
     case "EBUSY":
-      return await busy(number);
-    case "EROFS": {
-      const option = WITHOUT_REPLAY[type];
-      return "it must be written to first, to replay its journal, and the device is read-only: " +
-        "mount it once on a writable device" +
-        (option ? `, or with options: ["${option}"] as it is` : "");
-    }
+      return await busy(number, device);
+    case "EROFS":
+      return said.length === 0 && attempt.readOnly
+        ? `perhaps ${withoutReplay(attempt)}`
+        : undefined;
     case "EACCES":
-      return readOnly
-        ? "the device is read-only: mount it with readOnly: true"
-        : "the device, or its node, may not be written";
+      return isNodev("/dev")
+        ? "/dev is mounted nodev: mount -o remount,dev /dev"
+        : readOnly(device);
     case "ENOENT":
-      return "is the device's node in /dev?";
     case "ENOTBLK":
     case "ENXIO":
-      return "the node in /dev is not this device";
+      return nodeProblem(device) ?? (said.length === 0 ? missingSubvolume(options) : undefined);
     case "EUCLEAN":
     case "EBADMSG":
+      return "the file system is damaged" + (check ? `: look at it with ${check}` : "");
     case "EIO":
-      return `the file system is damaged, or cut off: check it (fsck -t ${type} -n ${device})`;
+      if (said.length > 0) return check && `${check} may say more`;
+      return "perhaps the image is cut off, or the disk below it does not read";
     case "EINVAL":
-      return await adviceOnInvalid(type, options, device);
+      return await whatIsThere(type, device) ??
+        (said.length === 0 ? guess(type, options) : undefined);
     default:
       return undefined;
   }
 }
 
-async function busy(number: number): Promise<string> {
-  const others = (await findHolders(number)).filter(({ kind }) => kind !== "process");
-  const who = describeHolders(others);
-  return who === ""
-    ? "somebody out of sight holds it exclusively (another mount namespace?)"
-    : `it is in use already, with another readOnly or as something else than a file system: ${who}`;
+/** What the kernel answers so where the block device takes no writes. */
+function readOnly(path: string): string | undefined {
+  using device = open(path, O_RDONLY);
+  return blkRoGet(device) ? "the device is read-only: mount it with readOnly: true" : undefined;
 }
 
-async function adviceOnInvalid(
-  type: string,
-  options: CheckedMount,
-  device: string,
-): Promise<string> {
-  const found = (await contentOf(device)).fileSystems.map((each) => each.type);
-  if (options.type !== undefined && found.length > 0 && !found.includes(type)) {
-    return `its superblock says ${found.join(" and ")}, not ${type}`;
-  }
-  const settings = options.settings.map(({ name }) => name);
-  return `the driver of ${type} refuses it: ` +
-    (settings.length > 0 ? `one of its options (${settings.join(", ")}), or ` : "") +
+/** What is wrong with the node by which the kernel was to find the device. */
+function nodeProblem(path: string): string | undefined {
+  const node = ifExists(() => fileStatus(path));
+  if (node === undefined) return "that node is not there";
+  return node.type === "block device" ? undefined : `it is a ${node.type}, and no block device`;
+}
+
+/** btrfs says nothing of a subvolume that it has not got. */
+function missingSubvolume({ settings }: CheckedMount): string | undefined {
+  const asked = settings.find(({ name }) => name === "subvol" || name === "subvolid");
+  return asked && `perhaps it has no subvolume of ${asked.name}=${asked.value}: mounted without ` +
+      "that option, btrfs subvolume list -a PATH shows those that it has";
+}
+
+function guess(type: string, { settings }: CheckedMount): string {
+  const names = settings.map(({ name }) => name).join(", ");
+  return `the driver of ${type} does not say why: perhaps ` +
+    (names === "" ? "" : `one of its options (${names}) is not for this one, or `) +
     "what is on the device is damaged, cut off, or newer than this kernel";
 }
 
-/** A device that a process which does not look has bound, or whose file was cut since. */
-const NO_BYTES = "the device has 0 bytes, as of its file it has whole 512-byte sectors: make the " +
-  "file longer (truncate -s), then setCapacity() of the device's handle takes its size over";
-
-/** A device that shows no file system. */
-export async function refuseUnknown(
-  { device, number, partition }: { device: string; number: number; partition?: number },
-): Promise<LoopError> {
-  const known = partition === undefined ? sysfsPartitions(number).map(({ number }) => number) : [];
-  const hint = known.length > 0
-    ? `it has no file system but partitions: mount one of ${known.join(", ")}`
-    : describeUnknown(await otherContentOf(device), device);
-  return new LoopError({ code: "EINVAL", syscall: "mount", path: device, hint });
-}
-
-/** What stands there instead, the surest first, and what can be done. Never mkfs where anything is. */
-function describeUnknown(content: OtherContent, device: string): string {
-  const { size, container, partitions, wrapper, torn, other, isZero } = content;
-  const none = "no file system that is known here is on it";
-  if (size === 0) return NO_BYTES;
-  if (container !== undefined) return `it holds no file system but ${container}`;
-  if (partitions !== undefined) {
-    return "it has no file system but a partition table" +
-      (partitions.length > 0
-        ? ` with ${
-          partitions.join(", ")
-        }, which the kernel does not show: rescan(), or attach the ` +
-          "image with partscan, and mount one of them"
-        : " without a partition");
+async function busy(number: number, device: string): Promise<string> {
+  const others = (await findHolders(number)).filter(({ kind }) => kind !== "process");
+  if (others.length === 0) {
+    return "perhaps somebody out of sight holds it exclusively (in another mount namespace)";
   }
-  if (wrapper !== undefined) return describeWrapper(wrapper);
-  if (torn.length > 0) {
-    return `${none} but the magic number of ${torn.join(", ")}: the rest of that superblock is ` +
-      `damaged, or of a kind that is not known here. Mount it with type: "${
-        torn.at(-1)
-      }" to hear ` +
-      `what the driver says, or look at it with fsck -n -t ${torn.at(-1)} ${device}`;
-  }
-  if (other !== undefined) {
-    return `it seems to hold ${other.name}, which is not told by itself: mount it with type: ` +
-      `"${other.type}"`;
-  }
-  if (isZero) return `${none}: all of it is zero. Make one first (mkfs)`;
-  return isZero === undefined
-    ? `${none}, and what was read of it is zero`
-    : `${none}, and it is not empty: say which with type`;
+  const isMounted = others.some(({ kind, path }) => kind === "mount" && path === device);
+  return `it is in use already: ${describeHolders(others)}` +
+    (isMounted ? "; a second mount of it must have the same readOnly" : "");
 }
 
 /** Why a mount got no directory. */

@@ -137,7 +137,9 @@ async function isZero(device: OpenFile): Promise<boolean | undefined> {
   for (let offset = 0; offset < Math.min(size, MOST_BYTES); offset += CHUNK) {
     const length = Math.min(CHUNK, size - offset);
     const [{ bytes }] = await readLater(device, [{ offset, length }]);
-    if (bytes.some((byte) => byte !== 0)) return false;
+    // A device has whole sectors, and a piece its own memory: words are there to be looked at.
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, length / 4);
+    for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
   }
   return size <= MOST_BYTES ? true : undefined;
 }

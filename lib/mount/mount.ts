@@ -16,9 +16,11 @@ import {
   type CheckedMount,
   checkMountOptions,
   type MountOptions,
+  settingsOf,
 } from "./options.ts";
 import { type LoopMount, makeLoopMount } from "./mounted.ts";
 import { type Place, placeAt, placeNowhere, placeOnOwnDirectory } from "./place.ts";
+import { refuseNodev } from "./types.ts";
 
 /** What shall be mounted. */
 export interface MountSource {
@@ -49,6 +51,7 @@ export async function mount(
   const { device, partition, backingFile } = source;
   const { detached, signal } = options;
   signal?.throwIfAborted();
+  if (options.type !== undefined) await refuseNodev(options.type, device);
   // Its shell starts while the superblock is read.
   const keeper = detached ? undefined : Keeper.ready();
   keeper?.catch(() => {});
@@ -101,7 +104,7 @@ async function makeExplained(
 ): Promise<NewMount> {
   options.signal?.throwIfAborted();
   const { type, device } = source;
-  const settings: readonly Setting[] = [...readOnly ? [READ_ONLY] : [], ...options.settings];
+  const settings = [...readOnly ? [READ_ONLY] : [], ...settingsOf(options, type)];
   const plan = { type, device, settings, attributes: attributesOf(options, readOnly) };
   return await makeMount(plan, (error, { context, setting }) => {
     const option = setting && options.settings.includes(setting) ? setting : undefined;

@@ -8,10 +8,10 @@ import {
   checkNames,
   checkOneOf,
   checkPath,
-  checkText,
   checkWait,
   show,
 } from "../base/checks.ts";
+import { type FstabOptions, readFstabOptions } from "./fstab_options.ts";
 import {
   MOUNT_ATTR_NOATIME,
   MOUNT_ATTR_NODEV,
@@ -43,8 +43,12 @@ export interface MountOptions {
    */
   readOnly?: boolean;
   /**
-   * As behind mount(8)'s `-o`, one a string: `["noatime", "data=journal", "uid=1000"]`. What has an
-   * option of its own here (`ro`, `nosuid`) is refused.
+   * As in a line of fstab, or behind mount(8)'s `-o`, one a string:
+   * `["noatime", "data=journal", "uid=1000", "nofail"]`. They are read as mount(8) reads them: the last
+   * word counts, and what is mount(8)'s own (`noauto`, `user`, `x-…`) has no effect but what it implies.
+   * `ro`, `nosuid`, `exec` and their like stand for the options of that name here, and are a TypeError
+   * beside one that says the opposite. ext2, ext3 and ext4 get `errors=remount-ro` unless an option
+   * says otherwise: their superblock may ask the kernel to panic.
    */
   options?: readonly string[];
   /** Set-user-ID bits and file capabilities have no effect. Default `true`. */
@@ -88,48 +92,26 @@ const NAMES = [
   ...["type", "readOnly", "options", "nosuid", "nodev", "noexec", "at", "detached", "signal"],
 ];
 
-/** Those of mount(8)'s options that are of the mount, and that have no option of their own here. */
-const ATTRIBUTES: Record<string, number> = {
-  noatime: MOUNT_ATTR_NOATIME,
-  strictatime: MOUNT_ATTR_STRICTATIME,
-  nodiratime: MOUNT_ATTR_NODIRATIME,
-  nosymfollow: MOUNT_ATTR_NOSYMFOLLOW,
-  relatime: 0,
-  defaults: 0,
-};
+/** Of the mount, and no option of their own here. */
+const OTHER_BITS = [
+  MOUNT_ATTR_NOATIME,
+  MOUNT_ATTR_STRICTATIME,
+  MOUNT_ATTR_NODIRATIME,
+  MOUNT_ATTR_NOSYMFOLLOW,
+];
 
-/** What stands for something else here, or is mount(8)'s own. */
-const INSTEAD: Record<string, string> = {
-  ro: "readOnly: true",
-  rw: "readOnly: false",
-  nosuid: "nosuid: true",
-  suid: "nosuid: false",
-  nodev: "nodev: true",
-  dev: "nodev: false",
-  noexec: "noexec: true",
-  exec: "noexec: false",
-  source: "the partition's number",
-  loop: "attach()",
-  offset: "attach()",
-  sizelimit: "attach()",
-  remount: "unmount() and mount() again",
-  bind: "mount(8)",
-  move: "mount(8)",
-};
-
-/** One of the kernel's limits: fsconfig() takes strings of 255 bytes and names of as many. */
-const LONGEST = 255;
+/** One of the kernel's limits. */
+const LONGEST_TYPE = 255;
 
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkMountOptions(options: MountOptions): CheckedMount {
   checkNames(options, NAMES);
-  const { type, readOnly, nosuid = true, nodev = true, noexec = false } = options;
-  const { at, detached = false, signal } = options;
+  const { type, readOnly, nosuid, nodev, noexec, at, detached = false, signal } = options;
   if (type !== undefined) checkType(type);
   checkOneOf("readOnly", readOnly, [undefined, true, false]);
-  checkBoolean("nosuid", nosuid);
-  checkBoolean("nodev", nodev);
-  checkBoolean("noexec", noexec);
+  for (const [name, value] of Object.entries({ nosuid, nodev, noexec })) {
+    if (value !== undefined) checkBoolean(name, value);
+  }
   checkBoolean("detached", detached);
   if (detached && at !== undefined) {
     throw new TypeError(
@@ -137,24 +119,42 @@ export function checkMountOptions(options: MountOptions): CheckedMount {
     );
   }
   checkWait({ signal });
-  const given = optionsOf(options.options ?? []);
-  const isAttribute = ({ name, value }: { name: string; value?: string }) =>
-    value === undefined && Object.hasOwn(ATTRIBUTES, name);
-  const attributes = given.filter(isAttribute).map(({ name }) => ATTRIBUTES[name]);
-  const own = [
-    nosuid ? MOUNT_ATTR_NOSUID : 0,
-    nodev ? MOUNT_ATTR_NODEV : 0,
-    noexec ? MOUNT_ATTR_NOEXEC : 0,
+  const fstab = readFstabOptions(options.options ?? []);
+  const bits = [
+    choose(fstab, MOUNT_ATTR_NOSUID, { nosuid }) ?? true ? MOUNT_ATTR_NOSUID : 0,
+    choose(fstab, MOUNT_ATTR_NODEV, { nodev }) ?? true ? MOUNT_ATTR_NODEV : 0,
+    choose(fstab, MOUNT_ATTR_NOEXEC, { noexec }) ?? false ? MOUNT_ATTR_NOEXEC : 0,
+    ...OTHER_BITS.filter((bit) => fstab.said(bit)),
   ];
+  if (bits.includes(MOUNT_ATTR_NOATIME) && bits.includes(MOUNT_ATTR_STRICTATIME)) {
+    throw new TypeError('options "noatime" and "strictatime" exclude one another');
+  }
+  const isReadOnly = choose(fstab, MOUNT_ATTR_RDONLY, { readOnly });
   return {
     type,
-    readOnly,
-    settings: given.filter((option) => !isAttribute(option)),
-    attributes: [...attributes, ...own].reduce((all, bit) => all | bit, 0),
+    // "rw" is what every line of fstab says: no demand that a read-only device cannot meet.
+    readOnly: isReadOnly === false ? readOnly : isReadOnly,
+    settings: fstab.settings,
+    attributes: bits.reduce((all, bit) => all | bit, 0),
     at: at === undefined ? undefined : checkPath("at", at),
     detached,
     signal,
   };
+}
+
+/** What an option of ours says of a bit, or else a word of the list; undefined: neither of them. */
+function choose(
+  fstab: FstabOptions,
+  bit: number,
+  own: Record<string, boolean | undefined>,
+): boolean | undefined {
+  const [[name, value]] = Object.entries(own);
+  const said = fstab.said(bit);
+  const word = fstab.wordFor(bit);
+  if (value !== undefined && word !== undefined && said !== value) {
+    throw new TypeError(`option "${word}" says the opposite of ${name}: ${value}`);
+  }
+  return value ?? said;
 }
 
 /** The attributes of a mount. */
@@ -162,30 +162,15 @@ export function attributesOf({ attributes }: CheckedMount, readOnly: boolean): n
   return attributes | (readOnly ? MOUNT_ATTR_RDONLY : 0);
 }
 
-function checkType(type: unknown): void {
-  if (typeof type === "string" && /^[\w.-]+$/.test(type) && type.length <= LONGEST) return;
-  throw new TypeError(`type must be a file system's name like "ext4", not ${show(type)}`);
+const ERRORS: Setting = { name: "errors", value: "remount-ro" };
+
+/** What the file system is told: a stranger's superblock may say that errors shall be a panic. */
+export function settingsOf({ settings }: CheckedMount, type: string): readonly Setting[] {
+  if (!/^ext[234]$/.test(type) || settings.some(({ name }) => name === "errors")) return settings;
+  return [ERRORS, ...settings];
 }
 
-function optionsOf(options: unknown): Setting[] {
-  if (!Array.isArray(options)) {
-    throw new TypeError(`options must be an array like ["noatime"], not ${show(options)}`);
-  }
-  return options.map((option: unknown) => {
-    if (typeof option !== "string" || !/^[^=]/.test(option)) {
-      throw new TypeError(`an option is a string like "noatime" or "uid=0", not ${show(option)}`);
-    }
-    checkText("option", option);
-    const [, name, value] = /^([^=]+)(?:=([^]*))?$/.exec(option)!;
-    if (Object.hasOwn(INSTEAD, name)) {
-      throw new TypeError(`option ${show(option)}: use ${INSTEAD[name]} instead`);
-    }
-    if (name.includes(",")) {
-      throw new TypeError(`option ${show(option)} has a comma: give each one as its own string`);
-    }
-    if (new TextEncoder().encode(option).length > LONGEST) {
-      throw new RangeError(`option ${show(name)} has more than ${LONGEST} bytes`);
-    }
-    return { name, value };
-  });
+function checkType(type: unknown): void {
+  if (typeof type === "string" && /^[\w.-]+$/.test(type) && type.length <= LONGEST_TYPE) return;
+  throw new TypeError(`type must be a file system's name like "ext4", not ${show(type)}`);
 }

@@ -31,7 +31,6 @@ interface Row extends Wrapper {
 }
 
 const SECTOR = 512;
-const be16 = bigEndian(__u16);
 const be32 = bigEndian(__u32);
 
 const read = fieldsOf;

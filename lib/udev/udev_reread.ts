@@ -23,7 +23,7 @@
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
-import { hasSysAdmin } from "../kernel/capabilities.ts";
+import { hasCapability } from "../kernel/capabilities.ts";
 import { makeBlockNode, O_RDONLY, O_RDWR, open, type OpenFile, unlink } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
 
@@ -45,7 +45,7 @@ export interface OpenedForBind {
  */
 export function openUnwatched(path: string, dev: string): OpenedForBind {
   // Without CAP_SYS_ADMIN the kernel wants a writable descriptor for LOOP_SET_STATUS64 and its like.
-  const flags = hasSysAdmin() ? [O_RDONLY, O_RDWR] : [O_RDWR];
+  const flags = hasCapability("CAP_SYS_ADMIN") ? [O_RDONLY, O_RDWR] : [O_RDWR];
   const opened = openOwnNodes(path, dev, flags);
   if (!opened) return { device: open(path, O_RDWR), writable: undefined };
   return { device: opened[0], writable: opened[1] };
