@@ -222,6 +222,17 @@ test("what this kernel cannot do with an ext4 is said, and what helps", [
   await using _ = await again.mount();
 });
 
+test("an xfs whose sectors are smaller than the device's", ["root", "mkfs.xfs"], async () => {
+  if (!hasDriver("xfs")) return;
+  const file = makeImage("sectors.img", 320);
+  output(["mkfs.xfs", "-q", file]);
+  await using loop = await attach(file, { sectorSize: 4096 });
+  const error = await assertRejects(() => loop.mount(), LoopError);
+  // The kernel answers ENOSYS, which is not of a call that it lacks.
+  assertSays(error, "device supports 4096 byte sectors", "attach it with sectorSize: 512");
+  assert(!error.message.includes("Linux 5.2"), error.message);
+});
+
 test("an image that is cut off: the driver's words, and no guess", [
   "root",
   "mkfs.ext4",

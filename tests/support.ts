@@ -35,6 +35,7 @@ const TOOLS: Record<string, string> = {
   "busybox": "busybox-static",
   "bzip2": "bzip2",
   "cc": NATIVE,
+  "chattr": "e2fsprogs",
   "fdisk": "fdisk",
   "flock": "util-linux",
   "genisoimage": "genisoimage",

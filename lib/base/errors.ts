@@ -88,7 +88,10 @@ interface Hint {
   hint: string;
 }
 
-/** First match wins: the narrower row stands above the wider one. */
+/**
+ * What the call and its error number prove by themselves, or a question. What has to be looked up is
+ * looked up where the error arises. First match wins: the narrower row stands above the wider one.
+ */
 const HINTS: Hint[] = [
   {
     code: "ENOENT",
@@ -107,18 +110,6 @@ const HINTS: Hint[] = [
     hint: "this kernel has no loop driver, or its module is not installed for the running kernel",
   },
   {
-    code: "ENOENT",
-    path: /^\/dev\/loop\d+/,
-    hint:
-      "the kernel has this device, but /dev has no node for it: /dev is static (a container?); " +
-      "mount a devtmpfs there or make the node with mknod",
-  },
-  {
-    code: "ENOENT",
-    path: /^\/sys\//,
-    hint: "is sysfs mounted on /sys?",
-  },
-  {
     code: "EACCES",
     call: /^open$/,
     path: /^\/dev\/loop/,
@@ -130,13 +121,6 @@ const HINTS: Hint[] = [
     call: /^open$/,
     hint:
       "attaching loop devices needs root, and in a container also its device cgroup's permission",
-  },
-  {
-    code: "EPERM",
-    call: /^mknod$/,
-    hint:
-      "/dev lacks this node, and making it needs CAP_MKNOD: mount a devtmpfs on /dev, or start " +
-      "the container with that capability",
   },
   {
     code: "EPERM",
@@ -156,13 +140,12 @@ const HINTS: Hint[] = [
   {
     code: "EBUSY",
     call: /^BLKPG_ADD_PARTITION$/,
-    hint:
-      "the partition overlaps another one in the image's partition table, or its number is taken",
+    hint: "the partition overlaps one that the kernel has, or its number is taken",
   },
   {
     code: "EBUSY",
     call: /^BLKPG_DEL_PARTITION$/,
-    hint: "the partition is in use: unmount it first (findmnt, lsof)",
+    hint: "the partition is in use (holders() says by whom): unmount it first, or close it",
   },
   {
     code: "EBUSY",

@@ -4,9 +4,9 @@
  * @module
  */
 import { blkGetSize64, blkRoGet } from "../kernel/blkpg.ts";
-import { isRefusal } from "../base/errors.ts";
+import { isRefusal, type LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
-import { fileStatus, refuse } from "../kernel/stat.ts";
+import { fileStatus, refuse, unwritableBy } from "../kernel/stat.ts";
 import { openWithoutWaiting } from "../kernel/storage.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
@@ -78,7 +78,10 @@ export async function openWritableOrNot(
   readOnly: boolean | undefined,
 ): Promise<{ file: OpenFile; readOnly: boolean }> {
   const attempt = async (readOnly: boolean) => ({
-    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK),
+    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK)
+      .catch((error) => {
+        throw isRefusal(error, "EPERM") ? explainUnwritable(error, path) : error;
+      }),
     readOnly,
   });
   if (readOnly !== undefined) return await attempt(readOnly);
@@ -88,4 +91,14 @@ export async function openWritableOrNot(
     if (!isRefusal(error, "EACCES", "EROFS", "ETXTBSY")) throw error;
     return await attempt(true);
   }
+}
+
+/** EPERM comes of more than this: what chattr(1) did is seen, the rest is not. */
+function explainUnwritable(error: LoopError, path: string): LoopError {
+  const by = unwritableBy(path);
+  if (by === undefined) return error;
+  return error.withHint(
+    `the file is ${by.name} (chattr +${by.attribute}): attach it with readOnly: true, or take that ` +
+      `away (chattr -${by.attribute})`,
+  );
 }

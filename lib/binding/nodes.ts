@@ -5,6 +5,7 @@
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
+import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { ifExists, makeBlockNode, unlink } from "../kernel/file.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 import type { CheckedOptions } from "./options.ts";
@@ -64,7 +65,13 @@ export class NodeKeeper {
     } catch (error) {
       // EEXIST: somebody was faster; the next look tells what it is.
       if (isRefusal(error, "EEXIST")) return false;
-      throw error;
+      if (!isRefusal(error, "EPERM")) throw error;
+      throw error.withHint(
+        `/dev lacks this node, and ${
+          whyNotPermitted("making it", "CAP_MKNOD")
+        }: mount a devtmpfs ` +
+          "on /dev, or start the container with that capability",
+      );
     }
     this.#made = [...this.#made, path];
     return true;

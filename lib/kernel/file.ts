@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
@@ -123,8 +123,27 @@ export const closeStep = (fd: Descriptor): NamedStep => ({ name: "close", args: 
 
 /** A result ≥ 0 passes, −errno throws. */
 export function check(result: number, syscall: string, path: string, request?: string): number {
-  if (result < 0) throw new LoopError({ code: -result, syscall, path, request });
-  return result;
+  if (result >= 0) return result;
+  const hint = isErrno(result, "ENOENT") ? whatIsMissing(path) : undefined;
+  throw new LoopError({ code: -result, syscall, path, request, hint });
+}
+
+/** Whether it is a node that is missing, its device, or sysfs as a whole. */
+function whatIsMissing(path: string): string | undefined {
+  const [, disk, partition = ""] = /^\/dev\/(loop\d+)(p\d+)?$/.exec(path) ?? [];
+  if (disk === undefined && !path.startsWith("/sys/")) return undefined;
+  if (!isThere("/sys/block")) return "is sysfs mounted on /sys?";
+  if (disk === undefined) return undefined;
+  return isThere(`/sys/block/${disk}${partition && `/${disk}${partition}`}`)
+    ? "the kernel has this device, but /dev has no node for it (perhaps /dev is static, as in a " +
+      "container): mount a devtmpfs there or make the node with mknod"
+    : "the kernel has no such device";
+}
+
+function isThere(path: string): boolean {
+  const fd = uninterrupted(() => libc().open(cString(path), O_RDONLY | O_CLOEXEC, 0));
+  if (fd >= 0) new OpenFile(fd, path).close();
+  return fd >= 0;
 }
 
 /** Makes a call until no signal interrupts it. */

@@ -147,6 +147,17 @@ export async function placeOf(
   };
 }
 
+const STATX_ATTR_IMMUTABLE = 0x10n;
+const STATX_ATTR_APPEND = 0x20n;
+
+/** What chattr(1) has done to the file of this name, for which open() to write is EPERM. */
+export function unwritableBy(path: string): { name: string; attribute: string } | undefined {
+  if (callStatx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS) < 0) return undefined;
+  const attributes = stx("stx_attributes");
+  if (attributes & STATX_ATTR_IMMUTABLE) return { name: "immutable", attribute: "i" };
+  return attributes & STATX_ATTR_APPEND ? { name: "append-only", attribute: "a" } : undefined;
+}
+
 /** A refusal of our own that the kernel would give later, or not at all, without a reason. */
 export function refuse(file: OpenFile, hint: string, code: ErrorCode = "EINVAL"): LoopError {
   return new LoopError({ code, syscall: "statx", path: file.path, hint });

@@ -95,9 +95,10 @@ const CAUSES: readonly Cause[] = [
     },
   },
   {
-    // FAT
-    words: /logical sector size too small for device \(logical sector size = (\d+)\)/,
-    remedy: ([, size], { device }) => blockSize(Number(size), sectorSizeOf(device)),
+    // FAT; XFS, which answers ENOSYS
+    words:
+      /logical sector size too small for device \(logical sector size = (\d+)\)|device supports \d+ byte sectors \(not (\d+)\)/,
+    remedy: ([, fat, xfs], { device }) => blockSize(Number(fat ?? xfs), sectorSizeOf(device)),
   },
 ];
 

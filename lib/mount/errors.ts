@@ -80,7 +80,7 @@ async function adviceOn(
   const { type, option, options, number, device } = attempt;
   const { code, syscall, request } = error;
   if (code === "EPERM") return whyNotPermitted("mounting", "CAP_SYS_ADMIN");
-  if (code === "ENOSYS") return withoutCalls();
+  if (syscall === "fsopen" && code === "ENOSYS") return withoutCalls();
   if (syscall === "fsopen" && code === "ENODEV") {
     const module = MODULES.get(type) ?? type;
     return `this kernel has no driver for ${type}: load the module ${module} (modprobe ` +

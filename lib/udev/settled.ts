@@ -38,6 +38,7 @@ interface Asked {
 
 /**
  * Resolves when udevd is done with loop device `number` and its partitions; at once if it does not run.
+ * EBUSY, whether it runs or not, while `lock` is held exclusively.
  * `since`: when the device was bound, in ms since 1970. `lock`: our own, which would keep it away.
  */
 export async function udevSettled(
@@ -46,11 +47,12 @@ export async function udevSettled(
   signal?: AbortSignal,
 ): Promise<void> {
   signal?.throwIfAborted();
-  if (!udevRuns()) return;
+  // The same everywhere: a program that is tried where no udevd runs is used where one does.
   if (lock.isExclusive) {
     const hint = "udevd looks at it when the lock that lock() took is released: release it first";
     throw new LoopError({ code: "EBUSY", syscall: "settled", path: `/dev/loop${number}`, hint });
   }
+  if (!udevRuns()) return;
   using settling = new Settling(number, since);
   if (await poll(() => settling.isDone() || undefined, timeout, signal)) return;
   const lockers = await findLockers(number);

@@ -1,0 +1,106 @@
+/** Hints say what was looked up: a wrong one sends people the wrong way. */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { existsSync, truncateSync, writeFileSync } from "node:fs";
+import { attach, LoopError, openLoop, status } from "../mod.ts";
+import { ext4Image } from "./mount_image.ts";
+import { isolated, makeImage, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";
+
+/** A loop device that there is not. */
+function noDevice(): string {
+  for (let number = 777_777;; number++) {
+    const path = `/dev/loop${number}`;
+    if (!existsSync(path) && !existsSync(`/sys/block/loop${number}`)) return path;
+  }
+}
+
+const cli = onThisRuntime(`${ROOT}cli.ts`);
+
+test("a device that there is not is not said to lack a node", ["root"], async () => {
+  const none = noDevice();
+  for (const call of [() => openLoop(none), () => status(none)]) {
+    const { code, message } = await assertRejects(call, LoopError);
+    assertEquals(code, "ENOENT");
+    assertStringIncludes(message, "the kernel has no such device");
+    assert(!message.includes("mknod"), message);
+  }
+  for (const action of [["-d"], ["-c"]]) {
+    const { status, stderr } = run([...cli, "-v", ...action, none]);
+    assertEquals(status, 1);
+    assertStringIncludes(stderr, "the kernel has no such device");
+    assert(!stderr.includes("mknod"), stderr);
+  }
+});
+
+test("a device without its node is said to lack it", ["root"], async () => {
+  await using loop = await attach(makeImage("node.img", 1));
+  const { status, stderr } = run([...isolated("tmpfs=/dev"), ...cli, "-v", "-c", loop.path]);
+  assertEquals(status, 1);
+  assertStringIncludes(stderr, "the kernel has this device, but /dev has no node for it");
+});
+
+test("what is missing below a /sys that is mounted is not sysfs", ["root"], async () => {
+  const { readText } = await import("../lib/kernel/file.ts");
+  const error = await assertRejects(
+    () => Promise.resolve().then(() => readText("/sys/block/nonesuch/size")),
+    LoopError,
+  );
+  assert(!error.message.includes("sysfs"), error.message);
+});
+
+test("settled() under one's own lock is refused wherever udevd runs or not", ["root"], async () => {
+  await using loop = await attach(makeImage("settled.img", 1));
+  {
+    using _ = await loop.lock();
+    const { code, message } = await assertRejects(() => loop.settled(), LoopError);
+    assertEquals(code, "EBUSY");
+    assertStringIncludes(message, "release it first");
+  }
+  await loop.settled();
+});
+
+test("a file that chattr has closed is named as such", [
+  "root",
+  "mkfs.ext4",
+  "chattr",
+], async () => {
+  await using outer = await attach(ext4Image("outer.img"));
+  await using root = await outer.mount();
+  const file = `${root.path}/inner.img`;
+  writeFileSync(file, "");
+  truncateSync(file, 2 ** 20);
+  for (const [attribute, name] of [["i", "immutable"], ["a", "append-only"]]) {
+    output(["chattr", `+${attribute}`, file]);
+    try {
+      const { code, message } = await assertRejects(() => attach(file), LoopError);
+      assertEquals(code, "EPERM");
+      assertStringIncludes(message, `the file is ${name} (chattr +${attribute})`);
+      await using inner = await attach(file, { readOnly: true });
+      assert(inner.readOnly);
+    } finally {
+      output(["chattr", `-${attribute}`, file]);
+    }
+  }
+  await using inner = await attach(file);
+  assert(!inner.readOnly);
+});
+
+test(
+  "a process that has a capability is not told to get it",
+  ["root", "mkfs.ext4", "unshare"],
+  () => {
+    const script = scratch("namespace.ts");
+    writeFileSync(
+      script,
+      `import { whyNotPermitted } from ${JSON.stringify(`${ROOT}lib/kernel/capabilities.ts`)};
+     console.log(whyNotPermitted("this", "CAP_SYS_ADMIN"));`,
+    );
+    const command = onThisRuntime(script);
+    assertEquals(output([...isolated("without=all"), ...command]), "this needs CAP_SYS_ADMIN\n");
+    assertStringIncludes(output(command), "this process has it, so perhaps");
+    const inNamespace = output(["unshare", "--user", "--map-root-user", ...command]);
+    assertStringIncludes(
+      inNamespace,
+      "of the machine, and this process has it in a user namespace",
+    );
+  },
+);
