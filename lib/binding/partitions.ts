@@ -13,7 +13,7 @@ import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { accountsFor, readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
-import type { TablePartition } from "../table/disk.ts";
+import type { TablePartition, Truncation } from "../table/disk.ts";
 import { poll } from "../base/retry.ts";
 import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
 import { type SysfsPartition, sysfsPartitions, sysfsStillHas } from "../kernel/sysfs.ts";
@@ -40,12 +40,14 @@ export interface Partition {
   readonly type?: string;
   /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
   readonly typeName?: string;
-  /** PARTUUID, as in /dev/disk/by-partuuid. */
+  /** PARTUUID, as in /dev/disk/by-partuuid; an MBR whose identifier is 0 gives none. */
   readonly uuid?: string;
   /** GPT partition name; may be empty, and is whatever a stranger wrote there. */
   readonly name?: string;
   /** Which attribute bits are set; GPT: 60 read-only, MBR: 7 active. See {@linkcode TablePartition}. */
   readonly attributes?: readonly number[];
+  /** Only of a partition that is cut at the device's end, since the table lets it end beyond. */
+  readonly truncated?: Truncation;
 }
 
 /**
@@ -183,7 +185,7 @@ export async function rescanPartitions(
 export function isKnownBy(
   { partitions, added }: ReadyPartitions,
 ): (partition: SysfsPartition) => boolean {
-  const known = [...partitions.filter(({ type }) => type !== undefined), ...added];
+  const known = [...partitions.filter(({ attributes }) => attributes !== undefined), ...added];
   return (partition) => known.some((one) => isSamePartition(one, partition));
 }
 
@@ -281,5 +283,8 @@ export function describe(
   table: readonly TablePartition[],
 ): Partition {
   const entry = table.find((entry) => isSamePartition(entry, { number, start }));
-  return { ...entry, number, path: `/dev/${name}`, start, size };
+  const { truncated, ...rest } = entry ?? {};
+  const partition = { ...rest, number, path: `/dev/${name}`, start, size };
+  if (!truncated || size >= truncated.from) return partition;
+  return { ...partition, truncated: { from: truncated.from, to: size } };
 }

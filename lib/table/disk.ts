@@ -42,7 +42,10 @@ export interface TablePartition {
   readonly type?: string;
   /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
   readonly typeName?: string;
-  /** PARTUUID, as in /dev/disk/by-partuuid; absent where the table has none: only GPT and MBR do. */
+  /**
+   * PARTUUID, as in /dev/disk/by-partuuid; absent where the table has none: only a GPT does, and an MBR
+   * whose identifier is not 0.
+   */
   readonly uuid?: string;
   /** Name in a GPT, an Apple map or an Amiga's table; may be empty, and is whatever a stranger wrote. */
   readonly name?: string;
@@ -51,6 +54,25 @@ export interface TablePartition {
    * systems 59 grow, 60 read-only, 63 do not mount by itself. MBR: 7 active (0x80).
    */
   readonly attributes: readonly number[];
+  /** Only of a partition that is cut at the disk's end, since the table lets it end beyond. */
+  readonly truncated?: Truncation;
+}
+
+/**
+ * How a partition is cut that ends beyond the disk; bytes. The image is shorter than what the table was
+ * made for: cut off, or not copied to its end.
+ *
+ * @example
+ * ```ts
+ * import { type Truncation } from "@loopdev/loopdev";
+ * const show = ({ from, to }: Truncation) => `${from - to} of ${from} bytes are missing`;
+ * ```
+ */
+export interface Truncation {
+  /** What the table says. */
+  readonly from: number;
+  /** What is left: the partition's size. */
+  readonly to: number;
 }
 
 /**
@@ -100,7 +122,9 @@ export interface PartitionTable {
   readonly sectorSize: number;
   /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
   readonly header?: "primary" | "backup";
-  /** The disk's. GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d". */
+  /**
+   * The disk's. GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d", or none if that is 0.
+   */
   readonly uuid?: string;
   /** In the order of their numbers. */
   readonly partitions: readonly TablePartition[];

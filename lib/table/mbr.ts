@@ -89,14 +89,18 @@ export function kindOf({ entries, signature, view }: BootRecord): "table" | "emp
 
 const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");
 
-/** The disk's identifier, as libblkid's PTUUID has it and each PARTUUID begins. */
-export function mbrUuid({ signature }: BootRecord): string {
-  return hex(signature, 8);
+/**
+ * The disk's identifier, as libblkid's PTUUID has it and each PARTUUID begins. 0 is no identifier: libblkid
+ * gives neither then, so that udev makes no link.
+ */
+export function mbrUuid({ signature }: BootRecord): string | undefined {
+  return signature === 0 ? undefined : hex(signature, 8);
 }
 
 /** Partitions of an MS-DOS table. */
 export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
   const partitions: TablePartition[] = [];
+  const disksUuid = mbrUuid(record);
   const put = (number: number, start: number, size: number, entry: Entry) => {
     const typeName = mbrTypeName(entry.sys_ind);
     partitions.push({
@@ -105,7 +109,7 @@ export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
       size,
       type: hexType(entry.sys_ind),
       ...typeName === undefined ? {} : { typeName },
-      uuid: `${mbrUuid(record)}-${hex(number, 2)}`,
+      ...disksUuid === undefined ? {} : { uuid: `${disksUuid}-${hex(number, 2)}` },
       attributes: entry.boot_ind & ACTIVE ? [ACTIVE_BIT] : [],
     });
   };

@@ -7,7 +7,7 @@
  */
 import { readAmiga } from "./amiga.ts";
 import { readAtari } from "./atari.ts";
-import type { Disk, FoundTable, TableKind } from "./disk.ts";
+import type { Disk, FoundTable, TableKind, TablePartition } from "./disk.ts";
 import { type GptHeader, readGpt } from "./gpt.ts";
 import {
   type Found,
@@ -33,10 +33,15 @@ export function readPartitionTable(disk: Disk, header?: GptHeader): FoundTable {
   const table = readWhole(whole, header);
   const partitions = table.partitions
     .filter(({ start }) => start < end)
-    .map((partition) => ({ ...partition, size: Math.min(partition.size, end - partition.start) }))
+    .map((partition) => cutAt(end, partition))
     .sort((a, b) => a.number - b.number);
   const { kind, ...rest } = table;
   return { kind, sectorSize, ...rest, partitions };
+}
+
+function cutAt(end: number, partition: TablePartition): TablePartition {
+  const [from, to] = [partition.size, end - partition.start];
+  return from <= to ? partition : { ...partition, size: to, truncated: { from, to } };
 }
 
 /** In the kernel's order, those behind MS-DOS; the kernel looks for none of them where that is. */
@@ -67,7 +72,9 @@ function readWhole(disk: Disk, header?: GptHeader): Omit<FoundTable, "sectorSize
   if (record && kind === "table") {
     // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
     if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
-    return { kind: "mbr", uuid: mbrUuid(record), partitions: readMbr(disk, record) };
+    const uuid = mbrUuid(record);
+    const partitions = readMbr(disk, record);
+    return { kind: "mbr", ...uuid === undefined ? {} : { uuid }, partitions };
   }
   for (const [kind, read] of OTHERS) {
     const partitions = read(disk);
