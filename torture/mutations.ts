@@ -199,8 +199,8 @@ export const MUTATIONS: Mutation[] = [
     check: "tables",
     replacements: [{
       file: "lib/table/partition_table.ts",
-      from: "Math.min(partition.size, end - partition.start)",
-      to: "partition.size",
+      from: "return from <= to ? partition",
+      to: "return from > 0 ? partition",
     }],
   },
   {

@@ -28,8 +28,7 @@ export const MOST_MILLISECONDS = 5000;
 
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const MBR_TYPE = /^0x[0-9a-f]{1,4}$/;
-/** A slice within a partition has none. */
-/** A slice has none, and neither has a disk whose identifier is 0. */
+/** A slice within a partition has none, and neither has a disk whose identifier is 0. */
 const MBR_UUID = /^((?!00000000)[0-9a-f]{8}-[0-9a-f]{2})?$/;
 /** How types and UUIDs look; of the other kinds, whose types are anything, there is no UUID. */
 const FORMS: Readonly<Record<string, { type?: RegExp; uuid: RegExp }>> = {

@@ -67,37 +67,13 @@ export function readTable(device: OpenFile, sectorSize: number): FoundTable {
   return findTable({ size: end, read }, sectorSize);
 }
 
-/** LDM, Windows' dynamic disks: the kernel's partitions are then those of a database at the end. */
-const LDM = "0x42";
-/** UnixWare, Minix, BSD and Solaris: the kernel numbers the slices of such a partition from 5 on. */
-const SLICED = ["0x63", "0x81", "0xa5", "0xa6", "0xa9", "0xbf"];
-/** Linux swap; and Solaris, if its label is in the partition's second sector. */
-const SWAP = "0x82";
-const SOLARIS_X86_VTOC_SANE = [0xee, 0xde, 0x0d, 0x60];
-const V_SANITY_OFFSET = 12;
-const FIRST_SLICE = 5;
-
 /**
- * Which partitions of a device its table accounts for: one of them that is not in the table should not be
- * there. A GPT accounts for all that is there, an MBR for all but what is within partitions that have a
- * table of their own. Where we see no table, the kernel may see one of a kind that is not read here, or
- * somebody added partitions by hand.
+ * Whether a table accounts for all partitions of its device: one that is not in it should not be there.
+ * Where we see none, the kernel may see one of a kind that is not known here, or somebody added partitions
+ * by hand.
  */
-export function accountsFor(
-  device: OpenFile,
-  { kind, header, sectorSize, partitions }: FoundTable,
-): (partition: { number: number }) => boolean {
-  if (kind === "gpt") return () => header !== undefined;
-  const primary = partitions.filter(({ number }) => number < FIRST_SLICE);
-  if (kind !== "mbr" || primary.some(({ type }) => type === LDM)) return () => false;
-  const isSolaris = (start: number) => {
-    const sanity = readAt(device, start + sectorSize + V_SANITY_OFFSET, 4);
-    return sanity.join() === SOLARIS_X86_VTOC_SANE.join();
-  };
-  const isSliced = primary.some(({ type, start }) =>
-    type !== undefined && SLICED.includes(type) || type === SWAP && isSolaris(start)
-  );
-  return ({ number }) => number < FIRST_SLICE || !isSliced;
+export function isComplete({ kind, header }: FoundTable): boolean {
+  return kind === "gpt" ? header !== undefined : kind !== "none";
 }
 
 /** What a person can do, by what he wanted to do. */

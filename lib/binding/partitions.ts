@@ -11,7 +11,7 @@ import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from ".
 import type { Extent } from "../kernel/blkpg.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
-import { accountsFor, readTable, refuseUnreadable } from "./image_table.ts";
+import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
 import { poll } from "../base/retry.ts";
@@ -166,10 +166,9 @@ export async function rescanPartitions(
   // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
   refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
   const table = found.partitions;
-  const isAccountedFor = accountsFor(device, found);
   const present = sysfsPartitions(number, true);
   const gone = present.filter((partition) =>
-    !wantedIn(table, partition) && (isAccountedFor(partition) || isKnown(partition))
+    !wantedIn(table, partition) && (isComplete(found) || isKnown(partition))
   );
   await removeTogether(bound, gone);
   nodes.remove(gone.map(({ name }) => `/dev/${name}`));

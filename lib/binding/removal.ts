@@ -142,10 +142,11 @@ function claimAll(partitions: readonly SysfsPartition[]): Map<SysfsPartition, Op
 /** Undefined if the node is not there, or is another device's: a static /dev may have left it. */
 function claimNode(path: string, dev: string): OpenFile | undefined {
   if (ifExists(() => fileStatus(path))?.rdev !== dev) return undefined;
-  const claim = ifExists(() => open(path, O_RDONLY | O_EXCL));
-  if (!claim || fileStatus(claim).rdev === dev) return claim;
-  claim.close();
-  return undefined;
+  using opened = new DisposableStack();
+  const claim = ifExists(() => opened.use(open(path, O_RDONLY | O_EXCL)));
+  if (!claim || fileStatus(claim).rdev !== dev) return undefined;
+  opened.move();
+  return claim;
 }
 
 /** As a message names them: "/dev/loop4p1: mount /mnt". Empty if nobody is in sight. */
