@@ -8,7 +8,7 @@ import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import type { OpenFile } from "./kernel/file.ts";
+import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopFacts, LoopStatus } from "./binding/facts.ts";
 import { libc } from "./runtime/libc.ts";
 import {
@@ -55,7 +55,9 @@ export async function attach(
   file: string | URL,
   options: AttachOptions = {},
 ): Promise<LoopDevice> {
-  return await attachChecked(checkPath("file", file), checkOptions(options));
+  const path = checkPath("file", file);
+  const checked = checkOptions(options);
+  return await attachChecked(absolutePath(path), checked);
 }
 
 /** attach() behind its checks: `path` and `reference` may be names that are no UTF-8. */

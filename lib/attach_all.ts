@@ -5,6 +5,7 @@
  */
 import { attach } from "./attach.ts";
 import { allEnded } from "./base/ends.ts";
+import { absolutePath } from "./kernel/file.ts";
 import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/checks.ts";
 import type { LoopDevice } from "./device.ts";
 import { type AttachOptions, checkOptions } from "./binding/options.ts";
@@ -68,7 +69,7 @@ export async function attachAll(
 ): Promise<LoopDevices> {
   if (!Array.isArray(files)) throw new TypeError("files must be an array of paths");
   // A caller's mistake shows before anything is attached.
-  const paths = files.map((file, i) => checkPath(`files[${i}]`, file));
+  const paths = files.map((file, i) => absolutePath(checkPath(`files[${i}]`, file)));
   checkObject(options);
   const { concurrency = CONCURRENCY, onProgress, ...each } = options;
   checkWholeNumber("concurrency", concurrency, 1, Number.MAX_SAFE_INTEGER);

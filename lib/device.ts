@@ -11,7 +11,7 @@ import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/de
 import { letGo, makePersistent, type Parting } from "./binding/detached.ts";
 import { waitForOthers, warnDeferred } from "./binding/detached.ts";
 import { isStill, type LoopFacts, readFacts } from "./binding/facts.ts";
-import { O_RDONLY, type OpenFile } from "./kernel/file.ts";
+import { absolutePath, O_RDONLY, type OpenFile } from "./kernel/file.ts";
 import { Operations } from "./operations.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
 import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
@@ -280,7 +280,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * would reject for the new file's table.
    */
   async changeFile(file: string | URL): Promise<void> {
-    const path = checkPath("file", file);
+    const path = absolutePath(checkPath("file", file));
     const { timeout } = checkWaiting({});
     await this.#operations.take(async () => {
       const { bound } = this.#init;

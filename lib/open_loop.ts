@@ -9,7 +9,7 @@ import { allEnded } from "./base/ends.ts";
 import { checkDetachOptions, type DetachOptions, warnLost } from "./binding/detached.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./binding/facts.ts";
-import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
+import { absolutePath, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
 import { DeviceLock } from "./udev/lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
@@ -41,7 +41,7 @@ import { breathe } from "./runtime/turns.ts";
  * ```
  */
 export async function openLoop(path: string | URL): Promise<LoopDevice> {
-  const node = checkPath("path", path);
+  const node = absolutePath(checkPath("path", path));
   await breathe();
   // Opening what is no loop device could do something; so the node is asked first.
   const number = loopNumber(node);
@@ -115,7 +115,7 @@ export async function detach(
   target: string | URL,
   options: DetachOptions & { remove?: boolean } = {},
 ): Promise<"detached" | "deferred"> {
-  const path = checkPath("target", target);
+  const path = absolutePath(checkPath("target", target));
   checkDetachOptions(options, ["remove"]);
   const { remove = false, ...waiting } = options;
   checkBoolean("remove", remove);

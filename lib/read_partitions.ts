@@ -5,6 +5,7 @@
  */
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { blkSszGet } from "./kernel/blkpg.ts";
+import { absolutePath } from "./kernel/file.ts";
 import { checkPath } from "./base/checks.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";
@@ -41,7 +42,7 @@ export async function readPartitions(
   file: string | URL,
   options: ReadPartitionsOptions = {},
 ): Promise<PartitionTable> {
-  return await readChecked(checkPath("file", file), options);
+  return await readChecked(absolutePath(checkPath("file", file)), options);
 }
 
 /** readPartitions() behind the check of its name: `path` may be one that is no UTF-8. */

@@ -6,7 +6,15 @@
 import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { byteCount, type LoopStatus } from "./binding/facts.ts";
-import { decodeDev, ifExists, listDirectory, O_RDONLY, open, readText } from "./kernel/file.ts";
+import {
+  absolutePath,
+  decodeDev,
+  ifExists,
+  listDirectory,
+  O_RDONLY,
+  open,
+  readText,
+} from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
 import { type FileStatus, fileStatus } from "./kernel/stat.ts";
@@ -50,7 +58,7 @@ export async function list(): Promise<LoopStatus[]> {
  * ```
  */
 export async function status(path: string | URL): Promise<LoopStatus> {
-  const node = checkPath("path", path);
+  const node = absolutePath(checkPath("path", path));
   await breathe();
   const found = readStatus(loopNumber(node));
   if (found) return { ...found, path: node };

@@ -1,7 +1,19 @@
 /** Everything between attach and detach: devices of others, growing, changing, looking. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { linkSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
-import { attach, detach, find, list, LoopError, openLoop, status } from "../mod.ts";
+import { linkSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import {
+  attach,
+  attachAll,
+  detach,
+  find,
+  list,
+  LoopError,
+  openLoop,
+  readPartitions,
+  status,
+} from "../mod.ts";
 import { writeTable } from "./disk_image.ts";
 import { attachElsewhere, detachElsewhere, type ElsewhereOptions, identity } from "./others.ts";
 import { ownDevices } from "./own_devices.ts";
@@ -258,4 +270,34 @@ test("a backing file may be deleted, or a block device", ["root"], async () => {
   assertStringIncludes(readFileSync(file, "latin1"), "through both");
   output(["rm", file]);
   assertEquals((await status(outer.path)).backingFile, `${file} (deleted)`);
+});
+
+test("a relative name is meant at the time of the call, wherever the process goes then", [
+  "root",
+], async () => {
+  const folder = scratch("here");
+  mkdirSync(folder);
+  const image = makeImage("here/disk.img", 4, "label: gpt\nsize=1MiB\n");
+  const back = process.cwd();
+  /** Calls in the folder, and leaves it before the first turn of the event loop. */
+  const there = async <T>(call: () => Promise<T>): Promise<T> => {
+    process.chdir(folder);
+    const calling = call();
+    process.chdir(back);
+    return await calling;
+  };
+  const { partitions } = await there(() => readPartitions("disk.img"));
+  assertEquals(partitions.length, 1);
+  {
+    await using loop = await there(() => attach("disk.img"));
+    assertEquals(loop.backingFile, image);
+    const [found] = await there(() => find("disk.img"));
+    assertEquals(found.path, loop.path);
+  }
+  const loops = await there(() => attachAll(["disk.img", "disk.img"], { overlap: "allow" }));
+  assertEquals(loops.map(({ backingFile }) => backingFile), [image, image]);
+  assertEquals(await there(() => detach("disk.img")), "deferred");
+  await loops[Symbol.asyncDispose]();
+  const error = await assertRejects(() => there(() => attach("none.img")), LoopError);
+  assertEquals([error.code, error.path], ["ENOENT", join(folder, "none.img")]);
 });

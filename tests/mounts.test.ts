@@ -238,6 +238,18 @@ withExt4("a child that works there defers the unmount, and holders() names it", 
   assertEquals(await loop.detach(), "detached");
 });
 
+withExt4("a signal stops unmount() from waiting, and the unmount goes on", [], async () => {
+  await using loop = await attach(ext4Image("impatient.img"));
+  const root = await loop.mount();
+  await using _ = await workIn(root.path);
+  const reason = new Error("enough");
+  const controller = new AbortController();
+  const unmounting = root.unmount({ signal: controller.signal }).catch((error) => error);
+  await until(() => mountsOf(loop.path).length === 0, "it to be unmounted");
+  controller.abort(reason);
+  assertEquals([await unmounting, await root.unmount()], [reason, "deferred"]);
+});
+
 withExt4(
   "no mount namespace sees a detached mount, made before or after",
   ["unshare"],

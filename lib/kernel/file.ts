@@ -205,9 +205,14 @@ export function ioctl(
   return check(result, "ioctl", file.path, name);
 }
 
-/** The path with the working directory of this moment before it, if it is relative. "" stays as it is. */
+/**
+ * The path with the working directory of this moment before it, if it is relative: the program may have
+ * another one by the time that the file is opened. "" stays as it is, and all do where /proc is missing.
+ */
 export function absolutePath(path: string): string {
-  return path === "" || path.startsWith("/") ? path : `${readLink("/proc/self/cwd")}/${path}`;
+  if (path === "" || path.startsWith("/")) return path;
+  const here = ifExists(() => readLink("/proc/self/cwd"));
+  return here === undefined ? path : `${here}/${path}`;
 }
 
 /** Up to `length` bytes from `offset`; fewer at the end of the file. */

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { checkPath } from "../base/checks.ts";
+import { checkNames, checkPath, checkWait } from "../base/checks.ts";
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
-import { poll } from "../base/retry.ts";
+import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
 import { isHeldExclusively } from "../holders/holders.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
@@ -143,12 +143,18 @@ export class LoopMount implements AsyncDisposable {
    * or below it: nothing has changed then, and unmount() can be called again. If anything that was
    * written since the mount did not reach the backing file (from Linux 5.8 on), with EIO or ENOSPC; it
    * is unmounted all the same. Calling it again gives the same answer.
+   *
+   * @param options `signal` stops the wait: it rejects with the signal's reason, and the unmount goes on.
    */
-  async unmount(): Promise<"unmounted" | "deferred"> {
+  async unmount(options: { signal?: AbortSignal } = {}): Promise<"unmounted" | "deferred"> {
+    checkNames(options, ["signal"]);
+    checkWait(options);
+    options.signal?.throwIfAborted();
+    const ended = this.#end();
     try {
-      return await this.#end();
+      return await untilAborted(ended, options.signal);
     } catch (error) {
-      this.#isTold = true;
+      if (!options.signal?.aborted) this.#isTold = true;
       throw error;
     }
   }
