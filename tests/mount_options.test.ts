@@ -1,6 +1,6 @@
 /** Options of a line of fstab: what the kernel has after them, beside what it has after mount(8). */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync, statSync } from "node:fs";
 import { attach, type LoopDevice, LoopError, type MountOptions } from "../mod.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
 import { ext4Image, mountsOf } from "./mount_image.ts";
@@ -80,6 +80,18 @@ test("options of a line of fstab are taken as mount(8) takes them", [
   }
 });
 
+test("X-mount.mkdir makes the directory, and those above it", ["root", "mkfs.ext4"], async () => {
+  await using loop = await attach(ext4Image("mkdir.img"));
+  const at = scratch("some/where/below");
+  await assertRejects(() => loop.mount(undefined, { at }), LoopError, "ENOENT");
+  for (const option of ["X-mount.mkdir=0711", "x-mount.mkdir"]) {
+    await using root = await loop.mount(undefined, { at, options: [option] });
+    assertEquals(root.path, at);
+  }
+  assertEquals(statSync(at).mode & 0o777, 0o711);
+  rmSync(at, { recursive: true });
+});
+
 test("an option beside one of ours that says the opposite is a mistake", [], () => {
   const wrong: [MountOptions, RegExp][] = [
     [{ options: ["ro"], readOnly: false }, /option "ro" says the opposite of readOnly: false/],
@@ -91,6 +103,7 @@ test("an option beside one of ours that says the opposite is a mistake", [], () 
     [{ options: ["X-mount.subdir=a"] }, /use a folder below the mount's path instead/],
     [{ options: ["X-mount.owner=1"] }, /mount\(8\)'s, and mount\(\) does not do it/],
     [{ options: ["rshared"] }, /mount\(8\)'s, and mount\(\) does not do it/],
+    [{ options: ["X-mount.mkdir=9"] }, /its mode must be octal/],
     [{ options: ["loop"] }, /use attach\(\) instead/],
   ];
   for (const [options, says] of wrong) {

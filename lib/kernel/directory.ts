@@ -22,9 +22,9 @@ export function openDirectory(name: string, parent?: OpenFile): OpenFile {
   return new OpenFile(check(parent ? parent.call(open) : open(AT_FDCWD), "open", path), path);
 }
 
-/** `mkdirat(parent, name, 0700)`: 0 or −errno. */
-export function makeDirectory(name: string, parent?: OpenFile): number {
-  const make = (fd: number) => libc().now(SYS("mkdirat"), fd, cString(name), 0o700);
+/** `mkdirat(parent, name, mode)`: 0 or −errno. */
+export function makeDirectory(name: string, parent?: OpenFile, mode = 0o700): number {
+  const make = (fd: number) => libc().now(SYS("mkdirat"), fd, cString(name), mode);
   return parent ? parent.call(make) : make(AT_FDCWD);
 }
 

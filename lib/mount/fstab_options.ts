@@ -81,6 +81,8 @@ const NOT_HERE = /^(X-mount\.(owner|group|mode|idmap)|r?(shared|slave|private|un
 export interface FstabOptions {
   /** Of the file system. */
   readonly settings: readonly Setting[];
+  /** Of the directory that is made where there is none, from `X-mount.mkdir`; undefined: none is. */
+  readonly directoryMode: number | undefined;
   /** Of MOUNT_ATTR_* bits those that a word is about: whether it is to be set. */
   said(bit: number): boolean | undefined;
   /** The word that is about it; undefined if another one implies it. */
@@ -94,12 +96,14 @@ export function readFstabOptions(options: unknown): FstabOptions {
   }
   const settings: Setting[] = [];
   const said = new Map<number, { set: boolean; word?: string }>();
+  let directoryMode: number | undefined;
   for (const option of options) {
     const setting = readOption(option);
     const { name, value } = setting;
     const implied = value === undefined ? IMPLIED.get(name) : undefined;
     const attribute = value === undefined ? ATTRIBUTES.get(name) : undefined;
-    if (implied !== undefined) {
+    if (/^[xX]-mount\.mkdir$/.test(name)) directoryMode = readMode(option, value);
+    else if (implied !== undefined) {
       for (const bit of bitsOf(implied)) said.set(bit, { set: true });
     } else if (attribute) {
       for (const bit of bitsOf(attribute.set)) said.set(bit, { set: true, word: name });
@@ -108,9 +112,16 @@ export function readFstabOptions(options: unknown): FstabOptions {
   }
   return {
     settings,
+    directoryMode,
     said: (bit) => said.get(bit)?.set,
     wordFor: (bit) => said.get(bit)?.word,
   };
+}
+
+/** mkdir(2)'s default there is 0755. */
+function readMode(option: unknown, value = "0755"): number {
+  if (/^[0-7]{1,4}$/.test(value)) return parseInt(value, 8);
+  throw new TypeError(`option ${show(option)}: its mode must be octal, like 0755`);
 }
 
 function bitsOf(mask = 0): number[] {

@@ -77,11 +77,12 @@ export async function mount(
 
 async function findPlace(
   { mount }: NewMount,
-  { at, detached }: CheckedMount,
+  { at, directoryMode, detached }: CheckedMount,
   keeper: Keeper | undefined,
 ): Promise<Place> {
   if (detached || keeper === undefined) return await placeNowhere(mount);
-  return await (at === undefined ? placeOnOwnDirectory(mount, keeper) : placeAt(mount, at, keeper));
+  if (at === undefined) return await placeOnOwnDirectory(mount, keeper);
+  return await placeAt(mount, at, keeper, directoryMode);
 }
 
 /** As mount(8) does: what cannot be written is mounted read-only, unless it was asked for. */

@@ -84,6 +84,8 @@ export interface CheckedMount {
   /** Of the mount: MOUNT_ATTR_* bits, without MOUNT_ATTR_RDONLY. */
   readonly attributes: number;
   readonly at: string | undefined;
+  /** undefined: `at` must be there. */
+  readonly directoryMode: number | undefined;
   readonly detached: boolean;
   readonly signal: AbortSignal | undefined;
 }
@@ -137,6 +139,7 @@ export function checkMountOptions(options: MountOptions): CheckedMount {
     settings: fstab.settings,
     attributes: bits.reduce((all, bit) => all | bit, 0),
     at: at === undefined ? undefined : checkPath("at", at),
+    directoryMode: fstab.directoryMode,
     detached,
     signal,
   };

@@ -5,7 +5,9 @@
  * @module
  */
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { uninterruptedLater } from "../kernel/chain.ts";
+import { makeDirectory } from "../kernel/directory.ts";
 import {
   AT_FDCWD,
   check,
@@ -44,7 +46,13 @@ export async function placeOnOwnDirectory(mount: OpenFile, keeper: Keeper): Prom
 }
 
 /** On a directory of the user's. */
-export async function placeAt(mount: OpenFile, at: string, keeper: Keeper): Promise<Place> {
+export async function placeAt(
+  mount: OpenFile,
+  at: string,
+  keeper: Keeper,
+  directoryMode?: number,
+): Promise<Place> {
+  if (directoryMode !== undefined) makeDirectories(at, directoryMode);
   using directory = await openDirectory(at);
   const around = mountIdOf(directory);
   if (!mounts().some(({ id }) => id === around)) {
@@ -60,6 +68,12 @@ export async function placeAt(mount: OpenFile, at: string, keeper: Keeper): Prom
   return { path, id, holder: undefined, remove: record.remove };
 }
 
+/** As mkdir -p does: what is there is left as it is, and is judged when it is opened. */
+function makeDirectories(path: string, mode: number): void {
+  const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: { length } }) => index + length);
+  for (const end of ends) makeDirectory(path.slice(0, end), undefined, mode);
+}
+
 async function moved(
   mount: OpenFile,
   record: MountRecord,
@@ -73,7 +87,7 @@ async function moved(
     if (!isRefusal(error, "EPERM", "EINVAL")) throw error;
     throw error.withHint(
       error.code === "EPERM"
-        ? "mounting needs CAP_SYS_ADMIN"
+        ? whyNotPermitted("mounting", "CAP_SYS_ADMIN")
         : "nothing can be mounted there: perhaps it lies in another mount namespace",
     );
   }
