@@ -108,6 +108,12 @@ test(
 test("a partition table without its partitions is named", ["root"], async () => {
   const error = await refusal(makeImage("table.img", 8, THREE_PARTITIONS));
   assertStringIncludes(error!.message, "a partition table with 1, 2, 3, which the kernel does not");
+  {
+    // What the message advises.
+    await using loop = await attach(scratch("table.img"));
+    await loop.rescan();
+    await assertRejects(() => loop.mount(), LoopError, "mount one of 1, 2, 3");
+  }
   const empty = await refusal(makeImage("empty-table.img", 8, "label: gpt\n"));
   assertStringIncludes(empty!.message, "a partition table without a partition");
 });

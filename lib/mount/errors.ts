@@ -184,19 +184,3 @@ async function busy(number: number, device: string): Promise<string> {
   return `it is in use already: ${describeHolders(others)}` +
     (isMounted ? "; a second mount of it must have the same readOnly" : "");
 }
-
-/** Why a mount got no directory. */
-export function explainMove(error: unknown): never {
-  if (!isRefusal(error)) throw error;
-  const hints: Record<string, string> = {
-    ENOENT: "at: make the directory first",
-    ENOTDIR: "at: it is no directory",
-    EPERM: "mounting needs CAP_SYS_ADMIN",
-    EINVAL: error.path.startsWith("/proc/")
-      ? "at: before Linux 6.15 a mount without a directory takes no other one: mount the outer " +
-        "one with at, too"
-      : "at: nothing can be mounted there (is it a directory?)",
-  };
-  const hint = hints[error.code];
-  throw hint === undefined ? error : error.withHint(hint);
-}
