@@ -86,22 +86,44 @@ static int open_cached(const char *path)
 	return must(syscall(SYS_OPENAT2, AT_FDCWD, path, how, sizeof how), path);
 }
 
-/* A node of our own, which no udev watches: see lib/udev/udev_reread.ts. */
-static int open_unwatched(int number)
+/*
+ * A node of our own, which no udev watches: see lib/udev/udev_reread.ts. Gives the descriptor that keeps
+ * the device, and in `writable` the one through which it is bound.
+ */
+static int open_unwatched(int number, int *writable)
 {
+	uint32_t header[2] = { 0x20080522, 0 }, capabilities[6];
 	char own[64];
 	int fd;
+
+	syscall(SYS_capget, header, capabilities);
 
 	snprintf(own, sizeof own, "/dev/.loopdev-loop%d", number);
 	/* Who attaches at the same time makes and unlinks the same node. */
 	do {
 		if (mknod(own, S_IFBLK | 0600, makedev(7, number)) < 0 && errno != EEXIST)
 			die(own);
-		fd = open(own, O_RDWR | O_CLOEXEC);
-	} while (fd < 0 && errno == ENOENT);
-	must(fd, own);
+		fd = open(own, O_RDONLY | O_CLOEXEC);
+		*writable = fd < 0 ? fd : open(own, O_RDWR | O_CLOEXEC);
+		if (*writable < 0 && fd >= 0)
+			close(fd);
+	} while (*writable < 0 && errno == ENOENT);
+	must(*writable, own);
 	unlink(own);
 	return fd;
+}
+
+/* What was written to the device has reached the file, or an error says that it has not. */
+static void write_back(const int *nodes, int count, int backing)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		count_dirty(nodes[i]);
+	count_dirty(backing);
+	for (i = 0; i < count; i++)
+		must(sync_file_range(nodes[i], 0, 0, 7), "sync_file_range");
+	must(sync_file_range(backing, 0, 0, 7), "sync_file_range");
 }
 
 static void drain(const char *path)
@@ -175,12 +197,34 @@ static void look_at_partitions(const char *disk, int number)
 	}
 }
 
+static int open_partitions(const char *disk, int number, int *nodes)
+{
+	char path[96];
+	int fd, i;
+
+	fd = must(open(disk, O_RDONLY | O_CLOEXEC), disk);
+	while (syscall(SYS_getdents64, fd, buffer, 8192) > 0)
+		;
+	close(fd);
+	for (i = 1; i <= PARTITIONS; i++) {
+		snprintf(path, sizeof path, "%s/loop%dp%d/dev", disk, number, i);
+		read_text(path);
+	}
+	for (i = 1; i <= PARTITIONS; i++) {
+		snprintf(path, sizeof path, "/dev/loop%dp%d", number, i);
+		nodes[i - 1] = must(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), path);
+		look_at(nodes[i - 1]);
+	}
+	return PARTITIONS;
+}
+
 static void same(const char *image, const char *strategy)
 {
 	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
 	struct loop_info64 info;
 	char path[32], disk[32], link[32];
-	int control, number, fd, sector_size, i;
+	int nodes[PARTITIONS + 1];
+	int control, number, fd, writable, backing, sector_size, i;
 	uint64_t size, diskseq;
 	int none = !strcmp(strategy, "none");
 	int userspace = !strcmp(strategy, "userspace");
@@ -201,19 +245,23 @@ static void same(const char *image, const char *strategy)
 		snprintf(disk, sizeof disk, "/sys/block/loop%d", number);
 		look(path);
 		look(disk);
-		fd = open_unwatched(number);
-		if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+		fd = open_unwatched(number, &writable);
+		if (ioctl(writable, LOOP_CONFIGURE, &config) == 0)
 			break;
 		if (errno != EBUSY)
 			die("LOOP_CONFIGURE");
+		close(writable);
 		close(fd);
 	}
+	sync_file_range(fd, 0, 0, 1);
 	must(ioctl(fd, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
 	snprintf(link, sizeof link, "/proc/self/fd/%d", config.fd);
 	must(readlink(link, buffer, 4096), link);
 	must(ioctl(fd, BLKGETSIZE64, &size), "BLKGETSIZE64");
 	must(ioctl(fd, BLKSSZGET, &sector_size), "BLKSSZGET");
 	ioctl(fd, BLKGETDISKSEQ, &diskseq);
+	backing = must(fcntl(config.fd, F_DUPFD_CLOEXEC, 0), "F_DUPFD_CLOEXEC");
+	close(writable);
 	close(control);
 	if (!strcmp(strategy, "two-step"))
 		two_steps(fd, path);
@@ -227,9 +275,16 @@ static void same(const char *image, const char *strategy)
 		look_at_partitions(disk, number);
 	}
 	close(config.fd);
+	look(disk);
+	i = userspace ? open_partitions(disk, number, nodes) : 0;
+	nodes[i] = fd;
+	write_back(nodes, i + 1, backing);
+	while (i-- > 0)
+		close(nodes[i]);
 	if (userspace)
 		for (i = 1; i <= PARTITIONS; i++)
 			partition(fd, BLKPG_DEL_PARTITION, i);
+	close(backing);
 	count_dirty(fd);
 	close(fd);
 	look(disk);
