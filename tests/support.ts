@@ -65,6 +65,7 @@ const TOOLS: Record<string, string> = {
   "sfdisk": "fdisk",
   "simg2img": "android-sdk-libsparse-utils",
   "strace": "strace",
+  "swapon": "mount",
   "syslinux": "syslinux syslinux-common",
   "script": "bsdutils",
   "setpriv": "util-linux",

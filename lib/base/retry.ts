@@ -41,6 +41,35 @@ export async function poll<T>(
   }
 }
 
+/** What `waiting` gives within `ms` milliseconds; `otherwise`, if it takes longer. */
+export async function within<T, Other>(
+  waiting: Promise<T>,
+  ms: number,
+  otherwise: Other,
+): Promise<T | Other> {
+  const answered = new AbortController();
+  const late = delay(ms, answered.signal).then(() => otherwise, () => otherwise);
+  try {
+    return await Promise.race([waiting, late]);
+  } finally {
+    answered.abort();
+  }
+}
+
+/** Questions by their names: who asks one that is under way gets its answer. */
+export class Shared<T> {
+  readonly #underWay = new Map<string, Promise<T>>();
+
+  ask(name: string, question: () => Promise<T>): Promise<T> {
+    let answer = this.#underWay.get(name);
+    if (!answer) {
+      answer = question().finally(() => this.#underWay.delete(name));
+      this.#underWay.set(name, answer);
+    }
+    return answer;
+  }
+}
+
 /** Waits for a promise whose wait the signal may stop; undefined if it did. */
 export async function unlessAborted<T>(
   waiting: Promise<T>,

@@ -8,6 +8,7 @@ import { changeFlags } from "./bind.ts";
 import { isRefusal } from "../base/errors.ts";
 import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
+import { holdOf } from "../holders/exclusive.ts";
 import {
   describeHolders,
   heldBy,
@@ -149,7 +150,7 @@ export async function waitForOthers(
   const wait = (ms: number) => unlessAborted(poll(isGone, ms, signal), signal);
   if (isGone()) return "detached";
   if (timeout !== undefined) return await wait(timeout) ? "detached" : "deferred";
-  if (isHeldExclusively(path)) return "deferred";
+  if (await holdOf(path) === "held") return "deferred";
   for (let waited = 0, unseen = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
     if (await wait(PASSING_OPENERS_MS)) return "detached";
     if (signal?.aborted) break;
@@ -178,7 +179,7 @@ async function clearAlone(
   for (let waited = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
     const before = stay;
     if (await isClear(waited === 0 ? 0 : PASSING_OPENERS_MS)) return;
-    if (signal?.aborted || isHeldExclusively(path)) return;
+    if (signal?.aborted || await holdOf(path) === "held") return;
     stay = await othersThan(number, lock.descriptor);
     if (stay.some((who) => before.includes(who))) return;
   }

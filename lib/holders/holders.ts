@@ -3,90 +3,57 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { holdsOf } from "./exclusive.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUses, ifAllowed } from "./file_users.ts";
-import {
-  ifExists,
-  listDirectory,
-  O_EXCL,
-  O_RDONLY,
-  open,
-  readLink,
-  readText,
-} from "../kernel/file.ts";
-import { mounts } from "../kernel/mountinfo.ts";
+import { listDirectory, readLink, readText } from "../kernel/file.ts";
+import type { Holder } from "./holder.ts";
+import { type Held, holdersOfFiles, kernelHolders } from "./kernel_holders.ts";
+import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { ownMountsOf } from "./own_mounts.ts";
+import { placeOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 import { breathe } from "../runtime/turns.ts";
 
-/**
- * Somebody who holds a loop device or one of its partitions.
- *
- * @example
- * ```ts
- * import { type Holder } from "@loopdev/loopdev";
- * const show = ({ path, kind, by }: Holder) => `${path}: ${kind} ${by}`; // /dev/loop4p1: mount /mnt
- * ```
- */
-export interface Holder {
-  /** What is held: "/dev/loop4p1". */
-  readonly path: string;
-  /** A mount, another block device on top of it (LVM, dm-crypt, md), or an open file. */
-  readonly kind: "mount" | "device" | "process";
-  /**
-   * The mount point, the device's node, or the process: "/mnt", "/dev/dm-0", "1234 (qemu)". Of a
-   * mount of this process's without a directory its path: "/proc/1234/fd/17".
-   */
-  readonly by: string;
-}
-
-/**
- * Whether the disk or a partition of it has an owner: it is mounted, in whatever namespace, or another
- * device lies on it. Who just looks at it does not open it O_EXCL.
- */
-export function isHeldExclusively(path: string): boolean {
-  try {
-    ifExists(() => open(path, O_RDONLY | O_EXCL))?.close();
-    return false;
-  } catch (error) {
-    return isRefusal(error, "EBUSY");
-  }
-}
-
-/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if there are none. */
-export function describeHolders(holders: readonly Holder[]): string {
-  return holders.map(({ path, kind, by }) => `${path}: ${kind} ${by}`).join(", ");
-}
+export { isHeldExclusively } from "./exclusive.ts";
+export { describeHolders, type Holder } from "./holder.ts";
 
 /** Everyone who holds loop device `number` or a partition of it. */
 export async function findHolders(number: number): Promise<Holder[]> {
-  const disk = `loop${number}`;
-  const held = new Map([[sysfsDev(number), disk]]);
+  const held = new Map([[sysfsDev(number), `loop${number}`]]);
   for (const { name, dev } of sysfsPartitions(number)) held.set(dev, name);
-  const folders = [...held.values()].map((
-    name,
-  ) => [name, name === disk ? disk : `${disk}/${name}`]);
   const devices = [...held.values()].map((name) => `/dev/${name}`);
-  const own = ownMountsOf(devices, (device) => !isHeldExclusively(device));
-  const hidden = devices.some(isHeldExclusively)
-    ? hiddenMounts(
-      new Map([...held, ...own.map(({ dev, device }) => [dev, device.slice(5)] as const)]),
-      own.flatMap(({ descriptors }) => descriptors),
-    )
+  const all = mounts();
+  const known = await kernelHolders(held, all);
+  const holds = await holdsOf(devices, known);
+  const own = ownMountsOf(devices, (device) => holds.get(device) === "free");
+  const fileSystems = new Map(held);
+  for (const { dev, device } of own) fileSystems.set(dev, device.slice("/dev/".length));
+  for (const [dev, name] of await ownNumbers(known)) fileSystems.set(dev, name);
+  const hidden = [...holds.values()].some((hold) => hold !== "free")
+    ? hiddenMounts(fileSystems, own.flatMap(({ descriptors }) => descriptors))
     : undefined;
-  const shown = mountsOf(held);
+  const shown = [...mountsOf(held, all), ...known];
   const unseen = own.filter(({ path, descriptors }) =>
     descriptors.length > 0 && !shown.some(({ by }) => by === path)
   );
+  const isOwn = ({ kind, path, by }: Holder) =>
+    kind === "btrfs" && !by.startsWith("/") && unseen.some(({ device }) => device === path);
   return [
-    ...shown,
+    ...shown.filter((holder) => !isOwn(holder)),
     ...unseen.map(({ device, path }): Holder => ({ path: device, kind: "mount", by: path })),
-    ...folders.flatMap(([name, folder]) =>
-      (ifExists(() => listDirectory(`/sys/block/${folder}/holders`)) ?? [])
-        .map((by): Holder => ({ path: `/dev/${name}`, kind: "device", by: `/dev/${by}` }))
-    ),
+    ...await holdersOfFiles(fileSystems),
     ...await processes(new Set(held.values()), hidden),
   ];
+}
+
+/** The device numbers that files have on what is mounted there, of a btrfs none of a device. */
+async function ownNumbers(known: readonly Holder[]): Promise<[dev: string, name: string][]> {
+  const numbers: [string, string][] = [];
+  for (const { path, kind, by } of known) {
+    const place = kind === "mount" ? await placeOf(by) : undefined;
+    if (place) numbers.push([place.dev, path.slice("/dev/".length)]);
+  }
+  return numbers;
 }
 
 /** udevd's processes: "(udev-worker)" since systemd 251, and "(udev-synth)". */
@@ -114,8 +81,8 @@ export async function othersThan(number: number, ours: number | undefined): Prom
   return others;
 }
 
-function mountsOf(held: Map<string, string>): Holder[] {
-  return mounts().flatMap(({ dev, point }): Holder[] => {
+function mountsOf(held: Held, all: readonly Mount[]): Holder[] {
+  return all.flatMap(({ dev, point }): Holder[] => {
     const name = held.get(dev);
     return name === undefined ? [] : [{ path: `/dev/${name}`, kind: "mount", by: point }];
   });

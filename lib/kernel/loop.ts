@@ -5,7 +5,8 @@
  *
  * @module
  */
-import { ioctl, type OpenFile } from "./file.ts";
+import { chainLater } from "./chain.ts";
+import { AT_FDCWD, cString, ioctl, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
 import { __u32, __u64, array, bytes, struct, type Value } from "../base/struct.ts";
 import { ioctlLater } from "./storage.ts";
 
@@ -101,6 +102,20 @@ export function loopGetStatus64(device: OpenFile): Uint8Array {
   const info = loop_info64.buffer();
   ioctl(device, "LOOP_GET_STATUS64", LOOP_GET_STATUS64, info);
   return info;
+}
+
+/**
+ * The same of the device at `path`, opened and closed by another thread: it may be somebody's whose disk
+ * hangs, and then either call waits. Undefined where the kernel refuses one of them.
+ */
+export async function loopStatusAt(path: string): Promise<Uint8Array | undefined> {
+  const info = loop_info64.buffer();
+  const results = await chainLater([
+    { name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY | O_CLOEXEC, 0] },
+    { name: "ioctl", on: 0, args: [LOOP_GET_STATUS64, info] },
+  ]);
+  if (results[0] >= 0) await new OpenFile(results[0], path).closeLater();
+  return results.length === 2 && results[1] >= 0 ? info : undefined;
 }
 
 /**

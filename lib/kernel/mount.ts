@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { whileClaiming } from "./claims.ts";
 import { chainLater, eachLater, type NamedStep, uninterruptedLater } from "./chain.ts";
 import {
   AT_FDCWD,
@@ -123,7 +124,7 @@ export async function makeMount(
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
     { name: "fstatfs", on: root, args: [buffer] },
   ];
-  const results = await chainLater(steps);
+  const results = await whileClaiming(device, () => chainLater(steps));
   const opened = [context, mount, root].map((step) =>
     results[step] >= 0 ? new OpenFile(results[step], device) : undefined
   );

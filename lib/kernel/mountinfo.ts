@@ -17,23 +17,30 @@ export interface Mount {
   readonly point: string;
   /** "ext4", "devtmpfs". */
   readonly type: string;
+  /** What it was mounted from, as whoever did it called it: "/dev/loop4". */
+  readonly source: string;
   /** Of the mount, not of the file system: "rw", "nodev". */
   readonly options: readonly string[];
+  /** Of the file system, as its driver writes them: "ro", "logdev=/dev/loop5". */
+  readonly superOptions: readonly string[];
 }
 
 /** In the order in which they were mounted: of two at one point the last is the one that is seen. */
 export function mounts(): Mount[] {
   return readLines("/proc/self/mountinfo").map((line) => {
     // Optional fields stand between the sixth and " - ". The kernel escapes spaces in all names.
-    const [mount, fileSystem] = line.split(" - ");
+    const [mount, ...rest] = line.split(" - ");
     const [id, parent, dev, , point, options] = mount.split(" ");
+    const [type, source, superOptions] = rest.join(" - ").split(" ");
     return {
       id: Number(id),
       parent: Number(parent),
       dev,
-      point: unescape(point),
-      type: fileSystem.split(" ")[0],
+      point: unescapeOctal(point),
+      type,
+      source: unescapeOctal(source),
       options: options.split(","),
+      superOptions: superOptions.split(","),
     };
   });
 }
@@ -46,7 +53,7 @@ export function isNodev(folder: string): boolean {
   return mount?.options.includes("nodev") ?? false;
 }
 
-/** Spaces and the like stand as octal. */
-function unescape(point: string): string {
-  return point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+/** Spaces and the like stand as octal in lists of /proc. */
+export function unescapeOctal(name: string): string {
+  return name.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }

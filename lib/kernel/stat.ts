@@ -13,6 +13,7 @@ import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/stru
 
 const AT_EMPTY_PATH = 0x1000;
 const AT_STATX_DONT_SYNC = 0x4000;
+const STATX_TYPE = 0x1;
 const STATX_BASIC_STATS = 0x7ff;
 const STATX_MNT_ID = 0x1000;
 const S_IFMT = 0o170000;
@@ -127,22 +128,29 @@ export function fileStatus(file: OpenFile | string): FileStatus {
   };
 }
 
+/** Where a name lies. */
+export interface Place extends Pick<FileStatus, "type" | "dev" | "rdev"> {
+  /** In which mount, from Linux 5.8 on. */
+  readonly mount: number | undefined;
+}
+
 /**
- * On which file system a name lies, "7:4", and in which mount, from Linux 5.8 on; undefined if it
- * cannot be looked at. By another thread: it may lie at the other end of a network.
+ * Where a name lies; undefined if it cannot be looked at. By another thread: it may be at the other end
+ * of a network.
  */
-export async function placeOf(
-  path: string,
-): Promise<{ dev: string; mount: number | undefined } | undefined> {
+export async function placeOf(path: string): Promise<Place | undefined> {
   const buffer = statx.buffer();
+  const mask = STATX_TYPE | STATX_MNT_ID;
   const result = await uninterruptedLater(
-    ...["statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, STATX_MNT_ID, buffer] as const,
+    ...["statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, mask, buffer] as const,
   );
   if (result < 0) return undefined;
   const stx = statx.reader(buffer);
   const isKnown = (stx("stx_mask") & STATX_MNT_ID) !== 0;
   return {
+    type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",
     dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
+    rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
     mount: isKnown ? Number(stx("stx_mnt_id")) : undefined,
   };
 }

@@ -28,6 +28,7 @@ export const SYSCALLS = {
   sync_file_range: { x86_64: 277, aarch64: 84 },
   capget: { x86_64: 125, aarch64: 90 },
   close: { x86_64: 3, aarch64: 57 },
+  quotactl: { x86_64: 179, aarch64: 60 },
   fstatfs: { x86_64: 138, aarch64: 44 },
   umount2: { x86_64: 166, aarch64: 39 },
   openat: { x86_64: 257, aarch64: 56 },

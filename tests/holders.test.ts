@@ -1,0 +1,257 @@
+/**
+ * Who holds a device, made by those who really do, and whether it is held at all: an answer that takes
+ * nothing away from anybody, and that is not "nobody" where it cannot be known.
+ */
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { attach, type Holder, type LoopDevice, type LoopMount } from "../mod.ts";
+import { poll } from "../lib/base/retry.ts";
+import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
+import { describeHolders } from "../lib/holders/holder.ts";
+import { libc } from "../lib/runtime/libc.ts";
+import { ext4Image } from "./mount_image.ts";
+import {
+  holdBy,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  scratch,
+  testsOf,
+  THREE_PARTITIONS,
+} from "./support.ts";
+import { traced } from "./traced.ts";
+
+const withRoot = testsOf("who holds a device", ["root"]);
+
+/** Mounts by mount(8), for as long as `use` takes. */
+async function mounted(args: string[], use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = scratch("mount");
+  mkdirSync(folder, { recursive: true });
+  output(["mount", ...args, folder]);
+  try {
+    await use(folder);
+  } finally {
+    output(["umount", folder]);
+  }
+}
+
+/** Holders but processes. */
+async function holdersOf(loop: LoopDevice): Promise<Holder[]> {
+  return (await loop.holders()).filter(({ kind }) => kind !== "process");
+}
+
+/**
+ * Waits until nobody holds it: a process that somebody started in a mount namespace of its own while it
+ * was mounted has it mounted, too.
+ */
+async function nobodyHolds(loop: LoopDevice): Promise<void> {
+  const isFree = async () =>
+    (await holdersOf(loop)).length === 0 && await holdOf(loop.path) === "free";
+  assert(await poll(async () => await isFree() || undefined, 30_000), `${loop.path} is held`);
+}
+
+withRoot("holders() names swap, on a partition and in a file", ["mkswap", "swapon"], async () => {
+  const file = makeImage("swap.img", 8, THREE_PARTITIONS);
+  await using loop = await attach(file, { partscan: "userspace" });
+  const { path } = loop.partitions[1];
+  output(["mkswap", path]);
+  output(["swapon", path]);
+  try {
+    assertEquals(await holdersOf(loop), [{ path, kind: "swap", by: path }]);
+    assertEquals([await holdOf(path), await holdOf(loop.path)], ["held", "held"]);
+    assertEquals(await holdOf(loop.partitions[0].path), "free");
+    assertEquals(describeHolders(await holdersOf(loop)), `${path}: swap ${path}`);
+  } finally {
+    output(["swapoff", path]);
+  }
+  await nobodyHolds(loop);
+});
+
+withRoot("holders() names a swap file on the file system", [
+  "mkfs.ext4",
+  "mount",
+  "mkswap",
+  "swapon",
+], async () => {
+  await using loop = await attach(ext4Image("files.img"));
+  await mounted([loop.path], async (folder) => {
+    const by = `${folder}/swap file`;
+    output(["dd", "if=/dev/zero", `of=${by}`, "bs=64k", "count=16"]);
+    output(["chmod", "600", by]);
+    output(["mkswap", by]);
+    output(["swapon", by]);
+    try {
+      assertEquals(await holdersOf(loop), [
+        { path: loop.path, kind: "mount", by: folder },
+        { path: loop.path, kind: "swap", by },
+      ]);
+    } finally {
+      output(["swapoff", by]);
+    }
+  });
+});
+
+withRoot("holders() names a loop device over it, by whatever name", [], async () => {
+  const file = makeImage("under.img", 8, THREE_PARTITIONS);
+  await using loop = await attach(file, { partscan: "userspace" });
+  const { path } = loop.partitions[1];
+  // Another name of the same device, and the same name for another one.
+  const [name, other] = [scratch("name"), makeImage("loop0", 1)];
+  output(["cp", "-a", path, name]);
+  await using _other = await attach(other);
+  assertEquals(await holdersOf(loop), []);
+  await using over = await attach(name);
+  assertEquals(await holdersOf(loop), [{ path, kind: "loop", by: over.path }]);
+  assertEquals(describeHolders(await holdersOf(loop)), `${path}: loop device ${over.path}`);
+  assertEquals(await holdersOf(over), []);
+});
+
+withRoot("holders() names a loop device over an image on its file system", [
+  "mkfs.ext4",
+], async () => {
+  await using loop = await attach(ext4Image("outer.img"));
+  await using root = await loop.mount();
+  const inner = `${root.path}/inner.img`;
+  writeFileSync(inner, new Uint8Array(2 ** 20));
+  await using over = await attach(inner);
+  const found = (await holdersOf(loop)).filter(({ kind }) => kind === "loop");
+  assertEquals(found, [{ path: loop.path, kind: "loop", by: over.path }]);
+});
+
+withRoot("holders() names a btrfs, on each of its devices", [
+  "mkfs.btrfs",
+  "mount",
+  "unshare",
+], async () => {
+  const [a, b] = ["a.img", "b.img"].map((name) => makeImage(name, 128));
+  await using first = await attach(a);
+  await using second = await attach(b);
+  output(["mkfs.btrfs", "-q", "-f", "-d", "single", first.path, second.path]);
+  await mounted(["-o", `device=${second.path}`, first.path], async (by) => {
+    const found = [...await holdersOf(first), ...await holdersOf(second)];
+    assertEquals(new Set(found.map(({ kind }) => kind)), new Set(["mount", "btrfs"]));
+    assertEquals(found.map(({ path }) => path), [first.path, second.path]);
+    assertEquals(found.map(({ by }) => by), [by, by]);
+    assertEquals([await holdOf(first.path), await holdOf(second.path)], ["held", "held"]);
+    const inner = `${by}/inner.img`;
+    writeFileSync(inner, new Uint8Array(2 ** 20));
+    await using over = await attach(inner);
+    const kinds = [...await holdersOf(first), ...await holdersOf(second)]
+      .filter(({ by }) => by === over.path).map(({ kind }) => kind);
+    assertEquals(kinds, ["loop"]);
+  });
+  await nobodyHolds(first);
+  await nobodyHolds(second);
+
+  // In the namespace of a child.
+  const mountIt = 'mount -o "device=$1" "$0" /mnt && echo held && read _';
+  const inNamespace = `unshare -m sh -c '${mountIt}' "$0" "$1"`;
+  await using _child = await holdBy(inNamespace, first.path, second.path);
+  const { uuid } = (await first.fileSystem())!;
+  assertEquals(await holdersOf(second), [{ path: second.path, kind: "btrfs", by: uuid! }]);
+});
+
+withRoot("holders() names whose external journal it is: ext4", ["mkfs.ext4", "mount"], async () => {
+  await using journal = await attach(makeImage("journal.img", 8));
+  await using data = await attach(makeImage("data.img", 16));
+  output(["mkfs.ext4", "-q", "-b", "1024", "-O", "journal_dev", journal.path]);
+  output(["mkfs.ext4", "-q", "-b", "1024", "-J", `device=${journal.path}`, data.path]);
+  const mine = { path: journal.path, kind: "journal", by: data.path };
+  await mounted([data.path], async () => {
+    assertEquals(await holdersOf(journal), [mine]);
+    assertEquals(describeHolders([mine as Holder]), `${journal.path}: journal of ${data.path}`);
+    assertEquals((await holdersOf(data)).map(({ kind }) => kind), ["mount"]);
+    assertEquals(await holdOf(journal.path), "held");
+  });
+  await nobodyHolds(journal);
+});
+
+withRoot("holders() names whose external log it is: xfs", ["mkfs.xfs", "mount"], async () => {
+  await using log = await attach(makeImage("log.img", 64));
+  await using data = await attach(makeImage("data.img", 512));
+  const name = scratch("log");
+  output(["cp", "-a", log.path, name]);
+  output(["mkfs.xfs", "-q", "-f", "-l", `logdev=${log.path}`, data.path]);
+  await mounted(["-o", `logdev=${name}`, data.path], async (by) => {
+    assertEquals(await holdersOf(log), [{ path: log.path, kind: "journal", by }]);
+    assertEquals(await holdOf(log.path), "held");
+  });
+  await nobodyHolds(log);
+});
+
+/** Asks of a device that is free, and of the same with a mount, in all ways; under strace. */
+function ask(file: string, inject?: string): ReturnType<typeof traced> {
+  const body = `const loop = await attach(${JSON.stringify(file)});
+    const { holdOf } = await import(${JSON.stringify(new URL("lib/holders/exclusive.ts", MOD))});
+    const before = await holdOf(loop.path);
+    const root = await loop.mount();
+    console.log(before, await holdOf(loop.path), (await loop.holders()).length);
+    process.exit();`;
+  const importing = 'import process from "node:process";\n';
+  return traced(importing + body, { calls: "?open,openat,quotactl", inject });
+}
+
+withRoot("the question whether a device is held takes it from nobody", [
+  "mkfs.ext4",
+  "strace",
+], () => {
+  const file = ext4Image("asked.img");
+  const taken = /\/dev\/loop\d+".*O_EXCL/;
+  const { stdout, calls } = ask(file);
+  assertMatch(stdout, /^free held [1-9]/);
+  assertEquals(calls.filter(({ text }) => taken.test(text)), []);
+  // A kernel without quotactl(2), and a container that may not call it.
+  for (const error of ["ENOSYS", "EPERM"]) {
+    const { stdout, calls } = ask(file, `quotactl:error=${error}`);
+    assertMatch(stdout, /^free held [1-9]/);
+    assert(calls.some(({ text }) => taken.test(text)));
+  }
+});
+
+withRoot("a mount is not refused since its device is looked at meanwhile", [
+  "mkfs.ext4",
+], async () => {
+  await using loop = await attach(ext4Image("looked-at.img"));
+  for (let n = 0; n < 150; n++) {
+    let isMounting = true;
+    const mounting: Promise<LoopMount> = loop.mount().finally(() => isMounting = false);
+    let looks = 0;
+    while (isMounting) {
+      for (let k = 0; k < 100; k++, looks++) isHeldExclusively(loop.path);
+      await libc().turn();
+    }
+    assert(looks > 0);
+    await (await mounting).unmount();
+  }
+});
+
+withRoot("what cannot be looked at is not free", ["mkfs.ext4"], () => {
+  const script = scratch("emfile.ts");
+  const own = ["mod.ts", "lib/holders/exclusive.ts", "lib/kernel/file.ts"];
+  const [mod, exclusive, file] = own.map((name) => JSON.stringify(new URL(name, MOD)));
+  writeFileSync(
+    script,
+    `import { attach } from ${mod};
+     import { holdOf, isHeldExclusively } from ${exclusive};
+     import { open } from ${file};
+     const loop = await attach(${JSON.stringify(ext4Image("many.img"))});
+     // A thread wants descriptors for its start.
+     const before = [await holdOf(loop.path), isHeldExclusively(loop.path)];
+     const files = [];
+     try {
+       for (;;) files.push(open("/dev/null", 0));
+     } catch ({ code }) {
+       const answers = [await holdOf(loop.path), isHeldExclusively(loop.path)];
+       for (const file of files) file.close();
+       console.log(JSON.stringify({ before, code, answers, detached: await loop.detach() }));
+     }`,
+  );
+  const said = output(["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", ...onThisRuntime(script)]);
+  assertEquals(JSON.parse(said), {
+    before: ["free", false],
+    code: "EMFILE",
+    answers: ["unknown", true],
+    detached: "detached",
+  });
+});
