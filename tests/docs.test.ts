@@ -72,8 +72,14 @@ test("the numbers of the pages are the code's", [], () => {
     [says(/\| `EBUSY` +\| (\d+) devices in a row/), has("lib/binding/bind.ts", /tries: (\d+)/)],
   ];
   for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);
-  assert(pages.includes("up to eight Workers"));
-  assertEquals(has("lib/runtime/bun_threads.ts", /MOST_THREADS = (\d+)/), "8");
+  assert(pages.replaceAll(/\s+/g, " ").includes("up to eight Workers"));
+  assertEquals(has("lib/runtime/bun_threads.ts", /USUAL_THREADS = (\d+)/), "8");
+  assertEquals(
+    [says(/with those that hang up\s+to (\d+)/), says(/on Deno up to (\d+) of the\s+32/)],
+    ["bun", "deno"].map((runtime) =>
+      has(`lib/runtime/${runtime}_threads.ts`, /MOST_THREADS = (\d+)/)
+    ),
+  );
 });
 
 test("what the page of the races says of the kernel matrix is what that page has", [], () => {

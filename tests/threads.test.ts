@@ -3,10 +3,20 @@
  * becomes of the process, of an AbortSignal and of an exception meanwhile.
  */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
 import { chainLater, eachLater, uninterruptedLater } from "../lib/kernel/chain.ts";
-import { AT_FDCWD, cString, O_RDONLY, OpenFile } from "../lib/kernel/file.ts";
+import {
+  AT_FDCWD,
+  cString,
+  O_CLOEXEC,
+  O_CREAT,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_RDWR,
+  open,
+  OpenFile,
+} from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { SYS } from "../lib/kernel/system.ts";
 import {
@@ -181,6 +191,87 @@ test("where no thread can be started the main one makes the calls", ["root"], ()
       console.log(loop.strategy, await loop.detach());`;
     assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
   }
+});
+
+/** Opens a FIFO so many times, which waits for who writes to it, as a read waits for a sick disk. */
+function hang(path: string, count: number): { ended: Promise<void>; end(): void } {
+  if (!existsSync(path)) output(["mkfifo", path]);
+  const opens = Array.from({ length: count }, async () => {
+    const fd = await uninterruptedLater("openat", AT_FDCWD, cString(path), O_RDONLY, 0);
+    new OpenFile(fd, path).close();
+  });
+  const ended = Promise.all(opens).then(() => {});
+  const end = () => {
+    const writer = open(path, O_RDWR);
+    void ended.finally(() => writer.close());
+  };
+  return { ended, end };
+}
+
+const O_WRONLY = 1;
+const threadsOfProcess = () => readdirSync("/proc/self/task").length;
+
+test("calls that hang stop no other", [], async () => {
+  // More than Bun's usual threads.
+  const sick = hang(scratch("sick"), 20);
+  try {
+    for (let n = 0; n < 20; n++) {
+      const asked = performance.now();
+      assertEquals(await uninterruptedLater("fsync", -1), -9);
+      assert(performance.now() - asked < 3000, "it waited for the others");
+    }
+    await using loop = await attach(makeImage("well.img", 1), TWO_STEPS);
+    assertEquals(loop.strategy, "two-step");
+    assertEquals(await Promise.race([sick.ended, "hangs"]), "hangs");
+  } finally {
+    sick.end();
+  }
+  await sick.ended;
+});
+
+test("a call that waits for a thread is taken back by its signal", [], async () => {
+  const before = threadsOfProcess();
+  // More than there are threads, on either runtime.
+  const sick = hang(scratch("sick"), 80);
+  try {
+    await until(() => threadsOfProcess() > before, "threads");
+    const path = scratch("never");
+    const flags = O_CREAT | O_CLOEXEC;
+    const step = { name: "openat", args: [AT_FDCWD, cString(path), flags, 0o600] } as const;
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const waiting = chainLater([step], controller.signal);
+    setTimeout(() => controller.abort(reason), 500);
+    const asked = performance.now();
+    assertEquals(await assertRejects(() => waiting), reason);
+    assert(performance.now() - asked < 3000);
+    assertEquals(await assertRejects(() => chainLater([step], AbortSignal.abort(reason))), reason);
+    sick.end();
+    await sick.ended;
+    assertEquals(await uninterruptedLater("fsync", -1), -9);
+    assert(!existsSync(path), "it was made after all");
+  } finally {
+    sick.end();
+  }
+  // Bun's usual ones stay, and the runtimes have some of their own.
+  await until(() => threadsOfProcess() < before + 40, "threads to end");
+});
+
+test("a signal that comes when a thread has begun leaves the call alone", [], async () => {
+  const path = scratch("begun");
+  output(["mkfifo", path]);
+  const controller = new AbortController();
+  const step = { name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY, 0] } as const;
+  const opening = chainLater([step], controller.signal);
+  // Whoever opens it for writing without waiting is refused until somebody reads.
+  let writer: OpenFile | undefined;
+  await until(() => {
+    return !throws(() => writer = open(path, O_WRONLY | O_NONBLOCK));
+  }, "the thread to begin");
+  controller.abort();
+  const [fd] = await opening;
+  new OpenFile(fd, path).close();
+  writer!.close();
 });
 
 test("an empty buffer goes to the kernel as any other", [], async () => {

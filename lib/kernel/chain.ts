@@ -25,9 +25,13 @@ export interface NamedStep extends Omit<Step, "number"> {
 
 /**
  * Calls one after another by one turn of another thread, up to the first that fails; what each of them
- * returned. One that a signal interrupts is made again.
+ * returned. One that a signal of the system's interrupts is made again. `signal` takes back what no thread
+ * has begun with.
  */
-export async function chainLater(steps: readonly NamedStep[]): Promise<number[]> {
+export async function chainLater(
+  steps: readonly NamedStep[],
+  signal?: AbortSignal,
+): Promise<number[]> {
   const results: number[] = [];
   for (let times = 0;; times++) {
     const begin = results.length;
@@ -38,7 +42,7 @@ export async function chainLater(steps: readonly NamedStep[]): Promise<number[]>
         ? { number, args: [results[on], ...args] }
         : { number, on: on - begin, args };
     });
-    results.push(...await libc().chain(rest));
+    results.push(...await libc().chain(rest, signal));
     const last = results.length - 1;
     if (steps[last].once || !isInterrupted(results[last], times)) return results;
     results.pop();

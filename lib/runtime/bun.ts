@@ -5,9 +5,10 @@
  * @module
  */
 import type { Argument, Libc } from "./contract.ts";
-import { type Syscall, Threads } from "./bun_threads.ts";
+import { bunThreads, type Syscall } from "./bun_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
+import { Threads } from "./threads.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
@@ -47,7 +48,7 @@ export function load(): Libc {
     argument instanceof Uint8Array ? addressOf(argument) : argument;
   const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
     outcome(other.syscall(number, a, b, c, d, e));
-  const threads = new Threads(now);
+  const threads = new Threads(bunThreads(now));
   const bigAddressOf = (buffer: Uint8Array) => BigInt(addressOf(buffer));
   let spawnCalls: SpawnCalls | undefined;
 
@@ -67,10 +68,10 @@ export function load(): Libc {
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: bigAddressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), bigAddressOf, program),
-    async chain(steps) {
+    async chain(steps, signal) {
       // Until the end the buffers whose addresses are given may not be collected.
       const kept = [steps];
-      const results = await threads.chain(plainSteps(steps, plain));
+      const results = await threads.chain(plainSteps(steps, plain), signal);
       kept.length = 0;
       return results;
     },

@@ -1,15 +1,17 @@
 /**
- * Threads for Bun, whose FFI has no asynchronous calls: Workers that make one chain of
- * system calls after another. Started when there is something to do, unref()ed when there is not, so
- * that they never keep a process from ending.
+ * Threads for Bun, whose FFI has no asynchronous calls: Workers that make one chain of system calls
+ * after another. unref()ed when there is nothing to do, so that they never keep a process from ending.
  *
  * @module
  */
 import type { PlainStep } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
+import type { Answer, Thread, ThreadEvents, ThreadsOf } from "./threads.ts";
 
 /** As many waits as overlap. Each Worker takes about 5 MB. */
-const MOST_THREADS = 8;
+const USUAL_THREADS = 8;
+/** With those that hang. */
+const MOST_THREADS = 64;
 
 /** Of what a dead Worker says. */
 const MOST_CHARACTERS = 200;
@@ -22,9 +24,6 @@ interface WorkerScope {
   onmessage: (event: { data: readonly PlainStep[] }) => void;
   postMessage(answer: Answer): void;
 }
-
-/** What the calls returned, or why one could not be made. */
-type Answer = number[] | string;
 
 /**
  * The whole program of a Worker; it gets here as its source text, since a file of its own would be
@@ -55,101 +54,44 @@ async function serve(make: typeof makeSteps): Promise<void> {
   scope.postMessage([]);
 }
 
-/** Calls to be made, and whom to tell. Threads share the memory that addresses among them mean. */
-interface Job {
-  steps: readonly PlainStep[];
-  resolve(results: number[]): void;
-  reject(error: unknown): void;
-}
-
-/** Bun's Worker: elsewhere they have no ref() and unref(). */
-type BunWorker = Worker & { ref(): void; unref(): void };
-
-interface Thread {
-  worker: BunWorker;
-  ready: boolean;
-  job: Job | undefined;
-}
-
 /** Bun puts the source before the error, and its stack behind it. */
 function shortened(message: string): string {
   const line = /^\w*Error\b.*$/m.exec(message)?.[0] ?? message.trim().split("\n")[0];
   return line.slice(0, MOST_CHARACTERS);
 }
 
-/** As few threads as there are chains at once, up to {@linkcode MOST_THREADS}. */
-export class Threads {
-  readonly #syscall: Syscall;
-  readonly #threads = new Set<Thread>();
-  readonly #queue: Job[] = [];
-  #program: string | undefined;
+/** Bun's Worker: elsewhere they have no ref() and unref(). */
+type BunWorker = Worker & { ref(): void; unref(): void };
 
-  /** `syscall`: makes a call where no thread can be started (RLIMIT_NPROC, say). */
-  constructor(syscall: Syscall) {
-    this.#syscall = syscall;
-  }
+let program: string | undefined;
 
-  /** Whether one stands ready, or will at once. */
-  get available(): boolean {
-    return this.#threads.size > 0;
-  }
+function start({ ready, answered, died }: ThreadEvents): Thread {
+  program ??= URL.createObjectURL(
+    new Blob([`(${serve})(${makeSteps})`], { type: "text/javascript" }),
+  );
+  const worker = new Worker(program) as BunWorker;
+  worker.unref();
+  let isReady = false;
+  worker.onmessage = ({ data }: { data: Answer }) => {
+    if (isReady) return answered(data);
+    isReady = true;
+    ready();
+  };
+  worker.onerror = ({ message }) => {
+    worker.terminate();
+    died(shortened(message));
+  };
+  return {
+    isReady,
+    send: (steps) => worker.postMessage(steps),
+    ref: () => worker.ref(),
+    unref: () => worker.unref(),
+    end: () => worker.terminate(),
+  };
+}
 
-  /** Begins to start one, if there is none. */
-  start(): void {
-    if (!this.available) this.#add();
-  }
-
-  chain(steps: readonly PlainStep[]): Promise<number[]> {
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ steps, resolve, reject });
-      const free = [...this.#threads].filter(({ job }) => !job).length;
-      if (free < this.#queue.length && this.#threads.size < MOST_THREADS) this.#add();
-      this.#deal();
-    });
-  }
-
-  #add(): void {
-    this.#program ??= URL.createObjectURL(
-      new Blob([`(${serve})(${makeSteps})`], { type: "text/javascript" }),
-    );
-    let worker: BunWorker;
-    try {
-      worker = new Worker(this.#program) as BunWorker;
-    } catch {
-      return;
-    }
-    const thread: Thread = { worker, ready: false, job: undefined };
-    worker.unref();
-    worker.onmessage = ({ data }: { data: Answer }) => {
-      if (typeof data === "string") thread.job?.reject(new Error(`a call of loopdev's: ${data}`));
-      else thread.job?.resolve(data);
-      thread.job = undefined;
-      thread.ready = true;
-      this.#deal();
-    };
-    worker.onerror = ({ message }) => {
-      this.#threads.delete(thread);
-      worker.terminate();
-      thread.job?.reject(new Error(`a thread of loopdev's died: ${shortened(message)}`));
-      this.#deal();
-    };
-    this.#threads.add(thread);
-  }
-
-  /** Gives waiting chains to threads that are free. Only a thread with something to do is ref()ed. */
-  #deal(): void {
-    for (const thread of this.#threads) {
-      const { worker, ready } = thread;
-      if (ready && !thread.job && this.#queue.length > 0) {
-        thread.job = this.#queue.shift()!;
-        worker.postMessage(thread.job.steps);
-      }
-      if (thread.job || (!ready && this.#queue.length > 0)) worker.ref();
-      else worker.unref();
-    }
-    if (this.available) return;
-    for (const { steps, resolve } of this.#queue.splice(0)) {
-      resolve(makeSteps(steps, this.#syscall));
-    }
-  }
+/** `syscall`: makes a call here. */
+export function bunThreads(syscall: Syscall): ThreadsOf {
+  const here = (steps: readonly PlainStep[]) => makeSteps(steps, syscall);
+  return { start, usual: USUAL_THREADS, most: MOST_THREADS, here };
 }

@@ -69,8 +69,12 @@ export interface Libc {
    * System calls one after another, made by one other thread, so that their wait stops nobody; the
    * first one that fails is the last. What each of them returned. Rejects if the thread dies, which is
    * a bug; the process does not end before the calls have.
+   *
+   * `signal` takes them back while they wait for a thread: rejects with its reason, and none of them is
+   * made. Once a thread has begun it changes nothing: what the calls are made on must stay what it is
+   * until they are over, and who gave up waits no longer by himself.
    */
-  chain(steps: readonly Step[]): Promise<number[]>;
+  chain(steps: readonly Step[], signal?: AbortSignal): Promise<number[]>;
   /**
    * `posix_spawn()` of the program at `path` in a session of its own, with no signal blocked. The
    * child's pid, or −errno.

@@ -7,10 +7,11 @@
  *
  * @module
  */
-import type { Argument, Libc } from "./contract.ts";
-import { type Chain, loadChain } from "./deno_threads.ts";
+import type { Argument, Libc, PlainStep } from "./contract.ts";
+import { denoThreads } from "./deno_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { makeSteps, plainSteps } from "./steps.ts";
+import { Threads } from "./threads.ts";
 
 /** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
 type TakesNumbers<Symbols> = {
@@ -58,7 +59,8 @@ export function load(): Libc {
     libc.memcpy(errnoBytes, errnoPointer, 4);
     return result < 0 ? -errno[0] : result;
   };
-  let chainOfPool: Chain | undefined;
+  const here = (steps: readonly PlainStep[]) => makeSteps(steps, now);
+  let threads: Threads | undefined;
   let spawnCalls: SpawnCalls | undefined;
   // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
   // setImmediate() loads all of Node's API, and that is another start.
@@ -123,10 +125,10 @@ export function load(): Libc {
     },
     addressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
-    async chain(steps) {
+    async chain(steps, signal) {
       const kept = [steps];
-      chainOfPool ??= loadChain(machine) ?? ((steps) => Promise.resolve(makeSteps(steps, now)));
-      const results = await chainOfPool(plainSteps(steps, plain));
+      threads ??= new Threads(denoThreads(machine, here));
+      const results = await threads.chain(plainSteps(steps, plain), signal);
       keep(kept);
       return results;
     },

@@ -10,6 +10,7 @@
  * @module
  */
 import type { Machine, PlainStep } from "./contract.ts";
+import type { Thread, ThreadEvents, ThreadsOf } from "./threads.ts";
 
 /**
  * `void chain(struct { int64_t number, *a, b, c, d, e, result, own; } *step, size_t count)`, count > 0:
@@ -71,14 +72,32 @@ const REST = 2;
 const RESULT = 6;
 const OWN_A = 7;
 
+/**
+ * So many chains at once: the pool has 32 threads, and the runtime needs some of them for its own files
+ * and for the event loop's turns.
+ */
+const MOST_THREADS = 24;
+
+/** `here`: makes the calls where there are no instructions for the pool. */
+export function denoThreads(machine: Machine, here: ThreadsOf["here"]): ThreadsOf {
+  const chain = loadChain(machine);
+  const start = ({ answered }: ThreadEvents): Thread => {
+    if (!chain) throw new Error("no chain");
+    const send = (steps: readonly PlainStep[]) =>
+      void chain(steps).then(answered, (error) => answered(String(error)));
+    return { isReady: true, send, ref() {}, unref() {}, end() {} };
+  };
+  return { start, usual: MOST_THREADS, most: MOST_THREADS, here };
+}
+
 /** What each call returned, up to the first one that failed. */
-export type Chain = (steps: readonly PlainStep[]) => Promise<number[]>;
+type Chain = (steps: readonly PlainStep[]) => Promise<number[]>;
 
 /**
  * Undefined where memory cannot be made executable (SELinux's execmem, a seccomp filter), which
  * rarely lets V8's own compiler work either.
  */
-export function loadChain(machine: Machine): Chain | undefined {
+function loadChain(machine: Machine): Chain | undefined {
   const { symbols: libc } = Deno.dlopen("libc.so.6", {
     mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
     memcpy: { parameters: ["pointer", "buffer", "usize"], result: "pointer" },

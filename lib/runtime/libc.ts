@@ -34,7 +34,10 @@ export function libc(): Libc {
   if (!loaded) {
     const calls = loaded = adapter.load();
     if (threadless) {
-      const chain: Libc["chain"] = (steps) => Promise.resolve(makeSteps(steps, calls.now));
+      const chain: Libc["chain"] = async (steps, signal) => {
+        signal?.throwIfAborted();
+        return await makeSteps(steps, calls.now);
+      };
       loaded = { ...calls, chain, threaded: true, startThread() {} };
     }
   }
