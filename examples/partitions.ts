@@ -51,7 +51,7 @@ function format({ kind, sectorSize, header, uuid, partitions }: PartitionTable):
     String(number),
     String(start),
     String(size),
-    typeName ?? type ?? "",
+    typeName ?? printable(type ?? ""),
     printable(name),
   ]);
   const all = [["NUMBER", "START", "SIZE", "TYPE", "NAME"], ...rows];

@@ -73,7 +73,9 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
   await flush(backing.file, backing.size);
   // Here those of this process come in the order of their calls; the lock is for all processes.
   return await inTurn(backing.identity, overlap !== "allow", async () => {
-    if (overlap === "allow") return await attachAnew(backing, plan, lookAhead(backing, asked));
+    if (overlap === "allow") {
+      return await attachAnew(backing, plan, await lookAhead(backing, asked));
+    }
     return await aloneWith(
       backing.file,
       asked,
@@ -88,16 +90,16 @@ async function attachUnlessOverlapping(
   plan: Plan,
   asked: CheckedOptions,
 ): Promise<LoopDevice> {
-  const ahead = lookAhead(backing, asked);
+  const ahead = await lookAhead(backing, asked);
   return await reuseSame(backing.file, ahead.wanted) ?? await attachAnew(backing, plan, ahead);
 }
 
 async function attachAnew(
   { file, readOnly, size }: BackingFile,
   plan: Plan,
-  { wanted, seen }: ReturnType<typeof lookAhead>,
+  { wanted, seen }: Awaited<ReturnType<typeof lookAhead>>,
 ): Promise<LoopDevice> {
-  if (wanted.partscan && seen) refuseSeen(file, seen);
+  if (wanted.partscan && seen) refuseSeen(seen);
   const isBare = (seen?.table.kind ?? "none") === "none";
   if (wanted.partscan && isBare) await refuseWrapped(file, { ...wanted, size });
   const partscan = plan.planned === "one-step";
@@ -146,7 +148,8 @@ async function makeReady(
     return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
   }
   // Two steps scan some ms later than we looked.
-  const table = partitionsOf(backing, facts, strategy === "two-step" ? undefined : seen);
+  const fresh = strategy === "two-step" ? undefined : seen;
+  const table = await partitionsOf(backing, facts, fresh, wanted.signal);
   const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
   return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
 }
@@ -162,7 +165,7 @@ async function reuseSame(
   for (let looks = 1; looks <= LOOKS; looks++) {
     const same = await findSame(file, wanted);
     if (!same) return undefined;
-    const loop = openFound(same);
+    const loop = await openFound(same);
     if (loop) return await reuse(loop, wanted);
     wanted.signal?.throwIfAborted();
   }

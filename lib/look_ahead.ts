@@ -7,7 +7,7 @@
 import { type BackingFile, deviceSize } from "./binding/backing_file.ts";
 import type { LoopFacts } from "./binding/facts.ts";
 import type { OpenFile } from "./kernel/file.ts";
-import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
+import { type Part, readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import type { CheckedOptions } from "./binding/options.ts";
 import type { FoundTable, TablePartition } from "./table/disk.ts";
 import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
@@ -20,28 +20,35 @@ export interface SeenTable {
   readonly table: FoundTable;
   readonly size: number;
   readonly sectorSize: number;
+  readonly part: Part;
 }
 
 /** Reads the table if sector size or partitions depend on it. */
-export function lookAhead(
+export async function lookAhead(
   { file, size: fileSize }: BackingFile,
   asked: CheckedOptions,
-): { wanted: SettledOptions; seen?: SeenTable } {
-  const { sectorSize, partscan, offset } = asked;
+): Promise<{ wanted: SettledOptions; seen?: SeenTable }> {
+  const { sectorSize, partscan, offset, signal } = asked;
   if (partscan === false && sectorSize !== "auto") return { wanted: { ...asked, sectorSize } };
   const size = deviceSize(fileSize, asked);
-  const table = readTableIn(file, { size, offset, sectorSize: sectorSize ?? DEFAULT_SECTOR_SIZE });
+  const table = await readTableIn(file, {
+    size,
+    offset,
+    sectorSize: sectorSize ?? DEFAULT_SECTOR_SIZE,
+    signal,
+  });
   const found = table.header ? table.sectorSize : undefined;
   const settled = sectorSize === "auto" ? found : sectorSize;
   const wanted = { ...asked, sectorSize: settled };
   // With direct I/O the kernel's default is that of the disk below: nobody knows before the bind.
   if (settled === undefined && asked.directIo) return { wanted };
-  return { wanted, seen: { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE } };
+  const part = { file, offset, sizelimit: asked.sizelimit };
+  return { wanted, seen: { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE, part } };
 }
 
 /** Throws if the device that is to be would look empty and is not. */
-export function refuseSeen({ path }: OpenFile, { table, sectorSize }: SeenTable): void {
-  refuseUnreadable(table, { path, sectorSize, call: "attach" });
+export function refuseSeen({ table, sectorSize, part }: SeenTable): void {
+  refuseUnreadable(table, { path: part.file.path, sectorSize, call: "attach", part });
 }
 
 /**
@@ -49,14 +56,15 @@ export function refuseSeen({ path }: OpenFile, { table, sectorSize }: SeenTable)
  * be and the kernel has not scanned it later than that. From the file: reading the device would need
  * a turn of its own worker for each page.
  */
-export function partitionsOf(
+export async function partitionsOf(
   backing: OpenFile,
-  { size, sectorSize, offset }: LoopFacts,
+  { size, sectorSize, offset, sizelimit }: LoopFacts,
   seen: SeenTable | undefined,
-): readonly TablePartition[] {
+  signal?: AbortSignal,
+): Promise<readonly TablePartition[]> {
   const table = seen?.size === size && seen.sectorSize === sectorSize
     ? seen.table
-    : readTableIn(backing, { size, sectorSize, offset });
-  refuseSeen(backing, { table, size, sectorSize });
+    : await readTableIn(backing, { size, sectorSize, offset, signal });
+  refuseSeen({ table, size, sectorSize, part: { file: backing, offset, sizelimit } });
   return table.partitions;
 }

@@ -45,13 +45,15 @@ export async function openLoop(path: string | URL): Promise<LoopDevice> {
   await breathe();
   // Opening what is no loop device could do something; so the node is asked first.
   const number = loopNumber(node);
-  return openDevice(node, (facts) => facts.number === number)!;
+  return (await openDevice(node, (facts) => facts.number === number))!;
 }
 
 /** The same for a device that was found; undefined if it is another use of it by now. */
-export function openFound(found: DeviceIdentity & { path: string }): LoopDevice | undefined {
+export async function openFound(
+  found: DeviceIdentity & { path: string },
+): Promise<LoopDevice | undefined> {
   try {
-    return openDevice(found.path, (facts) => isSameUse(facts, found));
+    return await openDevice(found.path, (facts) => isSameUse(facts, found));
   } catch (error) {
     // Detached, or removed, since it was found.
     if (isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return undefined;
@@ -60,14 +62,14 @@ export function openFound(found: DeviceIdentity & { path: string }): LoopDevice 
 }
 
 /** Descriptor first, identity then: what `isWanted` is asked about is what the handle holds. */
-function openDevice(
+async function openDevice(
   path: string,
   isWanted: (facts: LoopFacts) => boolean,
-): LoopDevice | undefined {
+): Promise<LoopDevice | undefined> {
   const device = open(path, O_RDONLY);
   try {
     const facts = readFacts(device);
-    if (isWanted(facts)) return handleOf(device, facts);
+    if (isWanted(facts)) return await handleOf(device, facts);
     device.close();
     return undefined;
   } catch (error) {
@@ -76,11 +78,13 @@ function openDevice(
   }
 }
 
-function handleOf(device: OpenFile, facts: LoopFacts): LoopDevice {
+async function handleOf(device: OpenFile, facts: LoopFacts): Promise<LoopDevice> {
   const { number } = facts;
   const [nodes, lock] = [new NodeKeeper("auto"), new DeviceLock(number)];
   const bound = { device, number, nodes, lock, since: 0, backing: undefined };
-  const table = readTable(device, facts.sectorSize).partitions;
+  // The table only describes what is there.
+  const isBare = sysfsPartitions(number).length === 0;
+  const table = isBare ? [] : (await readTable(device, facts.sectorSize)).partitions;
   const present = sysfsPartitions(number, true);
   const partitions = present.map((partition) => describe(partition, table));
   const ready = { partitions, added: [], skipped: [] };
@@ -124,7 +128,7 @@ export async function detach(
   const isLoop = file.type === "block device" && file.rdev.startsWith("7:");
   const opening = isLoop
     ? [() => openLoop(path)]
-    : (await findBackedBy(file)).map((found) => () => Promise.resolve(openFound(found)));
+    : (await findBackedBy(file)).map((found) => () => openFound(found));
   const outcomes = await allEnded(opening.map(async (openIt) => {
     const loop = await openIt();
     const outcome = await loop?.detach(waiting).catch((error) => {

@@ -22,7 +22,8 @@ import { breathe } from "./runtime/turns.ts";
  * {@linkcode LoopError} for whatever the system refuses, EMEDIUMTYPE if the GPT is made for sectors
  * of another size than the given one, or the table is of a kind that is known and not read, EUCLEAN if
  * the MBR announces a GPT of which no header is whole, and EINVAL if the image is no disk yet:
- * compressed, an archive, or in a format like qcow2.
+ * compressed, an archive, or in a format like qcow2; the signal's
+ * reason if aborted.
  *
  * @param file Path of the image, or its file: URL; a regular file or a block device.
  *
@@ -50,15 +51,17 @@ export async function readChecked(
   path: string,
   options: ReadPartitionsOptions,
 ): Promise<PartitionTable> {
-  const { offset, sizelimit, sectorSize } = checkReadOptions(options);
+  const { offset, sizelimit, sectorSize, signal } = checkReadOptions(options);
   await breathe();
+  signal?.throwIfAborted();
   using image = await openBackingFile(path, { readOnly: true, offset });
   const size = deviceSize(image.size, { offset, sizelimit });
   // A block device knows its sectors, which tells the unit of an MBR.
   const usual = image.isBlockDevice && offset === 0 ? blkSszGet(image.file) : undefined;
-  const table = readTableIn(image.file, { size, offset, sectorSize, usual });
+  const table = await readTableIn(image.file, { size, offset, sectorSize, usual, signal });
   const wanted = sectorSize === "auto" ? table.sectorSize : sectorSize;
-  refuseUnreadable(table, { path, sectorSize: wanted, call: "read" });
+  const part = { file: image.file, offset, sizelimit };
+  refuseUnreadable(table, { path, sectorSize: wanted, call: "read", part });
   if (table.kind === "none") {
     await refuseWrapped(image.file, { size: image.size, offset, sizelimit });
   }

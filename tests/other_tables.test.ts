@@ -1,8 +1,19 @@
 /** Tables that are neither GPT nor MBR, by the tools that write them, beside what partx makes of them. */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { closeSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { attach, LoopError, type PartitionTable, readPartitions } from "../mod.ts";
-import { losetup, makeImage, output, run, sysfs, test, testsOf } from "./support.ts";
+import {
+  losetup,
+  makeImage,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  sysfs,
+  test,
+  testsOf,
+} from "./support.ts";
 
 type Row = [number: number, start: number, size: number];
 
@@ -231,7 +242,6 @@ test("readPartitions() takes a wrong checksum for no table", ["parted"], async (
 test("readPartitions() reads a BSD disklabel in the second sector, with its checksum", [
   "parted",
 ], async () => {
-  const { readFileSync } = await import("node:fs");
   const label = readFileSync(byParted("bsd")).subarray(64, 64 + 148 + 16 * 8);
   const path = makeImage("bsdlabel.img", 64);
   const words = new Uint16Array(Uint8Array.from(label).buffer);
@@ -301,6 +311,14 @@ test("parted's pc98 is refused by name", ["parted"], async () => {
   output(["parted", "--script", path, "mklabel", "pc98"]);
   const error = await assertRejects(() => readPartitions(path), LoopError);
   assertStringIncludes(error.message, "a PC-98's");
+});
+
+test("partitions.ts obeys no type of an Apple map", ["parted"], () => {
+  const path = byParted("mac");
+  patch(path, 1024 + 48, ascii("\x1b[31mHFS\0"));
+  const { stdout } = run(onThisRuntime(join(ROOT, "examples/partitions.ts"), path));
+  assertStringIncludes(stdout, "\\u001b[31mHFS");
+  assertEquals(stdout.includes("\x1b"), false);
 });
 
 test("attach() shows partitions of an Apple map, whether or not the kernel reads them", [

@@ -37,7 +37,11 @@ test(
     await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
     using device = open(loop.path, O_RDONLY);
     const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
-    const { partitions } = await readyPartitions(bound, readTable(device, 512).partitions, 10_000);
+    const { partitions } = await readyPartitions(
+      bound,
+      (await readTable(device, 512)).partitions,
+      10_000,
+    );
     assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
     assertEquals([partitions.length, bound.nodes.times], [3, 0]);
     for (const { number } of partitions) blkpgDelPartition(device, number);
@@ -49,7 +53,7 @@ test("readyPartitions() says so when partitions vanish until its timeout", ["roo
   using device = open(loop.path, O_RDONLY);
   const bound = { device, number: loop.number, nodes: new Meddler(loop.path, Infinity) };
   await assertRejects(
-    () => readyPartitions(bound, readTable(device, 512).partitions, 100),
+    async () => readyPartitions(bound, (await readTable(device, 512)).partitions, 100),
     LoopError,
     "another program drops partitions again and again",
   );

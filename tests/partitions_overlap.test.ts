@@ -92,7 +92,7 @@ test("a partition is skipped whose number the kernel has given to another", ["ro
   using device = open(loop.path, O_RDONLY);
   blkpgAddPartition(device, { number: 3, start: 6 * MIB, size: MIB });
   const bound = { device, number: loop.number, nodes: new NodeKeeper("auto") };
-  const table = readTable(device, 512).partitions;
+  const table = (await readTable(device, 512)).partitions;
   const { added, skipped } = await readyPartitions(bound, table, 1000);
   assertEquals(added.map(({ number }) => number), [1]);
   assertEquals(skipped.map(({ number, reason }) => [number, reason]), [

@@ -143,8 +143,13 @@ function wronglyFound(found: PartitionTable, whole: Disk): string[] {
 }
 
 /** GPT and MBR count in the disk's sectors; the slices within an MBR's partition, and the rest, do not. */
-function unitOf(kind: PartitionTable["kind"], { uuid }: TablePartition, disk: Disk): number {
-  return kind === "gpt" || kind === "mbr" && uuid !== undefined ? disk.sectorSize : 512;
+function unitOf(
+  kind: PartitionTable["kind"],
+  { number, uuid }: TablePartition,
+  disk: Disk,
+): number {
+  const isOfMbr = kind === "mbr" && (number < 5 || uuid !== undefined);
+  return kind === "gpt" || isOfMbr ? disk.sectorSize : 512;
 }
 
 /** What is wrong with the partitions of that disk's table. */

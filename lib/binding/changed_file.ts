@@ -15,6 +15,7 @@ import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import type { PartitionedDevice } from "./partitions.ts";
 import { isSamePartition, refuseUsed } from "./removal.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import type { FoundTable } from "../table/disk.ts";
 import { type SysfsPartition, sysfsPartitionIdentity, sysfsPartitions } from "../kernel/sysfs.ts";
 
 /**
@@ -30,7 +31,7 @@ export async function refuseChange(
   const { number } = bound;
   const old = sysfsPartitions(number, true);
   const identities = new Map(old.map(({ name }) => [name, sysfsPartitionIdentity(number, name)]));
-  const table = tableOf(backing, facts);
+  const table = await tableOf(backing, facts);
   const isInNew = (partition: SysfsPartition) =>
     table?.partitions.some((entry) => isSamePartition(entry, partition));
   if (table) await refuseUsed(bound, old.filter((partition) => !isInNew(partition)));
@@ -41,12 +42,20 @@ export async function refuseChange(
 }
 
 /** Undefined if the kernel will refuse the file, for a reason of its own. */
-function tableOf(backing: OpenFile, { size, sectorSize, offset, sizelimit, readOnly }: LoopFacts) {
+async function tableOf(
+  backing: OpenFile,
+  { size, sectorSize, offset, sizelimit, readOnly }: LoopFacts,
+): Promise<FoundTable | undefined> {
   const { type, size: fileSize } = fileStatus(backing);
   if (!readOnly || type !== "file" && type !== "block device") return undefined;
   const whole = type === "file" ? fileSize : blkGetSize64(backing);
   if (deviceSize(whole, { offset, sizelimit }) !== size) return undefined;
-  const table = readTableIn(backing, { size, sectorSize, offset });
-  refuseUnreadable(table, { path: backing.path, sectorSize, call: "attach" });
+  const table = await readTableIn(backing, { size, sectorSize, offset });
+  refuseUnreadable(table, {
+    path: backing.path,
+    sectorSize,
+    call: "attach",
+    part: { file: backing, offset, sizelimit },
+  });
   return table;
 }

@@ -5,9 +5,14 @@
  */
 import { blkGetSize64 } from "../kernel/blkpg.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
-import { type OpenFile, readAt } from "../kernel/file.ts";
+import type { OpenFile } from "../kernel/file.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import { readWithoutWaiting } from "../kernel/storage.ts";
+import { libc } from "../runtime/libc.ts";
+import { breathe } from "../runtime/turns.ts";
 import type { FoundTable } from "../table/disk.ts";
-import { findTable } from "../table/sector_size.ts";
+import { findTableSteps } from "../table/sector_size.ts";
+import { runStepsLater, type Steps } from "../table/steps.ts";
 
 /** Of x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];
@@ -21,25 +26,48 @@ export interface Geometry {
   readonly usual?: number;
   /** Where it begins in the file. */
   readonly offset?: number;
+  /** Stops the reading. */
+  readonly signal?: AbortSignal;
+}
+
+/** A table can make us read 25,000 records: after so many the event loop turns in any case. */
+const STEPS_A_TURN = 64;
+
+/**
+ * Reads a table while the event loop goes on: who waits for storage is another thread, and between
+ * two reads others have their chance.
+ */
+function readInTurns(
+  steps: Steps<FoundTable>,
+  read: (offset: number, length: number) => Promise<Uint8Array>,
+  signal?: AbortSignal,
+): Promise<FoundTable> {
+  let count = 0;
+  return runStepsLater(steps, read, async () => {
+    if (++count % STEPS_A_TURN === 0) await libc().turn();
+    else await breathe();
+    signal?.throwIfAborted();
+  });
 }
 
 /**
  * The table of the device that begins at `offset` in `file`. It can be one of another sector size
  * than the wanted one: {@linkcode refuseUnreadable} says so.
  */
-export function readTableIn(
+export async function readTableIn(
   file: OpenFile,
-  { size, sectorSize, usual, offset = 0 }: Geometry,
-): FoundTable {
+  { size, sectorSize, usual, offset = 0, signal }: Geometry,
+): Promise<FoundTable> {
   const read = (from: number, length: number) =>
     readWhole(file, offset + from, Math.min(length, size - from));
-  return findTable({ size, read }, sectorSize, usual);
+  return await readInTurns(findTableSteps(size, sectorSize, usual), read, signal);
 }
 
 /** A read that stops before the device's end must not pass for "no table". */
-function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
+async function readWhole(file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
   const wanted = Math.max(0, length);
-  const bytes = readAt(file, offset, wanted);
+  if (wanted === 0) return new Uint8Array();
+  const bytes = await readWithoutWaiting(file, offset, wanted);
   if (bytes.length === wanted) return bytes;
   const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
   throw new LoopError({ code: "EIO", syscall: "pread", path: file.path, hint });
@@ -49,22 +77,26 @@ function readWhole(file: OpenFile, offset: number, length: number): Uint8Array {
  * The table of a bound device, whose sectors have that size. If it ends in a part of a sector, the
  * kernel can read nothing in the page around that, and its own scan takes it for "no table".
  */
-export function readTable(device: OpenFile, sectorSize: number): FoundTable {
+export async function readTable(
+  device: OpenFile,
+  sectorSize: number,
+  signal?: AbortSignal,
+): Promise<FoundTable> {
   const size = blkGetSize64(device);
   const end = size - size % sectorSize;
-  const read = (from: number, length: number) => {
+  const read = async (from: number, length: number) => {
     let last = end;
     for (const page of end < size ? PAGE_SIZES : []) {
       try {
-        return readWhole(device, from, Math.min(length, last - from));
+        return await readWhole(device, from, Math.min(length, last - from));
       } catch (error) {
         if (!isRefusal(error, "EIO")) throw error;
         last = size - size % page;
       }
     }
-    return readWhole(device, from, Math.min(length, last - from));
+    return await readWhole(device, from, Math.min(length, last - from));
   };
-  return findTable({ size: end, read }, sectorSize);
+  return await readInTurns(findTableSteps(end, sectorSize), read, signal);
 }
 
 /**
@@ -95,15 +127,28 @@ const REMEDIES = {
   },
 };
 
+/** The part of a file that is, or would be, a device. */
+export interface Part {
+  readonly file: OpenFile;
+  readonly offset: number;
+  readonly sizelimit: number;
+}
+
+/** Of whom a table is told: who, with which sectors, and of which part of a file, if it is one. */
+export interface Refused {
+  readonly path: string;
+  readonly sectorSize: number;
+  readonly call: keyof typeof REMEDIES;
+  readonly part?: Part;
+}
+
 /**
  * Throws if there is a GPT that sectors of this size do not show, or a table of a kind that is not
  * read: a full disk must not pass for an empty one.
  */
-export function refuseUnreadable(
-  table: FoundTable,
-  { path, sectorSize, call }: { path: string; sectorSize: number; call: keyof typeof REMEDIES },
-): void {
-  const { otherSize, damaged, ofOtherKind } = REMEDIES[call];
+export function refuseUnreadable(table: FoundTable, refused: Refused): void {
+  const { path, sectorSize, call } = refused;
+  const { otherSize, ofOtherKind } = REMEDIES[call];
   const refuse = (code: ErrorCode, hint: string) =>
     new LoopError({ code, syscall: "pread", path, hint });
   if (table.unreadable !== undefined) {
@@ -111,9 +156,7 @@ export function refuseUnreadable(
     throw refuse("EMEDIUMTYPE", `${what}; ${ofOtherKind}`);
   }
   if (table.kind === "gpt" && table.header === undefined) {
-    const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
-      "neither the primary nor the backup: it is damaged or cut off";
-    throw refuse("EUCLEAN", `${what}; ${damaged}`);
+    throw refuse("EUCLEAN", explainDamage(table, refused));
   }
   if (table.sectorSize !== sectorSize) {
     const what =
@@ -121,4 +164,37 @@ export function refuseUnreadable(
       `sectors of ${sectorSize}`;
     throw refuse("EMEDIUMTYPE", `${what}; ${otherSize(table.sectorSize)}`);
   }
+}
+
+/** Why a GPT has no whole header, and what helps. */
+function explainDamage({ damage }: FoundTable, { call, part }: Refused): string {
+  if (damage?.asks !== undefined) {
+    return `it is cut off: its GPT is made for a disk of ${damage.asks} bytes; ` +
+      regrow(damage.asks, part);
+  }
+  const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
+    "neither the primary nor the backup: it is damaged or cut off";
+  return `${what}${damage ? ` (${damage.what})` : ""}; ${REMEDIES[call].damaged}`;
+}
+
+/**
+ * How a disk gets the size again that its GPT asks for. The kernel, too, takes a table with a whole
+ * primary header whose backup is not there, but none that says more sectors than the disk has.
+ */
+function regrow(asks: number, part: Part | undefined): string {
+  if (!part) {
+    return `give its backing file ${asks} bytes from its offset on (truncate -s), call ` +
+      "setCapacity(), then rescan(); no partition was touched";
+  }
+  const { file, offset, sizelimit } = part;
+  if (sizelimit > 0 && sizelimit < asks) return `it needs a sizelimit of ${asks}, or none`;
+  if (fileStatus(file).type !== "file") return "this device is too small for it";
+  return `what was there is lost, but for its partitions' places: truncate -s ${offset + asks} ${
+    shellWord(file.path)
+  }`;
+}
+
+/** A path as a word of a shell's command line. */
+function shellWord(path: string): string {
+  return /^[\w./][\w./-]*$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
 }

@@ -166,17 +166,25 @@ export interface ReadPartitionsOptions {
    * that the GPT is made for; an MBR does not tell, so of a block device its own, of a file 512.
    */
   sectorSize?: number | "auto";
+  /** Stops the reading: readPartitions() rejects with its reason. */
+  signal?: AbortSignal;
 }
 
 const READ_DEFAULTS = { offset: 0, sizelimit: 0, sectorSize: "auto" } as const;
 
+/** Options of readPartitions(), with their defaults. */
+export type CheckedReadOptions =
+  & Required<Omit<ReadPartitionsOptions, "signal">>
+  & Pick<ReadPartitionsOptions, "signal">;
+
 /** The same for readPartitions(). */
-export function checkReadOptions(options: ReadPartitionsOptions): Required<ReadPartitionsOptions> {
-  const checked: Required<ReadPartitionsOptions> = {
+export function checkReadOptions(options: ReadPartitionsOptions): CheckedReadOptions {
+  const checked: CheckedReadOptions = {
     ...READ_DEFAULTS,
-    ...givenOf(options, Object.keys(READ_DEFAULTS)),
+    ...givenOf(options, [...Object.keys(READ_DEFAULTS), "signal"]),
   };
   checkRange(checked);
+  checkWait({ signal: checked.signal });
   return checked;
 }
 

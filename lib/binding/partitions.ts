@@ -162,7 +162,7 @@ export async function rescanPartitions(
   // A table that was written to the backing file, not through the device, is not in its page cache.
   await blkFlsBuf(device);
   const sectorSize = blkSszGet(device);
-  const found = readTable(device, sectorSize);
+  const found = await readTable(device, sectorSize, signal);
   // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
   refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
   const table = found.partitions;
@@ -246,8 +246,8 @@ function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]):
 
 /**
  * Adds what is in the table and not present, in the table's order, so that of two that overlap the first
- * is there. The kernel's own parsers accept overlapping partitions, BLKPG does not: gives the partition if
- * it is one of these.
+ * is there. The kernel's own parsers accept partitions that overlap, or begin or end within a sector,
+ * BLKPG does not: gives the partition if it is one of these.
  */
 function addPartition(
   { device, number }: PartitionedDevice,
@@ -259,6 +259,12 @@ function addPartition(
     added.push(wanted);
     return undefined;
   } catch (error) {
+    // Most tables count in sectors of 512 bytes, whatever the disk's are.
+    if (isRefusal(error, "EINVAL")) {
+      const sectorSize = blkSszGet(device);
+      if (wanted.start % sectorSize === 0 && wanted.size % sectorSize === 0) throw error;
+      return { ...wanted, reason: `it begins or ends within a sector of ${sectorSize} bytes` };
+    }
     if (!isRefusal(error, "EBUSY")) throw error;
     // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look.
     const present = sysfsPartitions(number, true);

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { eachLater, uninterruptedLater } from "./chain.ts";
+import { chainLater, eachLater, uninterruptedLater } from "./chain.ts";
 import {
   AT_FDCWD,
   check,
@@ -17,6 +17,7 @@ import {
   O_RDONLY,
   open,
   OpenFile,
+  readAt,
   uninterrupted,
 } from "./file.ts";
 import { isErrno } from "../base/errors.ts";
@@ -210,4 +211,40 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
     offset += PIECE;
   } while (offset < size && performance.now() - start < PATIENCE_MS);
   return offset < size;
+}
+
+/** The smallest page there is: where pages are larger, all reads are made by a thread. */
+const PAGE = 4096;
+
+/** Whether all of a part of a file is in memory. Before Linux 6.5 nobody can tell: then it is not. */
+function isInMemory(file: OpenFile, offset: number, length: number): boolean {
+  cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
+  resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
+  const result = file.call((fd) => libc().syscall(SYS("cachestat"), fd, pages, resultAddress!, 0));
+  if (result < 0) return false;
+  const wanted = Math.ceil((offset + length) / PAGE) - Math.floor(offset / PAGE);
+  return Number(count("nr_cache")) >= wanted;
+}
+
+/**
+ * Up to `length` bytes from `offset`, by a thread where they would have to be fetched; fewer at the end
+ * of the file.
+ */
+export async function readWithoutWaiting(
+  file: OpenFile,
+  offset: number,
+  length: number,
+): Promise<Uint8Array> {
+  if (isInMemory(file, offset, length)) return readAt(file, offset, length);
+  const buffer = new Uint8Array(new ArrayBuffer(length));
+  let done = 0;
+  while (done < length) {
+    const rest = buffer.subarray(done);
+    const [n] = await file.callLater((fd) =>
+      chainLater([{ name: "pread64", args: [fd, rest, rest.length, offset + done] }])
+    );
+    if (check(n, "pread", file.path) === 0) break;
+    done += n;
+  }
+  return buffer.subarray(0, done);
 }

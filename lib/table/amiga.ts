@@ -4,9 +4,10 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
 import { hexType, partition, readSector, textAt } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 const RDB_ALLOCATION_LIMIT = 16;
 const IDNAME_RIGIDDISK = 0x5244534b;
@@ -23,15 +24,15 @@ const HIGH_CYLINDER = 128 + 4 * 10;
 const DOS_TYPE = 128 + 4 * 16;
 
 /** The partitions, numbered in the order of the chain. */
-export function readAmiga(disk: Disk): Found {
-  const rdb = findRigidDiskBlock(disk);
+export function* readAmiga(disk: SteppedDisk): Steps<Found> {
+  const rdb = yield* findRigidDiskBlock(disk);
   if (!rdb) return undefined;
   const blockSectors = Math.floor(rdb.getUint32(16) / 512);
   const partitions: TablePartition[] = [];
   let next = rdb.getInt32(28);
   let number = 1;
   for (let blocks = 1; next > 0 && blocks <= MOST_BLOCKS; blocks++) {
-    const block = readSector(disk, next * blockSectors);
+    const block = yield* readSector(disk, next * blockSectors);
     // Then the kernel gives up the others, too.
     if (!block) return [];
     next = block.getInt32(16);
@@ -45,9 +46,9 @@ export function readAmiga(disk: Disk): Found {
   return partitions;
 }
 
-function findRigidDiskBlock(disk: Disk): DataView | undefined {
+function* findRigidDiskBlock(disk: SteppedDisk): Steps<DataView | undefined> {
   for (let n = 0; n < RDB_ALLOCATION_LIMIT; n++) {
-    const block = readSector(disk, n);
+    const block = yield* readSector(disk, n);
     if (!block) return undefined;
     if (block.getUint32(0) !== IDNAME_RIGIDDISK) continue;
     if (isSumRight(block)) return block;

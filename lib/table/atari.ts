@@ -9,14 +9,14 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
 import { MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 const PRIMARY = 0x1c6;
 const ICD = 0x156;
 const ENTRY_SIZE = 12;
-const MOST_SECTORS = 2 ** 32;
 
 /** Those that parted knows. */
 const TYPES = [
@@ -47,21 +47,22 @@ const entriesAt = (sector: DataView, at: number, number: number): Entry[] =>
   Array.from({ length: number }, (_, i) => entryAt(sector, at + ENTRY_SIZE * i));
 
 /** The partitions: four primary ones, those of extended ones in their places, and ICD's from 5 on. */
-export function readAtari(disk: Disk): Found {
-  const sectors = disk.size / SECTOR;
-  if (disk.sectorSize !== SECTOR || sectors >= MOST_SECTORS) return undefined;
-  const root = readSector(disk, 0);
+export function* readAtari(disk: SteppedDisk): Steps<Found> {
+  if (disk.sectorSize !== SECTOR) return undefined;
+  // In the kernel's 32 bits.
+  const sectors = disk.size / SECTOR % 2 ** 32;
+  const root = yield* readSector(disk, 0);
   if (!root) return undefined;
   const primary = entriesAt(root, PRIMARY, 4);
   const isValid = ({ isUsed, type, start, size }: Entry) =>
-    isUsed && TYPES.includes(type) && start <= sectors && start + size <= sectors;
+    isUsed && TYPES.includes(type) && start <= sectors && (start + size) % 2 ** 32 <= sectors;
   if (!primary.some(isValid)) return undefined;
 
   const partitions: TablePartition[] = [];
   let number = 1;
   for (const { isUsed, type, start, size } of primary) {
     if (isUsed && type === "XGM") {
-      const chain = readChain(disk, start, number);
+      const chain = yield* readChain(disk, start, number);
       if (!chain) return undefined;
       partitions.push(...chain.partitions);
       number = chain.last;
@@ -81,15 +82,15 @@ export function readAtari(disk: Disk): Found {
 }
 
 /** Follows an extended partition from its sector on; undefined if one cannot be read. */
-function readChain(
-  disk: Disk,
+function* readChain(
+  disk: SteppedDisk,
   begin: number,
   first: number,
-): { partitions: TablePartition[]; last: number } | undefined {
+): Steps<{ partitions: TablePartition[]; last: number } | undefined> {
   const partitions: TablePartition[] = [];
   let here = begin;
   for (let number = first;; number++) {
-    const sector = readSector(disk, here);
+    const sector = yield* readSector(disk, here);
     if (!sector) return undefined;
     const [own, next] = entriesAt(sector, PRIMARY, 2);
     if (!own.isUsed) return { partitions, last: number };

@@ -37,7 +37,8 @@ export interface TablePartition {
   /**
    * GPT: type GUID in lower case. MBR: system id, "0x83"; of a slice within one of its partitions the
    * number in the slice's own table. Apple: "Apple_HFS". Amiga: DosType, "0x444f5303". Atari: "GEM".
-   * BSD, Sun, SGI: a number, "0x7". Absent where the table has none.
+   * BSD, Sun, SGI: a number, "0x7". Absent where the table has none. Apple's and the Atari's are
+   * whatever a stranger wrote there.
    */
   readonly type?: string;
   /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
@@ -130,8 +131,18 @@ export interface PartitionTable {
   readonly partitions: readonly TablePartition[];
 }
 
+/** Why a GPT that the MBR announces is not shown. */
+export interface Damage {
+  /** In words, with the value that is wrong. */
+  readonly what: string;
+  /** How many bytes the disk must have for its primary header, which is whole, to be right. */
+  readonly asks?: number;
+}
+
 /** What was found on a disk: a table, or what there is of one that cannot be read. */
 export interface FoundTable extends PartitionTable {
   /** What the table is, in words, where it is known by its magic alone; then `kind` is `"none"`. */
   readonly unreadable?: string;
+  /** Of `"gpt"` without a `header`, where a header is there and cannot be right. */
+  readonly damage?: Damage;
 }

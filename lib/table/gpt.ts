@@ -5,9 +5,10 @@
  * @module
  */
 import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
-import { crc32 } from "../base/checksums.ts";
+import { crc32, crc32_le } from "../base/checksums.ts";
 import { gptTypeName } from "./gpt_types.ts";
-import type { Disk, TablePartition } from "./disk.ts";
+import type { Damage, TablePartition } from "./disk.ts";
+import { pause, type SteppedDisk, type Steps } from "./steps.ts";
 
 /** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
 export const gpt_header = struct("gpt_header", 96, {
@@ -42,6 +43,9 @@ export const GPT_HEADER_SIZE = 92;
 const HEADER_CRC32_OFFSET = 16;
 /** The kernel's KMALLOC_MAX_SIZE: a larger entry array is refused there too. */
 const MOST_ENTRY_BYTES = 4 * 1024 * 1024;
+const MOST_ENTRIES = MOST_ENTRY_BYTES / gpt_entry.size;
+/** Bytes of entries after whose checksum others are let in: a tenth of a ms. */
+const PIECE = 64 * 1024;
 /** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
 const MOST_PARTITIONS = 255;
 
@@ -59,27 +63,42 @@ export interface Gpt {
   readonly partitions: TablePartition[];
 }
 
-/**
- * The primary table, or the backup at the end of the disk if the primary is damaged; `header`: that
- * one alone. Undefined if it is not whole. The caller has seen a protective MBR.
- */
-export function readGpt(disk: Disk, header?: GptHeader): Gpt | undefined {
-  const read = (header: GptHeader, lba: number) => {
-    const copy = readCopy(disk, lba);
-    if (!copy) return undefined;
-    return { header, uuid: guid(copy.header.disk_guid), partitions: partitionsOf(disk, copy) };
-  };
-  return (header === "backup" ? undefined : read("primary", PRIMARY_LBA)) ??
-    (header === "primary" ? undefined : read("backup", lastLbaOf(disk)));
+/** No whole header, and what is wrong with one that could be. */
+export interface DamagedGpt {
+  readonly header?: undefined;
+  readonly partitions: TablePartition[];
+  readonly damage?: Damage;
 }
 
+/**
+ * The primary table, or the backup at the end of the disk if the primary is damaged; `header`: that
+ * one alone. The caller has seen a protective MBR.
+ */
+export function* readGpt(disk: SteppedDisk, header?: GptHeader): Steps<Gpt | DamagedGpt> {
+  let damage: Damage | undefined;
+  for (const each of HEADERS) {
+    if (header !== undefined && header !== each) continue;
+    const copy = yield* readCopy(disk, each === "primary" ? PRIMARY_LBA : lastLbaOf(disk));
+    if ("entries" in copy) {
+      const uuid = guid(copy.header.disk_guid);
+      return { header: each, uuid, partitions: partitionsOf(disk, copy) };
+    }
+    damage ??= copy.what === undefined ? undefined : copy;
+  }
+  return { partitions: [], damage };
+}
+
+const HEADERS = ["primary", "backup"] as const;
+
 /** Whether the backup that the primary header points to is whole, and of the same table. */
-export function isConfirmed(disk: Disk): boolean {
-  const primary = readCopy(disk, PRIMARY_LBA)?.header;
-  const backup = primary && readCopy(disk, Number(primary.alternate_lba))?.header;
-  return backup !== undefined && backup.alternate_lba === BigInt(PRIMARY_LBA) &&
-    guid(backup.disk_guid) === guid(primary!.disk_guid) &&
-    backup.partition_entry_array_crc32 === primary!.partition_entry_array_crc32;
+export function* isConfirmed(disk: SteppedDisk): Steps<boolean> {
+  const primary = yield* readCopy(disk, PRIMARY_LBA);
+  if (!("entries" in primary)) return false;
+  const { alternate_lba, disk_guid, partition_entry_array_crc32 } = primary.header;
+  const backup = yield* readCopy(disk, Number(alternate_lba));
+  return "entries" in backup && backup.header.alternate_lba === BigInt(PRIMARY_LBA) &&
+    guid(backup.header.disk_guid) === guid(disk_guid) &&
+    backup.header.partition_entry_array_crc32 === partition_entry_array_crc32;
 }
 
 /** One of the two copies of a table, whole. */
@@ -88,16 +107,22 @@ interface Copy {
   readonly entries: Uint8Array;
 }
 
+/** No header at all. */
+const NO_HEADER: { what?: undefined } = {};
+
 const PRIMARY_LBA = 1;
 
-function lastLbaOf({ size, sectorSize }: Disk): number {
+function lastLbaOf({ size, sectorSize }: SteppedDisk): number {
   return Math.floor(size / sectorSize) - 1;
 }
 
-function readCopy(disk: Disk, lba: number): Copy | undefined {
-  const lastLba = lastLbaOf(disk);
-  if (lba < PRIMARY_LBA || lba > lastLba) return undefined;
-  const sector = disk.read(lba * disk.sectorSize, disk.sectorSize);
+/** The header in a sector, if it is one: its checksum is right, and it says where it is. */
+function* readHeader(
+  disk: SteppedDisk,
+  lba: number,
+): Steps<Value<typeof gpt_header> | undefined> {
+  if (lba < PRIMARY_LBA || lba > lastLbaOf(disk)) return undefined;
+  const sector = yield* disk.read(lba * disk.sectorSize, disk.sectorSize);
   if (sector.length < disk.sectorSize) return undefined;
   const header = gpt_header.decode(sector);
   if (ascii.decode(header.signature) !== "EFI PART") return undefined;
@@ -107,21 +132,51 @@ function readCopy(disk: Disk, lba: number): Copy | undefined {
   const summed = sector.slice(0, header.header_size);
   summed.fill(0, HEADER_CRC32_OFFSET, HEADER_CRC32_OFFSET + 4);
   if (crc32(summed) !== header.header_crc32) return undefined;
-  if (header.my_lba !== BigInt(lba)) return undefined;
-  if (header.first_usable_lba > header.last_usable_lba) return undefined;
-  if (header.last_usable_lba > BigInt(lastLba)) return undefined;
-  if (header.sizeof_partition_entry !== gpt_entry.size) return undefined;
-
-  const length = header.num_partition_entries * gpt_entry.size;
-  if (length === 0 || length > MOST_ENTRY_BYTES) return undefined;
-  const entries = disk.read(Number(header.partition_entry_lba) * disk.sectorSize, length);
-  if (entries.length < length) return undefined;
-  if (crc32(entries) !== header.partition_entry_array_crc32) return undefined;
-
-  return { header, entries };
+  return header.my_lba === BigInt(lba) ? header : undefined;
 }
 
-function partitionsOf(disk: Disk, { header, entries }: Copy): TablePartition[] {
+function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | typeof NO_HEADER> {
+  const header = yield* readHeader(disk, lba);
+  if (!header) return NO_HEADER;
+  const { first_usable_lba, last_usable_lba, alternate_lba, partition_entry_lba } = header;
+  if (first_usable_lba > last_usable_lba) {
+    return {
+      what: `its header says that sectors ${first_usable_lba} to ${last_usable_lba} can be used`,
+    };
+  }
+  const { num_partition_entries: number, sizeof_partition_entry: size } = header;
+  if (size !== gpt_entry.size) return { what: `its header says that an entry has ${size} bytes` };
+  const length = number * size;
+  if (length === 0 || length > MOST_ENTRY_BYTES) {
+    return { what: `its header says that it has ${number} entries; the most are ${MOST_ENTRIES}` };
+  }
+  const lastLba = BigInt(lastLbaOf(disk));
+  const needed = alternate_lba > last_usable_lba ? alternate_lba : last_usable_lba;
+  const asks = Number(needed + 1n) * disk.sectorSize;
+  // A primary header alone says how long the disk was. The kernel refuses it, too.
+  const isCut = last_usable_lba > lastLba;
+  if (isCut && (lba !== PRIMARY_LBA || !Number.isSafeInteger(asks))) {
+    return { what: `its header says that sectors up to ${last_usable_lba} can be used` };
+  }
+  const entries = yield* disk.read(Number(partition_entry_lba) * disk.sectorSize, length);
+  if (entries.length < length) return { what: "it ends before the entries of its GPT do" };
+  if ((yield* crc32Steps(entries)) !== header.partition_entry_array_crc32) {
+    return { what: "the checksum of its GPT's entries is wrong" };
+  }
+  return isCut ? { what: "it is cut off", asks } : { header, entries };
+}
+
+/** crc32() of an array that can have MiB, with pauses. */
+function* crc32Steps(data: Uint8Array): Steps<number> {
+  let crc = -1;
+  for (let at = 0; at < data.length; at += PIECE) {
+    crc = crc32_le(crc, data.subarray(at, at + PIECE));
+    if (at + PIECE < data.length) yield* pause();
+  }
+  return ~crc >>> 0;
+}
+
+function partitionsOf(disk: SteppedDisk, { header, entries }: Copy): TablePartition[] {
   const lastLba = lastLbaOf(disk);
   const partitions: TablePartition[] = [];
   for (let i = 0; i < Math.min(header.num_partition_entries, MOST_PARTITIONS); i++) {

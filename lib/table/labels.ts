@@ -4,8 +4,9 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import { hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** Partitions, or undefined if the disk has no table of this kind. */
 export type Found = TablePartition[] | undefined;
@@ -15,8 +16,8 @@ const indices = (length: number) => Array.from({ length }, (_, i) => i);
 const SGI_LABEL_MAGIC = 0x0be5a941;
 
 /** sgi.c: 16 partitions, and 128 words whose sum is zero. parted calls it dvh. */
-export function readSgi(disk: Disk): Found {
-  const label = readSector(disk, 0);
+export function* readSgi(disk: SteppedDisk): Steps<Found> {
+  const label = yield* readSector(disk, 0);
   if (label?.getUint32(0) !== SGI_LABEL_MAGIC) return undefined;
   const words = indices(SECTOR / 4).map((i) => label.getUint32(4 * i));
   if (words.reduce((sum, word) => (sum + word) >>> 0, 0) !== 0) return undefined;
@@ -61,9 +62,9 @@ const MAX_OSF_PARTITIONS = 18;
  * sector, as FreeBSD's bsdlabel writes it: the kernel does not look there, libblkid and partx do. So
  * that one must have a right checksum, too. Partition a is number 1 in both, whichever are in use.
  */
-export function readBsd(disk: Disk): Found {
+export function* readBsd(disk: SteppedDisk): Steps<Found> {
   for (const [sector, at] of BSD_PLACES) {
-    const label = readSector(disk, sector);
+    const label = yield* readSector(disk, sector);
     if (label?.getUint32(at, true) !== BSD_DISKMAGIC) continue;
     if (label.getUint32(at + BSD_MAGIC2, true) !== BSD_DISKMAGIC) continue;
     const number = label.getUint16(at + BSD_NPARTITIONS, true);
@@ -86,8 +87,8 @@ const SUN_LABEL_MAGIC = 0xdabe;
 const SUN_VTOC_SANITY = 0x600ddeee;
 
 /** sun.c: 8 partitions that begin with a cylinder, and 256 half words that are zero in sum (XOR). */
-export function readSun(disk: Disk): Found {
-  const label = readSector(disk, 0);
+export function* readSun(disk: SteppedDisk): Steps<Found> {
+  const label = yield* readSector(disk, 0);
   if (label?.getUint16(508) !== SUN_LABEL_MAGIC) return undefined;
   if (indices(SECTOR / 2).reduce((sum, i) => sum ^ label.getUint16(2 * i), 0) !== 0) {
     return undefined;
@@ -109,16 +110,19 @@ export function readSun(disk: Disk): Found {
 
 const ULTRIX_PT_MAGIC = 0x032957;
 
-/** ultrix.c: 8 partitions at the end of the first 16 KiB. */
-export function readUltrix(disk: Disk): Found {
-  const label = readSector(disk, 31);
+/**
+ * ultrix.c: 8 partitions at the end of the first 16 KiB. The number of sectors has a sign, and the
+ * kernel shows a negative one as almost 2^64 sectors, which no table means.
+ */
+export function* readUltrix(disk: SteppedDisk): Steps<Found> {
+  const label = yield* readSector(disk, 31);
   const at = SECTOR - 72;
   if (label?.getUint32(at, true) !== ULTRIX_PT_MAGIC) return undefined;
   if (label.getUint32(at + 4, true) !== 1) return undefined;
   return indices(8).flatMap((i) => {
     const entry = at + 8 + 8 * i;
-    const [size, start] = [label.getUint32(entry, true), label.getUint32(entry + 4, true)];
-    return partition(i + 1, { start, size });
+    const [size, start] = [label.getInt32(entry, true), label.getUint32(entry + 4, true)];
+    return partition(i + 1, { start, size: Math.max(0, size) });
   });
 }
 
@@ -126,8 +130,8 @@ const KARMA_LABEL_MAGIC = 0xab56;
 const KARMA_FSTYPE = 0x4d;
 
 /** karma.c: 2 partitions. A magic number of two bytes is little: without a partition it is none. */
-export function readKarma(disk: Disk): Found {
-  const label = readSector(disk, 0);
+export function* readKarma(disk: SteppedDisk): Steps<Found> {
+  const label = yield* readSector(disk, 0);
   if (label?.getUint16(510, true) !== KARMA_LABEL_MAGIC) return undefined;
   const partitions = [0, 1].flatMap((i) => {
     const entry = 270 + 16 * i;
@@ -139,10 +143,10 @@ export function readKarma(disk: Disk): Found {
 }
 
 /** sysv68.c: a table of slices, the last of which is the whole disk. */
-export function readSysv68(disk: Disk): Found {
-  const label = readSector(disk, 0);
+export function* readSysv68(disk: SteppedDisk): Steps<Found> {
+  const label = yield* readSector(disk, 0);
   if (!label || textAt(label, 248, 8) !== "MOTOROLA") return undefined;
-  const slices = readSector(disk, label.getUint32(384));
+  const slices = yield* readSector(disk, label.getUint32(384));
   if (!slices) return undefined;
   const number = Math.min(Math.max(0, label.getUint16(388) - 1), SECTOR / 8);
   return indices(number).flatMap((i) => {

@@ -4,9 +4,10 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
 import { MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 const MAC_DRIVER_MAGIC = 0x4552;
 const MAC_PARTITION_MAGIC = 0x504d;
@@ -14,12 +15,12 @@ const MAC_PARTITION_MAGIC = 0x504d;
 const MAC_PARTITION_SIZE = 136;
 
 /** The partitions; the first of them is the map itself. */
-export function readMac(disk: Disk): Found {
-  const descriptor = readSector(disk, 0);
+export function* readMac(disk: SteppedDisk): Steps<Found> {
+  const descriptor = yield* readSector(disk, 0);
   if (descriptor?.getUint16(0) !== MAC_DRIVER_MAGIC) return undefined;
   const block = descriptor.getUint16(2);
   if (block % SECTOR + MAC_PARTITION_SIZE > block - block % SECTOR) return undefined;
-  const first = readEntry(disk, block);
+  const first = yield* readEntry(disk, block);
   if (!first) return undefined;
   // The kernel's number has a sign.
   const count = first.getInt32(4);
@@ -28,7 +29,7 @@ export function readMac(disk: Disk): Found {
   const unit = Math.floor(block / SECTOR);
   const partitions: TablePartition[] = [];
   for (let number = 1; number <= count; number++) {
-    const entry = readEntry(disk, number * block);
+    const entry = yield* readEntry(disk, number * block);
     if (!entry) break;
     // In the kernel's 32 bits.
     const sectors = (at: number) => Math.imul(entry.getUint32(at), unit) >>> 0;
@@ -41,8 +42,8 @@ export function readMac(disk: Disk): Found {
 }
 
 /** The entry at a byte of the disk, or undefined if there is none. */
-function readEntry(disk: Disk, at: number): DataView | undefined {
-  const bytes = disk.read(at, MAC_PARTITION_SIZE);
+function* readEntry(disk: SteppedDisk, at: number): Steps<DataView | undefined> {
+  const bytes = yield* disk.read(at, MAC_PARTITION_SIZE);
   if (bytes.length < MAC_PARTITION_SIZE) return undefined;
   const entry = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   return entry.getUint16(0) === MAC_PARTITION_MAGIC ? entry : undefined;

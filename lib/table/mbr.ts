@@ -5,9 +5,10 @@
  * @module
  */
 import { mbrTypeName } from "./mbr_types.ts";
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import { hexType, MOST_PARTITIONS, SECTOR } from "./sectors.ts";
 import { readSlices } from "./slices.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
@@ -39,12 +40,12 @@ export interface BootRecord {
 }
 
 /** The first sector, or undefined if its last two bytes do not say that it is a boot record. */
-export function readBootRecord(disk: Disk): BootRecord | undefined {
+export function readBootRecord(disk: SteppedDisk): Steps<BootRecord | undefined> {
   return readRecord(disk, 0);
 }
 
-function readRecord(disk: Disk, start: number): BootRecord | undefined {
-  const record = disk.read(start, 512);
+function* readRecord(disk: SteppedDisk, start: number): Steps<BootRecord | undefined> {
+  const record = yield* disk.read(start, 512);
   if (record.length < 512 || record[510] !== 0x55 || record[511] !== 0xaa) return undefined;
   const view = new DataView(record.buffer, record.byteOffset);
   const entries = [0, 1, 2, 3].map((slot): Entry => {
@@ -98,7 +99,7 @@ export function mbrUuid({ signature }: BootRecord): string | undefined {
 }
 
 /** Partitions of an MS-DOS table. */
-export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
+export function* readMbr(disk: SteppedDisk, record: BootRecord): Steps<TablePartition[]> {
   const partitions: TablePartition[] = [];
   const disksUuid = mbrUuid(record);
   const put = (number: number, start: number, size: number, entry: Entry) => {
@@ -114,20 +115,23 @@ export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
     });
   };
   let next = 5;
-  record.entries.forEach((entry, slot) => {
+  for (const [slot, entry] of record.entries.entries()) {
     const [start, size] = extent(disk, entry);
-    if (size === 0) return;
-    if (!isExtended(entry)) return put(slot + 1, start, size, entry);
+    if (size === 0) continue;
+    if (!isExtended(entry)) {
+      put(slot + 1, start, size, entry);
+      continue;
+    }
     // The kernel shows an extended partition as 1 KiB (one sector if larger): room for a boot
     // loader, too small for a mkfs that would wipe the logical ones.
     put(slot + 1, start, Math.min(size, Math.max(disk.sectorSize, 1024)), entry);
-    next = readChain(disk, { start, size }, next, put);
-  });
+    next = yield* readChain(disk, { start, size }, next, put);
+  }
   for (const entry of record.entries) {
     const [start, size] = extent(disk, entry);
     if (size === 0) continue;
     const within = { start: start / SECTOR, size: size / SECTOR };
-    const slices = readSlices(disk, entry.sys_ind, within, next);
+    const slices = yield* readSlices(disk, entry.sys_ind, within, next);
     partitions.push(...slices.partitions);
     next = slices.next;
   }
@@ -135,15 +139,15 @@ export function readMbr(disk: Disk, record: BootRecord): TablePartition[] {
 }
 
 /** Follows one chain of extended boot records; gives the number after its last partition. */
-function readChain(
-  disk: Disk,
+function* readChain(
+  disk: SteppedDisk,
   whole: { start: number; size: number },
   next: number,
   put: (number: number, start: number, size: number, entry: Entry) => void,
-): number {
+): Steps<number> {
   let here = whole;
   for (let empty = 1; empty <= MOST_EMPTY_RECORDS && next <= MOST_PARTITIONS; empty++) {
-    const record = readRecord(disk, here.start);
+    const record = yield* readRecord(disk, here.start);
     if (!record) break;
     for (const [slot, entry] of record.entries.entries()) {
       const [offset, size] = extent(disk, entry);
@@ -165,7 +169,7 @@ function readChain(
   return next;
 }
 
-function extent(disk: Disk, entry: Entry): [start: number, size: number] {
+function extent(disk: SteppedDisk, entry: Entry): [start: number, size: number] {
   return [entry.start_sect * disk.sectorSize, entry.nr_sects * disk.sectorSize];
 }
 

@@ -20,6 +20,7 @@ import {
 } from "./labels.ts";
 import { readMac } from "./mac.ts";
 import { announcesGpt, isProtective, kindOf, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
+import { runSteps, type SteppedDisk, type Steps, wanted } from "./steps.ts";
 import { nameUnreadable } from "./unreadable.ts";
 
 /**
@@ -28,9 +29,16 @@ import { nameUnreadable } from "./unreadable.ts";
  * whole sectors.
  */
 export function readPartitionTable(disk: Disk, header?: GptHeader): FoundTable {
+  const { size, sectorSize } = disk;
+  const stepped = { size, sectorSize, read: wanted };
+  return runSteps(tableSteps(stepped, header), (offset, length) => disk.read(offset, length));
+}
+
+/** The same, step by step. */
+export function* tableSteps(disk: SteppedDisk, header?: GptHeader): Steps<FoundTable> {
   const whole = wholeSectors(disk);
   const { size: end, sectorSize } = whole;
-  const table = readWhole(whole, header);
+  const table = yield* readWhole(whole, header);
   const partitions = table.partitions
     .filter(({ start }) => start < end)
     .map((partition) => cutAt(end, partition))
@@ -45,7 +53,7 @@ function cutAt(end: number, partition: TablePartition): TablePartition {
 }
 
 /** In the kernel's order, those behind MS-DOS; the kernel looks for none of them where that is. */
-const OTHERS: readonly [TableKind, (disk: Disk) => Found][] = [
+const OTHERS: readonly [TableKind, (disk: SteppedDisk) => Steps<Found>][] = [
   ["bsd", readBsd],
   ["sun", readSun],
   ["amiga", readAmiga],
@@ -58,14 +66,17 @@ const OTHERS: readonly [TableKind, (disk: Disk) => Found][] = [
 
 const NONE = { kind: "none", partitions: [] } as const;
 
-function readWhole(disk: Disk, header?: GptHeader): Omit<FoundTable, "sectorSize"> {
-  const record = readBootRecord(disk);
+function* readWhole(
+  disk: SteppedDisk,
+  header?: GptHeader,
+): Steps<Omit<FoundTable, "sectorSize">> {
+  const record = yield* readBootRecord(disk);
   if (record && isProtective(record)) {
-    return { kind: "gpt", ...readGpt(disk, header) ?? { partitions: [] } };
+    return { kind: "gpt", ...yield* readGpt(disk, header) };
   }
-  const sgi = readSgi(disk);
+  const sgi = yield* readSgi(disk);
   if (sgi) return { kind: "sgi", partitions: sgi };
-  const unreadable = nameUnreadable(disk, record);
+  const unreadable = yield* nameUnreadable(disk, record);
   if (unreadable !== undefined) return { ...NONE, unreadable };
   const kind = record && kindOf(record);
   if (kind === "empty") return NONE;
@@ -73,21 +84,29 @@ function readWhole(disk: Disk, header?: GptHeader): Omit<FoundTable, "sectorSize
     // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
     if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
     const uuid = mbrUuid(record);
-    const partitions = readMbr(disk, record);
+    const partitions = yield* readMbr(disk, record);
     return { kind: "mbr", ...uuid === undefined ? {} : { uuid }, partitions };
   }
+  let empty: TableKind = "none";
   for (const [kind, read] of OTHERS) {
-    const partitions = read(disk);
-    if (partitions) return { kind, partitions };
+    const partitions = yield* read(disk);
+    // After an Amiga's table without a partition the kernel looks for the others.
+    if (partitions && (partitions.length > 0 || kind !== "amiga")) return { kind, partitions };
+    if (partitions) empty = kind;
   }
-  return NONE;
+  return { kind: empty, partitions: [] };
 }
 
 /** The disk without what is left at its end: reading less than a sector is EIO. */
-function wholeSectors(disk: Disk): Disk {
+function wholeSectors(disk: SteppedDisk): SteppedDisk {
   const { sectorSize } = disk;
   const size = disk.size - disk.size % sectorSize;
-  const read = (offset: number, length: number) =>
-    offset < size ? disk.read(offset, Math.min(length, size - offset)) : new Uint8Array();
-  return { size, sectorSize, read };
+  return {
+    size,
+    sectorSize,
+    *read(offset, length) {
+      if (offset >= size) return new Uint8Array();
+      return yield* disk.read(offset, Math.min(length, size - offset));
+    },
+  };
 }

@@ -20,8 +20,9 @@
  */
 import { isConfirmed } from "./gpt.ts";
 import { SECTOR_SIZES } from "../base/checks.ts";
-import type { Disk, FoundTable, Image } from "./disk.ts";
-import { readPartitionTable } from "./partition_table.ts";
+import type { FoundTable, Image } from "./disk.ts";
+import { tableSteps } from "./partition_table.ts";
+import { runSteps, type SteppedDisk, type Steps, wanted } from "./steps.ts";
 
 /** LOOP_CONFIGURE's, where block_size is 0. */
 export const DEFAULT_SECTOR_SIZE = 512;
@@ -35,43 +36,56 @@ export function findTable(
   wanted: number | "auto",
   usual = DEFAULT_SECTOR_SIZE,
 ): FoundTable {
-  const ends = withEnds(image);
-  const disk = (sectorSize: number): Disk => ({ ...ends, sectorSize });
-  const first = wanted === "auto" ? usual : wanted;
-  const table = readPartitionTable(disk(first), "primary");
-  if (table.kind !== "gpt" || table.header && wanted !== "auto") return table;
+  const { size } = image;
+  return runSteps(findTableSteps(size, wanted, usual), (at, length) => image.read(at, length));
+}
+
+/** The same for an image of `size` bytes, step by step. */
+export function* findTableSteps(
+  size: number,
+  asked: number | "auto",
+  usual = DEFAULT_SECTOR_SIZE,
+): Steps<FoundTable> {
+  const read = withEnds(size);
+  const disk = (sectorSize: number): SteppedDisk => ({ size, read, sectorSize });
+  const first = asked === "auto" ? usual : asked;
+  const table = yield* tableSteps(disk(first), "primary");
+  if (table.kind !== "gpt" || table.header && asked !== "auto") return table;
 
   const others = SECTOR_SIZES.filter((size) => size !== first);
-  const read = (header: "primary" | "backup") => (sectorSize: number) =>
-    readPartitionTable(disk(sectorSize), header);
-  const whole = ({ header }: FoundTable) => header !== undefined;
-  const primary = [table, ...others.map(read("primary"))].filter(whole);
+  const tables = [table];
+  for (const sectorSize of others) tables.push(yield* tableSteps(disk(sectorSize), "primary"));
+  const primary = tables.filter(({ header }) => header !== undefined);
   if (primary.length > 1) {
-    return primary.find(({ sectorSize }) => isConfirmed(disk(sectorSize))) ?? primary[0];
+    for (const each of primary) if (yield* isConfirmed(disk(each.sectorSize))) return each;
   }
-  return primary[0] ?? [first, ...others].map(read("backup")).find(whole) ?? table;
+  if (primary.length > 0) return primary[0];
+  for (const sectorSize of [first, ...others]) {
+    const backup = yield* tableSteps(disk(sectorSize), "backup");
+    if (backup.header !== undefined) return backup;
+  }
+  const damages = tables.flatMap(({ damage }) => damage ?? []);
+  const damage = damages.find(({ asks }) => asks !== undefined) ?? damages[0];
+  return damage ? { ...table, damage } : table;
 }
 
 /** The primary headers of all sizes, and the usual 16 KiB of entries behind the last of them. */
 const HEAD = 24 * 1024;
 const LARGEST = Math.max(...SECTOR_SIZES);
 
-/** The same image, of which both ends are read once, and the later one only if it is asked for. */
-function withEnds({ size, read }: Image): Image {
+/** Reads of an image of which both ends are read once, and the later one only if it is asked for. */
+function withEnds(size: number): SteppedDisk["read"] {
   const tailStart = Math.max(0, size - size % LARGEST - LARGEST);
   let head: Uint8Array | undefined;
   let tail: Uint8Array | undefined;
-  return {
-    size,
-    read(offset, length) {
-      const end = offset + length;
-      if (end <= HEAD) {
-        head ??= read(0, Math.min(HEAD, size));
-        return head.subarray(offset, end);
-      }
-      if (offset < tailStart) return read(offset, length);
-      tail ??= read(tailStart, size - tailStart);
-      return tail.subarray(offset - tailStart, end - tailStart);
-    },
+  return function* (offset, length) {
+    const end = offset + length;
+    if (end <= HEAD) {
+      head ??= yield* wanted(0, Math.min(HEAD, size));
+      return head.subarray(offset, end);
+    }
+    if (offset < tailStart) return yield* wanted(offset, length);
+    tail ??= yield* wanted(tailStart, size - tailStart);
+    return tail.subarray(offset - tailStart, end - tailStart);
   };
 }

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** Bytes; the kernel's SECTOR_SIZE. */
 export const SECTOR = 512;
@@ -12,9 +13,9 @@ export const SECTOR = 512;
 export const MOST_PARTITIONS = 255;
 
 /** Sector `n`, or undefined if the disk ends before its end. */
-export function readSector(disk: Disk, n: number): DataView | undefined {
+export function* readSector(disk: SteppedDisk, n: number): Steps<DataView | undefined> {
   if (!Number.isSafeInteger(n * SECTOR)) return undefined;
-  const bytes = disk.read(n * SECTOR, SECTOR);
+  const bytes = yield* disk.read(n * SECTOR, SECTOR);
   return bytes.length < SECTOR
     ? undefined
     : new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

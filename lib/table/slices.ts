@@ -4,32 +4,34 @@
  *
  * @module
  */
-import type { Disk, TablePartition } from "./disk.ts";
+import type { TablePartition } from "./disk.ts";
 import { BSD_DISKMAGIC, bsdPartitions } from "./labels.ts";
 import { type Extent, hexType, MOST_PARTITIONS, partition, readSector } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** A slice: its place on the disk, and its number in a table of its own. */
 type Slice = Extent & { readonly type: number };
 
 /** What is in a partition that has such a table; one without sectors takes a number all the same. */
-type Parser = (disk: Disk, within: Extent) => Slice[];
+type Parser = (disk: SteppedDisk, within: Extent) => Steps<Slice[]>;
 
 const BSD_MAXPARTITIONS = 16;
 /** p_offset of partition c, the whole: where it is 0, FreeBSD counts from the slice's beginning. */
 const BSD_WHOLE_START = 148 + 16 * 2 + 4;
 
-const bsd = (canBeRelative: boolean): Parser => (disk, within) => {
-  const label = readSector(disk, within.start + 1);
-  if (label?.getUint32(0, true) !== BSD_DISKMAGIC) return [];
-  const isRelative = canBeRelative && label.getUint32(BSD_WHOLE_START, true) === 0;
-  return bsdPartitions(label, 0, BSD_MAXPARTITIONS).flatMap(({ start, size, fstype: type }) => {
-    const slice = { start: isRelative ? within.start + start : start, size, type };
-    const isWhole = slice.start === within.start && size === within.size;
-    const isInside = slice.start >= within.start &&
-      slice.start + size <= within.start + within.size;
-    return type !== 0 && isInside && !isWhole ? [slice] : [];
-  });
-};
+const bsd = (canBeRelative: boolean): Parser =>
+  function* (disk, within) {
+    const label = yield* readSector(disk, within.start + 1);
+    if (label?.getUint32(0, true) !== BSD_DISKMAGIC) return [];
+    const isRelative = canBeRelative && label.getUint32(BSD_WHOLE_START, true) === 0;
+    return bsdPartitions(label, 0, BSD_MAXPARTITIONS).flatMap(({ start, size, fstype: type }) => {
+      const slice = { start: isRelative ? within.start + start : start, size, type };
+      const isWhole = slice.start === within.start && size === within.size;
+      const isInside = slice.start >= within.start &&
+        slice.start + size <= within.start + within.size;
+      return type !== 0 && isInside && !isWhole ? [slice] : [];
+    });
+  };
 
 const UNIXWARE_DISKMAGIC = 0xca5e600d;
 const VTOC_SANE = 0x600ddeee;
@@ -42,16 +44,16 @@ const vtocSlices = (label: DataView, at: number, number: number): Slice[] =>
     size: label.getUint32(at + 12 * i + 8, true),
   }));
 
-const unixware: Parser = (disk, within) => {
-  const label = readSector(disk, within.start + 29);
+const unixware: Parser = function* (disk, within) {
+  const label = yield* readSector(disk, within.start + 29);
   if (label?.getUint32(4, true) !== UNIXWARE_DISKMAGIC) return [];
   if (label.getUint32(156, true) !== VTOC_SANE) return [];
   // Slice 0 is the whole.
   return vtocSlices(label, 216 + 12, 15).filter(({ type }) => type !== 0);
 };
 
-const solaris: Parser = (disk, within) => {
-  const label = readSector(disk, within.start + 1);
+const solaris: Parser = function* (disk, within) {
+  const label = yield* readSector(disk, within.start + 1);
   if (label?.getUint32(12, true) !== VTOC_SANE || label.getUint32(16, true) !== 1) return [];
   return vtocSlices(label, 72, label.getUint16(30, true) > 8 ? 16 : 8)
     .filter(({ size }) => size > 0)
@@ -60,8 +62,8 @@ const solaris: Parser = (disk, within) => {
 
 const MINIX_PARTITION = 0x81;
 
-const minix: Parser = (disk, within) => {
-  const sector = readSector(disk, within.start);
+const minix: Parser = function* (disk, within) {
+  const sector = yield* readSector(disk, within.start);
   if (sector?.getUint16(510) !== 0x55aa || sector.getUint8(0x1be + 4) !== MINIX_PARTITION) {
     return [];
   }
@@ -84,13 +86,14 @@ const PARSERS: Readonly<Record<number, Parser>> = {
 };
 
 /** The partitions in one of an MS-DOS table's, of that system id; they are numbered from `next` on. */
-export function readSlices(
-  disk: Disk,
+export function* readSlices(
+  disk: SteppedDisk,
   id: number,
   within: Extent,
   next: number,
-): { partitions: TablePartition[]; next: number } {
-  const slices = PARSERS[id]?.(disk, within) ?? [];
+): Steps<{ partitions: TablePartition[]; next: number }> {
+  const parse = PARSERS[id];
+  const slices = parse ? yield* parse(disk, within) : [];
   const room = slices.slice(0, MOST_PARTITIONS + 1 - next);
   return {
     partitions: room.flatMap((slice, i) =>

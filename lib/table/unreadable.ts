@@ -8,16 +8,21 @@
  *
  * @module
  */
-import type { Disk } from "./disk.ts";
 import type { BootRecord } from "./mbr.ts";
 import { readSector, textAt } from "./sectors.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** What it is, in words; undefined if it is none of them. */
-export function nameUnreadable(disk: Disk, record?: BootRecord): string | undefined {
-  return TESTS.find(([, isIt]) => isIt(disk, record))?.[0];
+export function* nameUnreadable(
+  disk: SteppedDisk,
+  record?: BootRecord,
+): Steps<string | undefined> {
+  for (const [name, isIt] of TESTS) if (yield* isIt(disk, record)) return name;
 }
 
-const TESTS: readonly [name: string, isIt: (disk: Disk, record?: BootRecord) => boolean][] = [
+type Test = (disk: SteppedDisk, record?: BootRecord) => Steps<boolean>;
+
+const TESTS: readonly [name: string, isIt: Test][] = [
   ["a dynamic disk of Windows (LDM)", isLdm],
   ["an AIX disk", isAix],
   ["a PC-98's", isPc98],
@@ -29,9 +34,9 @@ const TESTS: readonly [name: string, isIt: (disk: Disk, record?: BootRecord) => 
 const LDM_PARTITION = 0x42;
 
 /** ldm.c: a partition of that type, and the first of three heads of the database. */
-function isLdm(disk: Disk, record?: BootRecord): boolean {
+function* isLdm(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (!record?.entries.some(({ sys_ind }) => sys_ind === LDM_PARTITION)) return false;
-  const head = readSector(disk, 6);
+  const head = yield* readSector(disk, 6);
   return head !== undefined && textAt(head, 0, 8) === "PRIVHEAD";
 }
 
@@ -41,13 +46,15 @@ const AIX_LABEL_MAGIC = 0xc9c2d4c1;
 const NOT_AIX = [0x05, 0x0f, 0x82, 0x83, 0x85, 0x8e, 0xfd];
 
 /** The kernel asks for a volume group of LVM besides, libblkid does not. */
-function isAix(disk: Disk, record?: BootRecord): boolean {
-  return readSector(disk, 0)?.getUint32(0) === AIX_LABEL_MAGIC &&
+function* isAix(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
+  const sector = yield* readSector(disk, 0);
+  return sector?.getUint32(0) === AIX_LABEL_MAGIC &&
     !record?.entries.some(({ sys_ind }) => NOT_AIX.includes(sys_ind));
 }
 
 /** As parted knows it; to the kernel and libblkid it is an empty MS-DOS table. */
-function isPc98(_: Disk, record?: BootRecord): boolean {
+// deno-lint-ignore require-yield
+function* isPc98(_: SteppedDisk, record?: BootRecord): Steps<boolean> {
   return record !== undefined && textAt(record.view, 4, 4) === "IPL1" &&
     record.entries.every(({ sys_ind, nr_sects }) => sys_ind === 0 && nr_sects === 0);
 }
@@ -56,16 +63,19 @@ function isPc98(_: Disk, record?: BootRecord): boolean {
 const DASD_LABELS = [0xe5d6d3f1, 0xd3d5e7f1, 0xc3d4e2f1];
 
 /** ibm.c, which comes after MS-DOS: in sector or block 1, or in block 2. */
-function isDasd(disk: Disk, record?: BootRecord): boolean {
+function* isDasd(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (record) return false;
   const block = disk.sectorSize / 512;
-  const labels = [1, block, 2 * block].map((n) => readSector(disk, n)?.getUint32(0) ?? 0);
-  return labels.some((label) => DASD_LABELS.includes(label));
+  for (const n of [1, block, 2 * block]) {
+    const label = (yield* readSector(disk, n))?.getUint32(0);
+    if (label !== undefined && DASD_LABELS.includes(label)) return true;
+  }
+  return false;
 }
 
 /** acorn.c, valid_ics_sector() */
-function isAcornIcs(disk: Disk): boolean {
-  const sector = readSector(disk, 0);
+function* isAcornIcs(disk: SteppedDisk): Steps<boolean> {
+  const sector = yield* readSector(disk, 0);
   if (!sector) return false;
   let sum = 0x50617274;
   for (let i = 0; i < 508; i++) sum += sector.getUint8(i);
@@ -75,8 +85,8 @@ function isAcornIcs(disk: Disk): boolean {
 /** acorn.c: a table that is hidden behind this name. */
 const EESOX_NAME = "Neil Critchell  ";
 
-function isAcornEesox(disk: Disk): boolean {
-  const sector = readSector(disk, 7);
+function* isAcornEesox(disk: SteppedDisk): Steps<boolean> {
+  const sector = yield* readSector(disk, 7);
   return sector !== undefined &&
     [..."Eesox\0"].every((letter, i) =>
       (sector.getUint8(i) ^ EESOX_NAME.charCodeAt(i)) === letter.charCodeAt(0)

@@ -83,7 +83,7 @@ async function bind(partscan: boolean): Promise<OpenFile> {
 async function bindAndAdd(): Promise<OpenFile> {
   const device = await bind(false);
   drain(device);
-  for (const partition of readTable(device, blkSszGet(device)).partitions) {
+  for (const partition of (await readTable(device, blkSszGet(device))).partitions) {
     blkpgAddPartition(device, partition);
   }
   return device;
