@@ -9,7 +9,8 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import { existsSync, mkdirSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
 import { openFound } from "../lib/open_loop.ts";
@@ -20,6 +21,7 @@ import {
   isolated,
   losetup,
   makeImage,
+  onThisRuntime,
   openDescriptors,
   output,
   run,
@@ -32,6 +34,33 @@ import {
 } from "./support.ts";
 
 const withFileSystem = testsOf("a device that is mounted", ["mkfs.ext4"]);
+
+/** A stranger who removes loop device `number` whenever it is free, until he is stopped. */
+async function removeAgainAndAgain(number: number): Promise<AsyncDisposable> {
+  const script = scratch("remove.ts");
+  const lib = (name: string) => JSON.stringify(new URL(`../lib/kernel/${name}`, import.meta.url));
+  writeFileSync(
+    script,
+    `import { O_RDWR, open } from ${lib("file.ts")};
+     import { libc } from ${JSON.stringify(new URL("../lib/runtime/libc.ts", import.meta.url))};
+     using control = open("/dev/loop-control", O_RDWR);
+     const remove = () => control.call((fd) => libc().ioctl(fd, 0x4c81, ${number}));
+     console.log("ready");
+     for (;;) {
+       for (let times = 0; times < 200; times++) remove();
+       await new Promise((resolve) => setTimeout(resolve));
+     }`,
+  );
+  const [name, ...args] = onThisRuntime(script);
+  const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] });
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await new Promise((resolve) => child.on("close", resolve));
+    },
+  };
+}
 
 test("detach(file) leaves a device alone that is somebody else's by now", [
   "root",
@@ -242,4 +271,18 @@ test("find() and detach() of a file say so when a device may not be asked", [
     assertMatch(stdout, /^EACCES$/m, call);
   }
   assertEquals((await find(file)).length, 1);
+});
+
+test("attach() with a wanted number makes the device again that others remove", [
+  "root",
+], async () => {
+  const file = makeImage("removed.img", 1);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  await using _stranger = await removeAgainAndAgain(number);
+  for (let times = 0; times < 40; times++) {
+    const loop = await attach(file, { number });
+    assertEquals([loop.number, sysfs(`loop${number}/loop/backing_file`)], [number, file]);
+    await loop.detach();
+  }
 });

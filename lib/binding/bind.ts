@@ -45,6 +45,9 @@ const LOST_RACE: RetryPolicy = {
 /** The same, where a lock of it can be in the way, too. */
 const LOCKED_OR_LOST: RetryPolicy = { ...LOST_RACE, codes: [...LOST_RACE.codes, "EAGAIN"] };
 
+/** The wanted device was removed between LOOP_CTL_ADD and our bind. */
+const REMOVED: RetryPolicy = { codes: ["ENXIO"], tries: 64, longestPause: 50 };
+
 /** More of them are no accident: somebody holds the device that is offered. */
 const LOST_RACES_IN_A_ROW = 16;
 
@@ -132,7 +135,8 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
     try {
       const dev = await nodeOf(number, nodes, signal);
       return { ...bindDevice(number, dev, binding, config), number, nodes, made };
-    } catch (error) {
+    } catch (failed) {
+      const error = deviceExists(number) ? failed : explainRemoved(failed, number);
       removeUnused(number, nodes);
       if (made) await removeDevice(number).catch(() => {});
       throw error;
@@ -150,13 +154,35 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
       signal,
     );
   }
-  const made = makeDevice(number);
   try {
-    return await whenUnlocked(number, () => bind(number, made), binding.timeout ?? 0, signal);
+    return await bindWanted(number, bind, binding.timeout ?? 0, signal);
   } catch (error) {
     if (!isRefusal(error, "EBUSY")) throw error;
     throw error.withHint("the wanted device is attached or held already");
   }
+}
+
+/** Others may remove a free device at any moment: then it is made again. */
+async function bindWanted(
+  number: number,
+  bind: (number: number, made: boolean) => Promise<BoundDevice>,
+  timeout: number,
+  signal?: AbortSignal,
+): Promise<BoundDevice> {
+  const attempt = () => bind(number, makeDevice(number));
+  return await retry(REMOVED, () => whenUnlocked(number, attempt, timeout, signal), signal);
+}
+
+/** A device that goes while it is looked at is not there by many names: that of its node, those in sysfs. */
+function explainRemoved(error: unknown, number: number): unknown {
+  if (!isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return error;
+  const hint = "others remove this device again and again (LOOP_CTL_REMOVE)";
+  const path = `/dev/loop${number}`;
+  return new LoopError({ code: "ENXIO", syscall: "open", path, hint, cause: error });
+}
+
+function deviceExists(number: number): boolean {
+  return ifExists(() => fileStatus(`/sys/block/loop${number}`)) !== undefined;
 }
 
 /**
@@ -164,8 +190,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
  * device, and no loop-control.
  */
 function makeDevice(number: number): boolean {
-  const exists = () => ifExists(() => fileStatus(`/sys/block/loop${number}`)) !== undefined;
-  if (exists()) return false;
+  if (deviceExists(number)) return false;
   try {
     using control = open("/dev/loop-control", O_RDWR);
     loopCtlAdd(control, number);
@@ -173,7 +198,7 @@ function makeDevice(number: number): boolean {
     if (isRefusal(error, "EEXIST")) return false;
     // Whoever opens the node of a device that is not there makes it (CONFIG_BLOCK_LEGACY_AUTOLOAD).
     ifExists(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
-    if (!exists()) throw error;
+    if (!deviceExists(number)) throw error;
   }
   return true;
 }
