@@ -38,3 +38,4 @@ export { report } from "./lib/report.ts";
 export type { Report } from "./lib/report.ts";
 export { LoopError } from "./lib/base/errors.ts";
 export type { ErrorCode, LoopErrorInit } from "./lib/base/errors.ts";
+export type { SectorSize } from "./lib/base/checks.ts";

@@ -15,7 +15,7 @@ import {
   O_RDWR,
   open,
 } from "../lib/losetup.ts";
-import { type LoopDevice, openLoop } from "../mod.ts";
+import { type AttachOptions, type LoopDevice, openLoop } from "../mod.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
@@ -119,7 +119,7 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
   }
   // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
   const { reference, ...checkable } = options;
-  const checked = checkOptions({ ...checkable, partscan, workaround, timeout });
+  const checked = checkOptions({ ...checkable, partscan, workaround, timeout } as AttachOptions);
   const wanted = { ...checked, reference };
   try {
     const loop = await attachChecked(file, wanted).catch((error) => {

@@ -5,7 +5,7 @@
  *     deno run --allow-ffi --allow-run --allow-env --allow-read examples/attach.ts disk.img
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { attach, type AttachOptions, type LoopDevice } from "../mod.ts";
+import { attach, type AttachOptions, type LoopDevice, type SectorSize } from "../mod.ts";
 import { runCommand, runMain, signalCode } from "./command.ts";
 
 const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
@@ -54,7 +54,7 @@ function parse(args: string[]) {
     directIo: flags["direct-io"],
     offset: number("offset"),
     sizelimit: number("sizelimit"),
-    sectorSize: flags["sector-size"] === "auto" ? "auto" : number("sector-size"),
+    sectorSize: flags["sector-size"] === "auto" ? "auto" : number("sector-size") as SectorSize,
     timeout: number("timeout"),
   };
   return { help: flags.help, files: flags._.map(String), options, command: flags["--"] ?? [] };

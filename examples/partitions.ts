@@ -6,7 +6,12 @@
  */
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { type PartitionTable, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
+import {
+  type PartitionTable,
+  readPartitions,
+  type ReadPartitionsOptions,
+  type SectorSize,
+} from "../mod.ts";
 import { messagesOf, printable } from "./printable.ts";
 
 const HELP = `Usage: partitions.ts IMAGE [options]
@@ -39,7 +44,7 @@ function parse(args: string[]) {
   const options: ReadPartitionsOptions = {
     offset: number("offset"),
     sizelimit: number("sizelimit"),
-    sectorSize: number("sector-size"),
+    sectorSize: number("sector-size") as SectorSize,
   };
   return { files: flags._.map(String), options, help: flags.help };
 }

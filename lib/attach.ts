@@ -175,7 +175,7 @@ async function reuseSame(
 /** What was found of it; rejects if another device overlaps it. */
 async function findSame(
   file: OpenFile,
-  { offset, sizelimit, overlap }: CheckedOptions,
+  { offset, sizelimit, overlap }: SettledOptions,
 ): Promise<LoopStatus | undefined> {
   const identity = fileStatus(file);
   const range = { offset, sizelimit };

@@ -4,9 +4,16 @@
  * @module
  */
 import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
+import { refusePseudo } from "./binding/backing_file.ts";
 import { changeDevice, closeAll } from "./binding/bind.ts";
 import { refuseChange } from "./binding/changed_file.ts";
-import { checkBoolean, checkPath, checkSectorSize, checkWaiting } from "./base/checks.ts";
+import {
+  checkBoolean,
+  checkPath,
+  checkSectorSize,
+  checkWaiting,
+  type SectorSize,
+} from "./base/checks.ts";
 import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
 import { letGo, makePersistent, type Parting } from "./binding/detached.ts";
 import { waitForOthers, warnDeferred } from "./binding/detached.ts";
@@ -267,7 +274,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * Another logical sector size: 512, 1024, 2048 or 4096 bytes; a RangeError otherwise. Rejects with
    * EBUSY while the device is mounted or somebody holds it exclusively (7e49538288e5).
    */
-  async setSectorSize(size: number): Promise<void> {
+  async setSectorSize(size: SectorSize): Promise<void> {
     checkSectorSize(size);
     await this.#change((device) => loopSetBlockSize(device, size));
   }
@@ -285,6 +292,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     await this.#operations.take(async () => {
       const { bound } = this.#init;
       using backing = await openWithoutWaiting(path, O_RDONLY);
+      refusePseudo(backing);
       const isPartitioned = this.#facts.partscan || this.strategy !== "none" ||
         sysfsPartitions(this.number, true).length > 0;
       const isOld = isPartitioned && await refuseChange(bound, this.#facts, backing);

@@ -13,7 +13,7 @@ import type { FoundTable, TablePartition } from "./table/disk.ts";
 import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
 
 /** Options after the sector size was looked for; undefined: the kernel's default. */
-export type SettledOptions = CheckedOptions & { readonly sectorSize?: number };
+export type SettledOptions = Omit<CheckedOptions, "sectorSize"> & { readonly sectorSize?: number };
 
 /** A table, and the device that it was read for; bytes. */
 export interface SeenTable {

@@ -134,7 +134,7 @@ test("a handle's operations say what is wrong with their arguments", ["root"], a
   await using loop = await attach(makeImage("arguments.img", 1));
   const calls: [call: (loop: LoopDevice) => Promise<unknown>, message: string][] = [
     [(loop) => loop.setDirectIo("no" as Anything), "on must be one of true, false"],
-    [(loop) => loop.setSectorSize(513), "sectorSize must be one of 512, 1024, 2048, 4096"],
+    [(loop) => loop.setSectorSize(513 as 512), "sectorSize must be one of 512, 1024, 2048, 4096"],
     [(loop) => loop.rescan({ timeout: NaN }), "timeout must be a number of ms"],
     [(loop) => loop.rescan({ timeout: -1 }), "timeout must be a number of ms"],
     [(loop) => loop.rescan({ wait: 1 } as Anything), "unknown option 'wait'"],

@@ -10,6 +10,7 @@ import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/blkpg.ts";
 import { flock } from "../lib/kernel/record_lock.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { statfs } from "../lib/kernel/mount.ts";
+import { PSEUDO } from "../lib/kernel/pseudo.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
@@ -153,6 +154,12 @@ function assertions(machine: typeof MACHINES[number]): string {
     guarded(name, () => expect(`__NR_${name}`, numbers[machine]));
   }
   for (const [name, values] of Object.entries(OPEN_FLAGS)) expect(name, values[machine]);
+  for (const [name, [value]] of Object.entries(PSEUDO)) {
+    // Some stand in the kernel's source alone.
+    lines.push(`#ifdef ${name}`);
+    expect(name, value);
+    lines.push("#endif");
+  }
   for (const type of STRUCTS) {
     const parts = SPLIT[type.name] ?? [[type.name, 0]];
     guarded(type.name, () => {
@@ -180,7 +187,7 @@ function assertions(machine: typeof MACHINES[number]): string {
   ];
   return [
     "#include <stddef.h>",
-    ...[...headers, "memfd", "errno", "netlink", "capability"].map((name) =>
+    ...[...headers, "memfd", "errno", "netlink", "capability", "magic"].map((name) =>
       `#include <linux/${name}.h>`
     ),
     "#include <asm/statfs.h>",

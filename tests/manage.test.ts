@@ -1,6 +1,14 @@
 /** Everything between attach and detach: devices of others, growing, changing, looking. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { linkSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import {
@@ -196,9 +204,32 @@ test(
     assertEquals([loop.directIo, sysfs(`loop${loop.number}/loop/dio`)], [true, "1"]);
     await loop.setDirectIo(false);
     assertEquals([loop.directIo, sysfs(`loop${loop.number}/loop/dio`)], [false, "0"]);
-    await assertRejects(() => loop.setSectorSize(513), RangeError, "sectorSize must be one of");
+    await assertRejects(
+      () => loop.setSectorSize(513 as 512),
+      RangeError,
+      "sectorSize must be one of",
+    );
   },
 );
+
+test("attach() and changeFile() refuse a file that the kernel makes up", ["root"], async () => {
+  // What a file of sysfs says that it has: 4096 bytes.
+  const [file, copy] = [scratch("page.img"), scratch("copy.img")];
+  writeFileSync(file, new Uint8Array(4096));
+  await using loop = await attach(file, { readOnly: true });
+  const hint = (name: string) => `it is a file of ${name}, which the kernel makes up: copy it`;
+  for (const made of ["/sys/block/zram0/uevent", `/sys/block/loop${loop.number}/uevent`]) {
+    if (!existsSync(made)) continue;
+    await assertRejects(() => attach(made), LoopError, hint("sysfs"));
+    await assertRejects(() => attach(made, { readOnly: true }), LoopError, hint("sysfs"));
+    await assertRejects(() => loop.changeFile(made), LoopError, hint("sysfs"));
+  }
+  await assertRejects(() => attach("/proc/kallsyms"), LoopError, hint("proc"));
+  assertEquals(loop.backingFile, file);
+  // As the message says.
+  copyFileSync("/proc/kallsyms", copy);
+  await (await attach(copy)).detach();
+});
 
 test("changeFile() needs a read-only device and the same size", ["root"], async () => {
   const [file, other] = [makeImage("one.img", 1), makeImage("two.img", 1)];

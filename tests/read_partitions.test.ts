@@ -12,7 +12,7 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
-import { SECTOR_SIZES } from "../lib/base/checks.ts";
+import { SECTOR_SIZES, type SectorSize } from "../lib/base/checks.ts";
 import type { SparseDisk } from "../torture/sparse_disk.ts";
 import { makeCase } from "../torture/table_cases.ts";
 import { gptImage, putMbr, START } from "./gpt_image.ts";
@@ -93,7 +93,7 @@ test("readPartitions() gives what attach() gives, of 100 torture tables", ["root
     // ext4's largest file, and images that are none.
     if (disk.size > 2 ** 43 || disk.size < 512) continue;
     writeSparse(file, disk);
-    const { sectorSize } = disk;
+    const sectorSize = disk.sectorSize as SectorSize;
     const read = await orCode(readPartitions(file, { sectorSize }));
     const shown = await orCode(attachedOrSkipped(file, { sectorSize }));
     const ofTable = typeof read === "string" ? read : [...read.partitions];

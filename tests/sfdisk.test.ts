@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { attach, type PartitionTable, readPartitions } from "../mod.ts";
+import { attach, type PartitionTable, readPartitions, type SectorSize } from "../mod.ts";
 import { gptTypeName } from "../lib/table/gpt_types.ts";
 import { mbrTypeName } from "../lib/table/mbr_types.ts";
 import { makeImage, output, scratch, testsOf, withSectorSize } from "./support.ts";
@@ -100,7 +100,7 @@ for (const sectorSize of [512, 2048, 4096]) {
       assertEquals(table.partitions.map(({ attributes }) => attributes), [[0, 2], [60, 63], []]);
 
       const mbr = formatted("mbr.img", 16, MBR, sectorSize);
-      const chain = await readPartitions(mbr, { sectorSize });
+      const chain = await readPartitions(mbr, { sectorSize: sectorSize as SectorSize });
       assertEquals(withoutNames(chain), sfdisk(mbr, sectorSize));
       const names = ["W95 FAT32 (LBA)", "Extended", "Linux swap / Solaris", "Linux", undefined];
       assertEquals(

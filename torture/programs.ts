@@ -79,7 +79,7 @@ class Held {
     const { loop } = this;
     switch (operation) {
       case "setSectorSize": {
-        const size = random.pick([512, 4096]);
+        const size = random.pick([512, 4096] as const);
         await loop.setSectorSize(size);
         return this.sectorSize = size;
       }

@@ -18,7 +18,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { progress } from "../dev/terminal.ts";
 import { findTable } from "../lib/table/sector_size.ts";
-import { LoopError, readPartitions } from "../mod.ts";
+import { LoopError, readPartitions, type SectorSize } from "../mod.ts";
 import { Random } from "./random.ts";
 import type { SparseDisk } from "./sparse_disk.ts";
 import { makeCase } from "./table_cases.ts";
@@ -86,7 +86,7 @@ async function tryCase(seed: number, number: number) {
   const sizelimit = behind > 0 ? disk.size : random.oneIn(4) ? disk.size + 1000 : 0;
   if (sizelimit > 0 && sizelimit < 512) return {};
   write(disk, offset, behind);
-  const read = await fromFile(path, { offset, sizelimit, sectorSize });
+  const read = await fromFile(path, { offset, sizelimit, sectorSize: sectorSize as SectorSize });
   const expected = fromMemory(disk, sectorSize);
   const what = `case ${number} (${kind}), offset ${offset}, sizelimit ${sizelimit}, ${sectorSize}`;
   return {

@@ -6,6 +6,7 @@
 import { blkGetSize64, blkRoGet } from "../kernel/blkpg.ts";
 import { isRefusal, type LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
+import { pseudoFileSystem } from "../kernel/pseudo.ts";
 import { fileStatus, refuse, unwritableBy } from "../kernel/stat.ts";
 import { openWithoutWaiting } from "../kernel/storage.ts";
 
@@ -36,6 +37,8 @@ export async function openBackingFile(
     if (type !== "file" && type !== "block device") {
       throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
     }
+    // A file system without a disk below it: those of the kernel's own are among them.
+    if (type === "file" && dev.startsWith("0:")) refusePseudo(file);
     const size = type === "file" ? fileSize : blkGetSize64(file);
     if (size === 0) throw refuse(file, "it is empty");
     if (size < 512) throw refuse(file, `it has ${size} bytes, less than one 512-byte sector`);
@@ -61,6 +64,19 @@ export async function openBackingFile(
     file.close();
     throw error;
   }
+}
+
+/**
+ * Throws if the kernel makes the file up: what a disk's user reads there is no disk, and what he writes is
+ * a setting of the machine. The kernel itself binds such a file, at least up to Linux 7.3.
+ */
+export function refusePseudo(file: OpenFile): void {
+  const name = pseudoFileSystem(file);
+  if (name === undefined) return;
+  throw refuse(
+    file,
+    `it is a file of ${name}, which the kernel makes up: copy it, and attach the copy`,
+  );
 }
 
 /** How many bytes the device has, as the kernel reckons it: whole 512-byte sectors. */

@@ -13,6 +13,7 @@ import {
   checkWait,
   checkWholeNumber,
   SECTOR_SIZES,
+  type SectorSize,
   show,
 } from "../base/checks.ts";
 import type { Holder } from "../holders/holders.ts";
@@ -54,7 +55,7 @@ export interface AttachOptions {
    * GPT is made for, or else the kernel's. Default: the kernel's, 512; with `partscan` an image whose
    * GPT is made for another size is refused then, since it would look empty.
    */
-  sectorSize?: number | "auto";
+  sectorSize?: SectorSize | "auto";
   /** Bypass the backing file's page cache; rejects if the kernel cannot. Default `false`. */
   directIo?: boolean;
   /**
@@ -165,7 +166,7 @@ export interface ReadPartitionsOptions {
    * The unit in which the table is read: 512, 1024, 2048 or 4096 bytes. Default `"auto"`: the size
    * that the GPT is made for; an MBR does not tell, so of a block device its own, of a file 512.
    */
-  sectorSize?: number | "auto";
+  sectorSize?: SectorSize | "auto";
   /** Stops the reading: readPartitions() rejects with its reason. */
   signal?: AbortSignal;
 }

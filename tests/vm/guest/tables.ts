@@ -17,7 +17,7 @@ import {
   writeAt,
 } from "../../../lib/kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../../lib/kernel/loop.ts";
-import { attach, LoopError } from "../../../mod.ts";
+import { attach, LoopError, type SectorSize } from "../../../mod.ts";
 import type { SparseDisk } from "../../../torture/sparse_disk.ts";
 import { makeCase } from "../../../torture/table_cases.ts";
 import { progress, report } from "./report.ts";
@@ -93,7 +93,7 @@ function compare(image: SparseDisk): { views: Views; names?: string[] } {
 async function attachOne(image: SparseDisk): Promise<{ views: Views; names?: string[] }> {
   const size = image.size - image.size % SECTOR;
   using backing = makeFile(image, size);
-  const { sectorSize } = image;
+  const sectorSize = image.sectorSize as SectorSize;
   try {
     const path = backing.call((fd) => `/proc/self/fd/${fd}`);
     await using loop = await attach(path, { partscan: true, sectorSize });

@@ -1,0 +1,46 @@
+/**
+ * File systems whose files the kernel makes up when they are read, and acts on when they are written.
+ *
+ * @module
+ */
+import { check, type OpenFile } from "./file.ts";
+import { libc } from "../runtime/libc.ts";
+import { statfs } from "./mount.ts";
+import { SYS } from "./system.ts";
+
+/** `f_type` by the name in `<linux/magic.h>`, or in the kernel's source, and what mount(8) calls it. */
+export const PSEUDO: Readonly<Record<string, readonly [magic: number, name: string]>> = {
+  AAFS_MAGIC: [0x5a3c69f0, "apparmorfs"],
+  BINFMTFS_MAGIC: [0x42494e4d, "binfmt_misc"],
+  BPF_FS_MAGIC: [0xcafe4a11, "bpf"],
+  CGROUP_SUPER_MAGIC: [0x27e0eb, "cgroup"],
+  CGROUP2_SUPER_MAGIC: [0x63677270, "cgroup2"],
+  CONFIGFS_MAGIC: [0x62656570, "configfs"],
+  DEBUGFS_MAGIC: [0x64626720, "debugfs"],
+  EFIVARFS_MAGIC: [0xde5e81e4, "efivarfs"],
+  FUSE_CTL_SUPER_MAGIC: [0x65735543, "fusectl"],
+  MQUEUE_MAGIC: [0x19800202, "mqueue"],
+  NFSD_MAGIC: [0x6e667364, "nfsd"],
+  OPENPROM_SUPER_MAGIC: [0x9fa1, "openpromfs"],
+  PROC_SUPER_MAGIC: [0x9fa0, "proc"],
+  PSTOREFS_MAGIC: [0x6165676c, "pstore"],
+  RDTGROUP_SUPER_MAGIC: [0x7655821, "resctrl"],
+  SECURITYFS_MAGIC: [0x73636673, "securityfs"],
+  SELINUX_MAGIC: [0xf97cff8c, "selinuxfs"],
+  SMACK_MAGIC: [0x43415d53, "smackfs"],
+  SYSFS_MAGIC: [0x62656572, "sysfs"],
+  TRACEFS_MAGIC: [0x74726163, "tracefs"],
+  XENFS_SUPER_MAGIC: [0xabba1974, "xenfs"],
+};
+
+/** Of these there is one for all calls, each of which is done with it when it returns. */
+const buffer = statfs.buffer();
+const f_type = statfs.reader(buffer);
+
+/** `fstatfs(fd)`: the name of the pseudo file system that an open file lies on; undefined: another. */
+export function pseudoFileSystem(file: OpenFile): string | undefined {
+  const result = file.call((fd) => libc().now(SYS("fstatfs"), fd, buffer));
+  check(result, "fstatfs", file.path);
+  const magic = Number(BigInt.asUintN(32, BigInt(f_type("f_type"))));
+  return Object.values(PSEUDO).find(([known]) => known === magic)?.[1];
+}
