@@ -4,15 +4,14 @@
  * The lowest free device is offered to whoever asks for one. A test that must have a certain device,
  * or that leaves one unbound for a moment, takes a number that nobody asks for by chance.
  */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isRefusal } from "../lib/base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlGetFree, loopCtlRemove } from "../lib/kernel/loop.ts";
 import { until } from "./support.ts";
 
 /**
- * Numbers above what is offered, and below those of the library's own scratch devices, in groups: the
- * first number's device marks a group as taken.
+ * Numbers above what is offered, in groups: the first number's device marks a group as taken.
  */
 const SMALL = { first: 2 ** 17, end: 2 ** 19, size: 16 };
 const LARGE = { first: 2 ** 16, end: 2 ** 17, size: 1024 };
@@ -96,9 +95,4 @@ export async function withOwnDevices(use: (a: number, b: number) => Promise<void
     for (const number of own.numbers) loopCtlAdd(control, number);
   }
   await use(own.numbers[0], own.numbers[1]);
-}
-
-/** The nodes of scratch devices that a process has made and not removed. */
-export function scratchNodes(pid: number): string[] {
-  return readdirSync("/dev").filter((name) => name.startsWith(`.loopdev-scratch-${pid}-`));
 }

@@ -1,25 +1,28 @@
-/** The probe: that it asks on a device of its own alone, and leaves nothing, whatever comes of it. */
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { existsSync } from "node:fs";
-import process from "node:process";
-import { makeBlockNode, O_RDWR, open } from "../lib/kernel/file.ts";
-import { loopCtlAdd } from "../lib/kernel/loop.ts";
-import { probePartscanRace } from "../mod.ts";
-import { scratchNodes } from "./own_devices.ts";
-import { makeImage, output, sysfs, test, testsOf } from "./support.ts";
+/** The probe: that it binds the free device that it is offered, and leaves nothing, whatever comes of it. */
+import { assert, assertEquals } from "@std/assert";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { O_RDONLY, open } from "../lib/kernel/file.ts";
+import { OpenWatch } from "../lib/kernel/open_watch.ts";
+import {
+  bound,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  run,
+  scratch,
+  test,
+  testsOf,
+  until,
+} from "./support.ts";
 import { traced } from "./traced.ts";
 
 const withStrace = testsOf("probePartscanRace() and report() touch nothing else", ["strace"]);
 
-/** Numbers of scratch devices begin here. */
-const HIGH = 2 ** 19;
-
 /** What a child process says, and the calls that it makes for it. */
 function asked(script: string, inject?: string) {
   const body = `const say = (what: unknown) => console.log(JSON.stringify(what));
-    const pid = ${"Deno" in globalThis ? "Deno.pid" : "process.pid"};
     ${script}`;
-  const traces = "openat,ioctl,mknod,mknodat,memfd_create,unlink";
+  const traces = "openat,openat2,ioctl,mknod,mknodat,memfd_create,unlink";
   const { stdout, calls } = traced(body, { calls: traces, inject, here: true });
   return {
     said: stdout.trim().split("\n").map((line) => JSON.parse(line)),
@@ -27,29 +30,49 @@ function asked(script: string, inject?: string) {
   };
 }
 
-withStrace("probePartscanRace() opens no loop device but its own", ["root", "strace"], () => {
-  const { said, calls } = asked("say([await probePartscanRace(), pid]);");
-  const opened = calls.flatMap((call) =>
-    /^openat\(\w+, "(\/dev\/[^"]*loop[^"]*)"/.exec(call)?.[1] ?? []
-  );
-  const own = new RegExp(`^/dev/\\.loopdev-scratch-${said[0][1]}-\\d+$`);
-  assert(opened.some((path) => own.test(path)), opened.join());
-  assertEquals(opened.filter((path) => path !== "/dev/loop-control" && !own.test(path)), []);
-  assertEquals(calls.filter((call) => /BLKPG/.test(call)), []);
-});
+/** The devices that LOOP_CTL_GET_FREE offered, by their numbers. */
+const offered = (calls: string[]) =>
+  calls.flatMap((call) => /LOOP_CTL_GET_FREE.* = (\d+)/.exec(call)?.[1] ?? []);
+
+/** The same of those that were opened, through their own node or ours. */
+const opened = (calls: string[]) =>
+  calls.flatMap((call) => /^openat\(\w+, "\/dev\/(?:\.loopdev-)?loop(\d+)"/.exec(call)?.[1] ?? []);
+
+/** Whether a probe's file is bound to the device. */
+const isProbed = (number: string) =>
+  bound((path) => path.includes("memfd:loopdev-probe")).includes(`loop${number}`);
+
+for (const ask of ["probePartscanRace()", "report().then(({ probe }) => probe)"]) {
+  withStrace(`${ask.split(".")[0]} opens no loop device but those that it is offered, makes none`, [
+    "root",
+    "strace",
+  ], () => {
+    const { calls } = asked(`say(await ${ask});`);
+    assert(opened(calls).length > 0);
+    assertEquals(opened(calls).filter((number) => !offered(calls).includes(number)), []);
+    assertEquals(calls.filter((call) => /BLKPG|LOOP_CTL_ADD|LOOP_CTL_REMOVE/.test(call)), []);
+    const configured = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
+    assert(configured.length > 0 && configured.every((call) => call.includes("READ_ONLY")));
+  });
+}
 
 withStrace(
-  "probePartscanRace() that fails leaves no device and no node",
+  "probePartscanRace() that fails leaves no device bound",
   ["root", "strace"],
-  () => {
+  async () => {
     const ask = `await probePartscanRace().then(
-    (verdict) => say({ pid, verdict }),
-    ({ name, syscall, request, code }) => say({ pid, name, syscall, request, code }),
+    (verdict) => say({ verdict }),
+    ({ name, syscall, request, code }) => say({ name, syscall, request, code }),
   );`;
     const { calls } = asked(ask);
     // Of those that the runtime makes in the same number each time.
     for (
-      const kind of [/^ioctl.*LOOP_CTL_ADD/, /^mknod/, /^memfd_create/, /^ioctl.*LOOP_CONFIGURE/]
+      const kind of [
+        /^ioctl.*LOOP_CTL_GET_FREE/,
+        /^mknod/,
+        /^memfd_create/,
+        /^ioctl.*LOOP_CONFIGURE/,
+      ]
     ) {
       const call = calls.find((call) => kind.test(call));
       if (call === undefined) throw new Error(`no call like ${kind}: ${calls.join("\n")}`);
@@ -58,7 +81,7 @@ withStrace(
         call.startsWith(`${name}(`)
       )
         .length;
-      const { said: [{ pid, verdict, ...error }], calls: made } = asked(
+      const { said: [{ verdict, ...error }], calls: made } = asked(
         ask,
         `${name}:error=EIO:when=${nth}`,
       );
@@ -66,25 +89,51 @@ withStrace(
       if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
       // mknod() alone may fail: then the device's own node must do.
       else assert(name.startsWith("mknod"), `${call} failed, and the verdict is ${verdict}`);
-      assertEquals(scratchNodes(pid), []);
-      const device = made.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? [])[0];
-      assertEquals(device !== undefined && existsSync(`/sys/block/loop${device}`), false);
+      for (const number of offered(made)) {
+        await until(() => !isProbed(number), `loop${number} free`);
+      }
     }
   },
 );
 
-test("what a killed probe left goes with the next one", ["root"], async () => {
-  const number = 2 * HIGH - 1 - process.pid % HIGH;
-  // Of a process that is no more.
-  const pid = Number(output(["sh", "-c", "echo $$"]));
-  const node = `/dev/.loopdev-scratch-${pid}-${number}`;
-  {
-    using control = open("/dev/loop-control", O_RDWR);
-    loopCtlAdd(control, number);
-    makeBlockNode(node, sysfs(`loop${number}/dev`));
+withStrace("a probe that is killed leaves no device bound, and none that it made", [
+  "root",
+  "strace",
+], async () => {
+  const [script, log] = [scratch("killed.ts"), scratch("killed.log")];
+  writeFileSync(
+    script,
+    `import { probePartscanRace } from ${JSON.stringify(MOD)}; await probePartscanRace();`,
+  );
+  const ended = (inject: string[]) =>
+    run([
+      ...["strace", "-f", "-o", log, "-e", "trace=ioctl,memfd_create", ...inject],
+      ...onThisRuntime(script),
+    ]).status;
+  assertEquals(ended([]), 0);
+  const pages = readFileSync(log, "utf8").match(/memfd_create\("loopdev-probe"/g)!.length;
+  // At the second page the first device is let go, and the next is about to be bound.
+  for (const when of [1, 2].slice(0, pages)) {
+    ended(["-e", `inject=memfd_create:signal=KILL:when=${when}`]);
+    const calls = readFileSync(log, "utf8").split("\n");
+    assert(calls.some((call) => call.includes("killed by SIGKILL")));
+    assertEquals(calls.filter((call) => call.includes("LOOP_CTL_ADD")), []);
+    for (const number of offered(calls)) {
+      await until(() => !isProbed(number), `loop${number} free`);
+      assertEquals(existsSync(`/dev/loop${number}`), true);
+    }
   }
-  assertMatch(await probePartscanRace(), /^(affected|fixed)$/);
-  assertEquals([existsSync(node), existsSync(`/sys/block/loop${number}`)], [false, false]);
+});
+
+test("OpenWatch tells whether a node was opened since the last question", ["root"], () => {
+  const path = makeImage("watched.img", 1);
+  using watch = new OpenWatch(path);
+  assertEquals(watch.wasOpened, false);
+  for (let times = 0; times < 3; times++) open(path, O_RDONLY).close();
+  assertEquals([watch.wasOpened, watch.wasOpened], [true, false]);
+  // By another process, too.
+  run(["sh", "-c", 'exec 3<"$0"', path]);
+  assertEquals([watch.wasOpened, watch.wasOpened], [true, false]);
 });
 
 withStrace("attach() asks again after an inconclusive probe", ["root", "strace"], () => {
@@ -95,20 +144,16 @@ withStrace("attach() asks again after an inconclusive probe", ["root", "strace"]
   }, { partscan: true, workaround: "probe" });
     say(loop.strategy);
   }`;
-  const added = (calls: string[]) => calls.filter((call) => call.includes("LOOP_CTL_ADD"));
+  // A probe comes before its attach opens the image.
+  const probes = (calls: string[]) =>
+    calls.join("\n").split(/^openat2?\(.*again\.img.*$/m)
+      .filter((before) => before.includes("loopdev-probe")).length;
   const { said: [strategy], calls } = asked(script);
-  assertEquals(added(calls).length, 1);
+  assertEquals(probes(calls), 1);
   const nth = calls.filter((call) =>
     call.startsWith("ioctl(")
-  ).findIndex((call) => call.includes("LOOP_CTL_ADD")) + 1;
+  ).findIndex((call) => call.includes("LOOP_CTL_GET_FREE")) + 1;
   const refused = asked(script, `ioctl:error=EPERM:when=${nth}`);
-  assertEquals(added(refused.calls).length, 2);
+  assertEquals(probes(refused.calls), 2);
   assertEquals(refused.said, ["two-step", strategy, strategy]);
-});
-
-withStrace("report() asks on devices of its own too", ["root", "strace"], () => {
-  const { calls } = asked("say((await report()).probe);");
-  const bound = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
-  assert(bound.length > 2);
-  assertEquals(calls.filter((call) => /^openat.*"\/dev\/(\.loopdev-)?loop\d/.test(call)), []);
 });

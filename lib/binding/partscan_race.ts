@@ -33,7 +33,7 @@ import {
 } from "../kernel/file.ts";
 import { hasBug, type KernelBug } from "../kernel/release.ts";
 import { LO_FLAGS_PARTSCAN } from "../kernel/loop.ts";
-import { type ScratchDevice, withScratchDevice } from "./scratch_device.ts";
+import { bindScratchDevice } from "./scratch_device.ts";
 import { sysfsMaxPart } from "../kernel/sysfs.ts";
 
 /**
@@ -104,19 +104,17 @@ export async function scanOnce(device: OpenFile, signal?: AbortSignal): Promise<
 /** One page, so that one read gets all of it. */
 const PROBE_BYTES = 4096;
 
-/**
- * An open() that was on its way to the device when its node was hidden can take one answer from us,
- * but not this many.
- */
-const PROBE_ROUNDS = 5;
+/** Rounds in which nobody else opened the device, and at most so many in all. */
+const UNDISTURBED_ROUNDS = 2;
+const MOST_ROUNDS = 16;
 
 /**
- * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}, on a device of its own
- * that nobody else sees and that is gone afterwards: what a release string hides, this shows. No
- * partition comes or goes for it. `"inconclusive"`: a device of its own cannot be had (no CAP_MKNOD
- * in a container), was taken away, or is scanned whatever we do (loop.max_part). Takes about 5 ms, and
- * 30 ms more, of which the event loop sees nothing, until the kernel has removed the device. Rejects
- * with {@linkcode LoopError} where attach() would.
+ * Asks the running kernel itself whether it has {@linkcode PARTSCAN_RACE}: what a release string hides,
+ * this shows. It binds a page of memory to a free loop device, read-only, and lets it go, once where the
+ * kernel is affected and twice where it is not; each time the kernel announces a change of that device
+ * three times. No partition comes or goes for it. `"inconclusive"`: no free device can be had, others open
+ * it all the time, or the kernel scans whatever we do (loop.max_part). Takes a few ms. Rejects with
+ * {@linkcode LoopError} where attach() would.
  *
  * @example
  * ```ts
@@ -128,36 +126,41 @@ const PROBE_ROUNDS = 5;
 export async function probePartscanRace(): Promise<"affected" | "fixed" | "inconclusive"> {
   // LOOP_CONFIGURE scans by itself then, which consumes the flag that we look for.
   if (sysfsMaxPart() > 0) return "inconclusive";
-  using control = open("/dev/loop-control", O_RDWR);
+  // What keeps everybody from attaching is no answer.
+  open("/dev/loop-control", O_RDWR).close();
   try {
-    return await withScratchDevice(control, async (scratch) => {
-      for (let round = 0; round < PROBE_ROUNDS; round++) {
-        if (await owesScan(scratch)) return "affected";
-      }
-      return "fixed";
-    });
+    for (let round = 0, undisturbed = 0; round < MOST_ROUNDS; round++) {
+      const answer = await askOnce();
+      if (answer === "affected") return answer;
+      if (answer === "fixed" && ++undisturbed === UNDISTURBED_ROUNDS) return answer;
+    }
+    return "inconclusive";
   } catch (error) {
     if (isRefusal(error, ...NO_SCRATCH_DEVICE)) return "inconclusive";
     throw error;
   }
 }
 
-/** Making, opening or binding a device of our own is refused, or another program works on it. */
+/** Opening or binding a free device is refused, or others are always faster. */
 const NO_SCRATCH_DEVICE = [
-  ...["EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO", "EBUSY", "EEXIST", "EINVAL"] as const,
+  ...["EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO", "EBUSY", "EINVAL"] as const,
 ];
 
-/** Whether LOOP_CONFIGURE has left GD_NEED_PART_SCAN behind, so that the next open() has to scan. */
-async function owesScan(scratch: ScratchDevice): Promise<boolean> {
+/** Whether LOOP_CONFIGURE leaves GD_NEED_PART_SCAN behind, so that the next open() has to scan. */
+async function askOnce(): Promise<"affected" | "fixed" | "disturbed"> {
   using backing = memoryFile("loopdev-probe", PROBE_BYTES);
-  using device = await scratch.bind(backing);
+  using scratch = await bindScratchDevice(backing);
+  const { device } = scratch;
   // 1. The page is in the device's cache now, as it was.
   readAt(device, 0, PROBE_BYTES);
   // 2. In the file it is another.
   writeAt(backing, 0, Uint8Array.of(1));
-  // 3. Only one thing makes the kernel forget what it has cached (bdev_disk_changed() calls
+  // 3. Whoever has opened the device before step 1 has consumed the flag, if there was one.
+  const isDisturbed = scratch.wasOpened;
+  // 4. Only one thing makes the kernel forget what it has cached (bdev_disk_changed() calls
   //    invalidate_bdev()): an open() that finds the flag. Scanning is suppressed, nothing else happens.
   drain(device);
-  // 4. The kernel has read the page anew, or shows what it had.
-  return readAt(device, 0, 1)[0] === 1;
+  // 5. The kernel has read the page anew, or shows what it had.
+  if (readAt(device, 0, 1)[0] === 1) return "affected";
+  return isDisturbed ? "disturbed" : "fixed";
 }

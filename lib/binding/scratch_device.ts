@@ -1,131 +1,75 @@
 /**
- * A loop device of our own, on which the kernel is asked what it does: nobody waits for it, and
- * nobody opens it before we have looked.
+ * A loop device with a file of our own, on which the kernel is asked what it does.
  *
- * The next free device would not do. Its uevents would be those of the device that the next attach()
- * takes, and udev, which answers them by opening it, would take part in the experiment. So it gets a
- * number far beyond those that are given out, and a node whose name only we know instead of its own;
- * afterwards it goes.
+ * It is the next free one, bound and let go as attach() does it: a killed process leaves nothing but that.
+ * (A device with a number of its own, far beyond the others, would be offered to everybody by
+ * LOOP_CTL_GET_FREE while it is not bound, as soon as all others are, and stay after a SIGKILL.) The kernel
+ * announces what happens to it, and udev opens whatever is announced: so who asks is told whether anybody
+ * has.
  *
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
-import {
-  ifExists,
-  listDirectory,
-  makeBlockNode,
-  O_RDONLY,
-  open,
-  type OpenFile,
-  readLink,
-  unlink,
-} from "../kernel/file.ts";
+import { O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_READ_ONLY,
   loopConfigure,
-  loopCtlAdd,
-  loopCtlRemove,
+  loopCtlGetFree,
 } from "../kernel/loop.ts";
+import { OpenWatch } from "../kernel/open_watch.ts";
+import { removeStalePartitions } from "./partitions.ts";
 import { retry, type RetryPolicy } from "../base/retry.ts";
-import { fileStatus } from "../kernel/stat.ts";
-import { sysfsDev, sysfsMaxPart } from "../kernel/sysfs.ts";
+import { sysfsDev } from "../kernel/sysfs.ts";
+import { openUnwatched } from "../udev/udev_reread.ts";
 
-/** A device that nothing is bound to, until {@linkcode ScratchDevice.bind}. */
-export interface ScratchDevice {
+/** Closing it unbinds it. */
+export interface ScratchDevice extends Disposable {
+  readonly device: OpenFile;
   readonly number: number;
-  /** Binds a file, read-only and without scanning; closing what it gives unbinds it. */
-  bind(backing: OpenFile): Promise<OpenFile>;
+  /** Whether anybody has opened it by its node since the last question, or just before the bind. */
+  readonly wasOpened: boolean;
 }
 
-/** Behind it: process id and device number, so that what a killed process left can be told. */
-const OWN_NODE = /^\.loopdev-scratch-(\d+)-(\d+)$/;
-const ownNode = (number: number) => `/dev/.loopdev-scratch-${readLink("/proc/self")}-${number}`;
-const MINORBITS = 20;
+/** Another process bound the device that we were offered, or removed it. */
+const LOST_RACE: RetryPolicy = {
+  codes: ["EBUSY", "ENXIO", "ENODEV", "ENOENT"],
+  tries: 16,
+  longestPause: 20,
+};
 
-/** EEXIST: another process has made a device of this number. */
-const NUMBER_TAKEN: RetryPolicy = { codes: ["EEXIST"], tries: 64, longestPause: 0 };
+/** Binds a file to a free device, read-only and without scanning. */
+export async function bindScratchDevice(backing: OpenFile): Promise<ScratchDevice> {
+  using control = open("/dev/loop-control", O_RDWR);
+  return await retry(LOST_RACE, () => bind(loopCtlGetFree(control), backing));
+}
 
-/** Somebody opened it before its node was hidden, or has not been told yet that it is unbound. */
-const STILL_OPEN: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
+function bind(number: number, backing: OpenFile): ScratchDevice {
+  const path = `/dev/loop${number}`;
+  using undo = new DisposableStack();
+  removeStalePartitions(path, number);
+  const device = undo.use(openUnwatched(path, number, sysfsDev(number)));
+  const watch = watchOpeners(path);
+  if (watch) undo.use(watch);
+  const lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY;
+  loopConfigure(device, backing, { info: { lo_flags } });
+  const kept = undo.move();
+  return {
+    device,
+    number,
+    get wasOpened() {
+      return watch?.wasOpened ?? false;
+    },
+    [Symbol.dispose]: () => kept.dispose(),
+  };
+}
 
-/** Makes a device, lets `ask` work on it, and removes it. */
-export async function withScratchDevice<T>(
-  control: OpenFile,
-  ask: (scratch: ScratchDevice) => Promise<T>,
-): Promise<T> {
-  await removeAbandoned(control);
-  const number = await retry(NUMBER_TAKEN, () => loopCtlAdd(control, highNumber()));
+/** Where there is no node nobody opens one, and where nothing can be watched we do without. */
+function watchOpeners(path: string): OpenWatch | undefined {
   try {
-    const path = hideNode(number);
-    return await ask({ number, bind: (backing) => retry(STILL_OPEN, () => bind(path, backing)) });
-  } finally {
-    await remove(control, number);
-  }
-}
-
-/** In the upper half of what a minor number can hold, so that no program is offered it. */
-function highNumber(): number {
-  const minorsEach = sysfsMaxPart() > 0 ? 32 - Math.clz32(sysfsMaxPart()) : 0;
-  const half = 2 ** (MINORBITS - minorsEach - 1);
-  return half + Math.floor(Math.random() * half);
-}
-
-/** Gives the device a node that only we know. Where none can be made, its own must do. */
-function hideNode(number: number): string {
-  const [own, usual] = [ownNode(number), `/dev/loop${number}`];
-  try {
-    makeBlockNode(own, sysfsDev(number));
+    return new OpenWatch(path);
   } catch (error) {
-    // EPERM: no CAP_MKNOD. EROFS: /dev is read-only. devtmpfs has made one all the same.
-    if (ifExists(() => fileStatus(usual)) === undefined) throw error;
-    return usual;
-  }
-  tryToUnlink(usual);
-  return own;
-}
-
-function bind(path: string, backing: OpenFile): OpenFile {
-  const device = open(path, O_RDONLY);
-  try {
-    const lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY;
-    loopConfigure(device, backing, { info: { lo_flags } });
-    return device;
-  } catch (error) {
-    device.close();
+    if (isRefusal(error)) return undefined;
     throw error;
-  }
-}
-
-/** The device goes first: as long as it has its node, it is found by {@linkcode removeAbandoned}. */
-async function remove(control: OpenFile, number: number): Promise<void> {
-  try {
-    await retry(STILL_OPEN, () => loopCtlRemove(control, number));
-    tryToUnlink(ownNode(number));
-  } catch {
-    // Still in use: whoever needs a scratch device next, when we are gone, removes it.
-  }
-}
-
-/** What a process left that was killed while it asked. */
-async function removeAbandoned(control: OpenFile): Promise<void> {
-  for (const name of listDirectory("/dev")) {
-    const [, pid, number] = OWN_NODE.exec(name) ?? [];
-    if (pid === undefined || ifExists(() => fileStatus(`/proc/${pid}`))) continue;
-    try {
-      await loopCtlRemove(control, Number(number));
-    } catch (error) {
-      // EBUSY: somebody is still using it. ENODEV: only its node is left.
-      if (!isRefusal(error, "ENODEV")) continue;
-    }
-    tryToUnlink(`/dev/${name}`);
-  }
-}
-
-function tryToUnlink(path: string): void {
-  try {
-    unlink(path);
-  } catch {
-    // ENOENT: nobody made it, as in a static /dev. EROFS: it stays, a node without a device.
   }
 }

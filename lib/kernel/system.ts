@@ -20,6 +20,8 @@ export const SYSCALLS = {
   getpid: { x86_64: 39, aarch64: 172 },
   kill: { x86_64: 62, aarch64: 129 },
   wait4: { x86_64: 61, aarch64: 260 },
+  inotify_add_watch: { x86_64: 254, aarch64: 27 },
+  inotify_init1: { x86_64: 294, aarch64: 26 },
   socket: { x86_64: 41, aarch64: 198 },
   bind: { x86_64: 49, aarch64: 200 },
   fcntl: { x86_64: 72, aarch64: 25 },
