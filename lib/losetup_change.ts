@@ -8,6 +8,7 @@ import { isRefusal } from "./base/errors.ts";
 import { poll } from "./base/retry.ts";
 import { type DeviceUse, isDetached } from "./binding/detached.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
+import { lastingNodes, removeLeftNodes } from "./binding/nodes.ts";
 import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { loopClrFd } from "./kernel/loop.ts";
 import { sysfsBackingFile, sysfsDiskseq } from "./kernel/sysfs.ts";
@@ -22,19 +23,25 @@ export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from ".
  * With `ms` they are waited for so many ms; then resolves to who is left.
  */
 export async function detachUnchecked(path: string, ms?: number): Promise<Holder[] | undefined> {
-  const use = await unbind(path);
+  const { use, lasting } = await unbind(path);
   // One look in any case: it removes partitions that older kernels leave behind.
   const isGone = () => isDetached(use, path, true) || undefined;
-  if (isGone() || ms === undefined || await poll(isGone, ms)) return undefined;
-  return await findHolders(use.number);
+  if (isGone() || ms !== undefined && await poll(isGone, ms)) {
+    removeLeftNodes(use.number, lasting);
+    return undefined;
+  }
+  return ms === undefined ? undefined : await findHolders(use.number);
 }
 
-async function unbind(path: string): Promise<DeviceUse> {
+async function unbind(
+  path: string,
+): Promise<{ use: DeviceUse; lasting: ReturnType<typeof lastingNodes> }> {
   using device = open(path, O_RDONLY);
   const number = numberOf(path);
+  const lasting = number < 0 ? [] : lastingNodes(number);
   const use = { number, backingFile: sysfsBackingFile(number), diskseq: sysfsDiskseq(number) };
   await loopClrFd(device);
-  return use;
+  return { use, lasting };
 }
 
 /** −1 for what is no loop device: the kernel's own refusal says so. */

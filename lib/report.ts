@@ -13,7 +13,7 @@ import {
   readText,
   writeAt,
 } from "./kernel/file.ts";
-import { mounts } from "./kernel/mountinfo.ts";
+import { isDevtmpfs } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import { bindScratchDevice } from "./binding/scratch_device.ts";
@@ -110,8 +110,7 @@ function findUdev(): Report["udev"] {
 }
 
 function kindOfDev(): Report["dev"] {
-  const dev = mounts().findLast(({ point }) => point === "/dev");
-  return dev?.type === "devtmpfs" ? "devtmpfs" : "static";
+  return isDevtmpfs() ? "devtmpfs" : "static";
 }
 
 function explain(facts: Omit<Report, "reasons">): string[] {

@@ -161,3 +161,110 @@ test("rescan() removes the nodes of partitions that are gone, and keeps the othe
   ) as [number, string[]];
   assertEquals(left, [`loop${number}`, `loop${number}p1`, `loop${number}p3`]);
 });
+
+/** In the static /dev: what cli.ts prints. */
+const TOOL = `const tool = (...args) => {
+  const [name, ...rest] = ${JSON.stringify(onThisRuntime(join(ROOT, "cli.ts")))};
+  return spawnSync(name, [...rest, ...args], { encoding: "utf8" }).stdout.trim();
+};`;
+
+test("who detaches removes the nodes of partitions that are gone, whoever made them", [
+  "root",
+], () => {
+  const file = makeImage("left.img", 8, THREE_PARTITIONS);
+  const ways: [what: string, detaching: string][] = [
+    ["losetup -d", `tool("-d", path);`],
+    ["losetup -d --wait", `tool("-d", "--wait", path);`],
+    ["detach(file)", `await detach(file);`],
+    ["openLoop()", `await (await openLoop(path)).detach();`],
+  ];
+  for (const [what, detaching] of ways) {
+    const [path, during, after] = inStaticDev(
+      CONTROL,
+      file,
+      `import { detach, openLoop } from ${JSON.stringify(MOD)};
+       ${TOOL}
+       const path = tool("-fP", "--show", file);
+       // Nobody knows who made this one. And these are no node of the partition.
+       spawnSync("chmod", ["600", path + "p2"]);
+       spawnSync("sh", ["-c", 'rm "$0p3" && mknod "$0p3" b 7 250 && touch "$0p4"', path]);
+       const during = nodes(path.slice("/dev/loop".length));
+       ${detaching}
+       console.log(JSON.stringify([path, during, nodes(path.slice("/dev/loop".length))]));`,
+    ) as [string, string[], string[]];
+    const disk = path.slice("/dev/".length);
+    assertEquals(during, [disk, ...[1, 2, 3, 4].map((n) => `${disk}p${n}`)], what);
+    assertEquals(after, [`${disk}p3`, `${disk}p4`], what);
+    assertEquals(losetup(file), []);
+  }
+});
+
+test("losetup -d leaves the nodes of a device that stays, and the disk's own that others made", [
+  "root",
+], () => {
+  const file = makeImage("stays.img", 8, THREE_PARTITIONS);
+  const [path, held, after] = inStaticDev(
+    `${CONTROL} && for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; done`,
+    file,
+    `import { closeSync, openSync } from "node:fs";
+     ${TOOL}
+     const path = tool("-fP", "--show", file);
+     const partition = openSync(path + "p2", "r");
+     tool("-d", path);
+     const held = nodes(path.slice("/dev/loop".length));
+     closeSync(partition);
+     console.log(JSON.stringify([path, held, nodes(path.slice("/dev/loop".length))]));`,
+  ) as [string, string[], string[]];
+  const disk = path.slice("/dev/".length);
+  assertEquals(held, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
+  assert(after.includes(disk));
+  assertEquals(losetup(file), []);
+});
+
+test("nodes that a killed process made, or one whose device another got, go with the next detach", [
+  "root",
+], () => {
+  const file = makeImage("next.img", 8, THREE_PARTITIONS);
+  const number = 300_000 + process.pid % 50_000;
+  const script = scratch("killed.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     await attach(${JSON.stringify(file)}, { partscan: true, number: ${number} });
+     console.log("attached");
+     setInterval(() => {}, 1000);`,
+  );
+  const [killed, lost, refused, after] = inStaticDev(
+    CONTROL,
+    file,
+    `import { spawn } from "node:child_process";
+     import { existsSync } from "node:fs";
+     import { O_EXCL, O_RDONLY, open } from ${
+      JSON.stringify(new URL("../lib/kernel/file.ts", import.meta.url))
+    };
+     const options = { partscan: true, number: ${number} };
+     const [name, ...args] = ${JSON.stringify(onThisRuntime(script))};
+     const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] });
+     await new Promise((resolve) => child.stdout.once("data", resolve));
+     child.kill("SIGKILL");
+     await new Promise((resolve) => child.on("close", resolve));
+     while (existsSync("/sys/block/loop${number}/loop")) await new Promise((r) => setTimeout(r, 5));
+     const killed = nodes(${number});
+     await (await attach(file, options)).detach();
+     const lost = nodes(${number});
+     // Another process is about to take the device.
+     spawnSync("mknod", ["/dev/theirs", "b", "7", "${number}"]);
+     const theirs = open("/dev/theirs", O_RDONLY | O_EXCL);
+     const { code } = await attach(file, options).catch((error) => error);
+     const refused = [code, ...nodes(${number})];
+     theirs.close();
+     await (await attach(file, options)).detach();
+     console.log(JSON.stringify([killed, lost, refused, nodes(${number})]));`,
+  ) as string[][];
+  const disk = `loop${number}`;
+  assertEquals(killed, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
+  assertEquals(lost, []);
+  assertEquals(refused, ["EBUSY", disk]);
+  assertEquals(after, []);
+  assertEquals(run([...onThisRuntime(join(ROOT, "cli.ts")), "--remove", `/dev/${disk}`]).status, 0);
+});

@@ -19,6 +19,7 @@ import {
 import { ownUses } from "../holders/own_uses.ts";
 import type { DeviceLock } from "../udev/lock.ts";
 import { LO_FLAGS_AUTOCLEAR, loopClrFd } from "../kernel/loop.ts";
+import { lastingNodes, removeLeftNodes } from "./nodes.ts";
 import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
 import { removePartitions, removeStalePartitions } from "./removal.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
@@ -86,6 +87,7 @@ export async function letGo(
   waiting: DetachOptions,
 ): Promise<"detached" | "deferred"> {
   const begun = performance.now();
+  const lasting = lastingNodes(parting.facts.number);
   // First: a partition that is removed takes its failed writes with it.
   const failed = await writeAllBack(parting);
   let outcome: "detached" | "deferred" | undefined;
@@ -94,6 +96,7 @@ export async function letGo(
     const { timeout, ...rest } = waiting;
     const left = timeout && Math.max(0, timeout - (performance.now() - begun));
     outcome = await waitForOthers(parting, { ...rest, timeout: left });
+    if (outcome === "detached") removeLeftNodes(parting.facts.number, lasting);
   } catch (error) {
     if (!failed) throw error;
   }

@@ -6,9 +6,18 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
-import { ifExists, makeBlockNode, unlink } from "../kernel/file.ts";
+import { ifExists, makeBlockNode, O_EXCL, O_RDONLY, open, unlink } from "../kernel/file.ts";
+import { isDevtmpfs } from "../kernel/mountinfo.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
+import { sysfsBackingFile, type SysfsPartition, sysfsPartitions } from "../kernel/sysfs.ts";
 import type { CheckedOptions } from "./options.ts";
+
+/**
+ * Who reads a node of this mode knows that loopdev made it, whichever process: nobody else gives a device
+ * the sticky bit, which means nothing there. A node can outlive its maker: he was killed, called persist(),
+ * or made it for a device that another process then got.
+ */
+const MADE_BY_LOOPDEV = 0o1600;
 
 /** How long the kernel, or udev where it makes nodes, may take before we make one. */
 const PATIENCE_MS = 50;
@@ -25,8 +34,45 @@ function look(path: string): FileStatus | undefined {
   return ifExists(() => fileStatus(path));
 }
 
-function isDevice(node: FileStatus | undefined, dev: string): boolean {
+function isDevice(node: FileStatus | undefined, dev: string): node is FileStatus {
   return node?.type === "block device" && node.rdev === dev;
+}
+
+/** The partitions of device `number`, whose nodes nobody takes away with them: none in a devtmpfs. */
+export function lastingNodes(number: number): SysfsPartition[] {
+  return isDevStatic() ? sysfsPartitions(number) : [];
+}
+
+/**
+ * Removes the nodes that those partitions of device `number` had, after its detach: the kernel gives their
+ * device numbers to the partitions of other disks. And the disk's own node, if loopdev made it. While we
+ * hold the device O_EXCL nobody can bind it; where it has no node, nobody tries.
+ */
+export function removeLeftNodes(number: number, partitions: readonly SysfsPartition[]): void {
+  if (!isDevStatic()) return;
+  const path = `/dev/loop${number}`;
+  try {
+    using _held = ifExists(() => open(path, O_RDONLY | O_EXCL));
+    if (sysfsBackingFile(number) !== undefined) return;
+    for (const { name, dev } of partitions) {
+      const isLeft = isDevice(look(`/dev/${name}`), dev) && !look(`/sys/class/block/${name}`);
+      if (isLeft) tryToUnlink(`/dev/${name}`);
+    }
+    if (look(path)?.mode === MADE_BY_LOOPDEV) tryToUnlink(path);
+  } catch (error) {
+    // EBUSY: somebody is about to use the device, and may rely on its nodes.
+    if (!isRefusal(error)) throw error;
+  }
+}
+
+/** What /dev is does not change while it is the same file system. */
+const kinds = new Map<string, boolean>();
+
+function isDevStatic(): boolean {
+  const { dev } = fileStatus("/dev");
+  let isStatic = kinds.get(dev);
+  if (isStatic === undefined) kinds.set(dev, isStatic = !isDevtmpfs());
+  return isStatic;
 }
 
 /** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
@@ -41,14 +87,14 @@ export class NodeKeeper {
 
   /** Whether `path` is seen to be device `dev` ("7:4"). */
   isThere(path: string, dev: string): boolean {
-    return this.#policy !== "never" && isDevice(look(path), dev);
+    return this.#policy !== "never" && this.#isRight(path, dev, look(path));
   }
 
   /** What keeps `path` from being device `dev` ("7:4"); undefined if nothing does. */
   problem(path: string, dev: string): string | undefined {
     if (this.#policy === "never") return undefined;
     const node = look(path);
-    if (isDevice(node, dev)) return undefined;
+    if (this.#isRight(path, dev, node)) return undefined;
     const late = performance.now() - this.#since >= PATIENCE_MS;
     if (this.#policy === "auto" && late && this.#make(path, dev, node)) return undefined;
     if (!node) return `${path}: no such node`;
@@ -56,12 +102,20 @@ export class NodeKeeper {
     return `${path}: is device ${node.rdev}, the kernel's is ${dev}`;
   }
 
+  /** One that another process of loopdev's made is ours to remove, once the device is. */
+  #isRight(path: string, dev: string, node: FileStatus | undefined): boolean {
+    if (!isDevice(node, dev)) return false;
+    const isLoopdevs = this.#policy === "auto" && node.mode === MADE_BY_LOOPDEV;
+    if (isLoopdevs && !this.#made.includes(path)) this.#made = [...this.#made, path];
+    return true;
+  }
+
   /** A stale node is replaced if it is a block device's, as it is where /dev outlived a device. */
   #make(path: string, dev: string, stale: FileStatus | undefined): boolean {
     if (stale && stale.type !== "block device") return false;
     if (stale) unlink(path);
     try {
-      makeBlockNode(path, dev);
+      makeBlockNode(path, dev, MADE_BY_LOOPDEV);
     } catch (error) {
       // EEXIST: somebody was faster; the next look tells what it is.
       if (isRefusal(error, "EEXIST")) return false;
@@ -77,7 +131,7 @@ export class NodeKeeper {
     return true;
   }
 
-  /** The nodes that it made. */
+  /** The nodes that it made, or found made by loopdev. */
   get made(): readonly string[] {
     return this.#made;
   }

@@ -18,7 +18,7 @@ import {
   loopCtlGetFree,
 } from "../kernel/loop.ts";
 import { OpenWatch } from "../kernel/open_watch.ts";
-import { removeStalePartitions } from "./partitions.ts";
+import { removeStalePartitions } from "./removal.ts";
 import { retry, type RetryPolicy } from "../base/retry.ts";
 import { sysfsDev } from "../kernel/sysfs.ts";
 import { openUnwatched } from "../udev/udev_reread.ts";

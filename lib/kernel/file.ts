@@ -238,10 +238,10 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
   }
 }
 
-/** Makes a node for block device `dev` ("7:4"), for root alone. Needs CAP_MKNOD. */
-export function makeBlockNode(path: string, dev: string): void {
-  const mode = S_IFBLK | 0o600;
-  const result = libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), mode, encodeDev(dev));
+/** Makes a node for block device `dev` ("7:4"), by default for root alone. Needs CAP_MKNOD. */
+export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
+  const type = S_IFBLK | mode;
+  const result = libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), type, encodeDev(dev));
   check(result, "mknod", path);
 }
 

@@ -53,6 +53,11 @@ export function isNodev(folder: string): boolean {
   return mount?.options.includes("nodev") ?? false;
 }
 
+/** Whether the kernel makes the nodes in /dev: a devtmpfs is mounted there. */
+export function isDevtmpfs(): boolean {
+  return mounts().findLast(({ point }) => point === "/dev")?.type === "devtmpfs";
+}
+
 /** Spaces and the like stand as octal in lists of /proc. */
 export function unescapeOctal(name: string): string {
   return name.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
