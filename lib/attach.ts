@@ -26,6 +26,7 @@ import { refuseWrapped } from "./refuse_wrapped.ts";
 import { readyPartitions } from "./binding/partitions.ts";
 import { drain, isAffected, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import type { Strategy } from "./base/shown.ts";
+import { announceUnheard } from "./udev/lost_event.ts";
 import { fileStatus, refuse } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";
 import { kernelRelease } from "./kernel/system.ts";
@@ -144,6 +145,7 @@ async function makeReady(
   if (strategy === "userspace" && detour) drain(device);
   wanted.signal?.throwIfAborted();
   if (strategy === "none") {
+    announceUnheard(bound.number);
     const ready = { partitions: [], added: [], skipped: [] };
     return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
   }
@@ -151,6 +153,8 @@ async function makeReady(
   const fresh = strategy === "two-step" ? undefined : seen;
   const table = await partitionsOf(backing, facts, fresh, wanted.signal);
   const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
+  // The kernel found no table: it has none, or we have added what the table says.
+  if (ready.added.length === ready.partitions.length) announceUnheard(bound.number);
   return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
 }
 

@@ -8,6 +8,7 @@ import { bindFreeDevice, type Binding, changeFlags } from "./binding/bind.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { isRefusal } from "./base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
+import { announceUnheard } from "./udev/lost_event.ts";
 import { scanOnce } from "./binding/partscan_race.ts";
 
 import { wrapperIn } from "./refuse_wrapped.ts";
@@ -54,12 +55,13 @@ export async function attachUnchecked(path: string, options: UncheckedOptions): 
   const { file: backing, readOnly } = await openWritableOrNot(path, options.readOnly);
   using _ = backing;
   const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
-  const { device } = bound;
+  const { device, number } = bound;
   bound.backing?.close();
   // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
   using undo = new DisposableStack();
   undo.use(device);
   if (options.partscan) await scanOnce(device);
+  announceUnheard(number);
   if (options.autoclear) undo.move();
   else await changeFlags(device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
   return device.path;

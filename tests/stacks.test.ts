@@ -1,6 +1,7 @@
 /** An error leads back to the line of the program that called us, whatever queue or thread lies between. */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import process from "node:process";
+import { type SectorSize } from "../mod.ts";
 import { attach, attachAll, detach, LoopError, openLoop, readPartitions } from "../mod.ts";
 import { makeImage, scratch, test } from "./support.ts";
 
@@ -30,7 +31,7 @@ test("an error of a method leads back to the line that called it", ["root"], asy
     mount: async () => await loop.mount(7),
     fileSystem: async () => await loop.fileSystem(7),
     changeFile: async () => await loop.changeFile(missing),
-    setSectorSize: async () => await loop.setSectorSize(7),
+    setSectorSize: async () => await loop.setSectorSize(7 as SectorSize),
     lock: async () => void await loop.lock({ timeout: 5 }),
     attach: async () => await attach(missing),
     number: async () => await attach(makeImage("other.img", 1), { number: loop.number }),

@@ -48,11 +48,12 @@ function bind(number: number, backing: OpenFile): ScratchDevice {
   const path = `/dev/loop${number}`;
   using undo = new DisposableStack();
   removeStalePartitions(path, number);
-  const device = undo.use(openUnwatched(path, number, sysfsDev(number)));
+  const { device, writable } = openUnwatched(path, sysfsDev(number));
+  for (const file of [device, writable]) if (file) undo.use(file);
   const watch = watchOpeners(path);
   if (watch) undo.use(watch);
   const lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY;
-  loopConfigure(device, backing, { info: { lo_flags } });
+  loopConfigure(writable ?? device, backing, { info: { lo_flags } });
   const kept = undo.move();
   return {
     device,

@@ -60,8 +60,6 @@ export interface FileStatus {
     | "FIFO"
     | "socket"
     | "unknown";
-  /** Permissions, as chmod(1) takes them: 0o1600. */
-  readonly mode: number;
   /** Hard links; of a directory: 2, and one for each directory in it. */
   readonly links: number;
   /** Bytes; 0 for devices. */
@@ -119,7 +117,6 @@ export function fileStatus(file: OpenFile | string): FileStatus {
   }
   return {
     type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",
-    mode: stx("stx_mode") & ~S_IFMT,
     links: stx("stx_nlink"),
     size: Number(stx("stx_size")),
     rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,

@@ -1,0 +1,108 @@
+/** Kernels that lose an event: the device is announced once more, and on others not. */
+import { assertEquals } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type KernelBug } from "../mod.ts";
+import { hasBug } from "../lib/kernel/release.ts";
+import { LOST_CHANGE_EVENT } from "../lib/udev/lost_event.ts";
+import {
+  isolated,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  ROOT,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support.ts";
+
+const isLost = (release: string, bug: KernelBug = LOST_CHANGE_EVENT) => hasBug(release, bug);
+
+test("LOST_CHANGE_EVENT: the releases that lose the event, and those that may", [], () => {
+  const lost = ["5.15.120", "5.19.17", "6.1.135", "6.1.0-56-amd64", "6.6.88", "6.8.0-110-generic"];
+  const right = [
+    "5.10.223",
+    "5.15.181",
+    "6.1.136",
+    "6.6.89",
+    "6.12.26",
+    "6.14.5",
+    "6.16.12",
+    "7.0.9",
+  ];
+  assertEquals(lost.filter((release) => !isLost(release)), []);
+  assertEquals(right.filter((release) => isLost(release)), []);
+});
+
+/**
+ * Attaches in a process of its own; how often somebody, and not the driver, announced the device as
+ * changed: those events say SYNTH_UUID=0. `old`: uname(2) says a release that proves nothing.
+ */
+function announced(file: string, body: string, old: boolean): number {
+  const script = scratch("announced.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawnSync } from "node:child_process";
+     import { UeventSocket } from ${JSON.stringify(join(ROOT, "examples/uevents.ts"))};
+     const file = ${JSON.stringify(file)};
+     const tool = (...args) => {
+       const [name, ...rest] = ${JSON.stringify(onThisRuntime(join(ROOT, "cli.ts")))};
+       return spawnSync(name, [...rest, ...args], { encoding: "utf8" }).stdout.trim();
+     };
+     using socket = new UeventSocket();
+     const path = await (async () => { ${body} })();
+     const events = [...socket.drain()].filter(({ action, devpath, env }) =>
+       action === "change" && devpath.endsWith(path.replace("/dev", "")) && env.SYNTH_UUID === "0");
+     console.log(events.length);`,
+  );
+  const surroundings = old ? isolated("personality=uname-2.6") : [];
+  return Number(output([...surroundings, ...onThisRuntime(script)]));
+}
+
+/** Each binds a device, and lets it go again; the last line gives its path. */
+const WAYS: [what: string, table: string | undefined, body: string, times: number][] = [
+  [
+    "attach()",
+    undefined,
+    "const loop = await attach(file); await loop.detach(); return loop.path;",
+    1,
+  ],
+  [
+    "attach() with partscan, of an image without partitions",
+    undefined,
+    `const loop = await attach(file, { partscan: true }); await loop.detach(); return loop.path;`,
+    1,
+  ],
+  [
+    'attach() with partscan "userspace"',
+    THREE_PARTITIONS,
+    `const loop = await attach(file, { partscan: "userspace" });
+     await loop.detach();
+     return loop.path;`,
+    1,
+  ],
+  [
+    "losetup -f --show",
+    undefined,
+    `const path = tool("-f", "--show", file); tool("-d", path); return path;`,
+    1,
+  ],
+  [
+    "losetup -f --show of less than a sector",
+    "small",
+    `const path = tool("-f", "--show", file); tool("-d", path); return path;`,
+    1,
+  ],
+];
+
+for (const [what, table, body, times] of WAYS) {
+  test(`${what} announces the device where the kernel may not have`, ["root"], () => {
+    const file = makeImage("announced.img", 8, table === "small" ? undefined : table);
+    if (table === "small") writeFileSync(file, "less than a sector");
+    assertEquals(announced(file, body, true), times);
+    const release = output(["uname", "-r"]).trim();
+    assertEquals(announced(file, body, false), isLost(release) ? times : 0);
+  });
+}
