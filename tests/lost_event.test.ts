@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type KernelBug } from "../mod.ts";
+import type { KernelBug } from "../mod.ts";
 import { hasBug } from "../lib/kernel/release.ts";
 import { LOST_CHANGE_EVENT } from "../lib/udev/lost_event.ts";
 import {

@@ -1,8 +1,15 @@
 /** An error leads back to the line of the program that called us, whatever queue or thread lies between. */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import process from "node:process";
-import { type SectorSize } from "../mod.ts";
-import { attach, attachAll, detach, LoopError, openLoop, readPartitions } from "../mod.ts";
+import {
+  attach,
+  attachAll,
+  detach,
+  LoopError,
+  openLoop,
+  readPartitions,
+  type SectorSize,
+} from "../mod.ts";
 import { makeImage, scratch, test } from "./support.ts";
 
 async function errorOf(name: string, call: () => Promise<unknown>): Promise<Error> {

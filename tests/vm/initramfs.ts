@@ -9,6 +9,7 @@ import { CpioWriter } from "./cpio.ts";
 import type { Init } from "./cells.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Machine } from "./machines.ts";
+import { muted } from "./muted_module.ts";
 
 /** One command in the guest. */
 export interface GuestCommand {
@@ -36,6 +37,8 @@ export interface GuestOptions {
   udev?: boolean;
   /** The loop module's parameter. */
   maxPart?: number;
+  /** Whether its loop.ko sends no uevents of its own. */
+  muted?: boolean;
 }
 
 const PROJECT = [
@@ -61,7 +64,8 @@ export function writeInitramfs(path: string, guest: Guest): void {
   cpio.file("guest/steps.sh", readFileSync(join(here, "guest/steps.sh")));
   const unit = readFileSync(join(here, "guest/guest.service"));
   cpio.file("etc/systemd/system/guest.service", unit);
-  cpio.file("guest/loop.ko", readFileSync(guest.kernel.loopModule));
+  const module = readFileSync(guest.kernel.loopModule);
+  cpio.file("guest/loop.ko", guest.muted ? muted(module) : module);
   for (const path of guest.kernel.ext4Modules ?? []) {
     cpio.file(`guest/ext4/${basename(path)}`, readFileSync(path));
   }

@@ -27,7 +27,7 @@ const HELP =
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${
     STEPS.map(({ name }) => name).join(", ")
-  }; repeatable (all but mounts, restricted, ways and bench)
+  }; repeatable (all but links, mounts, restricted, ways and bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --tables N         partition tables that are compared with the kernel's view of them (500)
   --seed N           of these tables: another one gives others (1)
@@ -36,6 +36,7 @@ const HELP =
   --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
   --init KIND        the guest's PID 1 in all cells: steps, or systemd where the suite has it
   --max-part N       the loop module's parameter
+  --muted            the loop module sends no uevents of its own, as that of Linux 5.19 to 6.14 (amd64)
   --without-udevd    runs no udevd in the guest: what is left is the kernel's own
   --project DIR      the tree that goes to /project in the guest (.)
   --json FILE        writes all results
@@ -50,7 +51,7 @@ const options = parseArgs(process.argv.slice(2), {
     ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
     ...["dev", "init", "max-part", "tables", "seed"],
   ],
-  boolean: ["without-udevd", "resume", "require-all", "update", "list", "help"],
+  boolean: ["muted", "without-udevd", "resume", "require-all", "update", "list", "help"],
   collect: ["kernel", "udev", "cell", "runtime", "step"],
   default: {
     cycles: "100",
@@ -130,6 +131,7 @@ const ready = cells.flatMap((cell) => {
 const guest: GuestOptions = {
   dev: options.dev as "devtmpfs" | "static",
   udev: !options["without-udevd"],
+  muted: Boolean(options.muted),
   maxPart: options["max-part"] === undefined ? undefined : Number(options["max-part"]),
 };
 // QEMU's processes are killed by an "exit" handler, which a signal's default would not run.

@@ -153,6 +153,21 @@ const locks: Step = {
   },
 };
 
+/** Whether udevd hears of an image without partitions. */
+const links: Step = {
+  name: "links",
+  runtimes: "each",
+  unasked: false,
+  script: "tests/vm/guest/links.ts",
+  args: ({ cycles }) => [Math.max(2, Math.ceil(cycles / 20))],
+  seconds: ({ cycles }) => 300 + cycles * 30,
+  judge(result) {
+    const failed = faultsOf(result, ["unlinked"]);
+    if (result.kind !== "control") return failed ?? { outcome: "pass" };
+    return { outcome: "pass", reason: failed ? failed.reason : "it announces the device" };
+  },
+};
+
 /** What must flicker, so that the zeros beside it mean something. */
 const mutants: Step = {
   name: "mutants",
@@ -326,6 +341,7 @@ export const STEPS: readonly Step[] = [
   cli,
   writer,
   locks,
+  links,
   tables,
   mounts,
   restricted,
