@@ -1,5 +1,5 @@
 #!/bin/sh
-// 2>/dev/null; unset BUN_OPTIONS BUN_INSPECT BUN_INSPECT_PRELOAD; export BUN_RUNTIME_TRANSPILER_CACHE_PATH=0; exec bun --config=/dev/null --no-env-file --tsconfig-override=/nonexistent --no-install "$0" "$@"
+// 2>/dev/null; [ -e /proc/self ] || { echo "loopdev: Bun needs a mounted /proc: mount -t proc proc /proc" >&2; exit 1; }; unset BUN_OPTIONS BUN_INSPECT BUN_INSPECT_PRELOAD; export BUN_RUNTIME_TRANSPILER_CACHE_PATH=0; exec bun --config=/dev/null --no-env-file --tsconfig-override=/nonexistent --no-install "$0" "$@"
 /**
  * losetup(8), drop-in, with the races taken out.
  *
@@ -8,7 +8,8 @@
  *
  * Bun runs what bunfig.toml and tsconfig.json of the working directory name, and root may stand in
  * anybody's directory. It also runs compiled modules that lie below HOME, which may be anybody's, too.
- * The second line, a comment here and a command to sh, shuts all of that.
+ * The second line, a comment here and a command to sh, shuts all of that, and says so where Bun could
+ * only crash.
  *
  * @module
  */

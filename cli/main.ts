@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { loopCtlGetFree, O_RDWR, open } from "../lib/losetup.ts";
+import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure, messagesOf } from "./failure.ts";
@@ -17,20 +17,18 @@ import { encodeControls } from "./text.ts";
 /** Runs the program; resolves to its exit code. */
 export async function main(runtime: Runtime): Promise<number> {
   const program = new Program(runtime);
-  let command: Command | undefined;
   try {
-    command = parseCommand(givenArguments(runtime.args));
-    program.verbose = command.verbose;
+    const command = parseCommand(givenArguments(runtime.args));
     await program.run(command);
   } catch (error) {
-    program.complain(error);
+    await program.complain(error);
   }
-  return program.end();
+  return await program.end();
 }
 
 class Program {
   exitCode = 0;
-  verbose = false;
+  #command: Command | undefined;
   readonly #runtime: Runtime;
   readonly #output: Output;
   #name: string | undefined;
@@ -45,11 +43,11 @@ class Program {
   }
 
   /** Writes what is still unwritten; gives the exit code. */
-  end(): number {
+  async end(): Promise<number> {
     try {
       this.#output.flush();
     } catch (error) {
-      this.complain(error);
+      await this.complain(error);
     }
     return this.exitCode;
   }
@@ -61,15 +59,24 @@ class Program {
   }
 
   /** Says what went wrong, and goes on. */
-  complain(error: unknown): void {
+  async complain(error: unknown): Promise<void> {
     this.exitCode = 1;
     if (error instanceof Failure || error instanceof UsageError) {
       if (error.message !== "") this.warn(error.message);
-      if (this.verbose) { for (const message of messagesOf(error.cause)) this.warn(message); }
+      if (this.#command?.verbose) await this.#explain(this.#command, error.cause);
       if (error instanceof UsageError && error.tryHelp) {
         this.#say(`Try '${this.name} --help' for more information.\n`);
       }
     } else for (const message of messagesOf(error)) this.warn(message);
+  }
+
+  /** What is behind an error. */
+  async #explain({ action, device = "" }: Command, cause: unknown): Promise<void> {
+    const { explainFile, inOurWords } = await import("./words.ts");
+    const given = action === "create" ? "" : isRefusal(cause) ? cause.path : device;
+    const ofFile = explainFile(given);
+    const why = ofFile === undefined ? messagesOf(cause).map(inOurWords) : [ofFile];
+    for (const message of why) this.warn(message);
   }
 
   #say(line: string): void {
@@ -83,6 +90,7 @@ class Program {
 
   /** Loads what the action needs: the most frequent ones need little, and start the faster. */
   async run(command: Command): Promise<void> {
+    this.#command = command;
     switch (command.action) {
       case "help": {
         const { helpText } = await import("./help.ts");
@@ -90,7 +98,8 @@ class Program {
       }
       case "version":
         return this.#output.write([
-          `${this.name} from loopdev ${VERSION}, compatible with util-linux ${LOSETUP_VERSION}\n`,
+          // Scripts take the fourth word for losetup's version.
+          `${this.name} from util-linux ${LOSETUP_VERSION} (loopdev ${VERSION})\n`,
         ]);
       case "report": {
         const { formatReport } = await import("./host.ts");
@@ -134,7 +143,7 @@ class Program {
       try {
         await act(path);
       } catch (error) {
-        this.complain(error);
+        await this.complain(error);
       }
     }
   }

@@ -127,7 +127,9 @@ export const OPTIONS: readonly Option[] = [
     help: "make the file's partitions usable",
     manual:
       "Makes the partitions usable, and returns when every node exists and is the right device; if " +
-      "that takes longer than `--timeout` the device is detached, and it is an error. No partition " +
+      "that takes longer than `--timeout` the device is detached, and it is an error. Where the " +
+      "image has a GPT that is damaged, or is made for another sector size, the file is attached " +
+      "without partitions, and a warning says why. No partition " +
       "vanishes again, as it can after `losetup -P` on most kernels. `--partscan=userspace`: the " +
       "kernel never scans, the partitions are added one by one.",
   },

@@ -49,6 +49,8 @@ export class Output implements Screen {
   flush(): void {
     const pending = this.#piece.subarray(0, this.#used);
     this.#used = 0;
+    // Without FFI even writing nothing is a call, which fails again where one has failed.
+    if (pending.length === 0) return;
     try {
       writeAll(this.#runtime, "stdout", pending);
     } catch (error) {

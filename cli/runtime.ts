@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Arguments, exit, and a way to write for a program that may not call libc. */
+/** Arguments, exit, and a way to write for a program that cannot call libc. */
 export interface Runtime {
   readonly args: readonly string[];
   /** Throws whatever the runtime throws. */
@@ -25,10 +25,23 @@ function denoRuntime(): Runtime {
   };
 }
 
+const DESCRIPTORS = { stdout: 1, stderr: 2 };
+
+/** Bun and Node have it; not by an import, which Deno would load, too. */
+function nodeFs(): { writeSync(fd: number, bytes: Uint8Array): number } {
+  return process.getBuiltinModule("node:fs");
+}
+
 function bunRuntime(): Runtime {
   return {
     args: process.argv.slice(2),
-    write: (stream, bytes) => void process[stream].write(bytes),
+    // Not process.stdout.write(): what that cannot write it says later, when the program has ended.
+    write(stream, bytes) {
+      const { writeSync } = nodeFs();
+      for (let done = 0; done < bytes.length;) {
+        done += writeSync(DESCRIPTORS[stream], bytes.subarray(done));
+      }
+    },
     exit: (code) => process.exit(code),
   };
 }

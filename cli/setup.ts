@@ -20,6 +20,7 @@ import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
+import { explanation } from "./words.ts";
 
 const {
   aloneWithFile,
@@ -67,7 +68,7 @@ function explain(error: unknown, { device }: Command, file: string): unknown {
   if (
     isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
   ) {
-    return new Failure(`${file}: partitions are not usable: ${(error as Error).message}`);
+    return new Failure(`${file}: partitions are not usable: ${explanation(error as Error)}`);
   }
   // losetup asks for a device first, and names the one it was given until that is open.
   const notOpen = isRefusal(error) && error.request === undefined && error.code !== "EINVAL";

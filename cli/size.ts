@@ -1,5 +1,7 @@
 /**
- * Sizes as losetup reads them: 512, 0x200, 1K, 1KiB (1024), 1KB (1000), 1.5M.
+ * Sizes as losetup reads them: 512, 0x200, 1K, 1KiB (1024), 1KB (1000), 1.5M. As ul_parse_size() of
+ * util-linux does it, its whole numbers of 64 bits included: another result would attach another part
+ * of the file.
  *
  * @module
  */
@@ -7,6 +9,9 @@ import { UsageError } from "./getopt.ts";
 
 const SUFFIXES = "KMGTPEZY";
 const MOST = 2n ** 64n - 1n;
+
+/** Behind the first number; zeros may come in several parts (1.0.5K is 1.05K), as in losetup. */
+const REST = /^((?:\.0*)*)([1-9][0-9]*)?([KMGTPEZY])(i?[Bb])?$/i;
 
 /** Parses `text`; throws UsageError "failed to parse `what`: …" as losetup words it. */
 export function parseSize(text: string, what: string): bigint {
@@ -18,29 +23,42 @@ export function parseSize(text: string, what: string): bigint {
   if (number > MOST) throw fail("Numerical result out of range");
   if (rest === "") return number;
 
-  const [, fraction = "", suffix, unit] = /^(?:\.([0-9]*))?([KMGTPEZY])(i?[Bb])?$/i.exec(rest) ??
-    [];
+  const [, zeros = "", fraction = "0", suffix, unit] = REST.exec(rest) ?? [];
   if (suffix === undefined || unit?.startsWith("I")) throw fail("Invalid argument");
+  if (fraction !== "0" && zeros === "") throw fail("Invalid argument");
+  if (BigInt(fraction) > MOST) throw fail("Numerical result out of range");
   const base = unit === undefined || unit.startsWith("i") ? 1024n : 1000n;
-  const scale = base ** BigInt(SUFFIXES.indexOf(suffix.toUpperCase()) + 1);
-  if (number * scale > MOST) throw fail("Numerical result out of range");
-  return number * scale + fractionOf(fraction, scale);
+  const power = SUFFIXES.indexOf(suffix.toUpperCase()) + 1;
+  if (number * base ** BigInt(power) > MOST) throw fail("Numerical result out of range");
+  const part = fractionOf(BigInt(fraction), zeros.replaceAll(".", "").length, scale(base, power));
+  return BigInt.asUintN(64, number * base ** BigInt(power) + part);
+}
+
+/** The power of the base, or the last one that has 64 bits: what 0.5Y is a part of. */
+function scale(base: bigint, power: number): bigint {
+  let scaled = 1n;
+  for (let i = 0; i < power && scaled <= MOST / base; i++) scaled *= base;
+  return scaled;
 }
 
 /**
- * losetup divides in whole numbers, digit by digit, so that 1.3K is 1365 and 1.10K is 2048. Another
- * result would attach another part of the file.
+ * losetup divides in whole numbers, digit by digit, so that 1.3K is 1365 and 1.10K is 2048. Digits
+ * beyond the 19th are dropped.
  */
-function fractionOf(fraction: string, scale: bigint): bigint {
-  const digits = fraction.replace(/^0+/, "");
-  if (digits === "") return 0n;
+function fractionOf(fraction: bigint, zeros: number, scaled: bigint): bigint {
+  if (fraction === 0n) return 0n;
+  let rest = fraction;
   let places = 10n;
-  while (places < BigInt(digits)) places *= 10n;
-  places *= 10n ** BigInt(fraction.length - digits.length);
+  const widen = () => {
+    if (places <= MOST / 10n) places *= 10n;
+    else rest /= 10n;
+  };
+  while (places < rest) widen();
+  for (let i = 0; i < zeros; i++) widen();
   let sum = 0n;
-  for (const digit of [...digits].toReversed().map(BigInt)) {
-    if (digit > 0n && places >= digit) sum += scale / (places / digit);
-    places /= 10n;
+  for (; rest > 0n; rest /= 10n, places /= 10n) {
+    const digit = rest % 10n;
+    if (digit > 0n && places >= digit) sum += scaled / (places / digit);
   }
   return sum;
 }

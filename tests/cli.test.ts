@@ -14,12 +14,15 @@ import { parseCommand } from "../cli/command.ts";
 import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
 import { OPTIONS } from "../cli/options.ts";
-import { VERSION } from "../cli/program.ts";
+import { LOSETUP_VERSION, VERSION } from "../cli/program.ts";
 import { parseSize } from "../cli/size.ts";
+import { explanation } from "../cli/words.ts";
+import * as loopdev from "../mod.ts";
 import { report, status } from "../mod.ts";
 import { attached, CLI, cliDevices, detachAll, env, ON, OURS } from "./cli_beside.ts";
 import {
   holdOpen,
+  isolated,
   leftNodes,
   makeImage,
   output,
@@ -127,7 +130,8 @@ for (const [how, install] of Object.entries(INSTALL)) {
         `${name}: failed to parse offset: 'NX': Invalid argument\n` +
           `${name}: /dev/loopN: No such file or directory\n`,
       );
-      assertStringIncludes(output([tool, "--version"]), `${name} from loopdev ${VERSION}`);
+      const version = `${name} from util-linux ${LOSETUP_VERSION} (loopdev ${VERSION})\n`;
+      assertEquals(output([tool, "--version"]), version);
     } finally {
       await detachAll(scratch(""));
     }
@@ -245,12 +249,101 @@ test("cli.ts reports what it cannot print or is not allowed to do", ["deno"], ()
   assertStringIncludes(denied.stderr, "--allow-ffi");
 });
 
+test("cli.ts on Bun says that memory may not be executable, and what it cannot write", [
+  "bun",
+], () => {
+  const refusing = isolated("refuse=executable-memory");
+  // PR_SET_MDWE came with Linux 6.3.
+  if (run([...refusing, "true"]).status !== 0) return;
+  const { status, stderr } = run([...refusing, ...ON.bun, "-f"]);
+  assertEquals(status, 1);
+  assertMatch(
+    stderr,
+    /^loopdev: cannot find an unused loop device: Bun's FFI cannot make memory executable here: .*\n$/,
+  );
+  // Without FFI the runtime writes: what goes wrong then is an error, too, and is said once.
+  const full = run([...refusing, "sh", "-c", `${ON.bun.join(" ")} --version > /dev/full`]);
+  assertEquals(full.status, 1);
+  assertMatch(full.stderr, /^loopdev: write error: .*no space left on device.*\n$/i);
+  const version = output([...refusing, ...ON.bun, "--version"]);
+  assertEquals(version, `loopdev from util-linux ${LOSETUP_VERSION} (loopdev ${VERSION})\n`);
+});
+
+test("cli.ts by its first lines says that Bun needs /proc", ["root", "bun"], () => {
+  const { status, stdout, stderr } = run([...isolated("unmount=/proc"), ...ON.bun, "-f"]);
+  assertEquals([status, stdout], [1, ""]);
+  assertEquals(stderr, "loopdev: Bun needs a mounted /proc: mount -t proc proc /proc\n");
+});
+
+test("cli.ts --verbose explains in its own words, and knows a file given for a device", [
+  "root",
+], () => {
+  const file = makeImage("disk.img", 1);
+  const folder = scratch("");
+  const hint = "is a file: to attach it use -f, to find its devices -j\n";
+  for (const given of ["disk.img", file]) {
+    for (const options of [["-v"], ["-v", "-d"], ["-v", "-c"]]) {
+      const { status, stderr } = run([...OURS, ...options, given], { cwd: folder });
+      assertEquals([status, stderr.split("\n").length], [1, 3], stderr);
+      assert(stderr.endsWith(`\nloopdev: ${given} ${hint}`), stderr);
+    }
+  }
+  assertEquals(run([...OURS, "disk.img"], { cwd: folder }).stderr.split("\n").length, 2);
+  const { stderr } = run([...OURS, "-v", "-f", "none.img"], { cwd: folder });
+  assertMatch(
+    stderr,
+    /^loopdev: none\.img: failed .*\nloopdev: ENOENT: no such file .*none.img'\n$/,
+  );
+});
+
+/** What a program calls or sets, and an administrator cannot. */
+const OF_THE_LIBRARY = new RegExp(
+  `\\b(${Object.keys(loopdev).filter((name) => /^[a-z]/.test(name)).join("|")}|` +
+    `${Object.getOwnPropertyNames(loopdev.LoopDevice.prototype).join("|")})\\(|` +
+    "\\b(sectorSize|partscan|readOnly|directIo|overlap|workaround|timeout|nodes): ",
+);
+
+test("no advice of the library reaches an administrator in its own words", [], () => {
+  // What cli.ts can reach: it neither mounts nor waits for udevd, and takes no lock.
+  const folders = ["base", "binding", "kernel", "holders"].map((name) => `lib/${name}`);
+  const files = folders.flatMap((folder) =>
+    readdirSync(join(ROOT, folder)).map((name) => join(ROOT, folder, name))
+  ).filter((path) => !path.endsWith("/shown.ts"));
+  files.push(join(ROOT, "lib/attach.ts"), join(ROOT, "lib/look_ahead.ts"));
+  const advice = files.flatMap((path) =>
+    // Comments do not reach anybody; strings that go on in the next line are one.
+    readFileSync(path, "utf8").replaceAll(/^\s*(\/\/|\/?\*).*$/gm, "")
+      .replaceAll(/["`] \+\s*["`]/g, "")
+      .match(/"[^"\n]+"|`[^`\n]+`/g) ?? []
+  );
+  const explained = advice.map((text) => {
+    // As it is with what stands for a number in it, in an error.
+    const hint = text.slice(1, -1).replaceAll(/\$\{\w+\}/g, "512").replaceAll('\\"', '"');
+    return explanation(new loopdev.LoopError({ code: "EIO", syscall: "x", path: "/x", hint }));
+  });
+  assert(advice.some((text) => OF_THE_LIBRARY.test(text)), "no advice names a function");
+  assertEquals(explained.filter((text) => OF_THE_LIBRARY.test(text)), []);
+});
+
 test("parseSize() reads what losetup documents", [], () => {
   const sizes: [string, number][] = [["512", 512], ["0x200", 512], ["010", 8], [" +1k", 1024]];
   sizes.push(["1KiB", 1024], ["1kB", 1000], ["2G", 2 ** 31], ["1.5M", 1572864], ["0.05K", 51]);
+  sizes.push(["0x1.8K", 2048], ["010.5K", 8704], ["1.10K", 2048], ["1.0.5K", 1075]);
   for (const [text, bytes] of sizes) assertEquals(parseSize(text, "size"), BigInt(bytes), text);
   assertThrows(() => parseSize("1Ki", "size"), Error, "failed to parse size: '1Ki'");
-  assertThrows(() => parseSize("16E", "size"), Error, "Numerical result out of range");
+  const long: [string, bigint][] = [
+    ["1.18446744073709551615K", 1215n],
+    ["0.9999Y", 1269156963829338915n],
+    // Rounded up digit by digit it is more than 64 bits hold, and losetup keeps those.
+    ["15.99E", 104811045873349725n],
+  ];
+  for (const [text, bytes] of long) assertEquals(parseSize(text, "size"), bytes, text);
+  for (const text of ["16E", "1.18446744073709551616K", "0.99999999999999999999E", "16.0E"]) {
+    assertThrows(() => parseSize(text, "size"), Error, "Numerical result out of range");
+  }
+  for (const text of ["1.5", "1.", "1.00", "1.5B", "1.B", "1.5.5K", "1K.5", "0xK"]) {
+    assertThrows(() => parseSize(text, "size"), Error, "Invalid argument");
+  }
 });
 
 test("parseCommand() detaches everything only when told to, alone", [], () => {

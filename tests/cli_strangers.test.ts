@@ -50,7 +50,7 @@ function assertUntouched(command: string[], folder: string, more: Record<string,
   const env = { ...process.env, HOME: join(folder, "home"), NO_COLOR: "1", ...more };
   const version = run([...command, "--version"], { cwd: folder, env });
   assertEquals([version.status, version.stderr], [0, ""]);
-  assertMatch(version.stdout, /^(losetup|loopdev) from loopdev [^\n]*\n$/);
+  assertMatch(version.stdout, /^(losetup|loopdev) from util-linux [^\n]* \(loopdev [^\n]*\)\n$/);
   const listed = run([...command, "-lJ", "-j", "none"], { cwd: folder, env });
   assertEquals(listed, { status: 0, stderr: "", stdout: '{\n   "loopdevices": [\n\n   ]\n}\n' });
 }

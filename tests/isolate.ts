@@ -8,6 +8,7 @@
  *     unmount=/sys      what is there is gone
  *     personality=linux32         uname(2) says another machine
  *     personality=uname-2.6       or an old release
+ *     refuse=executable-memory    memory that was writable cannot become executable
  *     without=mknod     without a capability; or without=all
  *     with=sys_admin    without any but this one
  *     user=65534        as that user, in no group
@@ -36,6 +37,7 @@ const [MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC] = [1, 4, 32, 4096, 1638
 const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
 const PR_CAPBSET_DROP = 24;
+const PR_SET_MDWE = 65, PR_MDWE_REFUSE_EXEC_GAIN = 1;
 const CAPABILITIES: Record<string, number> = { sys_admin: 21, mknod: 27 };
 const PERSONALITIES: Record<string, number> = { linux32: 0x8, "uname-2.6": 0x20000 };
 const O_RDWR = 2, O_NOCTTY = 0o400;
@@ -87,6 +89,9 @@ const SURROUNDINGS: Record<string, (where: string) => void> = {
   unmount(where) {
     hideMounts();
     must(umount2(where, MNT_DETACH), `umount --lazy ${where}`);
+  },
+  refuse() {
+    must(prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0), "prctl(PR_SET_MDWE)");
   },
   without(name) {
     if (name === "all") dropCapabilities();

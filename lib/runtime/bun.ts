@@ -18,28 +18,46 @@ const { setImmediate } = globalThis as unknown as {
   setImmediate(callback: () => void): { unref(): void };
 };
 
+/** bun:ffi compiles a piece of code for every function that it opens. */
+function opened<T>(open: () => T): T {
+  try {
+    return open();
+  } catch (cause) {
+    if (!(cause instanceof Error) || !cause.message.includes("requires the JIT")) throw cause;
+    throw new Error(
+      "Bun's FFI cannot make memory executable here: allow it (systemd: " +
+        "MemoryDenyWriteExecute=no; SELinux: execmem), or raise ulimit -v",
+      { cause },
+    );
+  }
+}
+
 /** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
 export function load(): Libc {
-  const { symbols: libc } = dlopen("libc.so.6", {
-    __errno_location: { args: [], returns: "ptr" },
-    open: { args: ["ptr", "i32", "u32"], returns: "i32" },
-    close: { args: ["i32"], returns: "i32" },
-    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
-    pread: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
-    pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
-    unlink: { args: ["ptr"], returns: "i32" },
-    readlink: { args: ["ptr", "ptr", "u64"], returns: "i32" },
-    fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
-    // Bun 1.3 makes 0 of a negative number that shall be unsigned: LOOP_CTL_ADD takes −1.
-    ioctl: { args: ["i32", "u64", "i64"], returns: "i32" },
-    syscall: { args: ["i64", "i32", "ptr", "u64", "u64", "u64"], returns: "i32" },
-    uname: { args: ["ptr"], returns: "i32" },
-  });
+  const { symbols: libc } = opened(() =>
+    dlopen("libc.so.6", {
+      __errno_location: { args: [], returns: "ptr" },
+      open: { args: ["ptr", "i32", "u32"], returns: "i32" },
+      close: { args: ["i32"], returns: "i32" },
+      // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
+      pread: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+      pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+      unlink: { args: ["ptr"], returns: "i32" },
+      readlink: { args: ["ptr", "ptr", "u64"], returns: "i32" },
+      fcntl: { args: ["i32", "i32", "u64"], returns: "i32" },
+      // Bun 1.3 makes 0 of a negative number that shall be unsigned: LOOP_CTL_ADD takes −1.
+      ioctl: { args: ["i32", "u64", "i64"], returns: "i32" },
+      syscall: { args: ["i64", "i32", "ptr", "u64", "u64", "u64"], returns: "i32" },
+      uname: { args: ["ptr"], returns: "i32" },
+    })
+  );
   // The same symbols with other signatures: a second dlopen, as Bun has no alias.
-  const { symbols: other } = dlopen("libc.so.6", {
-    ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
-    syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64"], returns: "i32" },
-  });
+  const { symbols: other } = opened(() =>
+    dlopen("libc.so.6", {
+      ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
+      syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64"], returns: "i32" },
+    })
+  );
   const errnoPointer = libc.__errno_location()!;
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
   // Of an empty buffer, which may be anywhere, ptr() gives an Error, without throwing it.

@@ -1,0 +1,42 @@
+/**
+ * What --verbose says: the cause behind an error, in this program's words.
+ *
+ * @module
+ */
+import { type FileStatus, fileStatus, isRefusal } from "../lib/losetup.ts";
+
+/** The library's advice names its own functions and options; here is what does the same. */
+const ADVICE: readonly [theirs: RegExp, ours: string][] = [
+  [/; without it: readPartitions\(\), or systemd-mountfsd/g, ""],
+  [/(attach|read) it with sectorSize: (\d+), or "auto"/g, "$1 it with --sector-size $2"],
+  [/call setSectorSize\((\d+)\) first/g, "set --sector-size $1 first"],
+  [/or attach it without partscan/g, "or attach it without --partscan"],
+  [/holders\(\) or losetup, findmnt say who/g, "findmnt and lsof say who"],
+];
+
+/** The message of an error, with the options of this program in it. */
+export function inOurWords(message: string): string {
+  return ADVICE.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
+}
+
+/**
+ * What to do where a file was given for a device: an option is missing. A name without a slash was
+ * taken for a node in /dev.
+ */
+export function explainFile(device: string): string | undefined {
+  const file = [device, device.replace(/^\/dev\//, "")].find((path) =>
+    statusOf(path)?.type === "file"
+  );
+  return file === undefined
+    ? undefined
+    : `${file} is a file: to attach it use -f, to find its devices -j`;
+}
+
+function statusOf(path: string): FileStatus | undefined {
+  try {
+    return fileStatus(path);
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+}
