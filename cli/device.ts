@@ -11,6 +11,7 @@ import {
   fileStatus,
   ifExists,
   isRefusal,
+  isThere,
   listDirectory,
   loop_info64,
   loopGetStatus64,
@@ -125,11 +126,7 @@ export function namedDevice(path: string): Device {
     ? `/sys/block/${path.replace(/^\/dev\//, "").replaceAll("/", "!")}`
     : `/sys/dev/block/${node.rdev}`;
   const isBlock = node === undefined || node.type === "block device";
-  return new Device(path, isBlock && isThere(folder) ? folder : undefined);
-}
-
-function isThere(path: string): boolean {
-  return statusOf(path) !== undefined;
+  return new Device(path, isBlock && statusOf(folder) !== undefined ? folder : undefined);
 }
 
 /** undefined also where it may not be seen. */

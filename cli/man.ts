@@ -31,7 +31,8 @@ const DIFFERENCES = [
   "Messages are English, and names are UTF-8 in every locale; the bytes of one that is not are kept, " +
   "and are \\udc80 to \\udcff in JSON.",
   "`--verbose`, `--detach=`<loopdev> and `-d`<loopdev>, which util-linux has dropped, still work.",
-  "In a deleted working directory neither Deno nor a compiled program starts.",
+  "In a deleted working directory neither Deno nor a compiled program starts; without /proc neither " +
+  "Bun nor a compiled program; and none of them where memory cannot be made executable.",
   "docs/losetup.md has all of them, each with its reason.",
 ];
 
@@ -52,7 +53,7 @@ const EXAMPLES: [string, string][] = [
     "Use it in scripts that call losetup:",
     [
       "# bun build --compile --no-compile-autoload-bunfig --no-compile-autoload-dotenv \\",
-      "      cli.ts --outfile /usr/local/sbin/losetup",
+      "      --bytecode --format=esm cli.ts --outfile /usr/local/sbin/losetup",
     ].join("\n"),
   ],
 ];

@@ -20,7 +20,7 @@ import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
-import { explanation } from "./words.ts";
+import { inOurWords } from "./words.ts";
 
 const {
   aloneWithFile,
@@ -68,7 +68,9 @@ function explain(error: unknown, { device }: Command, file: string): unknown {
   if (
     isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
   ) {
-    return new Failure(`${file}: partitions are not usable: ${explanation(error as Error)}`);
+    return new Failure(
+      `${file}: partitions are not usable: ${inOurWords((error as Error).message)}`,
+    );
   }
   // losetup asks for a device first, and names the one it was given until that is open.
   const notOpen = isRefusal(error) && error.request === undefined && error.code !== "EINVAL";

@@ -10,6 +10,7 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/; without it: readPartitions\(\), or systemd-mountfsd/g, ""],
   [/(attach|read) it with sectorSize: (\d+), or "auto"/g, "$1 it with --sector-size $2"],
   [/call setSectorSize\((\d+)\) first/g, "set --sector-size $1 first"],
+  [/attach\(\) without partscan shows/g, "without --partscan the device shows"],
   [/or attach it without partscan/g, "or attach it without --partscan"],
   [/holders\(\) or losetup, findmnt say who/g, "findmnt and lsof say who"],
 ];

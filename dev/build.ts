@@ -21,6 +21,7 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import config from "../deno.json" with { type: "json" };
 import about from "../package.json" with { type: "json" };
+import { COMPILE } from "./compile.ts";
 
 const ROOT = join(import.meta.dirname!, "..");
 const DIST = join(ROOT, "dist");
@@ -143,9 +144,7 @@ declarations("gpt.ts", "gpt.d.ts");
 // For people; what is published says the same in its types.
 const docs = ["--html", "--name=loopdev", `--output=${join(DIST, "doc")}`];
 run("deno", "doc", ...docs, "mod.ts", "gpt.ts");
-// Without these it would obey bunfig.toml and .env of the directory that root happens to be in.
-const shut = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"];
-run("bun", "build", "--compile", ...shut, "cli.ts", "--outfile", join(DIST, "losetup"));
+run("bun", "build", ...COMPILE, "cli.ts", "--outfile", join(DIST, "losetup"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
 for (

@@ -26,7 +26,7 @@ export {
   readText,
 } from "./kernel/file.ts";
 export { LO_NAME_SIZE, loop_info64, loopCtlGetFree, loopGetStatus64 } from "./kernel/loop.ts";
-export { type FileStatus, fileStatus } from "./kernel/stat.ts";
+export { type FileStatus, fileStatus, isThere } from "./kernel/stat.ts";
 export { SYS } from "./kernel/system.ts";
 export type { Descriptor } from "./runtime/contract.ts";
 export { libc, waitHere } from "./runtime/libc.ts";

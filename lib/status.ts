@@ -18,7 +18,7 @@ import {
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
 import { type FileStatus, fileStatus } from "./kernel/stat.ts";
-import { sysfsBackingFile, sysfsDev, sysfsDiskseq } from "./kernel/sysfs.ts";
+import { sysfsBackingFile, sysfsDev, sysfsDiskseq, sysfsIsBound } from "./kernel/sysfs.ts";
 import { breathe } from "./runtime/turns.ts";
 
 /**
@@ -37,6 +37,7 @@ export async function list(): Promise<LoopStatus[]> {
   const all: LoopStatus[] = [];
   for (const number of numbers.map(Number).sort((a, b) => a - b)) {
     await breathe();
+    if (!sysfsIsBound(number)) continue;
     const status = readStatus(number);
     if (status) all.push(status);
   }

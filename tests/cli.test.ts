@@ -16,7 +16,8 @@ import { manPage } from "../cli/man.ts";
 import { OPTIONS } from "../cli/options.ts";
 import { LOSETUP_VERSION, VERSION } from "../cli/program.ts";
 import { parseSize } from "../cli/size.ts";
-import { explanation } from "../cli/words.ts";
+import { inOurWords } from "../cli/words.ts";
+import { COMPILE } from "../dev/compile.ts";
 import * as loopdev from "../mod.ts";
 import { report, status } from "../mod.ts";
 import { attached, CLI, cliDevices, detachAll, env, ON, OURS } from "./cli_beside.ts";
@@ -79,7 +80,7 @@ echo ok
 /** Puts cli.ts there as `losetup`; gives the name it then goes by. */
 const INSTALL = {
   compiled(path: string) {
-    output(["bun", "build", "--compile", CLI, "--outfile", path], { cwd: ROOT });
+    output(["bun", "build", ...COMPILE, CLI, "--outfile", path], { cwd: ROOT });
     return "losetup";
   },
   // As package.json's `bin` does; Bun runs it by its first line.
@@ -319,7 +320,9 @@ test("no advice of the library reaches an administrator in its own words", [], (
   const explained = advice.map((text) => {
     // As it is with what stands for a number in it, in an error.
     const hint = text.slice(1, -1).replaceAll(/\$\{\w+\}/g, "512").replaceAll('\\"', '"');
-    return explanation(new loopdev.LoopError({ code: "EIO", syscall: "x", path: "/x", hint }));
+    return inOurWords(
+      new loopdev.LoopError({ code: "EIO", syscall: "x", path: "/x", hint }).message,
+    );
   });
   assert(advice.some((text) => OF_THE_LIBRARY.test(text)), "no advice names a function");
   assertEquals(explained.filter((text) => OF_THE_LIBRARY.test(text)), []);

@@ -6,6 +6,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { COMPILE } from "../dev/compile.ts";
 import { missing, output, ROOT, run, scratch, test } from "./support.ts";
 
 const CLI = join(ROOT, "cli.ts");
@@ -134,7 +135,9 @@ test("the package's bin runs nothing of the working directory", ["dist", "bun"],
 });
 
 test("the compiled program runs nothing of the working directory", ["bun"], () => {
-  const build = readmeCommand("bun build --compile").join(" ");
+  const words = readmeCommand("bun build --compile");
+  assertEquals(words.slice(2, -3), COMPILE, "as deno task build compiles it");
+  const build = words.join(" ");
   output(["sh", "-c", build.replace(/--outfile \S+/, `--outfile ${scratch("losetup")}`)], {
     cwd: ROOT,
   });

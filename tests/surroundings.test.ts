@@ -11,6 +11,7 @@ import {
   losetup,
   makeImage,
   MOD,
+  onRuntime,
   onThisRuntime,
   openDescriptors,
   output,
@@ -228,6 +229,22 @@ test("a file whose name is no UTF-8 is attached by a link, and found by its inod
   const same = `[ "$(cat "/sys/block/loop$1/loop/backing_file")" -ef "$0" ]`;
   assertEquals(run(["sh", "-c", same, `${folder}.link`, `${loop.number}`]).status, 0);
   await assertRejects(() => attach("/tmp/\ud800.img"), TypeError, "is no valid Unicode");
+});
+
+test("attach() on Bun says that memory cannot be made executable", ["root", "bun"], () => {
+  const refusing = isolated("refuse=executable-memory");
+  // PR_SET_MDWE came with Linux 6.3.
+  if (run([...refusing, "true"]).status !== 0) return;
+  const script = scratch("refused.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     const { name, message } = await attach("/etc/passwd").catch((error) => error);
+     console.log(JSON.stringify([name, message]));`,
+  );
+  const [name, message] = JSON.parse(output([...refusing, ...onRuntime("bun", script)]));
+  assertEquals(name, "Error");
+  assertStringIncludes(message, "Bun's FFI cannot make memory executable here: allow it");
 });
 
 test("a libc.so.6 in the working directory is not loaded", ["root", "cc"], () => {

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { type ErrorCode, isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
@@ -327,13 +327,15 @@ export function readLines(path: string): string[] {
   return lines;
 }
 
+/** What is not there (any more). ENODEV: the attribute's device went away between open and read. */
+export const ABSENCE: readonly ErrorCode[] = ["ENOENT", "ENOTDIR", "ENODEV", "ENXIO"];
+
 /** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */
 export function ifExists<T>(look: () => T): T | undefined {
   try {
     return look();
   } catch (error) {
-    // ENODEV: the attribute's device went away between open and read.
-    if (isRefusal(error, "ENOENT", "ENOTDIR", "ENODEV", "ENXIO")) return undefined;
+    if (isRefusal(error, ...ABSENCE)) return undefined;
     throw error;
   }
 }

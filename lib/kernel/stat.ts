@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type ErrorCode, LoopError } from "../base/errors.ts";
-import { AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
+import { type ErrorCode, isErrno, LoopError } from "../base/errors.ts";
+import { ABSENCE, AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS } from "./system.ts";
@@ -105,6 +105,17 @@ export function mountIdOf(file: OpenFile): number {
   if ((stx("stx_mask") & STATX_MNT_ID) !== 0) return Number(stx("stx_mnt_id"));
   const hint = "this kernel does not tell mounts by number: that takes Linux 5.8";
   throw new LoopError({ code: "EOPNOTSUPP", syscall: "statx", path: file.path, hint });
+}
+
+/**
+ * Whether there is anything of that name. "No" is an answer as good as "yes", and costs no more: an
+ * error costs several times the call.
+ */
+export function isThere(path: string): boolean {
+  const result = callStatx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS);
+  if (result >= 0) return true;
+  if (ABSENCE.some((code) => isErrno(result, code))) return false;
+  throw new LoopError({ code: -result, syscall: "statx", path });
 }
 
 /** `statx` of an open file, or of a name (symlinks followed). */

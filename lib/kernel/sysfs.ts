@@ -5,7 +5,7 @@
  * @module
  */
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
-import { fileStatus } from "./stat.ts";
+import { fileStatus, isThere } from "./stat.ts";
 
 const SECTOR = 512;
 
@@ -73,8 +73,7 @@ export function sysfsPartitionDevs(number: number): { name: string; dev: string 
 
 /** Whether all of these partitions are still there: a call each, and no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
-  const isThere = (name: string) => ifExists(() => fileStatus(`${diskFolder(number)}/${name}`));
-  return partitions.every(({ name }) => isThere(name) !== undefined);
+  return partitions.every(({ name }) => isThere(`${diskFolder(number)}/${name}`));
 }
 
 function diskFolder(number: number): string {
@@ -95,6 +94,11 @@ function readPartition(disk: string, name: string): SysfsPartition | undefined {
 /** The backing file's whole path as the kernel knows it; an error if nothing is bound. */
 export function sysfsBoundFile(number: number): string {
   return readText(`/sys/block/loop${number}/loop/backing_file`);
+}
+
+/** Whether a file is bound to loop device `number`. */
+export function sysfsIsBound(number: number): boolean {
+  return isThere(`/sys/block/loop${number}/loop`);
 }
 
 /** The backing file's whole path, or undefined if nothing is bound. */
