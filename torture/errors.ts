@@ -51,6 +51,17 @@ export const ERRORS: Record<string, readonly string[]> = {
   // EACCES is an answer: what cannot be written is mounted read-only.
   fsconfig: ["EPERM", "EBUSY", "EINTR", "EINVAL", "EIO", "ENOMEM", "EROFS", "EUCLEAN"],
   fsmount: ["EPERM", "EBUSY", "EINVAL", "EMFILE", "ENOMEM"],
+  move_mount: ["EPERM", "EBUSY", "EINVAL", "ELOOP", "ENOENT", "ENOMEM", "ENOSPC"],
+  umount2: ["EPERM", "EBUSY", "EINVAL", "ENOMEM", "ENOENT"],
+  pipe2: ["EMFILE", "ENFILE", "ENOMEM"],
+  ppoll: ["EINTR", "EINVAL", "ENOMEM"],
+  clone: ["EAGAIN", "ENOMEM", "EPERM"],
+  clone3: ["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"],
+  vfork: ["EAGAIN", "ENOMEM", "EPERM"],
+  execve: ["EACCES", "ENOENT", "ENOEXEC", "ENOMEM", "E2BIG", "EIO"],
+  setsid: ["EPERM"],
+  dup2: ["EBADF", "EBUSY", "EINTR", "EMFILE"],
+  wait4: ["EINTR", "ECHILD"],
   syncfs: SYNC,
   fsync: SYNC,
   fdatasync: SYNC,
@@ -77,7 +88,7 @@ export const UNFAITHFUL: Record<string, string> = {
 /** What a runtime does by itself between two calls of a library, on any thread: not traced. */
 export const RUNTIME_CALLS: readonly string[] = [
   ...["futex", "madvise", "mmap", "munmap", "mprotect", "mremap", "brk", "membarrier"],
-  ...["epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll", "ppoll"],
+  ...["epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll"],
   ...["preadv2", "pwritev2", "sendto", "recvfrom"],
   ...["sendmsg", "recvmsg", "timerfd_settime", "eventfd2", "restart_syscall"],
   ...["nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "getrandom"],
@@ -86,7 +97,7 @@ export const RUNTIME_CALLS: readonly string[] = [
   ...["sched_get_priority_min", "sched_get_priority_max"],
   ...["rt_sigprocmask", "rt_sigaction", "rt_sigreturn", "rt_sigsuspend", "sigaltstack", "tgkill"],
   ...["gettid", "getpid", "getrusage", "prctl", "rseq", "set_robust_list", "set_tid_address"],
-  ...["clone", "clone3", "exit", "exit_group", "arch_prctl", "prlimit64", "sysinfo", "mincore"],
+  ...["exit", "exit_group", "arch_prctl", "prlimit64", "sysinfo", "mincore"],
   ...["pkey_alloc", "pkey_mprotect", "pkey_free", "getcpu", "mlock", "munlock", "mbind"],
 ];
 

@@ -71,7 +71,13 @@ const MANUAL: Record<string, string> = {
   unlinkat: "unlink",
   readlinkat: "readlink",
   newfstatat: "stat",
+  mkdirat: "mkdir",
 };
+
+/** posix_spawn() makes these, in us and in the child. */
+const SPAWNS = /^(clone3?|vfork|setsid|dup2|execve)$/;
+/** What users know by another name: a mount by its device or its path, the keeper's pipe and script. */
+const HAS_OTHER_NAME = /^($|\/$|\/proc\/self\/fd\/\d+$|\/memfd:)/;
 
 /** Errors by which the kernel says something that users are told in other words. */
 const TRANSLATED = [
@@ -89,12 +95,14 @@ const TRANSLATED = [
 /** Whether an error names a call that failed. */
 export function names(error: NonNullable<Reply["error"]>, call: Call): boolean {
   const { name, request, injected = "" } = call;
-  // A mount's descriptors have no name; users know the device.
-  const isOfMount = /^(fsopen|fsconfig|fsmount)$/.test(name) || call.path === "/";
-  const path = isOfMount && /^\/dev\/loop\d+$/.test(error.path ?? "") ? error.path : call.path;
+  const isOther = /^fs(open|config|mount)$/.test(name) || HAS_OTHER_NAME.test(call.path);
+  const path = error.path ?? "";
+  const isNamed = path === call.path || isOther && path !== "" ||
+    name.endsWith("at") && path.startsWith(`${call.path}/`);
+  const syscalls = SPAWNS.test(name) ? ["posix_spawn"] : [name, MANUAL[name]];
   const translated = TRANSLATED.some((row) =>
     row.call.test(signature(call)) && row.from.includes(injected) && row.to === error.code
   );
   return translated || error.code === injected && error.request === request &&
-      error.path === path && [name, MANUAL[name]].includes(error.syscall!);
+      isNamed && syscalls.includes(error.syscall!);
 }

@@ -8,9 +8,11 @@ import { progress, say } from "../dev/terminal.ts";
 import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts";
 import { ERRORS, UNFAITHFUL } from "./errors.ts";
 import { type Fault, names, plan } from "./fault_plan.ts";
+import { keepersOf, recordsOf } from "./keepers.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";
+import { endOf, mountsOfImages } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";
-import type { RuntimeName, ScenarioName } from "./scenarios.ts";
+import { isMount, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature } from "./strace.ts";
 import { type Reply, Subject } from "./subject_process.ts";
 
@@ -27,6 +29,12 @@ const MOST_MISSED = 0.02;
 const LEAVES = {
   nodes: /^unlink/,
   partitions: /^ioctl BLKPG_DEL_PARTITION/,
+};
+
+/** What stays until the process ends, if just this call fails. */
+const KEEPS = {
+  mounts: /^umount2/,
+  records: /^(umount2|unlinkat|readlinkat \/proc\/self\/fd)/,
 };
 
 /** What a reply says, without the number of the device, which is whichever was free. */
@@ -49,6 +57,11 @@ class Experiment {
     readonly request: Request,
     readonly turn: number,
   ) {}
+
+  /** A process can do it but once. */
+  get #isNew(): boolean {
+    return this.scenario in WARM_UPS;
+  }
 
   get name(): string {
     return `${this.runtime} ${this.scenario}`;
@@ -103,6 +116,7 @@ class Experiment {
     const reply = await this.#subject.act(this.scenario);
     const all = await trace.end();
     await this.#subject.undo(this.scenario);
+    if (this.#isNew) await this.#restart(all);
     return { reply, prepared, all, calls: between(all) };
   }
 
@@ -117,6 +131,7 @@ class Experiment {
       if (name in ERRORS || name in UNFAITHFUL) continue;
       this.#blame(this.name, `${name}() has no row in torture/errors.ts`);
     }
+    if (isMount(this.scenario) && !this.#isNew) await this.#checkMounts(this.name, [], true);
     await this.#checkLeftovers(this.name, all, []);
     return calls;
   }
@@ -141,8 +156,11 @@ class Experiment {
     this.#judge(name, reply, hits);
     for (const problem of foreignChanges(calls, prepared)) this.#blame(name, problem);
     const failed = await subject.undo(this.scenario);
-    if (failed) this.#blame(name, `could not be undone afterwards: ${failed}`);
+    const stays = hits.some((hit) => KEEPS.mounts.test(signature(hit)));
+    if (failed && !stays) this.#blame(name, `could not be undone afterwards: ${failed}`);
+    if (isMount(this.scenario)) await this.#checkMounts(name, hits, reply.error === undefined);
     await this.#checkLeftovers(name, all, hits);
+    if (this.#isNew) await this.#restart(all);
     return isHit;
   }
 
@@ -163,6 +181,22 @@ class Experiment {
       `rejected with ${error.name} ${error.message} ` +
         `[${error.syscall} ${error.request} ${error.path}], given ${given}`,
     );
+  }
+
+  /** What its end takes away is taken away by that, and looked at. */
+  async #checkMounts(name: string, hits: readonly Call[], isMounted: boolean): Promise<void> {
+    const { pid, images } = this.#subject;
+    const mayStay = (what: RegExp) => hits.some((hit) => what.test(signature(hit)));
+    const [mounts, records] = [mountsOfImages(images), recordsOf(pid)];
+    if (!mayStay(KEEPS.mounts)) { for (const line of mounts) this.#blame(name, `${line} is left`); }
+    if (!mayStay(KEEPS.records)) {
+      for (const path of records) {
+        this.#blame(name, `${path} is left`);
+      }
+    }
+    const isKept = this.scenario === "mount-detached" || keepersOf(pid).length > 0;
+    if (isMounted && !isKept) this.#blame(name, "it mounts without a keeper");
+    if (mounts.length + records.length > 0) await this.#restart([]);
   }
 
   async #checkLeftovers(name: string, all: readonly Call[], hits: readonly Call[]): Promise<void> {
@@ -188,7 +222,12 @@ class Experiment {
   }
 
   async #restart(all: readonly Call[]): Promise<void> {
+    const { pid, images } = this.#subject;
+    const alone = keepersOf(pid).length === 0;
     await this.#subject[Symbol.asyncDispose]();
+    if (isMount(this.scenario)) {
+      for (const problem of await endOf(pid, images, alone)) this.#blame(this.name, problem);
+    }
     takeAway(await leftovers(this.#subject.images, touched(all)));
     await this.#start(this.#subject.images);
   }
@@ -216,7 +255,9 @@ export const faults: Part = async (request) => {
   for (const [call, why] of Object.entries(UNFAITHFUL)) {
     say(`faults: ${call}() is left out: ${why}`);
   }
-  const experiments = request.scenarios.flatMap((scenario, turn) =>
+  // A process for each fault takes a while.
+  const scenarios = request.scenarios.filter((name) => request.full || !(name in WARM_UPS));
+  const experiments = scenarios.flatMap((scenario, turn) =>
     request.runtimes.map((runtime, i) => new Experiment(runtime, scenario, request, turn + i))
   );
   const rows: Row[] = [];

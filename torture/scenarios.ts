@@ -7,7 +7,7 @@ export const MARKS = {
   persisted: "/loopdev-mark-persisted",
 } as const;
 
-/** attach() and detach() with each strategy; and what else changes a device. */
+/** attach() and detach() with each strategy; what else changes a device; mounts. */
 export const SCENARIOS = [
   "none",
   "one-step",
@@ -17,8 +17,21 @@ export const SCENARIOS = [
   "rescan",
   "detach-other",
   "mount",
+  "mount-at",
+  "mount-detached",
+  "mount-first",
+  "mount-again",
 ] as const;
 export type ScenarioName = typeof SCENARIOS[number];
+
+/** What loads all that a scenario needs, and leaves it to do the rest. */
+export const WARM_UPS: Partial<Record<ScenarioName, ScenarioName>> = {
+  // Without a keeper.
+  "mount-first": "mount-detached",
+};
+
+/** Those that mount something. */
+export const isMount = (scenario: ScenarioName): boolean => scenario.startsWith("mount");
 
 export const RUNTIMES = ["bun", "deno"] as const;
 export type RuntimeName = typeof RUNTIMES[number];

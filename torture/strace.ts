@@ -43,6 +43,8 @@ export async function beginTrace(
   const args = [
     ...["-o", log, "-y", "-s", "200", "-ttt", "-e", "signal=none"],
     ...["-e", `trace=!${RUNTIME_CALLS.join(",")}`],
+    // What a program that we start does is its own.
+    ...["-b", "execve"],
     ...inject === undefined ? [] : ["-e", `inject=${inject}`],
     ...threads ? threads.flatMap((thread) => ["-p", thread]) : ["-ff", "-p", String(pid)],
   ];
@@ -103,7 +105,8 @@ function parse(text: string, threadOfFile: string): Call[] {
     if (name === undefined) continue;
     const nth = (counts.get(`${thread} ${name}`) ?? 0) + 1;
     counts.set(`${thread} ${name}`, nth);
-    const fd = /^(-?\d+)(?:<([^>]*)>)?/.exec(rest);
+    // wait4() takes a process.
+    const fd = name === "wait4" ? null : /^(-?\d+)(?:<([^>]*)>)?/.exec(rest);
     const named = /"([^"]+)"/.exec(rest)?.[1];
     const result =
       / = (-?\d+)(?:<[^>]*>(?:\(deleted\))?)?(?: (E[A-Z0-9]+) \(.*\))?( \(INJECTED\))?$/
@@ -142,15 +145,32 @@ export function between(calls: readonly Call[]): Call[] {
   const mark = (name: string) => calls.find(({ text }) => text.includes(name))?.at;
   const begin = mark(MARKS.begin) ?? Infinity;
   const end = mark(MARKS.end) ?? Infinity;
-  return calls.filter(({ at, fd, path, text }) =>
-    at > begin && at < end && !text.includes(MARKS.persisted) &&
-    (fd === undefined || path.startsWith("/") || path.includes("fscontext")) &&
-    !RUNTIME_FILES.test(path)
-  );
+  return calls.filter((call) => {
+    const { at, fd, path, text } = call;
+    return at > begin && at < end && !text.includes(MARKS.persisted) &&
+      (fd === undefined || path.startsWith("/") || path.includes("fscontext")) &&
+      (!/^(clone|ppoll)/.test(call.name) || isOfKeeper(call)) && !RUNTIME_FILES.test(path);
+  });
 }
 
-/** What makes a call the same in two runs: the device's number differs, a partition's does not. */
+/** posix_spawn(), and the look at a pipe whether it has a reader; runtimes start threads, and wait. */
+const isOfKeeper = ({ name, text }: Call) =>
+  text.includes(name === "ppoll" ? "events=0" : "CLONE_VFORK");
+
+/** Without what a child does before it becomes another program. */
+export function withoutChildren(calls: readonly Call[]): Call[] {
+  const children = calls.filter(({ name }) => name === "execve").map(({ thread }) => thread);
+  return calls.filter(({ thread }) => !children.includes(thread));
+}
+
+/**
+ * What makes a call the same in two runs: the device's number differs, a partition's does not, and no
+ * mount's name.
+ */
 export function signature({ name, request, path, fd }: Call): string {
-  const anyPath = path.replaceAll(/loop\d+/g, "loopN").replace(/\b7:\d+/, "7:N");
+  const anyPath = path.replaceAll(/loop\d+/g, "loopN").replace(/\b7:\d+/, "7:N")
+    .replace(/^\/run\/loopdev\/\d+-\w{10}/, "/run/loopdev/OWNER").replace(/loopN-\d{6}/, "loopN-N")
+    .replace(/^\/\w{20}\//, "/RANDOM/").replace(/^\/proc\/self\/fd\/\d+/, "/proc/self/fd/N")
+    .replace(/^\/proc\/\d+\/fd\/\d+\/\w{20}/, "/proc/PID/fd/N/RANDOM");
   return [name, request, fd === undefined ? undefined : "fd", anyPath].filter(Boolean).join(" ");
 }

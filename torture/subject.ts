@@ -2,12 +2,13 @@
  * What the torture tests put under strace: does one scenario after the other, as the lines of stdin
  * say. "prepare NAME" makes what the act needs; "act NAME" acts, between two system calls that mark
  * the act in a trace; "undo NAME" takes back what the act rightly left. Each answers with a line of
- * JSON. Uses nothing but mod.ts.
+ * JSON. Uses of the library nothing but mod.ts.
  */
 import {
   closeSync,
   existsSync,
   fstatSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readlinkSync,
@@ -18,7 +19,15 @@ import {
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { isatty } from "node:tty";
-import { attach, type AttachOptions, detach, find, type LoopDevice } from "../mod.ts";
+import {
+  attach,
+  type AttachOptions,
+  detach,
+  find,
+  type LoopDevice,
+  type MountOptions,
+} from "../mod.ts";
+import { keepersOf } from "./keepers.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
 const [gpt, dos, ext4] = process.argv.slice(2);
@@ -60,6 +69,27 @@ const attachAndDetach = (options: AttachOptions): Scenario => ({
     return { ...describe(loop), detached: await loop.detach() };
   },
 });
+
+const mountAndUnmount = (options: MountOptions, before = () => {}): Scenario => ({
+  async prepare() {
+    loop = await attach(ext4);
+    mkdirSync(`${ext4}.at`, { recursive: true });
+    before();
+  },
+  async act() {
+    const root = await loop!.mount(undefined, options);
+    const { type, readOnly } = root;
+    return { path: loop!.path, type, readOnly, unmounted: await root.unmount() };
+  },
+  async undo() {
+    if (await loop!.detach() === "deferred") throw new Error("detached only later");
+  },
+});
+
+function killKeeper(): void {
+  for (const keeper of keepersOf(process.pid)) process.kill(keeper, "SIGKILL");
+  while (keepersOf(process.pid).length > 0);
+}
 
 async function detachAll(): Promise<void> {
   for (const { path } of await find(gpt)) await detach(path);
@@ -106,19 +136,13 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
     act: async () => ({ path: loop!.path, detached: await detach(loop!.path) }),
     undo: detachAll,
   },
-  "mount": {
-    async prepare() {
-      loop = await attach(ext4);
-    },
-    async act() {
-      const root = await loop!.mount(undefined, { options: ["data=journal"] });
-      const { type, readOnly } = root;
-      return { path: loop!.path, type, readOnly, unmounted: await root.unmount() };
-    },
-    async undo() {
-      if (await loop!.detach() === "deferred") throw new Error("detached only later");
-    },
-  },
+  "mount": mountAndUnmount({ options: ["data=journal"] }),
+  "mount-at": mountAndUnmount({ at: `${ext4}.at` }),
+  "mount-detached": mountAndUnmount({ detached: true }),
+  /** The first of this process: it makes its directory, and starts the keeper. */
+  "mount-first": mountAndUnmount({}),
+  /** It has a keeper no more. */
+  "mount-again": mountAndUnmount({}, killKeeper),
 };
 
 /** As many calls on this thread as a pool's thread may have made: their ordinals never coincide. */

@@ -6,7 +6,7 @@ import process from "node:process";
 import { ext4Image } from "../tests/mount_image.ts";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
 import { openFiles } from "./common.ts";
-import type { RuntimeName, ScenarioName } from "./scenarios.ts";
+import { type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 
 /** What an act came to. */
 export interface Reply {
@@ -106,10 +106,11 @@ export class Subject implements AsyncDisposable {
   ): Promise<Subject> {
     const subject = new Subject(runtime, images);
     subject.#pid = JSON.parse(await subject.#lines.next()).pid;
-    await subject.prepare(warmUp);
-    const { error } = await subject.act(warmUp);
-    if (error) throw new Error(`${runtime} ${warmUp} fails without a fault: ${error.message}`);
-    await subject.undo(warmUp);
+    const first = WARM_UPS[warmUp] ?? warmUp;
+    await subject.prepare(first);
+    const { error } = await subject.act(first);
+    if (error) throw new Error(`${runtime} ${first} fails without a fault: ${error.message}`);
+    await subject.undo(first);
     return subject;
   }
 

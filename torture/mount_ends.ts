@@ -1,0 +1,80 @@
+/** What is left of a process's mounts: in the list of mounts, in /run/loopdev, and of its keeper. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
+import { attach } from "../mod.ts";
+import { e2fsck, ext4Image, mountsOf } from "../tests/mount_image.ts";
+import { scratch } from "../tests/support.ts";
+import { devicesOf, partitionsOf, within } from "./common.ts";
+import { keepersOf, ownersOf, unlessGone } from "./keepers.ts";
+
+/** As a shell takes for what it unmounts, beside all that a machine does at that time. */
+const CLEAN_MS = 10_000;
+
+/** Kills them, and waits until they are gone. */
+export async function killKeepers(pid: number): Promise<void> {
+  for (const keeper of keepersOf(pid)) unlessGone(() => process.kill(keeper, "SIGKILL"));
+  if (!await within(CLEAN_MS, () => keepersOf(pid).length === 0)) {
+    throw new Error(`a keeper of ${pid} cannot be killed`);
+  }
+}
+
+/** Lines of our list of mounts that name a device of one of the images. */
+export const mountsOfImages = (images: readonly string[]): string[] =>
+  images.flatMap(devicesOf).flatMap(({ number }) => [
+    ...mountsOf(`/dev/loop${number}`),
+    ...partitionsOf(number).flatMap((partition) => mountsOf(`/dev/loop${number}p${partition}`)),
+  ]);
+
+/** Some other process mounts something. */
+export async function nextMount(): Promise<void> {
+  const image = scratch("next-mount.img");
+  if (!existsSync(image)) ext4Image("next-mount.img");
+  await using loop = await attach(image);
+  await using root = await loop.mount();
+  await root.unmount();
+}
+
+/** Whether a process is stopped, as by SIGSTOP. */
+export function isStopped(pid: number): boolean {
+  return unlessGone(() =>
+    readdirSync(`/proc/${pid}/task`).every((thread) => {
+      const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8");
+      return /^[Tt]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+    })
+  ) ?? false;
+}
+
+/** The mounts of images, and their devices. */
+export const leftOf = (images: readonly string[]): string[] => [
+  ...mountsOfImages(images).map((line) => `the mount ${line}`),
+  ...images.flatMap(devicesOf).map(({ number }) => `/dev/loop${number}`),
+];
+
+/**
+ * What is wrong after the end of a process. `alone`: its keeper was killed as well, so that the next
+ * mount() of another process is what takes its mounts away.
+ */
+export async function endOf(
+  pid: number,
+  images: readonly string[],
+  alone: boolean,
+): Promise<string[]> {
+  const left = () => [
+    ...leftOf(images),
+    ...ownersOf(pid),
+    ...keepersOf(pid).map((keeper) => `the keeper ${keeper}`),
+  ];
+  const isClean = () => left().length === 0;
+  if (alone) await nextMount();
+  if (!await within(CLEAN_MS, isClean)) {
+    const wrong = left().map((what) => `${what} is left${alone ? " by the next mount()" : ""}`);
+    // So that the next experiment begins clean.
+    await nextMount();
+    await within(CLEAN_MS, isClean);
+    return wrong;
+  }
+  return images.flatMap((image) => {
+    const found = image.includes("ext4") ? e2fsck(image) : "clean";
+    return found === "clean" ? [] : [`e2fsck finds ${found.trim().split("\n").join(" ")}`];
+  });
+}
