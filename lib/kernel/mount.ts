@@ -179,6 +179,8 @@ export interface EndedMount {
   readonly synced: number;
   readonly flushed: number;
   readonly unmounted: number;
+  /** readlinkat(), which is asked what `isGone` says. */
+  readonly named: number;
   /** Whether umount2() took the mount that was meant, and not one that came over it meanwhile. */
   readonly isGone: boolean;
 }
@@ -196,7 +198,7 @@ export async function endMount(
   );
   if (rootFd === undefined || mountFd === undefined) {
     await eachLater([nodeFd, holderFd].filter((fd) => fd !== undefined).map(closeStep));
-    return { synced: 0, flushed: 0, unmounted: 0, isGone: true };
+    return { synced: 0, flushed: 0, unmounted: 0, named: 0, isGone: true };
   }
   const steps: NamedStep[] = [];
   const name = new Uint8Array(new ArrayBuffer(2));
@@ -212,6 +214,7 @@ export async function endMount(
     synced: resultOf("syncfs"),
     flushed: resultOf("fsync"),
     unmounted: resultOf("umount2"),
+    named: resultOf("readlinkat"),
     // Outside every namespace a mount's root is called "/".
     isGone: !attached || resultOf("readlinkat") === 1,
   };
@@ -230,15 +233,23 @@ function nameStep(file: Descriptor, buffer: Uint8Array): NamedStep {
   return { name: "readlinkat", args: [AT_FDCWD, path, buffer, buffer.length] };
 }
 
-/** Gives a mount a place: it is no longer its descriptor's from then on. Without `name`, on `directory`. */
-export async function moveMount(mount: OpenFile, directory: OpenFile, name = ""): Promise<void> {
+/**
+ * Gives a mount a place: it is no longer its descriptor's from then on. Without `name`, on `directory`.
+ * `path` is what errors call it.
+ */
+export async function moveMount(
+  mount: OpenFile,
+  directory: OpenFile,
+  name = "",
+  path = name === "" ? directory.path : `${directory.path}/${name}`,
+): Promise<void> {
   const flags = MOVE_MOUNT_F_EMPTY_PATH | (name === "" ? MOVE_MOUNT_T_EMPTY_PATH : 0);
   const result = await mount.callLater((fd) =>
     directory.callLater((to) =>
       uninterruptedLater("move_mount", fd, NO_NAME, to, cString(name), flags)
     )
   );
-  check(result, "move_mount", name === "" ? directory.path : `${directory.path}/${name}`);
+  check(result, "move_mount", path);
 }
 
 /**

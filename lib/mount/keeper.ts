@@ -84,12 +84,19 @@ export class Keeper {
 
   static #begin(): Keeper {
     const all = openAllOwners();
-    return new Keeper(all, makeOwner(all));
+    try {
+      return new Keeper(all, makeOwner(all));
+    } catch (error) {
+      all.close();
+      throw error;
+    }
   }
 
   async #watch(): Promise<void> {
     try {
       this.#pipe?.close();
+      // Without a keeper until another one has begun.
+      this.#pipe = undefined;
       this.#pipe = await startKeeper(this.#directory);
     } finally {
       this.#starting = undefined;
@@ -121,19 +128,28 @@ export class Keeper {
     };
   }
 
-  /** Starts a keeper for each owner that has none any more: it finds the pipe at its end. */
+  /** Starts a keeper for each owner that has none any more. What cannot be looked at keeps nobody waiting. */
   #sweep(): void {
-    for (const name of listDirectory(ALL_OWNERS).filter((name) => OWNER.test(name))) {
-      if (this.path.endsWith(name)) continue;
-      const left = ifExists(() => openDirectory(name, this.#all));
-      if (!left) continue;
-      // The lock is handed on: what we close here stays locked until that keeper has ended.
-      if (tryFlock(left, LOCK_EX)) {
-        startKeeper(left).then((writeEnd) => writeEnd.close(), () => {}).finally(() =>
-          left.close()
-        );
-      } else left.close();
+    try {
+      const names = listDirectory(ALL_OWNERS).filter((name) => OWNER.test(name));
+      for (const name of names) if (!this.path.endsWith(name)) this.#takeOver(name);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
     }
+  }
+
+  /** Starts a keeper, which finds the pipe at its end; not while the owner or its keeper lives. */
+  #takeOver(name: string): void {
+    const left = ifExists(() => openDirectory(name, this.#all));
+    if (!left) return;
+    try {
+      if (!tryFlock(left, LOCK_EX)) return left.close();
+    } catch (error) {
+      left.close();
+      throw error;
+    }
+    // The lock is handed on: what we close here stays locked until that keeper has ended.
+    startKeeper(left).then((writeEnd) => writeEnd.close(), () => {}).finally(() => left.close());
   }
 }
 
@@ -154,16 +170,18 @@ let current: Keeper | undefined;
 /** Makes /run/loopdev, or looks whether it is what we would have made. */
 function openAllOwners(): OpenFile {
   const made = makeDirectory(ALL_OWNERS);
+  let all: OpenFile | undefined;
   try {
-    const all = openDirectory(ALL_OWNERS);
+    all = openDirectory(ALL_OWNERS);
     const { uid, mode } = fileStatus(all);
     if (uid === fileStatus("/proc/self").uid && (mode & 0o077) === 0) return all;
-    all.close();
   } catch (error) {
+    all?.close();
     // Why it could not be made says more than that it is not there.
     checkMade(made, ALL_OWNERS);
     throw error;
   }
+  all.close();
   const hint = "others may enter or own this directory, in which mounts lie: " +
     `chown root ${ALL_OWNERS} && chmod 700 ${ALL_OWNERS}`;
   throw new LoopError({ code: "EPERM", syscall: "mkdir", path: ALL_OWNERS, hint });
@@ -183,9 +201,14 @@ function makeOwner(all: OpenFile): OpenFile {
     const name = `${readLink("/proc/self")}-${randomName()}`;
     checkMade(makeDirectory(name, all), `${ALL_OWNERS}/${name}`);
     const directory = ifExists(() => openDirectory(name, all));
-    // Until it is locked another process may find it, empty, and remove it.
-    if (directory && tryFlock(directory, LOCK_EX) && fileStatus(directory).links > 0) {
-      return directory;
+    try {
+      // Until it is locked another process may find it, empty, and remove it.
+      if (directory && tryFlock(directory, LOCK_EX) && fileStatus(directory).links > 0) {
+        return directory;
+      }
+    } catch (error) {
+      directory?.close();
+      throw error;
     }
     directory?.close();
     if (tries === MOST_TRIES) {

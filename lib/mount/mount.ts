@@ -69,8 +69,9 @@ export async function mount(
     return makeLoopMount({ device, partition, backingFile, type, made, place, dev, onEnd });
   } catch (error) {
     const { holder, id, remove } = place ?? {};
-    await endMount(made, { node: undefined, attached: id !== undefined, holder });
-    await remove?.();
+    const ended = await endMount(made, { node: undefined, attached: id !== undefined, holder });
+    // What is still mounted is left to the keeper, with its record.
+    if (ended.isGone) await remove?.();
     throw error;
   }
 }

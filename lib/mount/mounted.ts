@@ -217,7 +217,7 @@ export class LoopMount implements AsyncDisposable {
     return await poll(() => isOver() || undefined, PASSING_USERS_MS) ?? false;
   }
 
-  #checkEnd({ synced, flushed, unmounted, isGone }: EndedMount): void {
+  #checkEnd({ synced, flushed, unmounted, named, isGone }: EndedMount): void {
     const { device: path, backingFile } = this.#init;
     const [code, syscall] = synced < 0 ? [-synced, "syncfs"] : [-flushed, "fsync"];
     if (code > 0) {
@@ -228,6 +228,7 @@ export class LoopMount implements AsyncDisposable {
     }
     // EINVAL: it lies in no namespace any more, somebody was faster.
     if (!isErrno(unmounted, "EINVAL")) check(unmounted, "umount2", this.path);
+    check(named, "readlink", this.path);
     if (isGone) return;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
     throw new LoopError({ code: "EBUSY", syscall: "umount2", path: this.path, hint });

@@ -62,9 +62,10 @@ export async function placeAt(
     throw new LoopError({ code: "EINVAL", syscall: "move_mount", path: at, hint });
   }
   const id = mountIdOf(mount);
+  // Before the move: what fails behind it would leave the mount there.
+  const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));
   const record = keeper.record(mount.path, id, "at");
   await moved(mount, record, directory);
-  const path = mount.call((fd) => readLink(`/proc/self/fd/${fd}`));
   return { path, id, holder: undefined, remove: record.remove };
 }
 
@@ -125,7 +126,7 @@ export async function placeNowhere(mount: OpenFile): Promise<Place> {
   const name = names.join("/");
   const holder = await makeHolder(names, mount.path);
   try {
-    await moveMount(mount, holder, name).catch((error) => {
+    await moveMount(mount, holder, name, mount.path).catch((error) => {
       if (!isRefusal(error, "EINVAL")) throw error;
       throw error.withHint(
         `detached: true takes Linux 6.15 or later, and this is ${kernelRelease()}: leave it out, and ` +
