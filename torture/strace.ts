@@ -106,7 +106,7 @@ function parse(text: string, threadOfFile: string): Call[] {
     const nth = (counts.get(`${thread} ${name}`) ?? 0) + 1;
     counts.set(`${thread} ${name}`, nth);
     // wait4() takes a process.
-    const fd = name === "wait4" ? null : /^(-?\d+)(?:<([^>]*)>)?/.exec(rest);
+    const fd = name === "wait4" ? null : /^(-?\d+)(?!x)(?:<([^>]*)>)?/.exec(rest);
     const named = /"([^"]+)"/.exec(rest)?.[1];
     const result =
       / = (-?\d+)(?:<[^>]*>(?:\(deleted\))?)?(?: (E[A-Z0-9]+) \(.*\))?( \(INJECTED\))?$/

@@ -18,7 +18,11 @@ export const SUITES: readonly Suite[] = [
   { name: "bullseye", udev: 247, include: tools },
   { name: "bookworm", udev: 252, include: tools },
   { name: "trixie", udev: 257, include: later },
-  { name: "forky", udev: 262, include: [...later, "systemd", "systemd-sysv"] },
+  {
+    name: "forky",
+    udev: 262,
+    include: [...later, "systemd", "systemd-sysv", "systemd-container", "rsync"],
+  },
 ];
 
 /** A range of stable releases, of which the newest that can be fetched is booted. */

@@ -71,6 +71,11 @@ export function writeInitramfs(path: string, guest: Guest): void {
   }
   const disk = guest.kernel.ext4Modules && makeDisk(`${path}.disk`);
   if (disk) cpio.file("guest/ext4.img", disk);
+  const esp = guest.kernel.ext4Modules && makeVfat(`${path}.esp`);
+  if (esp) cpio.file("guest/vfat.img", esp);
+  // What runs in a tree that has no libraries.
+  const busybox = "/usr/bin/busybox";
+  if (existsSync(busybox)) cpio.file("guest/busybox", readFileSync(busybox), 0o755);
   cpio.file("guest/job.env", environment(guest));
   cpio.file("guest/job.steps", guest.commands.map(stepLine).join("\n") + "\n");
   cpio.file("guest/deno.json", denoConfig(guest.project));
@@ -104,6 +109,15 @@ function makeDisk(path: string): Uint8Array | undefined {
   const bytes = readFileSync(path);
   rmSync(path);
   return isMade ? bytes : undefined;
+}
+
+/** As an ESP's, of 4 MiB without a table. */
+function makeVfat(path: string): Uint8Array | undefined {
+  const { status } = spawnSync("mkfs.vfat", ["-C", path, "4096"]);
+  if (status !== 0) return undefined;
+  const bytes = readFileSync(path);
+  rmSync(path);
+  return bytes;
 }
 
 /** The guest has no compiler; undefined if the host has none either. */

@@ -1,4 +1,4 @@
-/** Debian's cloud kernels: which the archive offers, their vmlinuz and loop.ko, and ext4. */
+/** Debian's cloud kernels: which the archive offers, their vmlinuz and loop.ko, ext4 and vfat. */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { renameSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -10,14 +10,16 @@ export interface Kernel {
   release: string;
   vmlinuz: string;
   loopModule: string;
-  /** ext4.ko and what it needs, in the order in which they can be loaded; undefined: not wanted. */
+  /** ext4, vfat and what they need, in the order in which they can be loaded; undefined: not wanted. */
   ext4Modules: readonly string[] | undefined;
 }
 
 /** In that order; of what is not there a kernel has no need, or it is built in. */
-const EXT4_MODULES = [
+const FILE_SYSTEMS = [
   ...["lib/crc16", "lib/crc/crc16", "crypto/crc32c_generic", "lib/libcrc32c"],
   ...["fs/mbcache", "fs/jbd2/jbd2", "fs/ext4/ext4"],
+  ...["fs/nls/nls_cp437", "fs/nls/nls_ascii", "fs/nls/nls_utf8", "fs/nls/nls_iso8859-1"],
+  ...["fs/fat/fat", "fs/fat/vfat"],
 ];
 
 /** Every linux-image package of the cloud flavour, newest first. */
@@ -59,12 +61,14 @@ export function fetchKernel(
     copyFileSync(found(/\/vmlinuz[^/]*$/), join(out, "vmlinuz"));
     decompress(found(/\/drivers\/block\/loop\.ko(\.\w+)?$/), join(out, "loop.ko"));
   });
-  const modules = `${directory}.ext4`;
+  const modules = `${directory}.file-systems`;
   if (ext4) {
     unpackOnce(apt, cache, image, modules, (find, out) => {
-      for (const [i, name] of EXT4_MODULES.entries()) {
+      for (const [i, name] of FILE_SYSTEMS.entries()) {
         const path = find(new RegExp(`/${name}\\.ko(\\.\\w+)?$`));
-        if (path !== undefined) decompress(path, join(out, `${i}-${basename(name)}.ko`));
+        if (path !== undefined) {
+          decompress(path, join(out, `${String(i).padStart(2, "0")}-${basename(name)}.ko`));
+        }
       }
     });
   }

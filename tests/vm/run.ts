@@ -27,7 +27,7 @@ const HELP =
   --runtime NAME     bun or deno; repeatable (both)
   --step NAME        ${
     STEPS.map(({ name }) => name).join(", ")
-  }; repeatable (all but links, mounts, restricted, ways and bench)
+  }; repeatable (all but links, mounts, restricted, services, ways and bench)
   --cycles N         attach and detach cycles of each strategy, on each runtime (100)
   --tables N         partition tables that are compared with the kernel's view of them (500)
   --seed N           of these tables: another one gives others (1)

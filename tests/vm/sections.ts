@@ -76,9 +76,9 @@ export function mounts(cells: readonly CellReport[]): string {
     `Mounts
 
 A cycle attaches, mounts the ext4 of partition 1, saves a file, unmounts and detaches; every third one's
-process is killed instead. "Left": a mount or a device did not go; "seen": another process found the
-mount in its mountinfo; "lost": a file that was saved was not there in the next cycle. "Nested": what
-comes of a mount below one that has no directory.`,
+process is killed instead. "Left": a mount or a device did not go; "seen": the list of mounts did not
+have it as its form says; "lost": a file that was saved was not there in the next cycle. "Nested": what
+comes of a mount below another one, and of that.`,
     ["kernel", "udev", "runtime", "cycles", "killed", "spurious", "left", "seen", "lost", "nested"],
     rows,
   );

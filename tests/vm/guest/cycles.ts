@@ -53,14 +53,17 @@ export class PartitionCounter {
 
   /** Waits until every partition of `disk` is in sysfs; false when the deadline passes first. */
   present(disk: string, milliseconds: number, partitions: number = this.partitions): boolean {
+    const numbers = Array.from({ length: partitions }, (_, i) => i + 1);
+    return this.within(
+      milliseconds,
+      () => numbers.every((n) => existsSync(`/sys/block/${disk}/${disk}p${n}`)),
+    );
+  }
+
+  /** Waits for a condition, while events are counted; false when the deadline passes. */
+  within(milliseconds: number, condition: () => boolean): boolean {
     const deadline = Date.now() + milliseconds;
-    const missing = () => {
-      for (let n = 1; n <= partitions; n++) {
-        if (!existsSync(`/sys/block/${disk}/${disk}p${n}`)) return true;
-      }
-      return false;
-    };
-    while (missing()) {
+    while (!condition()) {
       if (Date.now() > deadline) return false;
       this.socket.wait(5);
       this.drain();
@@ -70,17 +73,13 @@ export class PartitionCounter {
 
   /** Waits until `disk` has no backing file and no partition; false when the deadline passes. */
   detached(disk: string, milliseconds: number): boolean {
-    const deadline = Date.now() + milliseconds;
     const partition = (name: string) => name.startsWith(`${disk}p`);
-    while (
-      existsSync(`/sys/block/${disk}/loop`) ||
-      readdirSync(`/sys/block/${disk}`).some(partition)
-    ) {
-      if (Date.now() > deadline) return false;
-      this.socket.wait(5);
-      this.drain();
-    }
-    return true;
+    return this.within(
+      milliseconds,
+      () =>
+        !existsSync(`/sys/block/${disk}/loop`) &&
+        !readdirSync(`/sys/block/${disk}`).some(partition),
+    );
   }
 
   /** Events of this cycle beyond an add for each partition: while the image is attached. */

@@ -1,14 +1,18 @@
 /**
- * Mounts under a real udevd: a partition is mounted, written to and unmounted, or its process is
- * killed; the next cycle finds what was saved. No partition may flicker, and nothing be seen or left.
+ * Mounts under a real udevd: a partition is mounted in one of the three forms, written to and unmounted,
+ * or its process is killed, every other time with its keeper; the next cycle finds what was saved. No
+ * partition may flicker, and nothing be left.
  *
  *     bun tests/vm/guest/mounts.ts 100
  */
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import process from "node:process";
 import { UeventSocket } from "../../../examples/uevents.ts";
-import { attach, type LoopDevice } from "../../../mod.ts";
+import { attach, type LoopDevice, type MountOptions } from "../../../mod.ts";
+import { kernelRelease } from "../../../lib/kernel/system.ts";
+import { keepersOf } from "../../../torture/keepers.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { PARTITIONS } from "./image.ts";
 import { progress, report } from "./report.ts";
@@ -16,6 +20,15 @@ import { progress, report } from "./report.ts";
 const cycles = Number(process.argv[2] ?? 100);
 const image = "/tmp/mounts.img";
 copyFileSync("/guest/ext4.img", image);
+/** For the mount that takes away what two deaths have left. */
+const other = "/tmp/other.img";
+copyFileSync("/guest/ext4.img", other);
+
+const [major, minor] = kernelRelease().split(".").map(Number);
+const takesDetached = major > 6 || major === 6 && minor >= 15;
+const at = "/tmp/at";
+mkdirSync(at);
+const FORMS: readonly MountOptions[] = [{}, { at }, ...takesDetached ? [{ detached: true }] : []];
 
 using socket = new UeventSocket();
 const counter = new PartitionCounter(socket, PARTITIONS);
@@ -30,9 +43,10 @@ const times = { mount: [] as number[], unmount: [] as number[] };
 /** What a cycle saves, and the next one looks for. */
 let saved: string | undefined;
 
-function look(loop: { path: string }): void {
+/** Whether the partition is there, and the list of mounts as the form says. */
+function look(loop: { path: string }, isListed: boolean): void {
   if (!counter.present(loop.path.slice("/dev/".length), 0)) absent++;
-  if (readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path)) seen++;
+  if (readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path) !== isListed) seen++;
 }
 
 function check(folder: string): void {
@@ -44,10 +58,11 @@ function check(folder: string): void {
 
 async function mountOnce(n: number): Promise<string> {
   await using loop = await attach(image, { partscan: true });
+  const form = FORMS[n % FORMS.length];
   const begin = performance.now();
-  const root = await loop.mount(1);
+  const root = await loop.mount(1, form);
   times.mount.push(performance.now() - begin);
-  look(loop);
+  look(loop, !form.detached);
   check(root.path);
   saved = `saved-${n}`;
   writeFileSync(`${root.path}/${saved}`, "x".repeat(n));
@@ -73,22 +88,36 @@ async function mountAndDie(): Promise<string> {
     }).on("end", resolve)
   );
   const { loop, path } = JSON.parse(said);
-  look({ path: loop });
+  look({ path: loop }, true);
   check(path);
   saved = "written";
   counter.quiet(8);
+  const isKept = killed++ % 2 === 0;
+  if (!isKept) { for (const keeper of keepersOf(child.pid!)) process.kill(keeper, "SIGKILL"); }
   child.kill("SIGKILL");
   await closed;
-  killed++;
+  if (!isKept) await mountAnother();
+  if (!counter.within(10_000, () => !existsSync(dirname(path)))) left++;
   return loop;
 }
 
-/** Whether a mount without a directory takes another one, which it does from 6.15 on. */
+async function mountAnother(): Promise<void> {
+  await using loop = await attach(other, { offset: 1024 * 1024, sizelimit: 8 * 1024 * 1024 });
+  await using _root = await loop.mount();
+}
+
+/** One mount below another. */
 async function nesting(loop: LoopDevice): Promise<string> {
-  await using root = await loop.mount(1);
+  const root = await loop.mount(1);
   mkdirSync(`${root.path}/below`, { recursive: true });
-  return await loop.mount(2, { at: `${root.path}/below` })
-    .then(async (below) => `taken, ${await below.unmount()}`, ({ code }) => code);
+  const below = await loop.mount(2, { at: `${root.path}/below` });
+  return `${await below.unmount()}, ${await root.unmount()}`;
+}
+
+/** What kernels say to `detached` that do not take it. */
+async function refusal(loop: LoopDevice): Promise<string | undefined> {
+  if (takesDetached) return undefined;
+  return await loop.mount(1, { detached: true }).then(() => "taken", ({ message }) => message);
 }
 
 const start = Date.now();
@@ -102,6 +131,7 @@ for (let done = 0; done < cycles; done++) {
 const row = counter.row();
 const loop = await attach(image, { partscan: true });
 const nested = await nesting(loop);
+const refused = await refusal(loop);
 if (await loop.detach() !== "detached") left++;
 const median = (list: number[]) =>
   Math.round(10 * list.toSorted((a, b) => a - b)[list.length >> 1]) / 10;
@@ -117,6 +147,8 @@ report({
   lostFiles,
   killed,
   nested,
+  refused,
+  forms: FORMS.length,
   milliseconds: { mount: median(times.mount), unmount: median(times.unmount) },
   elapsed: Date.now() - start,
 });
