@@ -29,17 +29,18 @@ export function pipe(name: string): { readEnd: OpenFile; writeEnd: OpenFile } {
   return { readEnd: new OpenFile(pair[0], name), writeEnd: new OpenFile(pair[1], name) };
 }
 
-/** Whether anybody still has the read end of a pipe open. */
+/** Whether anybody still has the read end of a pipe open. Throws LoopError where the kernel cannot say. */
 export function hasReader(writeEnd: OpenFile): boolean {
   // struct pollfd: fd int, events short, revents short
   const pollfd = new Int32Array(new ArrayBuffer(8));
   const now = new Uint8Array(new ArrayBuffer(16));
-  writeEnd.call((fd) => {
+  const result = writeEnd.call((fd) => {
     pollfd[0] = fd;
     return uninterrupted(() =>
       libc().now(SYS("ppoll"), new Uint8Array(pollfd.buffer), 1, now, 0, 0)
     );
   });
+  check(result, "ppoll", writeEnd.path);
   return ((pollfd[1] >>> 16) & POLLERR) === 0;
 }
 
