@@ -15,7 +15,7 @@ import { devicesOf, isBound, type Part, partitionsOf, type Request, type Row } f
 import { within } from "./common.ts";
 import { touched } from "./leftovers.ts";
 import { keepersOf } from "./keepers.ts";
-import { endOf, isStopped, killKeepers, leftOf } from "./mount_ends.ts";
+import { damageOf, endOf, isStopped, killKeepers, leftOf } from "./mount_ends.ts";
 import { isMount, MARKS, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature, withoutChildren } from "./strace.ts";
 import { makeImages, Subject } from "./subject_process.ts";
@@ -158,7 +158,8 @@ async function kill(plan: Plan, tally: Tally): Promise<void> {
     if (victim === "process") await subject.undo(scenario);
   } else if (isMount(scenario)) {
     const alone = victim !== "process" || !hadKeeper;
-    for (const problem of await endOf(subject.pid, images, alone)) blame(problem);
+    const problems = await endOf(subject.pid, images, alone);
+    for (const problem of [...problems, ...damageOf(subject.mounted)]) blame(problem);
   } else {
     await checkDevices(plan, all, blame, tally);
   }

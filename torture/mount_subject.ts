@@ -1,12 +1,28 @@
 /**
- * What part "mounts" kills: attaches IMAGE, mounts, writes, unmounts and detaches, again and again,
- * and says in a line what it is at, and what is saved. Uses nothing but mod.ts.
+ * What part "mounts" kills: attaches IMAGE, mounts in one form after the other, writes, unmounts and
+ * detaches, again and again, and says in a line what it is at, and what is saved. Uses nothing but
+ * mod.ts.
  */
-import { closeSync, fsyncSync, openSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { release } from "node:os";
 import process from "node:process";
-import { attach } from "../mod.ts";
+import { attach, type MountOptions } from "../mod.ts";
 
 const [image, first] = process.argv.slice(2);
+
+const at = `${image}.at`;
+mkdirSync(at, { recursive: true });
+const [major, minor] = release().split(".").map(Number);
+const takesDetached = major > 6 || major === 6 && minor >= 15;
+const FORMS: readonly MountOptions[] = [{}, { at }, ...takesDetached ? [{ detached: true }] : []];
 
 const say = (line: string) => void writeSync(1, `${line}\n`);
 
@@ -29,7 +45,7 @@ for (let n = Number(first);; n++) {
   const loop = await attach(image, { partscan: true });
   say(`loop ${loop.number}`);
   say("mounting");
-  const root = await loop.mount(1);
+  const root = await loop.mount(1, FORMS[n % FORMS.length]);
   say("writing");
   save(root.path, n);
   writeFileSync(`${root.path}/unsaved`, new Uint8Array(300_000 + n % 7));

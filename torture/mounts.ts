@@ -1,18 +1,22 @@
 /**
- * Part "mounts": SIGKILL at random moments while a process mounts, writes and unmounts. No device, no
- * node and no mount is left; of the file system a journal brings back all that was saved, and e2fsck
- * finds nothing else to do.
+ * Part "mounts": SIGKILL at random moments while a process mounts in each of the three forms, writes and
+ * unmounts; of it, and as often of its keeper as well, before it or just behind it. No device, no node,
+ * no mount and no directory is left, where both died after the next mount(); of the file system a
+ * journal brings back all that was saved, and e2fsck finds nothing else to do.
  */
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { attach } from "../mod.ts";
 import { ext4Partitions } from "../tests/mount_image.ts";
 import { onRuntime, ROOT } from "../tests/support.ts";
 import { devicesOf, isBound, type Part, partitionsOf, type Row } from "./common.ts";
 import { progress, say } from "../dev/terminal.ts";
 import { tally, within } from "./common.ts";
+import { keepersOf, unlessGone } from "./keepers.ts";
+import { endOf } from "./mount_ends.ts";
 import { Random } from "./random.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
@@ -25,8 +29,14 @@ const LET_GO_MS = 5000;
 /** A file system of its own, in memory: a disk's flushes would be most of a cycle. */
 const FOLDER = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 
+/** Who is killed. */
+const VICTIMS = ["process", "process", "keeper, process", "process, keeper"] as const;
+
 /** What a killed process had said. */
 interface Life {
+  readonly pid: number;
+  /** Its keeper was killed, too. */
+  readonly alone: boolean;
   readonly phase: string;
   readonly saved: readonly string[];
   readonly loop: number | undefined;
@@ -41,6 +51,7 @@ async function live(
   image: string,
   first: number,
   moment: number,
+  victim: typeof VICTIMS[number],
 ): Promise<Life> {
   const script = join(ROOT, "torture/mount_subject.ts");
   const [command, ...args] = onRuntime(runtime, script, image, String(first));
@@ -54,8 +65,14 @@ async function live(
   child.stdout.on("data", (data) => {
     said += data;
     began ??= performance.now();
-    if (timer !== undefined || said.split("attaching").length < 3) return;
-    timer = setTimeout(() => child.kill("SIGKILL"), moment * (performance.now() - began));
+    // From the first mount on a directory it has a keeper.
+    if (timer !== undefined || said.split("attaching").length < 4) return;
+    const keepers = victim === "process" ? [] : keepersOf(child.pid!);
+    const victims = { process: [child.pid!], keeper: keepers };
+    const order = victim.split(", ").flatMap((who) => victims[who as keyof typeof victims]);
+    timer = setTimeout(() => {
+      for (const pid of order) unlessGone(() => process.kill(pid, "SIGKILL"));
+    }, moment * (performance.now() - began) / 2);
   });
   await closed;
   clearTimeout(timer);
@@ -63,6 +80,8 @@ async function live(
   const lines = said.split("\n").slice(0, -1);
   const words = lines.map((line) => line.split(" "));
   return {
+    pid: child.pid!,
+    alone: victim !== "process",
     phase: lines.findLast((line) => line.endsWith("ing")) ?? "starting",
     saved: words.filter(([word]) => word === "saved").map(([, n]) => n),
     loop: words.filter(([word]) => word === "loop").map(([, n]) => Number(n)).at(-1),
@@ -94,14 +113,16 @@ function mountedSomewhere(loop: number): string | undefined {
 }
 
 /** What is wrong after the end of a life; `image` holds all that its predecessors saved, too. */
-async function inspect(image: string, { loop, saved }: Life, all: Set<string>): Promise<string[]> {
-  const wrong: string[] = [];
-  // Whatever the kernel has not taken away yet: a mount that somebody sees would keep it.
+async function inspect(
+  image: string,
+  { pid, alone, loop, saved }: Life,
+  all: Set<string>,
+): Promise<string[]> {
+  const wrong = await endOf(pid, [image], alone);
   for (const { number } of devicesOf(image)) {
     const line = mountedSomewhere(number);
     if (line !== undefined) wrong.push(`a mount is left: ${line}`);
   }
-  if (!await within(LET_GO_MS, () => devicesOf(image).length === 0)) wrong.push("a device is left");
   if (loop !== undefined && !isBound(loop)) {
     const gone = () => isBound(loop) || partitionsOf(loop).length === 0;
     if (!await within(LET_GO_MS, gone)) wrong.push("a partition is left");
@@ -157,15 +178,15 @@ async function killMany(
         all.clear();
       }
       const moment = random.below(10_000) / 10_000;
-      const life = await live(runtime, image, 1000 * (lives + 1), moment);
+      const victim = VICTIMS[random.below(VICTIMS.length)];
+      const life = await live(runtime, image, 1000 * (lives + 1), moment, victim);
       phases.push(life.phase);
       if (phases.length % 100 === 0) say(`mounts: ${runtime}: ${phases.length} kills`);
       saved += life.saved.length;
       for (const wrong of await inspect(image, life, all)) {
-        violations.push(`killed ${life.phase}: ${wrong}`);
-        say(
-          `VIOLATION mounts: ${runtime}, killed ${life.phase}: ${wrong}`,
-        );
+        const what = `${victim} killed, ${life.phase}: ${wrong}`;
+        violations.push(what);
+        say(`VIOLATION mounts: ${runtime}: ${what}`);
       }
     }
   };

@@ -13,6 +13,7 @@ import type { Part, Request, Row } from "./common.ts";
 import { contention } from "./contention.ts";
 import { faults } from "./faults.ts";
 import { interleave } from "./interleave.ts";
+import { keepers } from "./keeper.ts";
 import { kills } from "./kill.ts";
 import { mounts } from "./mounts.ts";
 import { script } from "./scripts.ts";
@@ -26,6 +27,7 @@ const PARTS: Record<string, Part> = {
   faults,
   kill: kills,
   mounts,
+  keeper: keepers,
   interleave,
   contention,
   soak: soaks,

@@ -114,6 +114,11 @@ export class Subject implements AsyncDisposable {
     return subject;
   }
 
+  /** The image with a file system. */
+  get mounted(): string {
+    return this.images[2];
+  }
+
   get pid(): number {
     return this.#pid;
   }
