@@ -8,6 +8,7 @@ import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
+import { heeding } from "./base/retry.ts";
 import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopFacts, LoopStatus } from "./binding/facts.ts";
 import { libc } from "./runtime/libc.ts";
@@ -63,15 +64,20 @@ export async function attach(
 
 /** attach() behind its checks: `path` and `reference` may be names that are no UTF-8. */
 export async function attachChecked(path: string, asked: CheckedOptions): Promise<LoopDevice> {
-  const { signal, overlap } = asked;
+  const { signal } = asked;
   await breathe();
   signal?.throwIfAborted();
+  return await heeding(attachHeard(path, asked), signal, (loop) => loop[Symbol.asyncDispose]());
+}
+
+async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {
+  const { signal, overlap } = asked;
   const plan = await choosePlan(asked);
   if (plan.planned === "two-step") libc().startThread();
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
   using backing = await openBackingFile(path, asked);
-  await flush(backing.file, backing.size);
+  await flush(backing.file, backing.size, signal);
   // Here those of this process come in the order of their calls; the lock is for all processes.
   return await inTurn(backing.identity, overlap !== "allow", async () => {
     if (overlap === "allow") {

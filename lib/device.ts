@@ -221,7 +221,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async lock(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<HeldLock> {
     const { timeout, signal } = checkWaiting(options);
     // Not in its turn: who has the lock may want to do something with the handle.
-    await this.#operations.take(() => Promise.resolve());
+    await this.#operations.take(() => Promise.resolve(), signal);
     const { lock } = this.#init.bound;
     const attempt = () => (this.#operations.checkOpen(), lock.takeExclusive());
     return await whenUnlocked(this.number, attempt, timeout, signal, lock);
@@ -235,7 +235,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async settled(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<void> {
     const { timeout, signal } = checkWaiting(options);
-    await this.#operations.take(() => udevSettled(this.#init.bound, timeout, signal));
+    await this.#operations.take(() => udevSettled(this.#init.bound, timeout, signal), signal);
   }
 
   /**
@@ -332,7 +332,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
       if (sysfsPartitions(this.number, true).length === 0) drain(this.#init.bound.device);
       return await this.#rescan(isKnownBy(this.#ready), timeout, signal);
-    });
+    }, signal);
   }
 
   /** In its turn already. After an error the handle lists what is left. */

@@ -28,9 +28,9 @@ export class Operations {
     return await operation();
   }
 
-  /** The same on an open handle; on another one it is refused. */
-  async take<T>(operation: () => Promise<T>): Promise<T> {
-    using _turn = await this.#turns.begin();
+  /** The same on an open handle; on another one it is refused. `signal` ends the wait for those before. */
+  async take<T>(operation: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    using _turn = await this.#turns.begin(signal);
     await breathe();
     this.checkOpen();
     return await operation();

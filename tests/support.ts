@@ -91,7 +91,7 @@ const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder)
   .map((folder) => folder.replace(/bin$/, "sbin"));
 process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
 
-export type Need = keyof typeof TOOLS | "root" | "dist";
+export type Need = keyof typeof TOOLS | "root" | "dist" | "fuse";
 
 /** Why a test that needs it must be skipped; undefined if the machine has it. */
 export function missing(need: Need): string | undefined {
@@ -99,6 +99,7 @@ export function missing(need: Need): string | undefined {
     return existsSync(join(ROOT, "dist/SHA256SUMS")) ? undefined : "needs dist (deno task build)";
   }
   if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
+  if (need === "fuse") return existsSync("/dev/fuse") ? undefined : "needs fuse (its module)";
   const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
   return found ? undefined : `needs ${need} (${TOOLS[need] ?? need})`;
 }

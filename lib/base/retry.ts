@@ -98,6 +98,30 @@ export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal)
   }
 }
 
+/** So long an operation that hears a signal may take to undo what it did. */
+const UNDOING_MS = 250;
+
+/**
+ * What an operation gives that hears `signal` by itself, and undoes what it did then. Where a call of it
+ * hangs it cannot: then the promise rejects with the signal's reason, and the operation goes on alone.
+ * `undo` gets what it gives too late.
+ */
+export async function heeding<T>(
+  operation: Promise<T>,
+  signal: AbortSignal | undefined,
+  undo: (late: T) => unknown = () => {},
+): Promise<T> {
+  try {
+    return await untilAborted(operation, signal);
+  } catch (error) {
+    if (!signal?.aborted) throw error;
+  }
+  const late = await within(operation.then((value) => ({ value })), UNDOING_MS, undefined);
+  if (late) return late.value;
+  operation.then(undo).catch(() => {});
+  throw signal.reason;
+}
+
 /** What is worth another try, and how often. */
 export interface RetryPolicy {
   /** Anything else is thrown at once. */

@@ -27,9 +27,9 @@ export interface BackingFile extends Disposable {
  */
 export async function openBackingFile(
   path: string,
-  { readOnly, offset }: { readOnly?: boolean; offset: number },
+  { readOnly, offset, signal }: { readOnly?: boolean; offset: number; signal?: AbortSignal },
 ): Promise<BackingFile> {
-  const opened = await openWritableOrNot(path, readOnly);
+  const opened = await openWritableOrNot(path, readOnly, signal);
   const { file } = opened;
   try {
     const { type, size: fileSize, dev, inode } = fileStatus(file);
@@ -92,9 +92,10 @@ export function deviceSize(
 export async function openWritableOrNot(
   path: string,
   readOnly: boolean | undefined,
+  signal?: AbortSignal,
 ): Promise<{ file: OpenFile; readOnly: boolean }> {
   const attempt = async (readOnly: boolean) => ({
-    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK)
+    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK, signal)
       .catch((error) => {
         throw isRefusal(error, "EPERM") ? explainUnwritable(error, path) : error;
       }),

@@ -87,7 +87,10 @@ export interface AttachOptions {
    * another attach of the file with `overlap`, may be in the way. Default 10 000.
    */
   timeout?: number;
-  /** Stops attach(), which then undoes what it did and rejects with the signal's reason. */
+  /**
+   * Stops attach(), which then undoes what it did and rejects with the signal's reason. It does not wait
+   * longer than 250 ms for a call that hangs: what that has done is undone when it ends.
+   */
   signal?: AbortSignal;
   /**
    * Called if the device stays attached when an `await using` block ends, because others hold it: it

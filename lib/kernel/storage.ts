@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { chainLater, eachLater, uninterruptedLater } from "./chain.ts";
+import { chainLater, eachLater, type NamedStep, uninterruptedLater } from "./chain.ts";
 import {
   AT_FDCWD,
   check,
@@ -46,9 +46,14 @@ export const cachestat = struct("cachestat", 56, {
 
 /**
  * `open(path, flags)`, by a thread if the path is not in the kernel's cache of names: its directories
- * are on a disk or at the other end of a network then. Before Linux 5.12 nobody can tell.
+ * are on a disk or at the other end of a network then. Before Linux 5.12 nobody can tell. `signal` takes
+ * it back while it waits for a thread.
  */
-export async function openWithoutWaiting(path: string, flags: number): Promise<OpenFile> {
+export async function openWithoutWaiting(
+  path: string,
+  flags: number,
+  signal?: AbortSignal,
+): Promise<OpenFile> {
   const name = cString(path);
   open_how.write(how, { flags: BigInt(flags | O_CLOEXEC), resolve: RESOLVE_CACHED });
   howAddress ??= libc().addressOf(how);
@@ -58,7 +63,8 @@ export async function openWithoutWaiting(path: string, flags: number): Promise<O
   if (fd >= 0) return new OpenFile(fd, path);
   // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
   if (!isErrno(fd, "EAGAIN")) return open(path, flags);
-  const opened = await uninterruptedLater("openat", AT_FDCWD, name, flags | O_CLOEXEC, 0);
+  const step: NamedStep = { name: "openat", args: [AT_FDCWD, name, flags | O_CLOEXEC, 0] };
+  const [opened] = await chainLater([step], signal);
   return new OpenFile(check(opened, "open", path), path);
 }
 
@@ -77,9 +83,9 @@ export async function ioctlLater(
  * Writes a file of `size` bytes back, as LOOP_CONFIGURE would. What fails here fails there as well,
  * where the kernel does not care.
  */
-export async function flush(file: OpenFile, size: number): Promise<void> {
+export async function flush(file: OpenFile, size: number, signal?: AbortSignal): Promise<void> {
   if (!waitsForStorage(file, size)) return;
-  await file.callLater((fd) => uninterruptedLater("fsync", fd));
+  await file.callLater((fd) => chainLater([{ name: "fsync", args: [fd] }], signal));
 }
 
 /** `<linux/fs.h>` */

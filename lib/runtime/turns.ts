@@ -11,14 +11,20 @@ export class Turns {
   #last: Promise<void> = Promise.resolve();
 
   /**
-   * Waits for the turns that were asked for before; the end of a `using` block ends this one. Whoever
+   * Waits for the turns that were asked for before; the end of a `using` block ends this one. Rejects
+   * with the signal's reason if that comes first, and lets nobody past those before it. Whoever
    * runs an operation in it does so in his own function: a stack does not lead back through a queue.
    */
-  async begin(): Promise<Disposable> {
+  async begin(signal?: AbortSignal): Promise<Disposable> {
     const before = this.#last;
     let end = () => {};
     this.#last = new Promise((resolve) => end = resolve);
-    await before;
+    try {
+      await untilAborted(before, signal);
+    } catch (error) {
+      before.then(end);
+      throw error;
+    }
     return { [Symbol.dispose]: end };
   }
 }
