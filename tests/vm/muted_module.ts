@@ -9,12 +9,17 @@ const SYMBOL_BYTES = 24;
 const RELA_BYTES = 24;
 const R_X86_64_NONE = 0;
 const CALL = 0xe8;
+/** Behind a signed module: without it the module has no signature, which a kernel may take. */
+const SIGNATURE_MARK = "~Module signature appended~\n";
 /** nopl 0x0(%rax,%rax,1): as long as the call. */
 const NOP = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 
 /** Of the module, x86-64. */
 export function muted(module: Uint8Array): Uint8Array {
-  const bytes = module.slice();
+  const end = new TextDecoder().decode(module.subarray(-SIGNATURE_MARK.length)) === SIGNATURE_MARK
+    ? -SIGNATURE_MARK.length
+    : undefined;
+  const bytes = new Uint8Array(module.subarray(0, end));
   const view = new DataView(bytes.buffer);
   const u64 = (at: number) => Number(view.getBigUint64(at, true));
   const [table, size, count] = [u64(40), view.getUint16(58, true), view.getUint16(60, true)];

@@ -200,6 +200,7 @@ async function bootOnce(
     consoleLog,
     thread: options.thread,
     append: [...new Set(left.flatMap(({ step }) => step.parameters ?? []))],
+    unsigned: guest.muted,
     seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
     silenceSeconds: 90,
     onEvent: (event) => {
