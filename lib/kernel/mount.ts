@@ -164,7 +164,7 @@ function stepOf({ name, value }: Setting): MountStep {
 /** How a mount ends. */
 export interface MountEnd {
   /**
-   * The device's node, which is flushed after syncfs(): some file systems (vfat; ext4 with `nobarrier`)
+   * The device's node, which is flushed in the end: some file systems (vfat; ext4 with `nobarrier`)
    * never ask the device to. undefined: nothing is to be written back.
    */
   readonly node: OpenFile | undefined;
@@ -186,7 +186,7 @@ export interface EndedMount {
 }
 
 /**
- * syncfs → fsync of the node → umount2 → close. All of them, whatever becomes of each. From Linux 5.8 on
+ * syncfs → umount2 → close → fsync of the node. All of them, whatever becomes of each. From Linux 5.8 on
  * syncfs() reports whatever was not written since the mount.
  */
 export async function endMount(
@@ -202,12 +202,13 @@ export async function endMount(
   }
   const steps: NamedStep[] = [];
   const name = new Uint8Array(new ArrayBuffer(2));
-  if (nodeFd !== undefined) {
-    steps.push({ name: "syncfs", args: [rootFd] }, { name: "fsync", args: [nodeFd] });
-  }
+  if (nodeFd !== undefined) steps.push({ name: "syncfs", args: [rootFd] });
   if (attached) steps.push(unmountStep(mountFd), nameStep(mountFd, name));
-  const all = [nodeFd, rootFd, mountFd, holderFd].filter((fd) => fd !== undefined);
-  const results = await eachLater([...steps, ...all.map(closeStep)]);
+  const all = [rootFd, mountFd, holderFd].filter((fd) => fd !== undefined);
+  steps.push(...all.map(closeStep));
+  // The last close of a mount writes the superblock once more.
+  if (nodeFd !== undefined) steps.push({ name: "fsync", args: [nodeFd] }, closeStep(nodeFd));
+  const results = await eachLater(steps);
   const resultOf = (name: SyscallName) =>
     results[steps.findIndex((step) => step.name === name)] ?? 0;
   return {
