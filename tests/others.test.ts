@@ -86,11 +86,11 @@ test("openFound() opens no device that is in another use by now", ["root"], asyn
   const device = attachElsewhere(a, { number });
   const [found] = await find(a);
   assertEquals(detachElsewhere(device), 0);
-  assertEquals(openFound(found), undefined);
+  assertEquals(await openFound(found), undefined);
   for (const file of [b, a]) {
     attachElsewhere(file, { number });
     // The same file again is still another use: its diskseq says so.
-    assertEquals(openFound(found), undefined, file);
+    assertEquals(await openFound(found), undefined, file);
     assertEquals(detachElsewhere(device), 0);
   }
   assertEquals(openDescriptors(), []);

@@ -41,6 +41,13 @@ export interface Mutation {
   readonly replacements: Replacement[];
 }
 
+/** The operations of a handle do not wait for one another. */
+const OUT_OF_TURN: Replacement = {
+  file: "lib/runtime/turns.ts",
+  from: "const before = this.#last;",
+  to: "const before: Promise<void> = Promise.resolve();",
+};
+
 export const MUTATIONS: Mutation[] = [
   {
     name: "a superblock's checksum is not looked at",
@@ -126,14 +133,14 @@ export const MUTATIONS: Mutation[] = [
         to: "    if (false) await",
       },
       { file: "lib/kernel/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
-      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+      OUT_OF_TURN,
     ],
   },
   {
     name: "a handle's operations at the same time",
     check: "torture --part interleave",
     replacements: [
-      { file: "lib/runtime/turns.ts", from: "this.#last.then(operation)", to: "operation()" },
+      OUT_OF_TURN,
     ],
   },
   {
@@ -152,8 +159,8 @@ export const MUTATIONS: Mutation[] = [
     check: "torture --part faults, mount",
     replacements: [{
       file: "lib/kernel/mount.ts",
-      from: "args: [FSMOUNT_CLOEXEC,",
-      to: "args: [FSMOUNT_CLOEXEC & 0,",
+      from: '"fsmount", on: context, args: [FSMOUNT_CLOEXEC,',
+      to: '"fsmount", on: context, args: [FSMOUNT_CLOEXEC & 0,',
     }],
   },
   {
@@ -179,8 +186,8 @@ export const MUTATIONS: Mutation[] = [
     check: "mounts, disk full",
     replacements: [{
       file: "lib/mount/mounted.ts",
-      from: "sync: !this.readOnly,",
-      to: "sync: false,",
+      from: "using node = this.readOnly ? undefined : await openIfPossible(device);",
+      to: "using node = await openIfPossible(device).then((file) => file?.close() as undefined);",
     }],
   },
   {
@@ -208,8 +215,8 @@ export const MUTATIONS: Mutation[] = [
     check: "tables",
     replacements: [{
       file: "lib/table/sector_size.ts",
-      from: 'return primary[0] ?? [first, ...others].map(read("backup")).find(whole) ?? table;',
-      to: 'return [first, ...others].map(read("backup")).find(whole) ?? primary[0] ?? table;',
+      from: "  if (primary.length > 0) return primary[0];\n",
+      to: "",
     }],
   },
   {
