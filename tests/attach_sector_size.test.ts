@@ -105,13 +105,23 @@ withLosetup("attach() refuses a protective MBR without a readable GPT, whatever 
   "losetup",
 ], async () => {
   const cut = gptImage(both(4096)).subarray(0, START + 65536);
-  for (const image of [gptImage([]), cut]) {
+  const whole = gptImage([]).length;
+  const damaged = [
+    [
+      gptImage([]),
+      "its MBR announces a GPT (type 0xee), but",
+      "repair it (gdisk), or attach it without partscan",
+    ],
+    [cut, `it is cut off: its GPT is made for a disk of ${whole} bytes`, `truncate -s ${whole} /`],
+  ] as const;
+  for (const [image, what, remedy] of damaged) {
     const file = write("damaged.img", image);
     for (const sectorSize of [undefined, "auto", ...SECTOR_SIZES] as const) {
       const error = await refusal(file, { partscan: true, sectorSize });
       assertEquals(error.code, "EUCLEAN");
-      assertStringIncludes(error.message, "its MBR announces a GPT (type 0xee), but");
-      assertStringIncludes(error.message, "repair it (gdisk), or attach it without partscan");
+      assertStringIncludes(error.message, what);
+      assertStringIncludes(error.message, remedy);
+      assertStringIncludes(error.message, "attach it without partscan");
     }
     await using loop = await attach(file, { sectorSize: "auto" });
     assertEquals([loop.sectorSize, loop.partitions], [512, []]);

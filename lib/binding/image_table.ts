@@ -169,7 +169,8 @@ export function refuseUnreadable(table: FoundTable, refused: Refused): void {
 /** Why a GPT has no whole header, and what helps. */
 function explainDamage({ damage }: FoundTable, { call, part }: Refused): string {
   if (damage?.asks !== undefined) {
-    return `it is cut off: its GPT is made for a disk of ${damage.asks} bytes; ` +
+    const orElse = call === "attach" ? "attach it without partscan, or " : "";
+    return `it is cut off: its GPT is made for a disk of ${damage.asks} bytes; ${orElse}` +
       regrow(damage.asks, part);
   }
   const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
@@ -187,11 +188,10 @@ function regrow(asks: number, part: Part | undefined): string {
       "setCapacity(), then rescan(); no partition was touched";
   }
   const { file, offset, sizelimit } = part;
-  if (sizelimit > 0 && sizelimit < asks) return `it needs a sizelimit of ${asks}, or none`;
-  if (fileStatus(file).type !== "file") return "this device is too small for it";
-  return `what was there is lost, but for its partitions' places: truncate -s ${offset + asks} ${
-    shellWord(file.path)
-  }`;
+  if (sizelimit > 0 && sizelimit < asks) return `give it a sizelimit of ${asks}, or none`;
+  if (fileStatus(file).type !== "file") return "copy it to a device that is large enough";
+  return "give it that size, though what was cut off stays lost: " +
+    `truncate -s ${offset + asks} ${shellWord(file.path)}`;
 }
 
 /** A path as a word of a shell's command line. */
