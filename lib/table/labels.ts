@@ -109,10 +109,13 @@ export function* readSun(disk: SteppedDisk): Steps<Found> {
 }
 
 const ULTRIX_PT_MAGIC = 0x032957;
+/** Sectors. */
+const BEYOND_ANY_END = 2 ** 40;
 
 /**
- * ultrix.c: 8 partitions at the end of the first 16 KiB. The number of sectors has a sign, and the
- * kernel shows a negative one as almost 2^64 sectors, which no table means.
+ * ultrix.c: 8 partitions at the end of the first 16 KiB. The number of sectors has a sign, and a
+ * negative one is almost 2^64 to the kernel: that is cut at the disk's end, or, where its sum with the
+ * beginning wraps, shown as it is, which no table means.
  */
 export function* readUltrix(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 31);
@@ -122,7 +125,8 @@ export function* readUltrix(disk: SteppedDisk): Steps<Found> {
   return indices(8).flatMap((i) => {
     const entry = at + 8 + 8 * i;
     const [size, start] = [label.getInt32(entry, true), label.getUint32(entry + 4, true)];
-    return partition(i + 1, { start, size: Math.max(0, size) });
+    const shown = size < 0 && start < -size ? BEYOND_ANY_END : Math.max(0, size);
+    return partition(i + 1, { start, size: shown });
   });
 }
 
