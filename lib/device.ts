@@ -244,8 +244,11 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async holders(): Promise<Holder[]> {
     const isClosed = ["detached", "closed"].includes(this.#operations.state);
-    if (isClosed && isDetached(this.#facts, this.path, false)) return [];
-    return await findHolders(this.number);
+    const isOver = () => isClosed && isDetached(this.#facts, this.path, false);
+    if (isOver()) return [];
+    const found = await findHolders(this.number);
+    // Those of another use, which has begun while they were looked for.
+    return isOver() ? [] : found;
   }
 
   /**

@@ -26,11 +26,14 @@ export async function detachUnchecked(path: string, ms?: number): Promise<Holder
   const { use, lasting } = await unbind(path);
   // One look in any case: it removes partitions that older kernels leave behind.
   const isGone = () => isDetached(use, path, true) || undefined;
-  if (isGone() || ms !== undefined && await poll(isGone, ms)) {
-    removeLeftNodes(use.number, lasting);
-    return undefined;
+  if (!isGone()) {
+    if (ms === undefined) return undefined;
+    const holders = await poll(isGone, ms) ? [] : await findHolders(use.number);
+    // Or they are another use's, which has begun while they were looked for.
+    if (!isGone()) return holders;
   }
-  return ms === undefined ? undefined : await findHolders(use.number);
+  removeLeftNodes(use.number, lasting);
+  return undefined;
 }
 
 async function unbind(
