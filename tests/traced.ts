@@ -26,9 +26,13 @@ export interface Traced {
   readonly calls: TracedCall[];
 }
 
-/** Another process took the device between LOOP_CTL_GET_FREE and LOOP_CONFIGURE. */
+/** Another process took the device, or removed it, between LOOP_CTL_GET_FREE and LOOP_CONFIGURE. */
+const LOST = [
+  /LOOP_CONFIGURE\b.* = -1 EBUSY/,
+  /^openat\([^"]*"\/(dev\/(\.loopdev-)?loop\d+|sys\/block\/loop\d+\/dev)".* = -1 E/,
+];
 const isLost = ({ text }: TracedCall) =>
-  /LOOP_CONFIGURE\b.*EBUSY/.test(text) && !text.includes("(INJECTED)");
+  LOST.some((call) => call.test(text)) && !text.includes("(INJECTED)");
 const TRIES = 10;
 
 /**
