@@ -55,7 +55,7 @@ test("cli.ts takes the bytes of a name that is no UTF-8", ["root", "losetup"], a
       `"$@" $dev | sed "s/^[^:]*/dev/"`,
       `"$@" --raw -O BACK-FILE $dev`,
       `"$@" -lO BACK-FILE $dev`,
-      `"$@" -a | grep -a "$bad" | sed "s/^[^:]*/dev/"`,
+      `"$@" -a | grep -aF "$PWD/$bad" | sed "s/^[^:]*/dev/"`,
       `"$@" -j "$PWD/$other"; echo none`,
       `"$@" -j "$other"; echo none`,
       `"$@" -f "$other" 2>&1 | sed "s/^[^:]*//"; echo none`,
