@@ -105,7 +105,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * What is in the table, and cannot be a partition beside the others: each with its reason, and with the
    * `offset` and `sizelimit` by which {@linkcode attach} makes a device of it alone. Only BLKPG refuses
    * partitions that overlap: where the kernel itself reads the table, it has them all. Of two that overlap
-   * the one that the kernel has already is taken, or else the one that comes first in the table.
+   * the one that the kernel has already is taken, or else the one that comes first in the table; of an
+   * extended partition, whose first KiB the kernel shows, and a logical one the logical one.
    */
   get skipped(): readonly SkippedPartition[] {
     return this.#ready.skipped.map((one) => ({

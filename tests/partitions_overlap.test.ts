@@ -3,7 +3,7 @@
  * all; BLKPG does not. "userspace" never scans, so that this is the same on every kernel.
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { readTable } from "../lib/binding/image_table.ts";
@@ -17,6 +17,12 @@ const MIB = 1024 * 1024;
 /** As of a hybrid ISO: one over everything, another inside, one beside. */
 const HYBRID = "label: dos\n1: start=2048, size=5MiB, type=0\n2: start=4096, size=1MiB, type=ef\n" +
   "3: start=14336, size=1MiB\n";
+
+function overwrite(file: string, offset: number, bytes: Uint8Array): void {
+  const fd = openSync(file, "r+");
+  writeSync(fd, bytes, 0, bytes.length, offset);
+  closeSync(fd);
+}
 
 const kernels = ({ path }: LoopDevice) =>
   readdirSync(`/sys/block/${path.slice(5)}`).filter((name) => /^loop\d+p/.test(name))
@@ -61,6 +67,27 @@ test("attach() skips what overlaps a partition that is cut at the device's end",
   assertEquals(loop.partitions.map(({ number, size }) => [number, size / MIB]), [[1, 7]]);
   assertEquals(loop.skipped.map(({ number }) => number), [2]);
 });
+
+test(
+  "a logical partition is taken before the first KiB of the extended one",
+  ["root"],
+  async () => {
+    // As genimage does, which puts the first boot record and the partition into two sectors.
+    const table = "label: dos\n1: size=1MiB\n2: type=f\n5: size=1MiB\n6: size=1MiB\n";
+    const file = makeImage("genimage.img", 8, table);
+    const record = new DataView(new ArrayBuffer(4));
+    record.setUint32(0, 1, true);
+    overwrite(file, 2 * MIB + 446 + 8, new Uint8Array(record.buffer));
+    for (const look of [1, 2]) {
+      await using loop = await attach(file, { partscan: "userspace" });
+      if (look === 2) await loop.rescan();
+      assertEquals(kernels(loop), [1, 5, 6]);
+      assertEquals(loop.skipped.map(({ number, reason }) => [number, reason]), [
+        [2, "it overlaps partition 5"],
+      ]);
+    }
+  },
+);
 
 test("rescan() keeps the one that is there, and takes the other when it is free", [
   "root",

@@ -14,6 +14,7 @@ import type { OpenFile } from "../kernel/file.ts";
 import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
 import type { NodeKeeper } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
+import { SECTOR_SIZES } from "../base/checks.ts";
 import { poll } from "../base/retry.ts";
 import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
 import { type SysfsPartition, sysfsPartitions, sysfsStillHas } from "../kernel/sysfs.ts";
@@ -115,7 +116,7 @@ async function waitUntilReady(
       () => {
         let present = seen ?? sysfsPartitions(number, true);
         seen = undefined;
-        const lacking = lackingIn(present, table);
+        const lacking = inOrder(lackingIn(present, table));
         const skipped = lacking.flatMap((wanted) => addPartition(bound, wanted, added) ?? []);
         if (lacking.length > 0) present = sysfsPartitions(number, true);
         missing = lackingIn(present, table)
@@ -244,10 +245,24 @@ function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]):
   return table.filter((entry) => !present.some((partition) => isSamePartition(partition, entry)));
 }
 
+const EXTENDED = ["0x5", "0xf", "0x85"];
+/** Of an extended partition the kernel shows that, or a sector where that is larger. */
+const EXTENDED_BYTES = 1024;
+
 /**
- * Adds what is in the table and not present, in the table's order, so that of two that overlap the first
- * is there. The kernel's own parsers accept partitions that overlap, or begin or end within a sector,
- * BLKPG does not: gives the partition if it is one of these.
+ * In the table's order, but extended partitions last. The kernel shows the first bytes of one, of no use
+ * to anybody but a boot loader, and genimage puts the first logical partition into them.
+ */
+function inOrder(table: readonly TablePartition[]): TablePartition[] {
+  const isExtended = ({ type, size }: TablePartition) =>
+    EXTENDED.includes(type ?? "") && size <= Math.max(EXTENDED_BYTES, ...SECTOR_SIZES);
+  return [...table.filter((entry) => !isExtended(entry)), ...table.filter(isExtended)];
+}
+
+/**
+ * Adds what is in the table and not present; called in that order, so that of two that overlap the first
+ * is there. The kernel's own parsers accept partitions that overlap, or begin or end
+ * within a sector, BLKPG does not: gives the partition if it is one of these.
  */
 function addPartition(
   { device, number }: PartitionedDevice,
