@@ -109,7 +109,8 @@ const caches = process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", "
 const cache = join(caches, "loopdev-vm");
 const apt = new Apt(join(cache, "apt"), KERNEL_SUITES, "amd64");
 for (const complaint of apt.update(false)) console.error(`apt: ${complaint}`);
-const found = findKernel(listKernels(apt), row!) ?? fail(`kernel ${row!.id}: not in the archive`);
+const found = findKernel(listKernels(apt, "cloud"), row!) ??
+  fail(`kernel ${row!.id}: not in the archive`);
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 const work = mkdtempSync(join(tmpdir(), "loopdev-test-"));
 process.once("exit", () => rmSync(work, { recursive: true, force: true }));

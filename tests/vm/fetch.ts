@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { Apt, type Package } from "./apt.ts";
 import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
-import { fetchKernel, findKernel, type Kernel, listKernels } from "./kernel.ts";
+import { fetchKernel, findKernel, type Flavour, type Kernel, listKernels } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
 import { buildRootfs, buildRuntimes } from "./rootfs.ts";
 
@@ -28,12 +28,13 @@ export class Store {
     readonly say: (text: string) => void,
     /** Whether guests must have ext4. */
     readonly ext4 = false,
+    readonly flavour: Flavour = "cloud",
   ) {}
 
   /** The kernels that Debian has for this machine, newest first. */
   offered(row: MachineOf): { release: string; image: Package }[] {
     const name = row.machine ?? "amd64";
-    return this.#once(`kernels for ${name}`, () => listKernels(this.#apt(row)));
+    return this.#once(`kernels for ${name}`, () => listKernels(this.#apt(row), this.flavour));
   }
 
   /** Throws, with the reason, if a part of it cannot be had. */

@@ -43,6 +43,7 @@ export interface GuestOptions {
 
 const PROJECT = [
   "mod.ts",
+  "gpt.ts",
   "cli.ts",
   "cli",
   "lib",

@@ -1,4 +1,4 @@
-/** Debian's cloud kernels: which the archive offers, their vmlinuz and loop.ko, ext4 and vfat. */
+/** Debian's kernels: which the archive offers, their vmlinuz and loop.ko, ext4 and vfat. */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync } from "node:fs";
 import { renameSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -22,9 +22,15 @@ const FILE_SYSTEMS = [
   ...["fs/fat/fat", "fs/fat/vfat"],
 ];
 
-/** Every linux-image package of the cloud flavour, newest first. */
-export function listKernels(apt: Apt): { release: string; image: Package }[] {
-  return apt.available(`^linux-image-[0-9.]+[0-9a-z.+-]*-cloud-${apt.architecture}$`)
+/** The cloud's is small and boots fast; the generic one reads all kinds of partition tables. */
+export type Flavour = "cloud" | "generic";
+
+/** Every linux-image package of that flavour, newest first. */
+export function listKernels(apt: Apt, flavour: Flavour): { release: string; image: Package }[] {
+  const isOther = ({ name }: Package) => /-(cloud|rt)-/.test(name) === (flavour === "generic");
+  const infix = flavour === "cloud" ? "cloud-" : "";
+  return apt.available(`^linux-image-[0-9.]+[0-9a-z.+-]*-${infix}${apt.architecture}$`)
+    .filter((image) => !isOther(image))
     .filter(({ name }) => /^linux-image-\d+\.\d+\.\d/.test(name)) // no metapackages
     .map((image) => ({ release: /^[\d.]*\d/.exec(image.version)![0], image }))
     .sort((a, b) =>

@@ -11,7 +11,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { type Cell, cellName, chooseCells, type Init } from "./cells.ts";
 import { Store } from "./fetch.ts";
 import type { GuestOptions } from "./initramfs.ts";
-import { findKernel } from "./kernel.ts";
+import { findKernel, type Flavour } from "./kernel.ts";
 import { commitOf, Results } from "./results.ts";
 import type { Runtime } from "./machines.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
@@ -33,6 +33,7 @@ const HELP =
   --seed N           of these tables: another one gives others (1)
   --jobs N           machines at a time (1: more of them on few processors hide the race)
   --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
+  --flavour KIND     the kernels' flavour: cloud, or generic, which has all partition parsers (cloud)
   --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
   --init KIND        the guest's PID 1 in all cells: steps, or systemd where the suite has it
   --max-part N       the loop module's parameter
@@ -49,7 +50,7 @@ const HELP =
 const options = parseArgs(process.argv.slice(2), {
   string: [
     ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
-    ...["dev", "init", "max-part", "tables", "seed"],
+    ...["dev", "init", "max-part", "tables", "seed", "flavour"],
   ],
   boolean: ["muted", "without-udevd", "resume", "require-all", "update", "list", "help"],
   collect: ["kernel", "udev", "cell", "runtime", "step"],
@@ -59,6 +60,7 @@ const options = parseArgs(process.argv.slice(2), {
     seed: "1",
     jobs: "1",
     thread: "multi",
+    flavour: "cloud",
     project: ".",
     dev: "devtmpfs",
   },
@@ -101,7 +103,14 @@ const chosen = options.cell.length === 0
 const cells = chosen.filter((cell) => stepsIn(steps, cell, init).length > 0);
 
 const ext4 = steps.some(({ needs }) => needs === "ext4");
-const store = new Store(cache, Boolean(options.update), (text) => console.error(text), ext4);
+const flavour = options.flavour as Flavour;
+const store = new Store(
+  cache,
+  Boolean(options.update),
+  (text) => console.error(text),
+  ext4,
+  flavour,
+);
 
 if (options.list) {
   const rows = cells.map(({ kernel, suite, init }) => [
@@ -169,6 +178,7 @@ const settings = {
   cycles,
   tables,
   seed,
+  flavour,
 };
 const results = new Results(join(cache, "results"), commitOf(project), settings);
 if (options.resume && !results.lasting) {

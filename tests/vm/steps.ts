@@ -3,6 +3,7 @@ import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
 import type { Runtime } from "./machines.ts";
+import { differences, type GuestView } from "../strangers/ours.ts";
 
 export interface Context {
   cell: Cell;
@@ -251,6 +252,22 @@ const tables: Step = {
   },
 };
 
+/** The images of strangers: what the kernel shows of them, as it was recorded, and what we make of that. */
+const strangers: Step = {
+  name: "strangers",
+  runtimes: "once",
+  script: "tests/vm/guest/strangers.ts",
+  seconds: () => 600,
+  judge(result) {
+    const images = Object.entries(result.images as Record<string, GuestView>);
+    const differing = images.flatMap(([name, view]) =>
+      differences(name, view, String(result.kernel)).map((difference) => `${name}: ${difference}`)
+    );
+    if (differing.length > 0) return { outcome: "fail", reason: differing.join("; ") };
+    return { outcome: "pass", reason: `${images.length} images` };
+  },
+};
+
 /** What kernel and tools answer, with LO_FLAGS_PARTSCAN and without. */
 const answersOf = (series: string): Record<string, unknown> => ({
   "tools, two-step": { partscan: "1", rereadpt: "", partx: true },
@@ -389,6 +406,7 @@ export const STEPS: readonly Step[] = [
   locks,
   links,
   tables,
+  strangers,
   mounts,
   restricted,
   services,

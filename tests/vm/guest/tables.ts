@@ -4,7 +4,6 @@
  *
  *     bun tests/vm/guest/tables.ts 500 1
  */
-import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { blkGetSize64, blkSszGet } from "../../../lib/kernel/blkpg.ts";
@@ -21,6 +20,7 @@ import { attach, LoopError, type SectorSize } from "../../../mod.ts";
 import type { SparseDisk } from "../../../torture/sparse_disk.ts";
 import { makeCase } from "../../../torture/table_cases.ts";
 import { progress, report } from "./report.ts";
+import { stopUdevd } from "./udevd.ts";
 import { explain, type Extent, ourView, showViews, type Views } from "./table_differences.ts";
 
 const count = Number(process.argv[2] ?? 500);
@@ -112,18 +112,6 @@ async function attachOne(image: SparseDisk): Promise<{ views: Views; names?: str
     if (!(error instanceof LoopError)) throw error;
     return { views: { ours: [], kernel: [] }, names: [`refused: ${error.code}`] };
   }
-}
-
-/** udevd would open the device in between, and at times hold a partition while it is removed. */
-function stopUdevd(): Disposable {
-  const { status } = spawnSync("udevadm", ["control", "--exit"]);
-  return {
-    [Symbol.dispose]() {
-      if (status !== 0) return;
-      const paths = ["/lib/systemd/systemd-udevd", "/usr/lib/systemd/systemd-udevd"];
-      spawnSync(paths.find(existsSync)!, ["--daemon"]);
-    },
-  };
 }
 
 /** GPT, MBR, or what else there is. */
