@@ -40,7 +40,7 @@ import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import { type SysfsPartition, sysfsPartitions } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
 import { openWithoutWaiting } from "./kernel/storage.ts";
-import { untilAborted } from "./base/retry.ts";
+import { heeding, untilAborted } from "./base/retry.ts";
 
 /** For attach() and openLoop() alone. */
 export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
@@ -178,9 +178,13 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
     const meant = asMeantHere(options);
-    return await this.#operations.take(() =>
-      this.#mounts.mount(this, this.#facts, partition, meant)
+    // What is none is refused with the other options.
+    const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
+    const mounting = this.#operations.take(
+      () => this.#mounts.mount(this, this.#facts, partition, meant),
+      signal,
     );
+    return await heeding(mounting, signal, (late) => late.unmount());
   }
 
   /**

@@ -8,14 +8,8 @@ import { changeFlags } from "./bind.ts";
 import { isRefusal } from "../base/errors.ts";
 import { ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
-import { holdOf } from "../holders/exclusive.ts";
-import {
-  describeHolders,
-  heldBy,
-  type Holder,
-  isHeldExclusively,
-  othersThan,
-} from "../holders/holders.ts";
+import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
+import { describeHolders, heldBy, type Holder, othersThan } from "../holders/holders.ts";
 import { ownUses } from "../holders/own_uses.ts";
 import type { DeviceLock } from "../udev/lock.ts";
 import { LO_FLAGS_AUTOCLEAR, loopClrFd } from "../kernel/loop.ts";

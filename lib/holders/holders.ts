@@ -14,7 +14,6 @@ import { placeOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 import { breathe } from "../runtime/turns.ts";
 
-export { isHeldExclusively } from "./exclusive.ts";
 export { describeHolders, type Holder } from "./holder.ts";
 
 /** Everyone who holds loop device `number` or a partition of it. */

@@ -28,13 +28,13 @@ export function removeOwnMount(key: object): void {
   mounts.delete(key);
 }
 
-/** Those of one of these devices; the ones that `isOver` are struck out. */
+/** Those of one of these devices; the unmounted ones whose device `isFree` are struck out. */
 export function ownMountsOf(
   devices: readonly string[],
-  isOver: (device: string) => boolean,
+  isFree: (device: string) => boolean = () => false,
 ): OwnMount[] {
   for (const [key, { device, descriptors }] of mounts) {
-    if (devices.includes(device) && descriptors.length === 0 && isOver(device)) mounts.delete(key);
+    if (devices.includes(device) && descriptors.length === 0 && isFree(device)) mounts.delete(key);
   }
   return [...mounts.values()].filter(({ device }) => devices.includes(device));
 }

@@ -28,7 +28,7 @@ export interface OwnUse {
 export async function ownUses(number: number): Promise<OwnUse[]> {
   const partitions = sysfsPartitionDevs(number);
   const names = [`loop${number}`, ...partitions.map(({ name }) => name)];
-  const mounts = ownMountsOf(names.map((name) => `/dev/${name}`), () => false);
+  const mounts = ownMountsOf(names.map((name) => `/dev/${name}`));
   const devs = new Set([...partitions, ...mounts].map(({ dev }) => dev));
   devs.add(sysfsDev(number));
   const links = new Map<string, string>();

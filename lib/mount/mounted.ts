@@ -7,7 +7,7 @@ import { checkNames, checkPath, checkWait } from "../base/checks.ts";
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
-import { isHeldExclusively } from "../holders/holders.ts";
+import { holdOf } from "../holders/exclusive.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
@@ -209,12 +209,10 @@ export class LoopMount implements AsyncDisposable {
 
   async #isOver(): Promise<boolean> {
     const { device } = this.#init;
-    const isOver = () => !isHeldExclusively(device);
-    const others = ownMountsOf([device], isOver).filter(({ descriptors }) =>
-      descriptors.length > 0
-    );
-    if (others.length > 0) return false;
-    return await poll(() => isOver() || undefined, PASSING_USERS_MS) ?? false;
+    const isOver = async () => await holdOf(device) === "free" || undefined;
+    // Another mount of it in this process is not just about to go.
+    if (ownMountsOf([device]).some(({ descriptors }) => descriptors.length > 0)) return false;
+    return await poll(isOver, PASSING_USERS_MS) ?? false;
   }
 
   #checkEnd({ synced, flushed, unmounted, named, isGone }: EndedMount): void {

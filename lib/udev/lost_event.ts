@@ -20,7 +20,10 @@ import { hasBug, type KernelBug } from "../kernel/release.ts";
 import { kernelRelease } from "../kernel/system.ts";
 import { announce } from "./udev.ts";
 
-/** Series without a row have no mend. */
+/**
+ * Series without a row have no mend. The backports came in April and May 2025; these releases are some
+ * weeks younger, since a number that is too high costs one event, and one that is too low loses it.
+ */
 export const LOST_CHANGE_EVENT: KernelBug = {
   name: "LOST_CHANGE_EVENT",
   symptom: "udev never hears of an attached image without partitions",
@@ -28,11 +31,11 @@ export const LOST_CHANGE_EVENT: KernelBug = {
   since: { release: "5.15", commit: "498ef5c777d9" },
   until: { release: "6.15", commit: "e7bc0010ceb4" },
   backports: [
-    { release: "5.15.181" },
-    { release: "6.1.136" },
-    { release: "6.6.89" },
-    { release: "6.12.26" },
-    { release: "6.14.5" },
+    { release: "5.15.186" },
+    { release: "6.1.142" },
+    { release: "6.6.94" },
+    { release: "6.12.34" },
+    { release: "6.14.11" },
   ],
 };
 
