@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { type ChildProcess, spawn } from "node:child_process";
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -384,6 +385,37 @@ withExt4(
     }
   },
 );
+
+withExt4("a keeper that could not be started is started by the next mount", ["mount"], () => {
+  const child = scratch("child.ts");
+  writeFileSync(
+    child,
+    `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+     import { spawnSync } from "node:child_process";
+     import process from "node:process";
+     import { keepersOf } from ${JSON.stringify(join(ROOT, "torture/keepers.ts"))};
+     const [umount, hider] = process.argv.slice(2);
+     await using loop = await attach(${JSON.stringify(ext4Image("restarted.img"))});
+     await (await loop.mount()).unmount();
+     for (const keeper of keepersOf(process.pid)) process.kill(keeper, "SIGKILL");
+     while (keepersOf(process.pid).length > 0);
+     spawnSync("mount", ["--bind", "/dev/null", umount]);
+     const refused = await loop.mount().catch(({ code }) => code);
+     spawnSync(hider, ["-l", umount]);
+     await using root = await loop.mount();
+     console.log(refused, keepersOf(process.pid).length);`,
+  );
+  const umount = output(["realpath", output(["which", "umount"]).trim()]).trim();
+  // By another name: this one is hidden meanwhile.
+  const hider = scratch("umount");
+  copyFileSync(umount, hider);
+  output(["chmod", "755", hider]);
+  const { stdout, stderr } = run([
+    ...isolated("tmpfs=/run"),
+    ...onThisRuntime(child, umount, hider),
+  ]);
+  assertEquals(stdout, "ENOENT 1\n", stderr);
+});
 
 withExt4("the keeper takes nothing of others away", ["mount"], async () => {
   const image = ext4Image("kept.img");

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { attach } from "../mod.ts";
 import { e2fsck, ext4Image, mountsOf } from "../tests/mount_image.ts";
-import { scratch } from "../tests/support.ts";
+import { run, scratch } from "../tests/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
 import { keepersOf, ownersOf, unlessGone } from "./keepers.ts";
 
@@ -70,6 +70,7 @@ export async function endOf(
   if (!await within(CLEAN_MS, isClean)) {
     const wrong = left().map((what) => `${what} is left${alone ? " by the next mount()" : ""}`);
     // So that the next experiment begins clean.
+    for (const line of mountsOfImages(images)) run(["umount", "--lazy", line.split(" ")[4]]);
     await nextMount();
     await within(CLEAN_MS, isClean);
     return wrong;

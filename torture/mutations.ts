@@ -21,6 +21,15 @@ export const CHECKS: Record<string, string[]> = {
     ...["--part", "faults", "--runtime", "bun", "--scenario", "mount"],
     ...["--only", "FSCONFIG_CMD_CREATE .* EIO$|openat fd / .* EIO$"],
   ),
+  "torture --part faults, at": torture(
+    ...["--part", "faults", "--runtime", "bun", "--scenario", "mount-at"],
+    ...["--only", "readlink /proc/self/fd/N .* EIO$"],
+  ),
+  "torture --part kill, both": torture(
+    ...["--part", "kill", "--runtime", "bun", "--scenario", "mount"],
+    ...["--only", "both. (syncfs|fsync)"],
+  ),
+  "mount forms, no keeper": testOf("mount_forms", "a keeper that could not be started"),
   "torture --part interleave": torture(
     ...["--part", "interleave", "--runtime", "bun", "--scale", "0.003"],
   ),
@@ -186,8 +195,40 @@ export const MUTATIONS: Mutation[] = [
     check: "mounts, disk full",
     replacements: [{
       file: "lib/mount/mounted.ts",
-      from: "using node = this.readOnly ? undefined : await openIfPossible(device);",
-      to: "using node = await openIfPossible(device).then((file) => file?.close() as undefined);",
+      from: "const written = !this.readOnly;",
+      to: "const written = this.readOnly && !this.readOnly;",
+    }],
+  },
+  {
+    name: "no record of a mount",
+    check: "torture --part kill, both",
+    replacements: [{
+      file: "lib/mount/keeper.ts",
+      from: "makeEmptyFile(record, parent);",
+      to: "makeEmptyFile;",
+    }],
+  },
+  {
+    name: "the path of an at: mount is asked for behind the move",
+    check: "torture --part faults, at",
+    replacements: [{
+      file: "lib/mount/place.ts",
+      from: "  const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));\n",
+      to: "",
+    }, {
+      file: "lib/mount/place.ts",
+      from: "  await moved(mount, record, directory);\n",
+      to: "  await moved(mount, record, directory);\n" +
+        "  const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));\n",
+    }],
+  },
+  {
+    name: "a keeper that did not start is taken for one that lives",
+    check: "mount forms, no keeper",
+    replacements: [{
+      file: "lib/mount/keeper.ts",
+      from: "      this.#pipe = undefined;\n",
+      to: "",
     }],
   },
   {

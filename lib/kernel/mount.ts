@@ -165,9 +165,11 @@ function stepOf({ name, value }: Setting): MountStep {
 export interface MountEnd {
   /**
    * The device's node, which is flushed in the end: some file systems (vfat; ext4 with `nobarrier`)
-   * never ask the device to. undefined: nothing is to be written back.
+   * never ask the device to. undefined: it cannot be opened, or nothing was written.
    */
   readonly node: OpenFile | undefined;
+  /** Something may have been written. */
+  readonly written: boolean;
   /** It lies in this namespace. */
   readonly attached: boolean;
   /** What else belongs to the mount, and is closed after it. */
@@ -191,7 +193,7 @@ export interface EndedMount {
  */
 export async function endMount(
   { mount, root }: NewMount,
-  { node, attached, holder }: MountEnd,
+  { node, written, attached, holder }: MountEnd,
 ): Promise<EndedMount> {
   const [rootFd, mountFd, nodeFd, holderFd] = await Promise.all(
     [root, mount, node, holder].map((file) => file?.giveAway()),
@@ -202,7 +204,7 @@ export async function endMount(
   }
   const steps: NamedStep[] = [];
   const name = new Uint8Array(new ArrayBuffer(2));
-  if (nodeFd !== undefined) steps.push({ name: "syncfs", args: [rootFd] });
+  if (written) steps.push({ name: "syncfs", args: [rootFd] });
   if (attached) steps.push(unmountStep(mountFd), nameStep(mountFd, name));
   const all = [rootFd, mountFd, holderFd].filter((fd) => fd !== undefined);
   steps.push(...all.map(closeStep));

@@ -69,7 +69,8 @@ export async function mount(
     return makeLoopMount({ device, partition, backingFile, type, made, place, dev, onEnd });
   } catch (error) {
     const { holder, id, remove } = place ?? {};
-    const ended = await endMount(made, { node: undefined, attached: id !== undefined, holder });
+    const attached = id !== undefined;
+    const ended = await endMount(made, { node: undefined, written: false, attached, holder });
     // What is still mounted is left to the keeper, with its record.
     if (ended.isGone) await remove?.();
     throw error;

@@ -196,8 +196,9 @@ export class LoopMount implements AsyncDisposable {
   async #takeAway(): Promise<"unmounted" | "deferred"> {
     const { made, place, device, path, dev } = { ...this.#init, path: this.path };
     const { id, holder } = place;
-    using node = this.readOnly ? undefined : await openIfPossible(device);
-    const ended = await endMount(made, { node, attached: id !== undefined, holder });
+    const written = !this.readOnly;
+    using node = written ? await openIfPossible(device) : undefined;
+    const ended = await endMount(made, { node, written, attached: id !== undefined, holder });
     if (id !== undefined) listed.delete(id);
     setOwnMount(this, { device, path, dev, descriptors: [] });
     if (ended.isGone) await place.remove();
