@@ -55,10 +55,7 @@ export const ERRORS: Record<string, readonly string[]> = {
   umount2: ["EPERM", "EBUSY", "EINVAL", "ENOMEM", "ENOENT"],
   pipe2: ["EMFILE", "ENFILE", "ENOMEM"],
   ppoll: ["EINTR", "EINVAL", "ENOMEM"],
-  clone: ["EAGAIN", "ENOMEM", "EPERM"],
-  clone3: ["EAGAIN", "ENOMEM", "EPERM", "ENOSYS"],
-  vfork: ["EAGAIN", "ENOMEM", "EPERM"],
-  execve: ["EACCES", "ENOENT", "ENOEXEC", "ENOMEM", "E2BIG", "EIO"],
+  execve: ["EACCES", "ENOENT", "ENOEXEC", "ENOMEM", "EIO"],
   setsid: ["EPERM"],
   dup2: ["EBADF", "EBUSY", "EINTR", "EMFILE"],
   wait4: ["EINTR", "ECHILD"],
@@ -83,6 +80,8 @@ export const ERRORS: Record<string, readonly string[]> = {
 export const UNFAITHFUL: Record<string, string> = {
   close: "strace would leave the descriptor open, which the kernel never does",
   uname: "cannot fail",
+  clone: "a runtime that cannot start a thread of its own dies of it",
+  clone3: "a runtime that cannot start a thread of its own dies of it",
 };
 
 /** What a runtime does by itself between two calls of a library, on any thread: not traced. */
