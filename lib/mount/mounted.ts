@@ -225,8 +225,9 @@ export class LoopMount implements AsyncDisposable {
         "space left, is its disk in order? The file system is unmounted; check it before use";
       throw new LoopError({ code, syscall, path, hint });
     }
-    // EINVAL: it lies in no namespace any more, somebody was faster.
-    if (!isErrno(unmounted, "EINVAL")) check(unmounted, "umount2", this.path);
+    // Somebody was faster: it lies in no namespace any more.
+    const wasGone = isGone && isErrno(unmounted, "EINVAL");
+    if (!wasGone) check(unmounted, "umount2", this.path);
     check(named, "readlink", this.path);
     if (isGone) return;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
