@@ -13,6 +13,9 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/attach\(\) without partscan shows/g, "without --partscan the device shows"],
   [/or attach it without partscan/g, "or attach it without --partscan"],
   [/holders\(\) or losetup, findmnt say who/g, "findmnt and lsof say who"],
+  [/holders\(\) says by whom/g, "findmnt and lsof say by whom"],
+  [/attach it with readOnly: true/g, "attach it with --read-only"],
+  [/write it again, then persist\(\)/g, "write it again, then attach it again"],
 ];
 
 /** The message of an error, with the options of this program in it. */
