@@ -390,8 +390,10 @@ const services: Step = {
   seconds: () => 900,
   judge(result) {
     const wrong = SERVICES[String(result.kind)](result);
-    const { event: _event, case: _case, kind: _kind, ...rest } = result;
-    return { outcome: wrong ? "fail" : "pass", reason: wrong ?? JSON.stringify(rest) };
+    const common = ["event", "case", "kind", "step", "runtime", "verdict", "form", "who"];
+    const facts = Object.entries(result).filter(([key]) => !common.includes(key));
+    const seen = JSON.stringify(Object.fromEntries(facts));
+    return { outcome: wrong ? "fail" : "pass", reason: [wrong, seen].filter(Boolean).join("; ") };
   },
 };
 
