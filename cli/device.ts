@@ -129,8 +129,8 @@ export function namedDevice(path: string): Device {
   return new Device(path, isBlock && statusOf(folder) !== undefined ? folder : undefined);
 }
 
-/** undefined also where it may not be seen. */
-function statusOf(path: string): FileStatus | undefined {
+/** What a name leads to; undefined also where it may not be seen. */
+export function statusOf(path: string): FileStatus | undefined {
   try {
     return fileStatus(path);
   } catch (error) {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type FileStatus, fileStatus, isRefusal } from "../lib/losetup.ts";
+import { statusOf } from "./device.ts";
 
 /** The library's advice names its own functions and options; here is what does the same. */
 const ADVICE: readonly [theirs: RegExp, ours: string][] = [
@@ -34,13 +34,4 @@ export function explainFile(device: string): string | undefined {
   return file === undefined
     ? undefined
     : `${file} is a file: to attach it use -f, to find its devices -j`;
-}
-
-function statusOf(path: string): FileStatus | undefined {
-  try {
-    return fileStatus(path);
-  } catch (error) {
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
 }
