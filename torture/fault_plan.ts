@@ -24,9 +24,13 @@ const LIES = [
   { call: /^ioctl BLKPG_DEL_PARTITION/, error: /^EBUSY from then on$/ },
 ];
 
+/** What the forms of a mount do differently. */
+const PLACES =
+  /^(move_mount|umount2|mkdirat|mknodat|unlinkat|readlink(at)?|flock|pipe2|ppoll|memfd_create|fcntl|setsid|dup2|execve|wait4)$/;
+
 /**
- * At ci size one of calls that differ only in their partition, and of the errors every third: which
- * ones turns with the experiment.
+ * At ci size only the calls by which a further form of a mount differs from the first; one of calls that
+ * differ only in their partition; and of the errors every third: which ones turns with the experiment.
  */
 export function plan(
   calls: readonly Call[],
