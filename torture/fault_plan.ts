@@ -49,6 +49,7 @@ export function plan(
       .replaceAll(/\/proc\/\d+\//g, "/proc/N/");
     const times = (seen.get(kind) ?? 0) + 1;
     seen.set(kind, times);
+    if (!full && / mount-/.test(prefix) && !PLACES.test(call.name)) continue;
     // One process of those that are asked who has a device open stands for all.
     if (times > 1 && (!full || kind.includes("/proc/N/"))) continue;
     for (const [i, code] of (ERRORS[call.name] ?? []).entries()) {

@@ -45,7 +45,8 @@ function comparable(reply: Reply): unknown {
 class Experiment {
   readonly #violations: string[] = [];
   readonly #outcomes: string[] = [];
-  #missed = 0;
+  /** Faults that did not hit their call. */
+  readonly #missed: string[] = [];
   #baseline: Reply = {};
   #descriptors: string[] = [];
   #threads = 0;
@@ -82,14 +83,16 @@ class Experiment {
           const alike = (call: Call) => signature(call) === signature(fault.call);
           nth = (await this.#trace()).calls.filter(alike)[fault.occurrence]?.nth ?? nth;
         }
-        if (tries === TRIES) this.#missed++;
+        if (tries === TRIES) this.#missed.push(fault.name);
       }
       const threads = this.#subject.threads().length;
       if (threads > this.#threads + POOL_THREADS) {
         this.#blame(this.name, `${this.#threads} threads at the begin, ${threads} at the end`);
       }
-      if (this.#missed > Math.max(3, MOST_MISSED * faults.length)) {
-        this.#blame(this.name, `${this.#missed} of ${faults.length} faults missed their call`);
+      const missed = this.#missed;
+      if (missed.length > Math.max(3, MOST_MISSED * faults.length)) {
+        const problem = `${missed.length} of ${faults.length} faults missed their call`;
+        this.#blame(this.name, `${problem}: ${missed.join(", ")}`);
       }
       return this.#row(faults);
     } finally {
@@ -244,7 +247,7 @@ class Experiment {
   #row(faults: readonly Fault[]): Row {
     const bad = this.#violations;
     const detail = `${new Set(faults.map(({ call }) => call)).size} calls, ` +
-      `${faults.length} faults: ${tally(this.#outcomes)}; ${this.#missed} missed, ` +
+      `${faults.length} faults: ${tally(this.#outcomes)}; ${this.#missed.length} missed, ` +
       `${bad.length} violations${bad.map((text) => ` | ${text}`).slice(0, 3).join("")}`;
     const outcome = bad.length === 0 ? "pass" : "fail";
     return { part: "faults", name: this.name, outcome, detail };
