@@ -58,6 +58,8 @@ export const ERRORS: Record<string, readonly string[]> = {
   execve: ["EACCES", "ENOENT", "ENOEXEC", "ENOMEM", "EIO"],
   setsid: ["EPERM"],
   dup2: ["EBADF", "EBUSY", "EINTR", "EMFILE"],
+  // ENODEV and ESRCH are answers: no file system is on it, or it has no quotas.
+  quotactl: ["EACCES", "EPERM", "EIO", "ENOMEM", "ENOSYS"],
   wait4: ["EINTR", "ECHILD"],
   syncfs: SYNC,
   fsync: SYNC,

@@ -10,7 +10,7 @@ import { ERRORS, UNFAITHFUL } from "./errors.ts";
 import { type Fault, names, plan } from "./fault_plan.ts";
 import { keepersOf, recordsOf } from "./keepers.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";
-import { endOf, mountsOfImages } from "./mount_ends.ts";
+import { endOf, mountsOfImages, nextMount } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";
 import { isMount, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature } from "./strace.ts";
@@ -71,6 +71,8 @@ class Experiment {
   async run(): Promise<Row | undefined> {
     await this.#start();
     try {
+      // Whose owner died with his keeper is taken away then, and not by what is looked at here.
+      if (isMount(this.scenario)) await nextMount();
       const calls = await this.#learn();
       const faults = plan(calls, String(this.#subject.pid), this.name, this.request, this.turn);
       if (faults.length === 0 && this.#violations.length === 0) return undefined;

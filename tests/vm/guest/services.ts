@@ -162,7 +162,7 @@ async function service(name: string, form: "directory" | "at", n: number): Promi
   });
   const milliseconds = Date.now() - begin;
   // What is under way ends meanwhile: only then it is left.
-  await within(2000, () => !isBound(image) && owners().length === 0);
+  await within(2000, () => !isBound(image) && owners().length <= 1);
   const afterwards = left(image);
   {
     await using other = await attach(copyOf("other.img"), FIRST);
@@ -302,7 +302,7 @@ async function tools(): Promise<void> {
   report({
     ...{ event: "result", case: "the end", kind: "end", unmount },
     detach: await loop.detach(),
-    owners: owners().filter((name) => !dirname(root.path).endsWith(name)).length,
+    owners: owners().filter((name) => !name.startsWith(`${process.pid}-`)).length,
     units: await unitsLeft(),
   });
 }
