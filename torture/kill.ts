@@ -82,10 +82,14 @@ async function killStopped(
   const stopped = !isOver;
   await killKeepers(pid);
   if (victim === "both") return stopped;
-  if (stopped) process.kill(pid, "SIGCONT");
-  const { error } = await acting;
+  // Until it goes on: strace may hand its stop on only now.
+  const goOn = () => isStopped(pid) && process.kill(pid, "SIGCONT");
+  const waker = setInterval(goOn, 100);
+  const { error } = await acting.catch((error: Error) => ({ error })).finally(() =>
+    clearInterval(waker)
+  );
   if (error && error.name !== "LoopError") blame(`rejected with ${error.name} ${error.message}`);
-  const failed = await subject.undo(scenario);
+  const failed = await subject.undo(scenario).catch(({ message }) => message);
   if (failed) blame(`could not be undone: ${failed}`);
   for (const what of leftOf(subject.images)) blame(`${what} is left`);
   return stopped;
