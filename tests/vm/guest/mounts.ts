@@ -27,7 +27,7 @@ copyFileSync("/guest/ext4.img", other);
 const [major, minor] = kernelRelease().split(".").map(Number);
 const takesDetached = major > 6 || major === 6 && minor >= 15;
 const at = "/tmp/at";
-mkdirSync(at);
+mkdirSync(at, { recursive: true });
 const FORMS: readonly MountOptions[] = [{}, { at }, ...takesDetached ? [{ detached: true }] : []];
 
 using socket = new UeventSocket();
