@@ -89,7 +89,7 @@ export const UNFAITHFUL: Record<string, string> = {
 /** What a runtime does by itself between two calls of a library, on any thread: not traced. */
 export const RUNTIME_CALLS: readonly string[] = [
   ...["futex", "madvise", "mmap", "munmap", "mprotect", "mremap", "brk", "membarrier"],
-  ...["epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "poll"],
+  ...["epoll_wait", "epoll_pwait", "epoll_pwait2", "epoll_ctl", "epoll_create1", "poll"],
   ...["preadv2", "pwritev2", "sendto", "recvfrom"],
   ...["sendmsg", "recvmsg", "timerfd_settime", "eventfd2", "restart_syscall"],
   ...["nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "getrandom"],
