@@ -5,7 +5,7 @@ import { attach } from "../mod.ts";
 import { e2fsck, ext4Image, mountsOf } from "../tests/mount_image.ts";
 import { run, scratch } from "../tests/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
-import { keepersOf, ownersOf, unlessGone } from "./keepers.ts";
+import { keepersOf, ownersOf, recordsOf, unlessGone } from "./keepers.ts";
 
 /** As a shell takes for what it unmounts, beside all that a machine does at that time. */
 const CLEAN_MS = 10_000;
@@ -71,6 +71,7 @@ export async function endOf(
     const wrong = left().map((what) => `${what} is left${alone ? " by the next mount()" : ""}`);
     // So that the next experiment begins clean.
     for (const line of mountsOfImages(images)) run(["umount", "--lazy", line.split(" ")[4]]);
+    for (const path of recordsOf(pid)) run(["rmdir", path]);
     await nextMount();
     await within(CLEAN_MS, isClean);
     return wrong;
