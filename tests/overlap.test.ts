@@ -5,7 +5,7 @@
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
 import process from "node:process";
@@ -94,7 +94,10 @@ test("overlap is decided once for two copies of the library", ["root"], async ()
   const file = makeImage("copies.img", 1);
   const copy = scratch("copy");
   mkdirSync(copy);
-  cpSync(join(ROOT, "lib"), join(copy, "lib"), { recursive: true });
+  // dist/: where mod.ts is the built file.
+  for (const folder of ["lib", "dist"].filter((name) => existsSync(join(ROOT, name)))) {
+    cpSync(join(ROOT, folder), join(copy, folder), { recursive: true });
+  }
   cpSync(join(ROOT, "mod.ts"), join(copy, "mod.ts"));
   const own = scratch("own.ts");
   writeFileSync(own, racer(MOD, file));
