@@ -29,11 +29,17 @@ const NPM = join(DIST, "npm");
 /** What imports call it: on JSR, where names have a scope, and on npm. */
 const [JSR_NAME, NPM_NAME] = [config.name, about.name];
 
-const PATH = [join(ROOT, "dev/node_modules/.bin"), process.env.PATH].join(delimiter);
+const PATH = [join(ROOT, "dev/node_modules/.bin"), process.env.PATH].join(
+  delimiter,
+);
 
 function run(command: string, ...args: string[]): void {
   const stdio = ["ignore", "ignore", "inherit"] as const;
-  execFileSync(command, args, { cwd: ROOT, env: { ...process.env, PATH }, stdio: [...stdio] });
+  execFileSync(command, args, {
+    cwd: ROOT,
+    env: { ...process.env, PATH },
+    stdio: [...stdio],
+  });
 }
 
 /** Reads a file of dist/, and writes it again. */
@@ -50,7 +56,9 @@ function change(name: string, edit: (text: string) => string): void {
 function sources(): string {
   const folder = join(DIST, "sources");
   mkdirSync(folder);
-  for (const name of ["mod.ts", "gpt.ts", "cli.ts", "deno.json", "cli", "lib"]) {
+  for (
+    const name of ["mod.ts", "gpt.ts", "cli.ts", "deno.json", "cli", "lib"]
+  ) {
     cpSync(join(ROOT, name), join(folder, name), { recursive: true });
   }
   const path = join(folder, "lib/mount/mounts.ts");
@@ -59,7 +67,9 @@ function sources(): string {
   const imports = [...text.matchAll(late)].map(([, names, from]) =>
     `import ${names} from ${from};\n`
   );
-  if (imports.length === 0) throw new Error("lib/mount/mounts.ts loads nothing late");
+  if (imports.length === 0) {
+    throw new Error("lib/mount/mounts.ts loads nothing late");
+  }
   writeFileSync(path, imports.join("") + text.replaceAll(late, ""));
   return folder;
 }
@@ -71,25 +81,45 @@ function sources(): string {
 function bundle(entry: string, name: string, banner: string): void {
   const minified = ["--minify-whitespace", "--minify-syntax"];
   const options = ["--target=node", "--external=bun:ffi", ...minified];
-  run("bun", "build", join(SOURCES, entry), ...options, `--outfile=${join(DIST, name)}`);
+  run(
+    "bun",
+    "build",
+    join(SOURCES, entry),
+    ...options,
+    `--outfile=${join(DIST, name)}`,
+  );
   change(name, (code) => banner + code.replace(/^(?:#!.*\n|\/\/ @bun\n)+/, ""));
 }
 
 /** The lines that start a script: the first, and a second one for sh that is a comment here. */
 function firstLines(entry: string): string {
-  return /^#!.*\n(?:\/\/ .*\n)?/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
+  return /^#!.*\n(?:\/\/ .*\n)?/.exec(
+    readFileSync(join(ROOT, entry), "utf8"),
+  )![0];
 }
 
 /** The module's description, which the roll-up drops; those of the files within, it leaves in. */
 function declarations(entry: string, name: string): void {
-  run("rollup", entry, "--silent", "--plugin", "dts", "--file", join(DIST, name));
-  const description = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
+  run(
+    "rollup",
+    entry,
+    "--silent",
+    "--plugin",
+    "dts",
+    "--file",
+    join(DIST, name),
+  );
+  const description =
+    /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
   // AsyncDisposable is younger than what most users' tsconfig.json has.
   const references = '/// <reference lib="esnext.disposable" />\n';
   change(name, (text) => {
     const own = text.replaceAll(/\/\*\*(?:(?!\*\/)[^])*?@module\s*\*\/\n/g, "");
     return references + (description + own)
-      .replaceAll(`"${JSR_NAME}`, `"${NPM_NAME}`).replaceAll("```ts ignore", "```ts");
+      .replaceAll(`"${JSR_NAME}`, `"${NPM_NAME}`).replaceAll(
+        "```ts ignore",
+        "```ts",
+      );
   });
 }
 
@@ -101,7 +131,16 @@ function manifest(): string {
       name,
       version: config.version,
       description,
-      keywords: ["loop", "losetup", "loopback", "disk-image", "partition", "linux", "bun", "deno"],
+      keywords: [
+        "loop",
+        "losetup",
+        "loopback",
+        "disk-image",
+        "partition",
+        "linux",
+        "bun",
+        "deno",
+      ],
       license,
       type,
       exports: {
@@ -135,9 +174,21 @@ mkdirSync(NPM, { recursive: true });
 const SOURCES = sources();
 
 const title = `loopdev ${config.version}, ${config.license} licensed`;
-bundle("mod.ts", "loopdev.js", `// ${title}\n// @ts-self-types="./loopdev.d.ts"\n`);
-bundle("gpt.ts", "gpt.js", `// ${title}: GUID partition tables\n// @ts-self-types="./gpt.d.ts"\n`);
-bundle("cli.ts", "losetup.js", `${firstLines("cli.ts")}// losetup(8) of ${title}\n`);
+bundle(
+  "mod.ts",
+  "loopdev.js",
+  `// ${title}\n// @ts-self-types="./loopdev.d.ts"\n`,
+);
+bundle(
+  "gpt.ts",
+  "gpt.js",
+  `// ${title}: GUID partition tables\n// @ts-self-types="./gpt.d.ts"\n`,
+);
+bundle(
+  "cli.ts",
+  "losetup.js",
+  `${firstLines("cli.ts")}// losetup(8) of ${title}\n`,
+);
 rmSync(SOURCES, { recursive: true });
 declarations("mod.ts", "loopdev.d.ts");
 declarations("gpt.ts", "gpt.d.ts");
@@ -148,7 +199,14 @@ run("bun", "build", ...COMPILE, "cli.ts", "--outfile", join(DIST, "losetup"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
 for (
-  const name of ["loopdev.js", "loopdev.d.ts", "gpt.js", "gpt.d.ts", "losetup.js", "loopdev.8"]
+  const name of [
+    "loopdev.js",
+    "loopdev.d.ts",
+    "gpt.js",
+    "gpt.d.ts",
+    "losetup.js",
+    "loopdev.8",
+  ]
 ) {
   copyFileSync(join(DIST, name), join(NPM, name));
 }
@@ -158,7 +216,9 @@ for (const name of ["README.md", "CHANGELOG.md", "LICENSE"]) {
 writeFileSync(join(NPM, "package.json"), manifest());
 run("npm", "pack", "--silent", NPM, "--pack-destination", DIST);
 
-const files = readdirSync(DIST, { withFileTypes: true }).filter((entry) => entry.isFile());
+const files = readdirSync(DIST, { withFileTypes: true }).filter((entry) =>
+  entry.isFile()
+);
 const sums = files.map(({ name }) => name).toSorted().map((name) => {
   const content = readFileSync(join(DIST, name));
   console.log(`${String(content.length).padStart(10)}  dist/${name}`);

@@ -6,10 +6,26 @@ declare module "@std/cli/parse-args" {
 }
 declare module "@std/assert" {
   export function assert(value: unknown, message?: string): asserts value;
-  export function assertEquals<T>(actual: T, expected: T, message?: string): void;
-  export function assertGreaterOrEqual<T>(actual: T, expected: T, message?: string): void;
-  export function assertMatch(actual: string, expected: RegExp, message?: string): void;
-  export function assertStringIncludes(actual: string, expected: string, message?: string): void;
+  export function assertEquals<T>(
+    actual: T,
+    expected: T,
+    message?: string,
+  ): void;
+  export function assertGreaterOrEqual<T>(
+    actual: T,
+    expected: T,
+    message?: string,
+  ): void;
+  export function assertMatch(
+    actual: string,
+    expected: RegExp,
+    message?: string,
+  ): void;
+  export function assertStringIncludes(
+    actual: string,
+    expected: string,
+    message?: string,
+  ): void;
   export function assertThrows<E extends Error>(
     call: () => unknown,
     // deno-lint-ignore no-explicit-any

@@ -3,12 +3,20 @@ import process from "node:process";
 
 /** Columns as wide as they need to be, those of numbers flush right; the first row is the header. */
 export function table(rows: readonly (readonly string[])[]): string {
-  const columns = rows[0].map((_, column) => rows.map((row) => row[column] ?? ""));
-  const widths = columns.map((cells) => Math.max(...cells.map(({ length }) => length)));
-  const isNumber = columns.map(([, ...cells]) => cells.every((cell) => /^-?[\d.]*$/.test(cell)));
+  const columns = rows[0].map((_, column) =>
+    rows.map((row) => row[column] ?? "")
+  );
+  const widths = columns.map((cells) =>
+    Math.max(...cells.map(({ length }) => length))
+  );
+  const isNumber = columns.map(([, ...cells]) =>
+    cells.every((cell) => /^-?[\d.]*$/.test(cell))
+  );
   const line = (row: readonly string[]) =>
     row.map((cell, column) =>
-      isNumber[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])
+      isNumber[column]
+        ? cell.padStart(widths[column])
+        : cell.padEnd(widths[column])
     ).join("  ").trimEnd();
   return [
     line(rows[0]),
@@ -21,7 +29,9 @@ export function table(rows: readonly (readonly string[])[]): string {
 /** A line that the next one replaces, if somebody looks. */
 export function progress(text: string): void {
   const width = (process.stderr.columns ?? 80) - 1;
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text.slice(0, width)}`);
+  if (process.stderr.isTTY) {
+    process.stderr.write(`\r\x1b[K${text.slice(0, width)}`);
+  }
 }
 
 /** A line that stays. */
