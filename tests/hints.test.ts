@@ -3,7 +3,19 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, openLoop, status } from "../mod.ts";
 import { ext4Image } from "./mount_image.ts";
-import { isolated, makeImage, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";
+import {
+  isolated,
+  makeImage,
+  onThisRuntime,
+  output,
+  ROOT,
+  run,
+  scratch,
+  test,
+  testsOf,
+} from "./support.ts";
+
+const withFileSystem = testsOf("hints about what is mounted or closed", ["root", "mkfs.ext4"]);
 
 /** A loop device that there is not. */
 function noDevice(): string {
@@ -58,7 +70,7 @@ test("settled() under one's own lock is refused wherever udevd runs or not", ["r
   await loop.settled();
 });
 
-test("a file that chattr has closed is named as such", [
+withFileSystem("a file that chattr has closed is named as such", [
   "root",
   "mkfs.ext4",
   "chattr",
@@ -84,7 +96,7 @@ test("a file that chattr has closed is named as such", [
   assert(!inner.readOnly);
 });
 
-test(
+withFileSystem(
   "a process that has a capability is not told to get it",
   ["root", "mkfs.ext4", "unshare"],
   () => {

@@ -22,7 +22,9 @@ import {
 } from "./support.ts";
 import { traced } from "./traced.ts";
 
-const withRoot = testsOf("who holds a device", ["root"]);
+const withRoot = testsOf("who holds a device", [
+  ...["root", "mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "mkswap", "swapon"] as const,
+]);
 
 /** Mounts by mount(8), for as long as `use` takes. */
 async function mounted(args: string[], use: (folder: string) => Promise<void>): Promise<void> {

@@ -14,9 +14,11 @@ import {
   ROOT,
   run,
   scratch,
-  test,
+  testsOf,
 } from "./support.ts";
 import { traced } from "./traced.ts";
+
+const withFullDisk = testsOf("what was written and is lost", ["root", "mount", "mkfs.ext4"]);
 
 /** What is left of an error on its way through JSON. */
 interface Told {
@@ -85,7 +87,7 @@ function assertLost(error: unknown, what: RegExp): void {
   assertStringIncludes(message, "image.img, and it is lost: is there space left");
 }
 
-test("detach() says that what was written to the device is lost", ["root", "mount"], () => {
+withFullDisk("detach() says that what was written to the device is lost", ["root", "mount"], () => {
   const { said } = saidWhereFull(`{
     await using loop = await attach(image);
     fill(loop.path);
@@ -98,16 +100,20 @@ test("detach() says that what was written to the device is lost", ["root", "moun
   assertEquals([said.again, said.isGone], [said.first, true]);
 });
 
-test("detach() says that what was written to a partition is lost", ["root", "mount"], () => {
-  const { said } = saidWhereFull(`{
+withFullDisk(
+  "detach() says that what was written to a partition is lost",
+  ["root", "mount"],
+  () => {
+    const { said } = saidWhereFull(`{
     await using loop = await attach(image, { partscan: true });
     fill(loop.partitions[1].path);
     said.lost = await loop.detach().catch(tell);
   }`);
-  assertLost(said.lost, /^\/dev\/loop\d+p2$/);
-});
+    assertLost(said.lost, /^\/dev\/loop\d+p2$/);
+  },
+);
 
-test(
+withFullDisk(
   "the end of a block says what is lost, and only what nobody was told",
   ["root", "mount"],
   () => {
@@ -137,7 +143,7 @@ test(
   },
 );
 
-test("persist() says what is lost, and changes nothing then", ["root", "mount"], () => {
+withFullDisk("persist() says what is lost, and changes nothing then", ["root", "mount"], () => {
   const { said } = saidWhereFull(`{
     await using loop = await attach(image);
     fill(loop.path);
@@ -149,7 +155,7 @@ test("persist() says what is lost, and changes nothing then", ["root", "mount"],
   assertEquals(said.isCurrent, true);
 });
 
-test("detach() of a path or a file says what is lost", ["root", "mount"], () => {
+withFullDisk("detach() of a path or a file says what is lost", ["root", "mount"], () => {
   const { said } = saidWhereFull(`
     for (const target of ["file", "path"]) {
       const loop = await attach(image, { partscan: true });
@@ -165,7 +171,7 @@ test("detach() of a path or a file says what is lost", ["root", "mount"], () => 
   assertEquals([said["path again"], said["file again"]], ["ENXIO", "ENXIO"]);
 });
 
-test(
+withFullDisk(
   "a loss that somebody else was told of is said at detach() all the same",
   ["root", "mount"],
   () => {
@@ -185,7 +191,7 @@ test(
   },
 );
 
-test("detach() says that the disk below the backing file lost it", [
+withFullDisk("detach() says that the disk below the backing file lost it", [
   "root",
   "mount",
   "mkfs.ext4",
@@ -205,7 +211,7 @@ test("detach() says that the disk below the backing file lost it", [
   assertLost(said.lost, /^\/dev\/loop\d+$|image\.img$/);
 });
 
-test("an end that was told is not told again", ["root", "mount"], () => {
+withFullDisk("an end that was told is not told again", ["root", "mount"], () => {
   const { said, stderr } = saidWhereFull(`
     const loop = await attach(image);
     fill(loop.path);
@@ -228,8 +234,11 @@ test("an end that was told is not told again", ["root", "mount"], () => {
   assertEquals([said.second, stderr], ["nothing", ""]);
 });
 
-test("the end of several devices says each loss that nobody was told of", ["root", "mount"], () => {
-  const { said } = saidWhereFull(`
+withFullDisk(
+  "the end of several devices says each loss that nobody was told of",
+  ["root", "mount"],
+  () => {
+    const { said } = saidWhereFull(`
     const images = [image, ...["b", "c"].map((name) => sparse(image + name, 64))];
     const inBlock = async (told) => {
       await using loops = await attachAll(images);
@@ -243,15 +252,16 @@ test("the end of several devices says each loss that nobody was told of", ["root
       );
     }
   `);
-  const counts = [0, 1, 2, 3].map((told) => {
-    const errors = said[told] as Told[];
-    for (const error of errors) assertEquals([error.code, error.isLoopError], ["EIO", true]);
-    return errors.length;
-  });
-  assertEquals(counts, [3, 2, 1, 0]);
-});
+    const counts = [0, 1, 2, 3].map((told) => {
+      const errors = said[told] as Told[];
+      for (const error of errors) assertEquals([error.code, error.isLoopError], ["EIO", true]);
+      return errors.length;
+    });
+    assertEquals(counts, [3, 2, 1, 0]);
+  },
+);
 
-test("detach() hears its signal while it writes back, and the loss is said later", [
+withFullDisk("detach() hears its signal while it writes back, and the loss is said later", [
   "root",
   "strace",
 ], () => {
@@ -278,7 +288,7 @@ test("detach() hears its signal while it writes back, and the loss is said later
   assertEquals(files.flatMap(losetup), []);
 });
 
-test("the examples say what is lost, on stderr and not by an exit code alone", [
+withFullDisk("the examples say what is lost, on stderr and not by an exit code alone", [
   "root",
   "mount",
   "mkfs.ext4",

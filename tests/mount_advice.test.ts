@@ -17,7 +17,24 @@ import {
   writeSync,
 } from "node:fs";
 import { attach, LoopError, type MountOptions } from "../mod.ts";
-import { makeImage, type Need, output, scratch, test, THREE_PARTITIONS } from "./support.ts";
+import {
+  makeImage,
+  type Need,
+  output,
+  scratch,
+  test,
+  testsOf,
+  THREE_PARTITIONS,
+} from "./support.ts";
+
+const withTools = testsOf("what is said where a mount is refused", [
+  "root",
+  "mkfs.ext4",
+  "mkfs.xfs",
+  "mkfs.btrfs",
+  "mkfs.ntfs",
+  "qemu-img",
+]);
 
 /** Why an image is not mounted; undefined if it is. */
 async function refusal(file: string, options?: MountOptions): Promise<LoopError | undefined> {
@@ -50,7 +67,7 @@ const MADE: [type: string, need: Need, mib: number, superblock: number, command:
 const BYTES = [0x00, 0x04, 0x18, 0x20, 0x24, 0x38, 0x40, 0x58, 0x60, 0x64, 0x68, 0x6c, 0x78, 0xe0];
 
 for (const [type, need, mib, superblock, command] of MADE) {
-  test(`a wrong bit in a superblock of ${type} is no reason to make a new one`, [
+  withTools(`a wrong bit in a superblock of ${type} is no reason to make a new one`, [
     "root",
     need,
   ], async () => {
@@ -71,14 +88,18 @@ for (const [type, need, mib, superblock, command] of MADE) {
   });
 }
 
-test("a file system that only its driver can judge is named", ["root", "mkfs.ntfs"], async () => {
-  const file = makeImage("ntfs.img", 8);
-  output(["mkfs.ntfs", "-q", "-F", file]);
-  const error = await refusal(file);
-  assertStringIncludes(error!.message, "it seems to hold NTFS");
-  assertStringIncludes(error!.message, 'mount it with type: "ntfs3"');
-  assert(!error!.message.includes("mkfs"));
-});
+withTools(
+  "a file system that only its driver can judge is named",
+  ["root", "mkfs.ntfs"],
+  async () => {
+    const file = makeImage("ntfs.img", 8);
+    output(["mkfs.ntfs", "-q", "-F", file]);
+    const error = await refusal(file);
+    assertStringIncludes(error!.message, "it seems to hold NTFS");
+    assertStringIncludes(error!.message, 'mount it with type: "ntfs3"');
+    assert(!error!.message.includes("mkfs"));
+  },
+);
 
 test(
   "only a device that is all zero is advised to be made a file system of",
@@ -152,7 +173,7 @@ const REPLAYS: [type: string, need: Need, mib: number, option: string, command: 
   ["btrfs", "mkfs.btrfs", 128, "rescue=nologreplay", ["mkfs.btrfs", "-q"]],
 ];
 for (const [type, need, mib, option, command] of REPLAYS) {
-  test(`a journal of ${type} on a read-only device: the option that does without`, [
+  withTools(`a journal of ${type} on a read-only device: the option that does without`, [
     "root",
     need,
   ], async () => {
@@ -167,7 +188,7 @@ for (const [type, need, mib, option, command] of REPLAYS) {
   });
 }
 
-test("a second xfs of the same UUID: nouuid", ["root", "mkfs.xfs"], async () => {
+withTools("a second xfs of the same UUID: nouuid", ["root", "mkfs.xfs"], async () => {
   if (!hasDriver("xfs")) return;
   const file = makeImage("one.img", 320);
   output(["mkfs.xfs", "-q", file]);
@@ -179,7 +200,7 @@ test("a second xfs of the same UUID: nouuid", ["root", "mkfs.xfs"], async () => 
   assertEquals(await refusal(copy, { options: ["nouuid"] }), undefined);
 });
 
-test("a subvolume that btrfs has not got", ["root", "mkfs.btrfs"], async () => {
+withTools("a subvolume that btrfs has not got", ["root", "mkfs.btrfs"], async () => {
   if (!hasDriver("btrfs")) return;
   const file = makeImage("subvolume.img", 128);
   output(["mkfs.btrfs", "-q", file]);
@@ -190,7 +211,7 @@ test("a subvolume that btrfs has not got", ["root", "mkfs.btrfs"], async () => {
   }
 });
 
-test("what this kernel cannot do with an ext4 is said, and what helps", [
+withTools("what this kernel cannot do with an ext4 is said, and what helps", [
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -228,7 +249,7 @@ test("what this kernel cannot do with an ext4 is said, and what helps", [
   await using _ = await again.mount();
 });
 
-test("an xfs whose sectors are smaller than the device's", ["root", "mkfs.xfs"], async () => {
+withTools("an xfs whose sectors are smaller than the device's", ["root", "mkfs.xfs"], async () => {
   if (!hasDriver("xfs")) return;
   const file = makeImage("sectors.img", 320);
   output(["mkfs.xfs", "-q", file]);
@@ -239,7 +260,7 @@ test("an xfs whose sectors are smaller than the device's", ["root", "mkfs.xfs"],
   assert(!error.message.includes("Linux 5.2"), error.message);
 });
 
-test("an image that is cut off: the driver's words, and no guess", [
+withTools("an image that is cut off: the driver's words, and no guess", [
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -249,7 +270,7 @@ test("an image that is cut off: the driver's words, and no guess", [
   assertSays(await refusal(file), "exceeds size of device");
 });
 
-test("a type that is not what is there", ["root", "qemu-img"], async () => {
+withTools("a type that is not what is there", ["root", "qemu-img"], async () => {
   const raw = makeImage("raw.img", 4);
   const made = scratch("made.qcow2");
   output(["qemu-img", "convert", "-O", "qcow2", raw, made]);

@@ -4,7 +4,9 @@ import { mkdirSync, rmSync, statSync } from "node:fs";
 import { attach, type LoopDevice, LoopError, type MountOptions } from "../mod.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
 import { ext4Image, mountsOf } from "./mount_image.ts";
-import { makeImage, type Need, output, scratch, test } from "./support.ts";
+import { makeImage, type Need, output, scratch, test, testsOf } from "./support.ts";
+
+const withFileSystem = testsOf("options of a mount", ["root", "mkfs.ext4", "mount"]);
 
 /** Of a line of mountinfo: the mount's words and the file system's. */
 function words(line: string): string {
@@ -61,7 +63,7 @@ const LISTS = [
   ["data=journal", "noatime"],
 ];
 
-test("options of a line of fstab are taken as mount(8) takes them", [
+withFileSystem("options of a line of fstab are taken as mount(8) takes them", [
   "root",
   "mount",
   "unshare",
@@ -80,17 +82,21 @@ test("options of a line of fstab are taken as mount(8) takes them", [
   }
 });
 
-test("X-mount.mkdir makes the directory, and those above it", ["root", "mkfs.ext4"], async () => {
-  await using loop = await attach(ext4Image("mkdir.img"));
-  const at = scratch("some/where/below");
-  await assertRejects(() => loop.mount(undefined, { at }), LoopError, "ENOENT");
-  for (const option of ["X-mount.mkdir=0711", "x-mount.mkdir"]) {
-    await using root = await loop.mount(undefined, { at, options: [option] });
-    assertEquals(root.path, at);
-  }
-  assertEquals(statSync(at).mode & 0o777, 0o711);
-  rmSync(at, { recursive: true });
-});
+withFileSystem(
+  "X-mount.mkdir makes the directory, and those above it",
+  ["root", "mkfs.ext4"],
+  async () => {
+    await using loop = await attach(ext4Image("mkdir.img"));
+    const at = scratch("some/where/below");
+    await assertRejects(() => loop.mount(undefined, { at }), LoopError, "ENOENT");
+    for (const option of ["X-mount.mkdir=0711", "x-mount.mkdir"]) {
+      await using root = await loop.mount(undefined, { at, options: [option] });
+      assertEquals(root.path, at);
+    }
+    assertEquals(statSync(at).mode & 0o777, 0o711);
+    rmSync(at, { recursive: true });
+  },
+);
 
 test("an option beside one of ours that says the opposite is a mistake", [], () => {
   const wrong: [MountOptions, RegExp][] = [
@@ -123,7 +129,7 @@ test("an option beside one of ours that says the opposite is a mistake", [], () 
   );
 });
 
-test('"ro" and "rw" go with the device', ["root", "mkfs.ext4"], async () => {
+withFileSystem('"ro" and "rw" go with the device', ["root", "mkfs.ext4"], async () => {
   const file = ext4Image("device.img");
   await using loop = await attach(file, { readOnly: true });
   // As mount(8): what cannot be written is mounted read-only.
@@ -138,7 +144,7 @@ test('"ro" and "rw" go with the device', ["root", "mkfs.ext4"], async () => {
 });
 
 for (const type of ["ext2", "ext3", "ext4"]) {
-  test(`an error in ${type} makes it read-only, whatever its superblock says`, [
+  withFileSystem(`an error in ${type} makes it read-only, whatever its superblock says`, [
     "root",
     `mkfs.${type}` as Need,
   ], async () => {
@@ -159,7 +165,7 @@ for (const type of ["ext2", "ext3", "ext4"]) {
   });
 }
 
-test("what has no device is no type", ["root", "mkfs.ext4"], async () => {
+withFileSystem("what has no device is no type", ["root", "mkfs.ext4"], async () => {
   await using loop = await attach(ext4Image("types.img"));
   for (const type of ["tmpfs", "proc", "sysfs", "devtmpfs", "cgroup2", "overlay", "fuse.sshfs"]) {
     const error = await assertRejects(() => loop.mount(undefined, { type }), LoopError);

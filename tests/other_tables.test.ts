@@ -15,6 +15,8 @@ import {
   testsOf,
 } from "./support.ts";
 
+const withParted = testsOf("tables of other kinds by parted", ["parted"]);
+
 type Row = [number: number, start: number, size: number];
 
 /** Partitions in sectors of 512 bytes. */
@@ -63,7 +65,7 @@ const LABELS: [label: string, kind: string, rows: Row[], byPartx: Row[] | undefi
 ];
 
 for (const [label, kind, expected, byPartx] of LABELS) {
-  test(`readPartitions() reads parted's ${label} with the kernel's numbers`, [
+  withParted(`readPartitions() reads parted's ${label} with the kernel's numbers`, [
     "parted",
     "partx",
   ], async () => {
@@ -78,7 +80,7 @@ for (const [label, kind, expected, byPartx] of LABELS) {
   });
 }
 
-test("readPartitions() gives types and names as the table has them", ["parted"], async () => {
+withParted("readPartitions() gives types and names as the table has them", ["parted"], async () => {
   const described = async (label: string) =>
     (await readPartitions(byParted(label))).partitions.slice(0, 2)
       .map(({ type, name, uuid }) => [type, name, uuid]);
@@ -230,7 +232,7 @@ test("readPartitions() reads the tables of Rio's Karma and of Motorola", [], asy
   assertEquals([slices.kind, rows(slices)], ["sysv68", [[1, 64, 256], [2, 1024, 32]]]);
 });
 
-test("readPartitions() takes a wrong checksum for no table", ["parted"], async () => {
+withParted("readPartitions() takes a wrong checksum for no table", ["parted"], async () => {
   for (const label of ["sun", "dvh", "amiga"]) {
     const path = byParted(label);
     // A word within the label; the Amiga's is in the third sector.
@@ -239,7 +241,7 @@ test("readPartitions() takes a wrong checksum for no table", ["parted"], async (
   }
 });
 
-test("readPartitions() reads a BSD disklabel in the second sector, with its checksum", [
+withParted("readPartitions() reads a BSD disklabel in the second sector, with its checksum", [
   "parted",
 ], async () => {
   const label = readFileSync(byParted("bsd")).subarray(64, 64 + 148 + 16 * 8);
@@ -254,7 +256,7 @@ test("readPartitions() reads a BSD disklabel in the second sector, with its chec
   assertEquals((await readPartitions(path)).kind, "none");
 });
 
-test("readPartitions() takes MS-DOS before the tables that the kernel looks for later", [
+withParted("readPartitions() takes MS-DOS before the tables that the kernel looks for later", [
   "parted",
 ], async () => {
   const path = byParted("mac");
@@ -306,14 +308,14 @@ for (const [name, patches] of UNREADABLE) {
   });
 }
 
-test("parted's pc98 is refused by name", ["parted"], async () => {
+withParted("parted's pc98 is refused by name", ["parted"], async () => {
   const path = makeImage("pc98.img", 64);
   output(["parted", "--script", path, "mklabel", "pc98"]);
   const error = await assertRejects(() => readPartitions(path), LoopError);
   assertStringIncludes(error.message, "a PC-98's");
 });
 
-test("partitions.ts obeys no type of an Apple map", ["parted"], () => {
+withParted("partitions.ts obeys no type of an Apple map", ["parted"], () => {
   const path = byParted("mac");
   patch(path, 1024 + 48, ascii("\x1b[31mHFS\0"));
   const { stdout } = run(onThisRuntime(join(ROOT, "examples/partitions.ts"), path));
@@ -321,7 +323,7 @@ test("partitions.ts obeys no type of an Apple map", ["parted"], () => {
   assertEquals(stdout.includes("\x1b"), false);
 });
 
-test("attach() shows partitions of an Apple map, whether or not the kernel reads them", [
+withParted("attach() shows partitions of an Apple map, whether or not the kernel reads them", [
   "root",
   "parted",
 ], async () => {

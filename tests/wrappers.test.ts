@@ -16,6 +16,7 @@ import {
   run,
   scratch,
   test,
+  testsOf,
   THREE_PARTITIONS,
 } from "./support.ts";
 
@@ -132,8 +133,12 @@ function rawDisk(): string {
   return raw;
 }
 
+const withTools = testsOf("what is no disk yet, by its tools", [
+  ...new Set<Need>(["root", "mkfs.ext4", ...CASES.flatMap(({ needs }) => needs)]),
+]);
+
 for (const { name, says, needs, make } of CASES) {
-  test(`what is no disk yet is named: ${name}`, ["root", ...needs], async () => {
+  withTools(`what is no disk yet is named: ${name}`, ["root", ...needs], async () => {
     const raw = rawDisk();
     const made = scratch("made.img");
     make(raw, made);
@@ -171,7 +176,7 @@ for (const { name, says, needs, make } of CASES) {
   });
 }
 
-test("losetup -P attaches what is no disk yet, with a warning", ["root", "qemu-img"], () => {
+withTools("losetup -P attaches what is no disk yet, with a warning", ["root", "qemu-img"], () => {
   const raw = rawDisk();
   const made = scratch("made.qcow2");
   output(["qemu-img", "convert", "-O", "qcow2", raw, made]);
@@ -187,7 +192,7 @@ test("losetup -P attaches what is no disk yet, with a warning", ["root", "qemu-i
   }
 });
 
-test("a disk is none of them, whatever it begins with", ["root", "mkfs.ext4"], async () => {
+withTools("a disk is none of them, whatever it begins with", ["root", "mkfs.ext4"], async () => {
   const gzip = Uint8Array.of(0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3);
   const begin = (file: string) => {
     const fd = openSync(file, "r+");
