@@ -109,8 +109,7 @@ function declarations(entry: string, name: string): void {
     "--file",
     join(DIST, name),
   );
-  const description =
-    /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
+  const description = /^\/\*\*[^]*?\*\/\n/.exec(readFileSync(join(ROOT, entry), "utf8"))![0];
   // AsyncDisposable is younger than what most users' tsconfig.json has.
   const references = '/// <reference lib="esnext.disposable" />\n';
   change(name, (text) => {
@@ -216,9 +215,7 @@ for (const name of ["README.md", "CHANGELOG.md", "LICENSE"]) {
 writeFileSync(join(NPM, "package.json"), manifest());
 run("npm", "pack", "--silent", NPM, "--pack-destination", DIST);
 
-const files = readdirSync(DIST, { withFileTypes: true }).filter((entry) =>
-  entry.isFile()
-);
+const files = readdirSync(DIST, { withFileTypes: true }).filter((entry) => entry.isFile());
 const sums = files.map(({ name }) => name).toSorted().map((name) => {
   const content = readFileSync(join(DIST, name));
   console.log(`${String(content.length).padStart(10)}  dist/${name}`);

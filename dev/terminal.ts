@@ -3,20 +3,12 @@ import process from "node:process";
 
 /** Columns as wide as they need to be, those of numbers flush right; the first row is the header. */
 export function table(rows: readonly (readonly string[])[]): string {
-  const columns = rows[0].map((_, column) =>
-    rows.map((row) => row[column] ?? "")
-  );
-  const widths = columns.map((cells) =>
-    Math.max(...cells.map(({ length }) => length))
-  );
-  const isNumber = columns.map(([, ...cells]) =>
-    cells.every((cell) => /^-?[\d.]*$/.test(cell))
-  );
+  const columns = rows[0].map((_, column) => rows.map((row) => row[column] ?? ""));
+  const widths = columns.map((cells) => Math.max(...cells.map(({ length }) => length)));
+  const isNumber = columns.map(([, ...cells]) => cells.every((cell) => /^-?[\d.]*$/.test(cell)));
   const line = (row: readonly string[]) =>
     row.map((cell, column) =>
-      isNumber[column]
-        ? cell.padStart(widths[column])
-        : cell.padEnd(widths[column])
+      isNumber[column] ? cell.padStart(widths[column]) : cell.padEnd(widths[column])
     ).join("  ").trimEnd();
   return [
     line(rows[0]),

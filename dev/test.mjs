@@ -52,9 +52,7 @@ for (const [runtime, command] of Object.entries(COMMANDS)) {
   skipped.push(...cases.filter((test) => test.skipped));
   const left = cases.filter((test) => test.skipped).length;
   counts.push(
-    `${runtime}: ${
-      cases.length - failed - left
-    } passed, ${failed} failed, ${left} skipped`,
+    `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
   );
   if (status !== 0) {
     broken.push(`${runtime} ended with ${error?.message ?? signal ?? status}`);
@@ -65,8 +63,7 @@ for (const [runtime, command] of Object.entries(COMMANDS)) {
 /** A skipped test's name ends with what it needs: "[needs strace (strace)]". */
 const lacking = new Map();
 for (const { name } of skipped) {
-  const [, need = "?", packages] =
-    /\[needs ([^\s()\]]+)(?: \(([^)]*)\))?\]$/.exec(name) ?? [];
+  const [, need = "?", packages] = /\[needs ([^\s()\]]+)(?: \(([^)]*)\))?\]$/.exec(name) ?? [];
   const group = lacking.get(need) ?? { count: 0, packages };
   lacking.set(need, { ...group, count: group.count + 1 });
 }
@@ -78,9 +75,7 @@ if (skipped.length > 0) {
   for (const [need, { count }] of groups) {
     const reason = need === "root" ? "they need root" : `there is no ${need}`;
     console.log(
-      `${String(count).padStart(5)}  ${
-        need === "?" ? "without a reason" : reason
-      }`,
+      `${String(count).padStart(5)}  ${need === "?" ? "without a reason" : reason}`,
     );
   }
   const packages = new Set(

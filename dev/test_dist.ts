@@ -86,12 +86,8 @@ function leaveOut(tree: string, file: string, name: string): void {
 }
 
 const [first, ...rest] = process.argv.slice(2);
-const runtimes = first === "bun" || first === "deno"
-  ? [first] as const
-  : ["bun", "deno"] as const;
-const wanted = runtimes.length === 1 || first === undefined
-  ? rest
-  : [first, ...rest];
+const runtimes = first === "bun" || first === "deno" ? [first] as const : ["bun", "deno"] as const;
+const wanted = runtimes.length === 1 || first === undefined ? rest : [first, ...rest];
 
 const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
 let failed = false;

@@ -12,22 +12,28 @@ const CHANGES =
  */
 export function foreignChanges(calls: readonly Call[], prepared: readonly string[]): string[] {
   const ours = new Set(prepared);
-  const binding = new Map<number, string>();
+  /** Which descriptors keep a device that was bound: those that were open at the bind. */
+  const keeping = new Map<number, string>();
+  const opened = new Map<number, string>();
   const exclusive = new Set<number>();
   const wrong: string[] = [];
   for (const { name, fd = -1, request, path, result, text } of calls) {
     if (name === "openat" && result !== undefined && result >= 0) {
+      opened.set(result, path);
       if (text.includes("O_EXCL")) exclusive.add(result);
       else exclusive.delete(result);
     } else if (name === "close") {
       exclusive.delete(fd);
-      if (binding.has(fd)) ours.delete(path);
-      binding.delete(fd);
+      opened.delete(fd);
+      const kept = keeping.get(fd);
+      keeping.delete(fd);
+      if (kept !== undefined && ![...keeping.values()].includes(kept)) ours.delete(kept);
     } else if (request === "LOOP_CTL_REMOVE") {
       wrong.push(text);
     } else if (request === "LOOP_CONFIGURE" && result === 0) {
       ours.add(path);
-      binding.set(fd, path);
+      keeping.set(fd, path);
+      for (const [other, itsPath] of opened) if (itsPath === path) keeping.set(other, path);
     } else if (request !== undefined && CHANGES.test(request) && path.startsWith("/dev/loop")) {
       const stale = request === "BLKPG_DEL_PARTITION" && exclusive.has(fd);
       if (!ours.has(path) && !stale) wrong.push(text);

@@ -40,7 +40,13 @@ function isDevice(node: FileStatus | undefined, dev: string): node is FileStatus
 
 /** The partitions of device `number`, whose nodes nobody takes away with them: none in a devtmpfs. */
 export function lastingNodes(number: number): SysfsPartition[] {
-  return isDevStatic() ? sysfsPartitions(number) : [];
+  try {
+    return isDevStatic() ? sysfsPartitions(number) : [];
+  } catch (error) {
+    // What cannot be looked at must not keep the device from being let go.
+    if (isRefusal(error)) return [];
+    throw error;
+  }
 }
 
 /**
@@ -49,9 +55,9 @@ export function lastingNodes(number: number): SysfsPartition[] {
  * hold the device O_EXCL nobody can bind it; where it has no node, nobody tries.
  */
 export function removeLeftNodes(number: number, partitions: readonly SysfsPartition[]): void {
-  if (!isDevStatic()) return;
   const path = `/dev/loop${number}`;
   try {
+    if (!isDevStatic()) return;
     using _held = ifExists(() => open(path, O_RDONLY | O_EXCL));
     if (sysfsBackingFile(number) !== undefined) return;
     for (const { name, dev } of partitions) {

@@ -50,14 +50,15 @@ export async function writeAllBack(
 function openPartitions(number: number): OpenFile[] {
   return sysfsPartitionDevs(number).flatMap(({ name, dev }) => {
     const path = `/dev/${name}`;
+    let file: OpenFile | undefined;
     try {
-      const file = open(path, O_RDONLY | O_NONBLOCK);
+      file = open(path, O_RDONLY | O_NONBLOCK);
       if (fileStatus(file).rdev === dev) return [file];
-      file.close();
     } catch (error) {
       // No node, as in a static /dev, or no device behind it any more.
       if (!isRefusal(error)) throw error;
     }
+    file?.close();
     return openOwnNode(path, dev, O_RDONLY) ?? [];
   });
 }
