@@ -24,6 +24,8 @@ const TRIES = 8;
 const MOST_SHOWN = 20;
 /** Of the faults, how many may not hit the call they are meant for. */
 const MOST_MISSED = 0.02;
+/** What other processes have open decides which of these calls is made, and when: they do not count. */
+const OF_OTHERS = / \/proc\/\d+\//;
 
 /** What stays if just this call fails: the next attach() takes it over. */
 const LEAVES = {
@@ -85,7 +87,7 @@ class Experiment {
           const alike = (call: Call) => signature(call) === signature(fault.call);
           nth = (await this.#trace()).calls.filter(alike)[fault.occurrence]?.nth ?? nth;
         }
-        if (tries === TRIES) this.#missed.push(fault.name);
+        if (tries === TRIES && !OF_OTHERS.test(fault.name)) this.#missed.push(fault.name);
       }
       const threads = this.#subject.threads().length;
       if (threads > this.#threads + POOL_THREADS) {
