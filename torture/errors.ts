@@ -84,7 +84,6 @@ export const ERRORS: Record<string, readonly string[]> = {
 export const UNFAITHFUL: Record<string, string> = {
   close: "strace would leave the descriptor open, which the kernel never does",
   uname: "cannot fail",
-  syscall_0x1c3: "cachestat(2), of which strace knows no name before 6.5, and so injects nothing",
   clone: "a runtime that cannot start a thread of its own dies of it",
   clone3: "a runtime that cannot start a thread of its own dies of it",
 };

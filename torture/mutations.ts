@@ -240,6 +240,11 @@ export const MUTATIONS: Mutation[] = [
         from: "alone ? [line.alone, ...together] : [line.alone]",
         to: "alone ? [] : []",
       },
+      {
+        file: "lib/binding/file_lock.ts",
+        from: "if (await poll(attempt, timeout, signal, LONGEST_PAUSE_MS)) return",
+        to: "if (timeout >= 0 || await poll(attempt, timeout)) return",
+      },
     ],
   },
   {

@@ -140,6 +140,9 @@ function userPath(path: string): string {
     .replace("/dev/.loopdev-loop", "/dev/loop");
 }
 
+/** Younger than this strace, which can do nothing to it: cachestat(2) before 6.5. */
+const NAMELESS = /^syscall_0x/;
+
 /** What lies between the two marks, on any thread, but the runtime's own pipes and event queues. */
 export function between(calls: readonly Call[]): Call[] {
   const mark = (name: string) => calls.find(({ text }) => text.includes(name))?.at;
@@ -147,7 +150,7 @@ export function between(calls: readonly Call[]): Call[] {
   const end = mark(MARKS.end) ?? Infinity;
   return calls.filter((call) => {
     const { at, fd, path, text } = call;
-    return at > begin && at < end && !text.includes(MARKS.persisted) &&
+    return at > begin && at < end && !text.includes(MARKS.persisted) && !NAMELESS.test(call.name) &&
       (fd === undefined || path.startsWith("/") || path.includes("fscontext")) &&
       (!/^(clone|ppoll)/.test(call.name) || isOfKeeper(call)) && !RUNTIME_FILES.test(path);
   });
