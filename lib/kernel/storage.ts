@@ -14,7 +14,6 @@ import {
   check,
   cString,
   O_CLOEXEC,
-  O_RDONLY,
   open,
   OpenFile,
   readAt,
@@ -163,23 +162,6 @@ async function eachOf(
   const next = files[fds.length];
   if (next) return await next.callLater((fd) => eachOf(files, names, args, [...fds, fd]));
   return await eachLater(names.map((name, i) => ({ name, args: [fds[i], ...args] })));
-}
-
-/**
- * `fsync(fd)` of a block device's node, by another thread: what the kernel has of it in its page cache,
- * and the disk's own cache. Gives what it returned: −EIO if a write has failed since the node was opened,
- * or before that and nobody was told of it; each open file is told once. With a path it is opened for
- * that. A partition's node has a page cache of its own.
- *
- * For a file system that sends no flush when it is unmounted (`nobarrier`, vfat): its writes are lost
- * without a word from syncfs() or umount(). Call it when it is unmounted, since that writes too.
- */
-export async function fsyncNode(node: OpenFile | string): Promise<number> {
-  if (typeof node !== "string") {
-    return await node.callLater((fd) => uninterruptedLater("fsync", fd));
-  }
-  using file = open(node, O_RDONLY);
-  return await file.callLater((fd) => uninterruptedLater("fsync", fd));
 }
 
 /** Closes a block device of `size` bytes: the last close writes its dirty pages back. */
