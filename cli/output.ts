@@ -69,7 +69,7 @@ function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
   if (!canCall()) return runtime.write(stream, bytes);
   for (let done = 0; done < bytes.length;) {
     const rest = bytes.subarray(done);
-    const written = libc().now(SYS("write"), DESCRIPTORS[stream], rest, rest.length);
+    const written = libc().syscall(SYS("write"), DESCRIPTORS[stream], rest, rest.length);
     if (isErrno(written, "EPIPE")) endBySigpipe(runtime);
     if (!isErrno(written, "EINTR")) done += check(written, "write", stream);
   }
@@ -81,8 +81,8 @@ const DEFAULT_ACTION = new Uint8Array(new ArrayBuffer(32));
 
 /** Both runtimes ignore SIGPIPE for themselves. */
 function endBySigpipe(runtime: Runtime): never {
-  libc().now(SYS("rt_sigaction"), SIGPIPE, DEFAULT_ACTION, 0, 8);
-  libc().now(SYS("kill"), libc().now(SYS("getpid")), SIGPIPE);
+  libc().syscall(SYS("rt_sigaction"), SIGPIPE, DEFAULT_ACTION, 0, 8);
+  libc().syscall(SYS("kill"), libc().syscall(SYS("getpid")), SIGPIPE);
   // What a shell calls a program that SIGPIPE has ended.
   runtime.exit(128 + SIGPIPE);
 }

@@ -13,12 +13,12 @@ import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopFacts, LoopStatus } from "./binding/facts.ts";
 import { libc } from "./runtime/libc.ts";
 import {
-  lookAhead,
+  inspectImage,
   partitionsOf,
   refuseSeen,
   type SeenTable,
   type SettledOptions,
-} from "./look_ahead.ts";
+} from "./inspect_image.ts";
 import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./binding/options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
@@ -30,9 +30,10 @@ import type { Strategy } from "./base/shown.ts";
 import { announceUnheard } from "./udev/lost_event.ts";
 import { fileStatus, refuse } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";
-import { kernelRelease } from "./kernel/system.ts";
-import { breathe, inTurn } from "./runtime/turns.ts";
-import { flush } from "./kernel/storage.ts";
+import { kernelRelease } from "./kernel/syscalls.ts";
+import { withFile } from "./base/turns.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
+import { flush } from "./kernel/blocking.ts";
 
 /**
  * Attaches a file as a loop device and resolves when it, and with `partscan` every partition of it,
@@ -65,7 +66,7 @@ export async function attach(
 /** attach() behind its checks: `path` and `reference` may be names that are no UTF-8. */
 export async function attachChecked(path: string, asked: CheckedOptions): Promise<LoopDevice> {
   const { signal } = asked;
-  await breathe();
+  await yieldToEventLoop();
   signal?.throwIfAborted();
   return await heeding(attachHeard(path, asked), signal, (loop) => loop[Symbol.asyncDispose]());
 }
@@ -79,9 +80,9 @@ async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDev
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size, signal);
   // Here those of this process come in the order of their calls; the lock is for all processes.
-  return await inTurn(backing.identity, overlap !== "allow", async () => {
+  return await withFile(backing.identity, overlap !== "allow", async () => {
     if (overlap === "allow") {
-      return await attachAnew(backing, plan, await lookAhead(backing, asked));
+      return await attachAnew(backing, plan, await inspectImage(backing, asked));
     }
     return await aloneWith(
       backing.file,
@@ -97,14 +98,14 @@ async function attachUnlessOverlapping(
   plan: Plan,
   asked: CheckedOptions,
 ): Promise<LoopDevice> {
-  const ahead = await lookAhead(backing, asked);
+  const ahead = await inspectImage(backing, asked);
   return await reuseSame(backing.file, ahead.wanted) ?? await attachAnew(backing, plan, ahead);
 }
 
 async function attachAnew(
   { file, readOnly, size }: BackingFile,
   plan: Plan,
-  { wanted, seen }: Awaited<ReturnType<typeof lookAhead>>,
+  { wanted, seen }: Awaited<ReturnType<typeof inspectImage>>,
 ): Promise<LoopDevice> {
   if (wanted.partscan && seen) refuseSeen(seen);
   const isBare = (seen?.table.kind ?? "none") === "none";

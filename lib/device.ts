@@ -25,7 +25,7 @@ import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import { loopChangeFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
-import { asMeantHere, Mounts } from "./mount/mounts.ts";
+import { asMeantHere, MountSet } from "./mount/mounts.ts";
 import {
   isKnownBy,
   type Partition,
@@ -37,9 +37,9 @@ import {
 import { drain } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
-import { type SysfsPartition, sysfsPartitions } from "./kernel/sysfs.ts";
+import { boundPartitions, type SysfsPartition } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
-import { openWithoutWaiting } from "./kernel/storage.ts";
+import { openWithoutWaiting } from "./kernel/blocking.ts";
 import { heeding, untilAborted } from "./base/retry.ts";
 
 /** For attach() and openLoop() alone. */
@@ -72,7 +72,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   /** How many hear what becomes of it, or have heard. */
   #asking = 0;
   readonly #operations: Operations;
-  readonly #mounts = new Mounts();
+  readonly #mounts = new MountSet();
 
   static {
     makeLoopDevice = (init) => new LoopDevice(init);
@@ -302,7 +302,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
       using backing = await openWithoutWaiting(path, O_RDONLY);
       refusePseudo(backing);
       const isPartitioned = this.#facts.partscan || this.strategy !== "none" ||
-        sysfsPartitions(this.number, true).length > 0;
+        boundPartitions(this.number).length > 0;
       const isOld = isPartitioned && await refuseChange(bound, this.#facts, backing);
       await changeDevice(bound.device, (device) => loopChangeFd(device, backing));
       this.#facts = readFacts(bound.device);
@@ -338,7 +338,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     return await this.#operations.take(async () => {
       signal?.throwIfAborted();
       // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
-      if (sysfsPartitions(this.number, true).length === 0) drain(this.#init.bound.device);
+      if (boundPartitions(this.number).length === 0) drain(this.#init.bound.device);
       return await this.#rescan(isKnownBy(this.#ready), timeout, signal);
     }, signal);
   }

@@ -10,7 +10,7 @@
  */
 export { isErrno, isRefusal, type LoopError } from "./base/errors.ts";
 export { decodeName, encodeName } from "./base/names.ts";
-export { blkSszGet } from "./kernel/blkpg.ts";
+export { blkSszGet } from "./kernel/block.ts";
 export {
   check,
   decodeDev,
@@ -27,7 +27,7 @@ export {
 } from "./kernel/file.ts";
 export { LO_NAME_SIZE, loop_info64, loopCtlGetFree, loopGetStatus64 } from "./kernel/loop.ts";
 export { type FileStatus, fileStatus, isThere } from "./kernel/stat.ts";
-export { SYS } from "./kernel/system.ts";
+export { SYS } from "./kernel/syscalls.ts";
 export type { Descriptor } from "./runtime/contract.ts";
 export { libc, waitHere } from "./runtime/libc.ts";
 

@@ -13,12 +13,12 @@ import { absolutePath, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
 import { DeviceLock } from "./udev/lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
-import { NodeKeeper } from "./binding/nodes.ts";
+import { DevNodes } from "./binding/nodes.ts";
 import { describe } from "./binding/partitions.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
-import { sysfsPartitions } from "./kernel/sysfs.ts";
-import { breathe } from "./runtime/turns.ts";
+import { boundPartitions, sysfsPartitions } from "./kernel/sysfs.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
  * Opens a loop device that somebody else attached. The handle does not own it: `await using` leaves
@@ -42,7 +42,7 @@ import { breathe } from "./runtime/turns.ts";
  */
 export async function openLoop(path: string | URL): Promise<LoopDevice> {
   const node = absolutePath(checkPath("path", path));
-  await breathe();
+  await yieldToEventLoop();
   // Opening what is no loop device could do something; so the node is asked first.
   const number = loopNumber(node);
   return (await openDevice(node, (facts) => facts.number === number))!;
@@ -80,12 +80,12 @@ async function openDevice(
 
 async function handleOf(device: OpenFile, facts: LoopFacts): Promise<LoopDevice> {
   const { number } = facts;
-  const [nodes, lock] = [new NodeKeeper("auto"), new DeviceLock(number)];
+  const [nodes, lock] = [new DevNodes("auto"), new DeviceLock(number)];
   const bound = { device, number, nodes, lock, since: 0, backing: undefined };
   // The table only describes what is there.
   const isBare = sysfsPartitions(number).length === 0;
   const table = isBare ? [] : (await readTable(device, facts.sectorSize)).partitions;
-  const present = sysfsPartitions(number, true);
+  const present = boundPartitions(number);
   const partitions = present.map((partition) => describe(partition, table));
   const ready = { partitions, added: [], skipped: [] };
   return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });

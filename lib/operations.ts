@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { breathe, Turns } from "./runtime/turns.ts";
+import { Turns } from "./base/turns.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 const WHY_NOT = {
   detached: "has been detached: this handle is closed",
@@ -24,14 +25,14 @@ export class Operations {
   /** When those before it have ended, whatever has become of the handle. */
   async inTurn<T>(operation: () => T | Promise<T>): Promise<T> {
     using _turn = await this.#turns.begin();
-    await breathe();
+    await yieldToEventLoop();
     return await operation();
   }
 
   /** The same on an open handle; on another one it is refused. `signal` ends the wait for those before. */
   async take<T>(operation: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     using _turn = await this.#turns.begin(signal);
-    await breathe();
+    await yieldToEventLoop();
     this.checkOpen();
     return await operation();
   }

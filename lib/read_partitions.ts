@@ -4,14 +4,14 @@
  * @module
  */
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
-import { blkSszGet } from "./kernel/blkpg.ts";
+import { blkSszGet } from "./kernel/block.ts";
 import { absolutePath } from "./kernel/file.ts";
 import { checkPath } from "./base/checks.ts";
 import { readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";
 import { refuseWrapped } from "./refuse_wrapped.ts";
 import type { PartitionTable } from "./table/disk.ts";
-import { breathe } from "./runtime/turns.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
  * Reads a partition table, of any {@linkcode TableKind}, from an image or a block device. Needs neither
@@ -52,7 +52,7 @@ export async function readChecked(
   options: ReadPartitionsOptions,
 ): Promise<PartitionTable> {
   const { offset, sizelimit, sectorSize, signal } = checkReadOptions(options);
-  await breathe();
+  await yieldToEventLoop();
   signal?.throwIfAborted();
   using image = await openBackingFile(path, { readOnly: true, offset });
   const size = deviceSize(image.size, { offset, sizelimit });

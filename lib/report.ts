@@ -17,9 +17,9 @@ import { isDevtmpfs } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import { bindScratchDevice } from "./binding/scratch_device.ts";
-import { sysfsMaxPart, sysfsPartitions } from "./kernel/sysfs.ts";
-import { kernelRelease } from "./kernel/system.ts";
-import { REREAD_UNTIL } from "./udev/udev_reread.ts";
+import { boundPartitions, sysfsMaxPart } from "./kernel/sysfs.ts";
+import { kernelRelease } from "./kernel/syscalls.ts";
+import { REREAD_UNTIL } from "./udev/close_write_race.ts";
 
 /**
  * What {@linkcode report} found.
@@ -92,7 +92,7 @@ async function isParsed(table: readonly Piece[]): Promise<boolean> {
   for (const { offset, bytes } of table) writeAt(backing, offset, bytes);
   using scratch = await bindScratchDevice(backing);
   await scanOnce(scratch.device);
-  return sysfsPartitions(scratch.number, true).length > 0;
+  return boundPartitions(scratch.number).length > 0;
 }
 
 /** The version stands in what systemd-udevd logs when it starts, so it stands in its program. */

@@ -19,7 +19,7 @@ import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
 import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq, sysfsIsBound } from "./kernel/sysfs.ts";
-import { breathe } from "./runtime/turns.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
  * Every bound loop device of this machine, by number.
@@ -36,7 +36,7 @@ export async function list(): Promise<LoopStatus[]> {
   );
   const all: LoopStatus[] = [];
   for (const number of numbers.map(Number).sort((a, b) => a - b)) {
-    await breathe();
+    await yieldToEventLoop();
     if (!sysfsIsBound(number)) continue;
     const status = readStatus(number);
     if (status) all.push(status);
@@ -60,7 +60,7 @@ export async function list(): Promise<LoopStatus[]> {
  */
 export async function status(path: string | URL): Promise<LoopStatus> {
   const node = absolutePath(checkPath("path", path));
-  await breathe();
+  await yieldToEventLoop();
   const found = readStatus(loopNumber(node));
   if (found) return { ...found, path: node };
   const hint = "no file is bound to it";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
-import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
+import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { ownDevices } from "./own_devices.ts";
 import {

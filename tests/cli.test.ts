@@ -310,7 +310,7 @@ test("no advice of the library reaches an administrator in its own words", [], (
   const files = folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder)).map((name) => join(ROOT, folder, name))
   ).filter((path) => !path.endsWith("/shown.ts"));
-  files.push(join(ROOT, "lib/attach.ts"), join(ROOT, "lib/look_ahead.ts"));
+  files.push(join(ROOT, "lib/attach.ts"), join(ROOT, "lib/inspect_image.ts"));
   const advice = files.flatMap((path) =>
     // Comments do not reach anybody; strings that go on in the next line are one.
     readFileSync(path, "utf8").replaceAll(/^\s*(\/\/|\/?\*).*$/gm, "")

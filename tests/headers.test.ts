@@ -6,7 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/blkpg.ts";
+import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/block.ts";
 import { flock } from "../lib/kernel/record_lock.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { statfs } from "../lib/kernel/mount.ts";
@@ -14,9 +14,9 @@ import { PSEUDO } from "../lib/kernel/pseudo.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
-import { OPEN_FLAGS, SYSCALLS } from "../lib/kernel/system.ts";
+import { OPEN_FLAGS, SYSCALLS } from "../lib/kernel/syscalls.ts";
 import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
-import { cachestat, open_how } from "../lib/kernel/storage.ts";
+import { cachestat, open_how } from "../lib/kernel/blocking.ts";
 import { ROOT, run, scratch, test } from "./support.ts";
 
 const MACHINES = ["x86_64", "aarch64"] as const;

@@ -6,7 +6,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
 import { cString, O_RDONLY, open, OpenFile } from "../lib/kernel/file.ts";
-import { uninterruptedLater } from "../lib/kernel/chain.ts";
+import { uninterruptedOnThread } from "../lib/kernel/chain.ts";
 import { detachElsewhere } from "./others.ts";
 import { makeImage, output, scratch, sysfs, test } from "./support.ts";
 import { traced } from "./traced.ts";
@@ -19,8 +19,8 @@ test("OpenFile keeps its descriptor until the calls of other threads are over", 
   output(["mkfifo", fifo]);
   const directory = open(scratch("."), O_RDONLY);
   const number = directory.call((fd) => fd as number);
-  const opening = directory.callLater((fd) =>
-    uninterruptedLater("openat", fd, cString("fifo"), O_RDONLY, 0)
+  const opening = directory.callOnThread((fd) =>
+    uninterruptedOnThread("openat", fd, cString("fifo"), O_RDONLY, 0)
   );
   await turn();
   directory.close();

@@ -1,16 +1,16 @@
 /** Partitions that another program drops while attach() looks whether they are ready. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { readdirSync } from "node:fs";
-import { blkpgDelPartition } from "../lib/kernel/blkpg.ts";
+import { blkpgDelPartition } from "../lib/kernel/block.ts";
 import { ifExists, O_RDONLY, open } from "../lib/kernel/file.ts";
-import { NodeKeeper } from "../lib/binding/nodes.ts";
+import { DevNodes } from "../lib/binding/nodes.ts";
 import { readTable } from "../lib/binding/image_table.ts";
 import { readyPartitions } from "../lib/binding/partitions.ts";
 import { attach, LoopError } from "../mod.ts";
 import { makeImage, test, THREE_PARTITIONS } from "./support.ts";
 
 /** Another program, which drops partition 1 after its node was looked at, `times` times. */
-class Meddler extends NodeKeeper {
+class Meddler extends DevNodes {
   constructor(readonly disk: string, public times: number) {
     super("auto");
   }

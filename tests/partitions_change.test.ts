@@ -1,7 +1,7 @@
 /** The partitions of a device whose backing file is changed for another. */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { copyFileSync, readdirSync, truncateSync } from "node:fs";
-import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
+import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { attach, type AttachOptions, type LoopDevice, LoopError } from "../mod.ts";
 import { holdOpen, makeImage, scratch, sysfs, test, THREE_PARTITIONS } from "./support.ts";

@@ -4,10 +4,10 @@
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
-import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
+import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { readTable } from "../lib/binding/image_table.ts";
-import { NodeKeeper } from "../lib/binding/nodes.ts";
+import { DevNodes } from "../lib/binding/nodes.ts";
 import { readyPartitions } from "../lib/binding/partitions.ts";
 import { attach, detach, type LoopDevice, LoopError, readPartitions } from "../mod.ts";
 import { writeTable } from "./disk_image.ts";
@@ -118,7 +118,7 @@ test("a partition is skipped whose number the kernel has given to another", ["ro
   await using loop = await attach(makeImage("taken.img", 8, HYBRID));
   using device = open(loop.path, O_RDONLY);
   blkpgAddPartition(device, { number: 3, start: 6 * MIB, size: MIB });
-  const bound = { device, number: loop.number, nodes: new NodeKeeper("auto") };
+  const bound = { device, number: loop.number, nodes: new DevNodes("auto") };
   const table = (await readTable(device, 512)).partitions;
   const { added, skipped } = await readyPartitions(bound, table, 1000);
   assertEquals(added.map(({ number }) => number), [1]);

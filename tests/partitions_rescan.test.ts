@@ -5,7 +5,7 @@
  */
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { closeSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
-import { blkpgAddPartition, type Extent } from "../lib/kernel/blkpg.ts";
+import { blkpgAddPartition, type Extent } from "../lib/kernel/block.ts";
 import { O_EXCL, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { removeStalePartitions } from "../lib/binding/removal.ts";
 import { attach, type LoopDevice, LoopError, openLoop } from "../mod.ts";

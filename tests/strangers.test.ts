@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { readdirSync, statSync } from "node:fs";
-import { blkpgAddPartition } from "../lib/kernel/blkpg.ts";
+import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { isRefusal } from "../lib/base/errors.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { attach, type LoopDevice } from "../mod.ts";

@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { attach, type AttachOptions } from "../mod.ts";
-import { chainLater, eachLater, uninterruptedLater } from "../lib/kernel/chain.ts";
+import { chainOnThread, eachOnThread, uninterruptedOnThread } from "../lib/kernel/chain.ts";
 import {
   AT_FDCWD,
   cString,
@@ -18,7 +18,7 @@ import {
   OpenFile,
 } from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
-import { SYS } from "../lib/kernel/system.ts";
+import { SYS } from "../lib/kernel/syscalls.ts";
 import {
   losetup,
   losetupFromSysfs,
@@ -176,8 +176,8 @@ function throws(act: () => unknown): boolean {
 test("an exception in a thread rejects its call, and the next one works", ["root"], async () => {
   const noNumber = "no number" as unknown as number;
   // Bun 1.3 takes anything for a number: there is no exception then.
-  if (throws(() => libc().now(SYS("fsync"), noNumber))) {
-    await assertRejects(() => uninterruptedLater("fsync", noNumber), Error);
+  if (throws(() => libc().syscall(SYS("fsync"), noNumber))) {
+    await assertRejects(() => uninterruptedOnThread("fsync", noNumber), Error);
   }
   await using loop = await attach(makeImage("after.img", 1), TWO_STEPS);
   assertEquals(loop.strategy, "two-step");
@@ -202,7 +202,7 @@ test("where no thread can be started the main one makes the calls", ["root"], ()
 function hang(path: string, count: number): { ended: Promise<void>; end(): void } {
   if (!existsSync(path)) output(["mkfifo", path]);
   const opens = Array.from({ length: count }, async () => {
-    const fd = await uninterruptedLater("openat", AT_FDCWD, cString(path), O_RDONLY, 0);
+    const fd = await uninterruptedOnThread("openat", AT_FDCWD, cString(path), O_RDONLY, 0);
     new OpenFile(fd, path).close();
   });
   const ended = Promise.all(opens).then(() => {});
@@ -222,7 +222,7 @@ test("calls that hang stop no other", [], async () => {
   try {
     for (let n = 0; n < 20; n++) {
       const asked = performance.now();
-      assertEquals(await uninterruptedLater("fsync", -1), -9);
+      assertEquals(await uninterruptedOnThread("fsync", -1), -9);
       assert(performance.now() - asked < 3000, "it waited for the others");
     }
     await using loop = await attach(makeImage("well.img", 1), TWO_STEPS);
@@ -245,15 +245,18 @@ test("a call that waits for a thread is taken back by its signal", [], async () 
     const step = { name: "openat", args: [AT_FDCWD, cString(path), flags, 0o600] } as const;
     const reason = new Error("enough");
     const controller = new AbortController();
-    const waiting = chainLater([step], controller.signal);
+    const waiting = chainOnThread([step], controller.signal);
     setTimeout(() => controller.abort(reason), 500);
     const asked = performance.now();
     assertEquals(await assertRejects(() => waiting), reason);
     assert(performance.now() - asked < 3000);
-    assertEquals(await assertRejects(() => chainLater([step], AbortSignal.abort(reason))), reason);
+    assertEquals(
+      await assertRejects(() => chainOnThread([step], AbortSignal.abort(reason))),
+      reason,
+    );
     sick.end();
     await sick.ended;
-    assertEquals(await uninterruptedLater("fsync", -1), -9);
+    assertEquals(await uninterruptedOnThread("fsync", -1), -9);
     assert(!existsSync(path), "it was made after all");
   } finally {
     sick.end();
@@ -267,7 +270,7 @@ test("a signal that comes when a thread has begun leaves the call alone", [], as
   output(["mkfifo", path]);
   const controller = new AbortController();
   const step = { name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY, 0] } as const;
-  const opening = chainLater([step], controller.signal);
+  const opening = chainOnThread([step], controller.signal);
   // Whoever opens it for writing without waiting is refused until somebody reads.
   let writer: OpenFile | undefined;
   await until(() => {
@@ -282,14 +285,14 @@ test("a signal that comes when a thread has begun leaves the call alone", [], as
 test("an empty buffer goes to the kernel as any other", [], async () => {
   const path = scratch("empty");
   writeFileSync(path, "text");
-  const [fd] = await chainLater([{
+  const [fd] = await chainOnThread([{
     ...{ name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY, 0] },
   }]);
   using file = new OpenFile(fd, path);
   for (const empty of [new Uint8Array(0), new Uint8Array(new ArrayBuffer(8)).subarray(3, 3)]) {
     assertEquals(typeof libc().addressOf(empty), "bigint");
-    assertEquals(file.call((fd) => libc().now(SYS("pread64"), fd, empty, 0, 0)), 0);
-    assertEquals(await uninterruptedLater("pread64", fd, empty, 0, 0), 0);
+    assertEquals(file.call((fd) => libc().syscall(SYS("pread64"), fd, empty, 0, 0)), 0);
+    assertEquals(await uninterruptedOnThread("pread64", fd, empty, 0, 0), 0);
   }
 });
 
@@ -305,10 +308,10 @@ test("a thread that dies, or cannot make a call, says so in a line", [], () => {
       unref() {}
       terminate() {}
     };
-    const { uninterruptedLater } = await import(${
+    const { uninterruptedOnThread } = await import(${
     JSON.stringify(new URL("lib/kernel/chain.ts", MOD))
   });
-    await uninterruptedLater("fsync", -1).then(
+    await uninterruptedOnThread("fsync", -1).then(
       (result) => console.log(result), ({ message }) => console.log(message));`;
   const said = output(onThisRuntime(script(body, "")));
   if ("Deno" in globalThis) return assertEquals(said, "-9\n");
@@ -317,10 +320,12 @@ test("a thread that dies, or cannot make a call, says so in a line", [], () => {
 });
 
 test("errno comes back from a thread", [], async () => {
-  assertEquals(await uninterruptedLater("fsync", -1), -9);
-  assertEquals(await uninterruptedLater("ioctl", -1, 0x4c82, 0), -9);
-  assertEquals(await uninterruptedLater("openat", AT_FDCWD, cString("/no/such"), 0, 0), -2);
-  const both = await Promise.all(Array.from({ length: 40 }, () => uninterruptedLater("fsync", -1)));
+  assertEquals(await uninterruptedOnThread("fsync", -1), -9);
+  assertEquals(await uninterruptedOnThread("ioctl", -1, 0x4c82, 0), -9);
+  assertEquals(await uninterruptedOnThread("openat", AT_FDCWD, cString("/no/such"), 0, 0), -2);
+  const both = await Promise.all(
+    Array.from({ length: 40 }, () => uninterruptedOnThread("fsync", -1)),
+  );
   assertEquals(new Set(both), new Set([-9]));
 });
 
@@ -334,15 +339,15 @@ test("a chain hands descriptors on, and ends where a call fails", [], async () =
   });
   const read = { name: "pread64" as const, on: 1, args: [bytes, 4, 5] };
   const start = { ...opened(folder), args: [AT_FDCWD, ...opened(folder).args] };
-  const good = await chainLater([start, opened("file", 0), read]);
+  const good = await chainOnThread([start, opened("file", 0), read]);
   using _directory = new OpenFile(good[0], folder);
   using _file = new OpenFile(good[1], "file");
   assertEquals([good[2], new TextDecoder().decode(bytes)], [4, "is i"]);
 
   const bad = [opened("no-file"), read].map((step) => ({ ...step, on: 0 }));
-  const [descriptor, ...rest] = await chainLater([start, ...bad]);
+  const [descriptor, ...rest] = await chainOnThread([start, ...bad]);
   using _again = new OpenFile(descriptor, folder);
   assertEquals(rest, [-2], "read() was not called any more");
   const sync = (fd: number) => ({ name: "fsync" as const, args: [fd] });
-  assertEquals(await eachLater([sync(-1), sync(descriptor), sync(-1)]), [-9, 0, -9]);
+  assertEquals(await eachOnThread([sync(-1), sync(descriptor), sync(-1)]), [-9, 0, -9]);
 });

@@ -52,7 +52,7 @@ export interface Mutation {
 
 /** The operations of a handle do not wait for one another. */
 const OUT_OF_TURN: Replacement = {
-  file: "lib/runtime/turns.ts",
+  file: "lib/base/turns.ts",
   from: "const before = this.#last;",
   to: "const before: Promise<void> = Promise.resolve();",
 };
@@ -236,7 +236,7 @@ export const MUTATIONS: Mutation[] = [
     check: "torture --part interleave",
     replacements: [
       {
-        file: "lib/runtime/turns.ts",
+        file: "lib/base/turns.ts",
         from: "alone ? [line.alone, ...together] : [line.alone]",
         to: "alone ? [] : []",
       },

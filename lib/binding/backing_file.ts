@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { blkGetSize64, blkRoGet } from "../kernel/blkpg.ts";
+import { blkGetSize64, blkRoGet } from "../kernel/block.ts";
 import { isRefusal, type LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
 import { pseudoFileSystem } from "../kernel/pseudo.ts";
 import { fileStatus, refuse, unwritableBy } from "../kernel/stat.ts";
-import { openWithoutWaiting } from "../kernel/storage.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
 export interface BackingFile extends Disposable {

@@ -25,15 +25,15 @@ import {
 import { type LoopFacts, readFacts } from "./facts.ts";
 import { DeviceLock, whenUnlocked } from "../udev/lock.ts";
 import { encodeNameInto } from "../base/names.ts";
-import { NodeKeeper } from "./nodes.ts";
+import { DevNodes } from "./nodes.ts";
 import type { AttachOptions } from "./options.ts";
 import { removeStalePartitions } from "./removal.ts";
 import { poll, retry, type RetryPolicy } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
-import { kernelRelease } from "../kernel/system.ts";
-import { openUnwatched } from "../udev/udev_reread.ts";
-import { closeFlushed, forgetFailures } from "../kernel/storage.ts";
+import { kernelRelease } from "../kernel/syscalls.ts";
+import { openUnwatched } from "../udev/close_write_race.ts";
+import { closeFlushed, forgetFailures } from "../kernel/blocking.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {
@@ -89,7 +89,7 @@ export interface BoundDevice {
   readonly number: number;
   /** The bound file, which remembers failed writes as the kernel's does; undefined if it is read-only. */
   readonly backing: OpenFile | undefined;
-  readonly nodes: NodeKeeper;
+  readonly nodes: DevNodes;
   readonly facts: LoopFacts;
   readonly lock: DeviceLock;
   /** When it was not bound yet, in ms since 1970. */
@@ -131,7 +131,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   sysfsSeen ||= Boolean(fileStatus("/sys/block"));
   const config = makeConfig(binding);
   const bind = async (number: number, made = false) => {
-    const nodes = new NodeKeeper(binding.nodes ?? "auto");
+    const nodes = new DevNodes(binding.nodes ?? "auto");
     try {
       const dev = await nodeOf(number, nodes, signal);
       return { ...bindDevice(number, dev, binding, config), number, nodes, made };
@@ -207,7 +207,7 @@ function makeDevice(number: number): boolean {
  * Removes the nodes that we made for a device which somebody else got. He may have seen them and
  * rely on them; so they go only while nobody can bind the device, and nobody has.
  */
-function removeUnused(number: number, nodes: NodeKeeper): void {
+function removeUnused(number: number, nodes: DevNodes): void {
   if (nodes.made.length === 0) return;
   try {
     using _held = open(`/dev/loop${number}`, O_RDONLY | O_EXCL);
@@ -222,7 +222,7 @@ function removeUnused(number: number, nodes: NodeKeeper): void {
  * Waits until loop device `number` has its node, since others must be able to use it too. Gives the
  * device number.
  */
-async function nodeOf(number: number, nodes: NodeKeeper, signal?: AbortSignal): Promise<string> {
+async function nodeOf(number: number, nodes: DevNodes, signal?: AbortSignal): Promise<string> {
   const path = `/dev/loop${number}`;
   const usual = `${LOOP_MAJOR}:${number}`;
   if (nodes.isThere(path, usual)) return usual;

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { blkGetSize64 } from "../kernel/blkpg.ts";
+import { blkGetSize64 } from "../kernel/block.ts";
 import { deviceSize } from "./backing_file.ts";
 import type { LoopFacts } from "./facts.ts";
 import type { OpenFile } from "../kernel/file.ts";
@@ -16,7 +16,7 @@ import type { PartitionedDevice } from "./partitions.ts";
 import { isSamePartition, refuseUsed } from "./removal.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import type { FoundTable } from "../table/disk.ts";
-import { type SysfsPartition, sysfsPartitionIdentity, sysfsPartitions } from "../kernel/sysfs.ts";
+import { boundPartitions, type SysfsPartition, sysfsPartitionIdentity } from "../kernel/sysfs.ts";
 
 /**
  * To be asked before the change: throws EBUSY if a partition that the new file has not is in use, and what
@@ -29,7 +29,7 @@ export async function refuseChange(
   backing: OpenFile,
 ): Promise<(partition: SysfsPartition) => boolean> {
   const { number } = bound;
-  const old = sysfsPartitions(number, true);
+  const old = boundPartitions(number);
   const identities = new Map(old.map(({ name }) => [name, sysfsPartitionIdentity(number, name)]));
   const table = await tableOf(backing, facts);
   const isInNew = (partition: SysfsPartition) =>

@@ -18,7 +18,7 @@ import type { PartitionedDevice, ReadyPartitions } from "./partitions.ts";
 import { removePartitions, removeStalePartitions } from "./removal.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { sysfsBackingFile, sysfsDiskseq, sysfsIsBare, sysfsPartitions } from "../kernel/sysfs.ts";
-import { closeFlushed } from "../kernel/storage.ts";
+import { closeFlushed } from "../kernel/blocking.ts";
 import { lossOf, writeAllBack, type WrittenDevice } from "./write_back.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */

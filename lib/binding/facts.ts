@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/blkpg.ts";
+import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/block.ts";
 import { isRefusal } from "../base/errors.ts";
 import { decodeDev, ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import {

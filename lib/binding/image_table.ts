@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { blkGetSize64 } from "../kernel/blkpg.ts";
+import { blkGetSize64 } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { readWithoutWaiting } from "../kernel/storage.ts";
+import { readWithoutWaiting } from "../kernel/blocking.ts";
 import { libc } from "../runtime/libc.ts";
-import { breathe } from "../runtime/turns.ts";
+import { yieldToEventLoop } from "../runtime/event_loop.ts";
 import type { FoundTable } from "../table/disk.ts";
 import { findTableSteps } from "../table/sector_size.ts";
-import { runStepsLater, type Steps } from "../table/steps.ts";
+import { runStepsOnThread, type Steps } from "../table/steps.ts";
 
 /** Of x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];
@@ -43,9 +43,9 @@ function readInTurns(
   signal?: AbortSignal,
 ): Promise<FoundTable> {
   let count = 0;
-  return runStepsLater(steps, read, async () => {
+  return runStepsOnThread(steps, read, async () => {
     if (++count % STEPS_A_TURN === 0) await libc().turn();
-    else await breathe();
+    else await yieldToEventLoop();
     signal?.throwIfAborted();
   });
 }

@@ -82,7 +82,7 @@ function isDevStatic(): boolean {
 }
 
 /** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
-export class NodeKeeper {
+export class DevNodes {
   readonly #policy: CheckedOptions["nodes"];
   readonly #since = performance.now();
   #made: readonly string[] = [];

@@ -7,17 +7,17 @@
  *
  * @module
  */
-import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from "../kernel/blkpg.ts";
-import type { Extent } from "../kernel/blkpg.ts";
+import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from "../kernel/block.ts";
+import type { Extent } from "../kernel/block.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
-import type { NodeKeeper } from "./nodes.ts";
+import type { DevNodes } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
 import { SECTOR_SIZES } from "../base/checks.ts";
 import { poll } from "../base/retry.ts";
 import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
-import { type SysfsPartition, sysfsPartitions, sysfsStillHas } from "../kernel/sysfs.ts";
+import { boundPartitions, type SysfsPartition, sysfsStillHas } from "../kernel/sysfs.ts";
 
 /**
  * A partition of an attached image; bytes throughout.
@@ -84,7 +84,7 @@ export interface ReadyPartitions {
 export interface PartitionedDevice {
   readonly device: OpenFile;
   readonly number: number;
-  readonly nodes: NodeKeeper;
+  readonly nodes: DevNodes;
 }
 
 /**
@@ -114,11 +114,11 @@ async function waitUntilReady(
     let missing: string[] = [];
     const ready = await poll(
       () => {
-        let present = seen ?? sysfsPartitions(number, true);
+        let present = seen ?? boundPartitions(number);
         seen = undefined;
         const lacking = inOrder(lackingIn(present, table));
         const skipped = lacking.flatMap((wanted) => addPartition(bound, wanted, added) ?? []);
-        if (lacking.length > 0) present = sysfsPartitions(number, true);
+        if (lacking.length > 0) present = boundPartitions(number);
         missing = lackingIn(present, table)
           .filter((wanted) => !skipped.some((other) => isSamePartition(other, wanted)))
           .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
@@ -167,7 +167,7 @@ export async function rescanPartitions(
   // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
   refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
   const table = found.partitions;
-  const present = sysfsPartitions(number, true);
+  const present = boundPartitions(number);
   const gone = present.filter((partition) =>
     !wantedIn(table, partition) && (isComplete(found) || isKnown(partition))
   );
@@ -175,7 +175,7 @@ export async function rescanPartitions(
   nodes.remove(gone.map(({ name }) => `/dev/${name}`));
   const kept = present.filter((partition) => !gone.includes(partition));
   const tooLarge = resize(device, kept, table);
-  const ready = await waitUntilReady(bound, table, sysfsPartitions(number, true), timeout, signal);
+  const ready = await waitUntilReady(bound, table, boundPartitions(number), timeout, signal);
   const isThere = (one: Extent) => ready.partitions.some((other) => isSamePartition(other, one));
   const added = [...before.added, ...ready.added].filter(isThere);
   return { ...ready, added, skipped: [...ready.skipped, ...tooLarge] };
@@ -191,7 +191,7 @@ export function isKnownBy(
 
 /** Without the partitions that the kernel has no more. */
 export function stillThere({ number }: PartitionedDevice, ready: ReadyPartitions): ReadyPartitions {
-  const present = sysfsPartitions(number, true);
+  const present = boundPartitions(number);
   const isThere = (one: Extent) => present.some((other) => isSamePartition(other, one));
   const { partitions, added, skipped } = ready;
   return { partitions: partitions.filter(isThere), added: added.filter(isThere), skipped };
@@ -235,7 +235,7 @@ function resize(
  * so it is removed; the others are given.
  */
 async function possiblePartitions(bound: PartitionedDevice): Promise<SysfsPartition[]> {
-  const present = sysfsPartitions(bound.number, true);
+  const present = boundPartitions(bound.number);
   const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
   await removePartitions(bound, impossible);
   return present.filter((partition) => !impossible.includes(partition));
@@ -282,7 +282,7 @@ function addPartition(
     }
     if (!isRefusal(error, "EBUSY")) throw error;
     // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look.
-    const present = sysfsPartitions(number, true);
+    const present = boundPartitions(number);
     if (present.some((other) => isSamePartition(other, wanted))) return undefined;
     const taken = present.find((other) => other.number === wanted.number);
     const reason = taken && `its number belongs to a partition at ${taken.start}, which stays`;

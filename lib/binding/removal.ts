@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { blkpgAddPartition, blkpgDelPartition, type Extent } from "../kernel/blkpg.ts";
+import { blkpgAddPartition, blkpgDelPartition, type Extent } from "../kernel/block.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";

@@ -21,7 +21,7 @@ import { OpenWatch } from "../kernel/open_watch.ts";
 import { removeStalePartitions } from "./removal.ts";
 import { retry, type RetryPolicy } from "../base/retry.ts";
 import { sysfsDev } from "../kernel/sysfs.ts";
-import { openUnwatched } from "../udev/udev_reread.ts";
+import { openUnwatched } from "../udev/close_write_race.ts";
 
 /** Closing it unbinds it. */
 export interface ScratchDevice extends Disposable {

@@ -11,9 +11,9 @@ import { isRefusal, LoopError } from "../base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { type FailedWrite, type SizedFile, writeBack } from "../kernel/storage.ts";
+import { type FailedWrite, type SizedFile, writeBack } from "../kernel/blocking.ts";
 import { sysfsPartitionDevs } from "../kernel/sysfs.ts";
-import { openOwnNode } from "../udev/udev_reread.ts";
+import { openOwnNode } from "../udev/close_write_race.ts";
 
 /** A device, what is known of it, and the file that is bound to it. */
 export interface WrittenDevice {

@@ -12,7 +12,7 @@ import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { ownMountsOf } from "./own_mounts.ts";
 import { placeOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
-import { breathe } from "../runtime/turns.ts";
+import { yieldToEventLoop } from "../runtime/event_loop.ts";
 
 export { describeHolders, type Holder } from "./holder.ts";
 
@@ -90,7 +90,7 @@ function mountsOf(held: Held, all: readonly Mount[]): Holder[] {
 /** Where the descriptors of every process lead to that we may look at, by their numbers. */
 async function* descriptors(): AsyncGenerator<{ pid: string; links: Map<string, string> }> {
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
-    await breathe();
+    await yieldToEventLoop();
     const folder = `/proc/${pid}/fd`;
     const links = new Map<string, string>();
     for (const fd of ifAllowed(() => listDirectory(folder)) ?? []) {

@@ -5,7 +5,7 @@
  */
 import { libc } from "../runtime/libc.ts";
 import { ifExists, readText } from "./file.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 /** `<linux/capability.h>` */
 const CAPABILITIES = { CAP_SYS_ADMIN: 21, CAP_MKNOD: 27 } as const;
@@ -22,7 +22,7 @@ const [headerBytes, dataBytes] = [header, data].map(({ buffer }) => new Uint8Arr
 /** Whether this thread has the capability now, in its own user namespace. */
 export function hasCapability(capability: Capability): boolean {
   header[0] = _LINUX_CAPABILITY_VERSION_3;
-  if (libc().now(SYS("capget"), headerBytes, dataBytes) < 0) return false;
+  if (libc().syscall(SYS("capget"), headerBytes, dataBytes) < 0) return false;
   return (data[0] & 1 << CAPABILITIES[capability]) !== 0;
 }
 

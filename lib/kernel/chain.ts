@@ -7,7 +7,7 @@
 import { isErrno } from "../base/errors.ts";
 import type { Argument, Step } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS, type SyscallName } from "./system.ts";
+import { SYS, type SyscallName } from "./syscalls.ts";
 
 const MOST_INTERRUPTIONS = 100;
 
@@ -28,7 +28,7 @@ export interface NamedStep extends Omit<Step, "number"> {
  * returned. One that a signal of the system's interrupts is made again. `signal` takes back what no thread
  * has begun with.
  */
-export async function chainLater(
+export async function chainOnThread(
   steps: readonly NamedStep[],
   signal?: AbortSignal,
 ): Promise<number[]> {
@@ -50,15 +50,18 @@ export async function chainLater(
 }
 
 /** The same, whatever becomes of each: in as few turns as it takes. */
-export async function eachLater(steps: readonly NamedStep[]): Promise<number[]> {
+export async function eachOnThread(steps: readonly NamedStep[]): Promise<number[]> {
   const results: number[] = [];
   while (results.length < steps.length) {
-    results.push(...await chainLater(steps.slice(results.length)));
+    results.push(...await chainOnThread(steps.slice(results.length)));
   }
   return results;
 }
 
 /** Makes a call until no signal interrupts it. */
-export async function uninterruptedLater(name: SyscallName, ...args: Argument[]): Promise<number> {
-  return (await chainLater([{ name, args }]))[0];
+export async function uninterruptedOnThread(
+  name: SyscallName,
+  ...args: Argument[]
+): Promise<number> {
+  return (await chainOnThread([{ name, args }]))[0];
 }

@@ -6,9 +6,9 @@
  */
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
-import { uninterruptedLater } from "./chain.ts";
+import { uninterruptedOnThread } from "./chain.ts";
 import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile, uninterrupted } from "./file.ts";
-import { openFlag, SYS } from "./system.ts";
+import { openFlag, SYS } from "./syscalls.ts";
 
 const AT_REMOVEDIR = 0x200;
 const S_IFREG = 0o100000;
@@ -18,27 +18,27 @@ export function openDirectory(name: string, parent?: OpenFile): OpenFile {
   const flags = O_RDONLY | O_CLOEXEC | openFlag("O_DIRECTORY") | openFlag("O_NOFOLLOW");
   const path = parent ? `${parent.path}/${name}` : name;
   const open = (fd: number) =>
-    uninterrupted(() => libc().now(SYS("openat"), fd, cString(name), flags, 0));
+    uninterrupted(() => libc().syscall(SYS("openat"), fd, cString(name), flags, 0));
   return new OpenFile(check(parent ? parent.call(open) : open(AT_FDCWD), "open", path), path);
 }
 
 /** `mkdirat(parent, name, mode)`: 0 or −errno. */
 export function makeDirectory(name: string, parent?: OpenFile, mode = 0o700): number {
-  const make = (fd: number) => libc().now(SYS("mkdirat"), fd, cString(name), mode);
+  const make = (fd: number) => libc().syscall(SYS("mkdirat"), fd, cString(name), mode);
   return parent ? parent.call(make) : make(AT_FDCWD);
 }
 
 /** `mknodat(parent, name, S_IFREG)`: an empty file. */
 export function makeEmptyFile(name: string, parent: OpenFile): void {
   const result = parent.call((fd) =>
-    libc().now(SYS("mknodat"), fd, cString(name), S_IFREG | 0o600, 0)
+    libc().syscall(SYS("mknodat"), fd, cString(name), S_IFREG | 0o600, 0)
   );
   check(result, "mknod", `${parent.path}/${name}`);
 }
 
 /** `unlinkat(parent, name, 0)`; one that is not there is no error, nor is any other one told. */
 export function removeFile(name: string, parent: OpenFile): void {
-  parent.call((fd) => libc().now(SYS("unlinkat"), fd, cString(name), 0));
+  parent.call((fd) => libc().syscall(SYS("unlinkat"), fd, cString(name), 0));
 }
 
 /**
@@ -46,8 +46,8 @@ export function removeFile(name: string, parent: OpenFile): void {
  * namespaces, which may have to be written back: by another thread. In this one it is EBUSY then.
  */
 export async function removeDirectory(name: string, parent: OpenFile): Promise<boolean> {
-  const result = await parent.callLater((fd) =>
-    uninterruptedLater("unlinkat", fd, cString(name), AT_REMOVEDIR)
+  const result = await parent.callOnThread((fd) =>
+    uninterruptedOnThread("unlinkat", fd, cString(name), AT_REMOVEDIR)
   );
   return result === 0 || isErrno(result, "ENOENT");
 }

@@ -9,8 +9,8 @@ import { type ErrorCode, isErrno, isRefusal, LoopError } from "../base/errors.ts
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
-import { eachLater, isInterrupted, type NamedStep } from "./chain.ts";
-import { SYS } from "./system.ts";
+import { eachOnThread, isInterrupted, type NamedStep } from "./chain.ts";
+import { SYS } from "./syscalls.ts";
 
 /** Open flags that are the same on x86-64 and aarch64, from `<asm-generic/fcntl.h>`. */
 export const O_RDONLY = 0;
@@ -56,7 +56,7 @@ export class OpenFile implements Disposable {
   }
 
   /** A call on the descriptor that is over when the promise is settled. */
-  async callLater<T>(make: (fd: Descriptor) => Promise<T>): Promise<T> {
+  async callOnThread<T>(make: (fd: Descriptor) => Promise<T>): Promise<T> {
     this.#underWay++;
     try {
       return await make(this.#fd);
@@ -69,7 +69,7 @@ export class OpenFile implements Disposable {
   close(): void {
     if (this.#underWay > 0) {
       // Nobody waits for this one. What close() reports comes too late to act on anyway.
-      this.closeLater().catch(() => {});
+      this.closeOnThread().catch(() => {});
       return;
     }
     const fd = this.#release();
@@ -77,7 +77,7 @@ export class OpenFile implements Disposable {
   }
 
   /** By another thread, after the calls that are under way; resolves when it is closed. */
-  closeLater(): Promise<void> {
+  closeOnThread(): Promise<void> {
     return closeInOrder([this]);
   }
 
@@ -115,7 +115,7 @@ export async function closeInOrder(files: readonly OpenFile[]): Promise<void> {
   const given = await Promise.all(files.map((file) => file.giveAway()));
   const steps = given.filter((fd) => fd !== undefined).map(closeStep);
   // What close() reports has no remedy, and the descriptor is gone all the same.
-  await eachLater(steps);
+  await eachOnThread(steps);
 }
 
 /** close() as a step: never made again, the number may be another file's. */
@@ -241,7 +241,13 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
 /** Makes a node for block device `dev` ("7:4"), by default for root alone. Needs CAP_MKNOD. */
 export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
   const type = S_IFBLK | mode;
-  const result = libc().syscall(SYS("mknodat"), AT_FDCWD, cString(path), type, encodeDev(dev));
+  const result = libc().syscallBuffer(
+    SYS("mknodat"),
+    AT_FDCWD,
+    cString(path),
+    type,
+    encodeDev(dev),
+  );
   check(result, "mknod", path);
 }
 
@@ -263,7 +269,7 @@ export function decodeDev(encoded: number | bigint): string {
 /** An unnamed file in memory, of `size` bytes. */
 export function memoryFile(name: string, size: number): OpenFile {
   const fd = check(
-    libc().now(SYS("memfd_create"), cString(name), MFD_CLOEXEC),
+    libc().syscall(SYS("memfd_create"), cString(name), MFD_CLOEXEC),
     "memfd_create",
     name,
   );
@@ -351,7 +357,7 @@ export function listDirectory(path: string, type?: number): string[] {
   const names: string[] = [];
   for (;;) {
     const end = directory.call((fd) =>
-      libc().syscall(SYS("getdents64"), fd, buffer, buffer.length, 0)
+      libc().syscallBuffer(SYS("getdents64"), fd, buffer, buffer.length, 0)
     );
     check(end, "getdents64", path);
     if (end === 0) return names;

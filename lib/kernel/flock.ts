@@ -7,7 +7,7 @@
 import { isErrno } from "../base/errors.ts";
 import { check, type OpenFile, uninterrupted } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
@@ -19,7 +19,7 @@ const LOCK_NB = 4;
  */
 export function tryFlock(file: OpenFile, kind: number): boolean {
   const result = file.call((fd) =>
-    uninterrupted(() => libc().now(SYS("flock"), fd, kind | LOCK_NB))
+    uninterrupted(() => libc().syscall(SYS("flock"), fd, kind | LOCK_NB))
   );
   return !isErrno(result, "EAGAIN") && check(result, "flock", file.path) === 0;
 }

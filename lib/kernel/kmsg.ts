@@ -8,7 +8,7 @@ import { isErrno, isRefusal } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { libc } from "../runtime/libc.ts";
 import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "./file.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 const SEEK_END = 2;
 const WARNING = 4;
@@ -26,7 +26,7 @@ export function openKernelLog(): OpenFile | undefined {
     if (isRefusal(error)) return undefined;
     throw error;
   }
-  log.call((fd) => libc().now(SYS("lseek"), fd, 0, SEEK_END));
+  log.call((fd) => libc().syscall(SYS("lseek"), fd, 0, SEEK_END));
   return log;
 }
 
@@ -34,7 +34,7 @@ export function openKernelLog(): OpenFile | undefined {
 export function readKernelLog(log: OpenFile, matches: RegExp): string[] {
   const lines: string[] = [];
   for (let records = 0; records < MOST_RECORDS; records++) {
-    const length = log.call((fd) => libc().now(SYS("read"), fd, record, record.length));
+    const length = log.call((fd) => libc().syscall(SYS("read"), fd, record, record.length));
     // Overwritten before we came to it: the next read goes on behind it.
     if (isErrno(length, "EPIPE")) continue;
     if (length <= 0) break;

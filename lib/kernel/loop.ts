@@ -5,10 +5,10 @@
  *
  * @module
  */
-import { chainLater } from "./chain.ts";
+import { chainOnThread } from "./chain.ts";
 import { AT_FDCWD, cString, ioctl, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
 import { __u32, __u64, array, bytes, struct, type Value } from "../base/struct.ts";
-import { ioctlLater } from "./storage.ts";
+import { ioctlOnThread } from "./blocking.ts";
 
 /** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */
 export const LO_NAME_SIZE = 64;
@@ -77,7 +77,7 @@ export function loopCtlAdd(control: OpenFile, number: number): number {
  * RCU grace period.
  */
 export async function loopCtlRemove(control: OpenFile, number: number): Promise<void> {
-  await ioctlLater(control, "LOOP_CTL_REMOVE", LOOP_CTL_REMOVE, number);
+  await ioctlOnThread(control, "LOOP_CTL_REMOVE", LOOP_CTL_REMOVE, number);
 }
 
 /**
@@ -110,11 +110,11 @@ export function loopGetStatus64(device: OpenFile): Uint8Array {
  */
 export async function loopStatusAt(path: string): Promise<Uint8Array | undefined> {
   const info = loop_info64.buffer();
-  const results = await chainLater([
+  const results = await chainOnThread([
     { name: "openat", args: [AT_FDCWD, cString(path), O_RDONLY | O_CLOEXEC, 0] },
     { name: "ioctl", on: 0, args: [LOOP_GET_STATUS64, info] },
   ]);
-  if (results[0] >= 0) await new OpenFile(results[0], path).closeLater();
+  if (results[0] >= 0) await new OpenFile(results[0], path).closeOnThread();
   return results.length === 2 && results[1] >= 0 ? info : undefined;
 }
 
@@ -123,7 +123,7 @@ export async function loopStatusAt(path: string): Promise<Uint8Array | undefined
  * with what LOOP_GET_STATUS64 gave. Freezes the queue.
  */
 export async function loopSetStatus64(device: OpenFile, info: Uint8Array): Promise<void> {
-  await ioctlLater(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, info);
+  await ioctlOnThread(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, info);
 }
 
 /**
@@ -131,7 +131,7 @@ export async function loopSetStatus64(device: OpenFile, info: Uint8Array): Promi
  * otherwise. Freezes the queue.
  */
 export async function loopChangeFd(device: OpenFile, backing: OpenFile): Promise<void> {
-  await backing.callLater((fd) => ioctlLater(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, fd));
+  await backing.callOnThread((fd) => ioctlOnThread(device, "LOOP_CHANGE_FD", LOOP_CHANGE_FD, fd));
 }
 
 /**
@@ -139,7 +139,7 @@ export async function loopChangeFd(device: OpenFile, backing: OpenFile): Promise
  * has closed the device. ENXIO if no file is bound. Until 6.10 it freezes the queue and writes back.
  */
 export async function loopClrFd(device: OpenFile): Promise<void> {
-  await ioctlLater(device, "LOOP_CLR_FD", LOOP_CLR_FD);
+  await ioctlOnThread(device, "LOOP_CLR_FD", LOOP_CLR_FD);
 }
 
 /** `ioctl(fd, LOOP_SET_CAPACITY)`: takes the backing file's size over. */
@@ -149,7 +149,7 @@ export function loopSetCapacity(device: OpenFile): void {
 
 /** `ioctl(fd, LOOP_SET_DIRECT_IO)`: EINVAL where the backing file cannot do it. Freezes the queue. */
 export async function loopSetDirectIo(device: OpenFile, on: boolean): Promise<void> {
-  await ioctlLater(device, "LOOP_SET_DIRECT_IO", LOOP_SET_DIRECT_IO, Number(on));
+  await ioctlOnThread(device, "LOOP_SET_DIRECT_IO", LOOP_SET_DIRECT_IO, Number(on));
 }
 
 /**
@@ -157,5 +157,5 @@ export async function loopSetDirectIo(device: OpenFile, on: boolean): Promise<vo
  * Freezes the queue.
  */
 export async function loopSetBlockSize(device: OpenFile, size: number): Promise<void> {
-  await ioctlLater(device, "LOOP_SET_BLOCK_SIZE", LOOP_SET_BLOCK_SIZE, size);
+  await ioctlOnThread(device, "LOOP_SET_BLOCK_SIZE", LOOP_SET_BLOCK_SIZE, size);
 }

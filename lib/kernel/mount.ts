@@ -7,7 +7,7 @@
  * @module
  */
 import { whileClaiming } from "./claims.ts";
-import { chainLater, eachLater, type NamedStep, uninterruptedLater } from "./chain.ts";
+import { chainOnThread, eachOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";
 import {
   AT_FDCWD,
   check,
@@ -22,7 +22,7 @@ import { decodeName } from "../base/names.ts";
 import { __u64, array, int, long_long, struct } from "../base/struct.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS, type SyscallName } from "./system.ts";
+import { SYS, type SyscallName } from "./syscalls.ts";
 
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
@@ -124,7 +124,7 @@ export async function makeMount(
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
     { name: "fstatfs", on: root, args: [buffer] },
   ];
-  const results = await whileClaiming(device, () => chainLater(steps));
+  const results = await whileClaiming(device, () => chainOnThread(steps));
   const opened = [context, mount, root].map((step) =>
     results[step] >= 0 ? new OpenFile(results[step], device) : undefined
   );
@@ -199,7 +199,7 @@ export async function endMount(
     [root, mount, node, holder].map((file) => file?.giveAway()),
   );
   if (rootFd === undefined || mountFd === undefined) {
-    await eachLater([nodeFd, holderFd].filter((fd) => fd !== undefined).map(closeStep));
+    await eachOnThread([nodeFd, holderFd].filter((fd) => fd !== undefined).map(closeStep));
     return { synced: 0, flushed: 0, unmounted: 0, named: 0, isGone: true };
   }
   const steps: NamedStep[] = [];
@@ -210,7 +210,7 @@ export async function endMount(
   steps.push(...all.map(closeStep));
   // The last close of a mount writes the superblock once more.
   if (nodeFd !== undefined) steps.push({ name: "fsync", args: [nodeFd] }, closeStep(nodeFd));
-  const results = await eachLater(steps);
+  const results = await eachOnThread(steps);
   const resultOf = (name: SyscallName) =>
     results[steps.findIndex((step) => step.name === name)] ?? 0;
   return {
@@ -247,9 +247,9 @@ export async function moveMount(
   path = name === "" ? directory.path : `${directory.path}/${name}`,
 ): Promise<void> {
   const flags = MOVE_MOUNT_F_EMPTY_PATH | (name === "" ? MOVE_MOUNT_T_EMPTY_PATH : 0);
-  const result = await mount.callLater((fd) =>
-    directory.callLater((to) =>
-      uninterruptedLater("move_mount", fd, NO_NAME, to, cString(name), flags)
+  const result = await mount.callOnThread((fd) =>
+    directory.callOnThread((to) =>
+      uninterruptedOnThread("move_mount", fd, NO_NAME, to, cString(name), flags)
     )
   );
   check(result, "move_mount", path);
@@ -273,7 +273,7 @@ export async function makeHolder(
     { name: "mkdirat", on: 3, args: [cString(outer), 0o700], syscall: "mkdir" },
     { name: "mkdirat", on: 3, args: [cString(`${outer}/${inner}`), 0o700], syscall: "mkdir" },
   ];
-  const results = await chainLater(steps);
+  const results = await chainOnThread(steps);
   const last = results.length - 1;
   const [context, holder] = [results[0], results[3]].map((fd) =>
     fd >= 0 ? new OpenFile(fd, path) : undefined
@@ -295,7 +295,7 @@ const message = new Uint8Array(new ArrayBuffer(1024));
 export function readLog(context: OpenFile): string[] {
   const lines: string[] = [];
   for (;;) {
-    const length = context.call((fd) => libc().now(SYS("read"), fd, message, message.length));
+    const length = context.call((fd) => libc().syscall(SYS("read"), fd, message, message.length));
     // ENODATA: no more.
     if (length <= 0) return lines;
     // "e " an error, "w " a warning, "i " an information.

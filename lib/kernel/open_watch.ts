@@ -7,7 +7,7 @@
 import { check, cString, O_CLOEXEC, O_NONBLOCK, OpenFile } from "./file.ts";
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 const IN_OPEN = 0x20;
 /** Of several; one with a name as long as it may be would fit, and a watched node's event has none. */
@@ -21,10 +21,10 @@ export class OpenWatch implements Disposable {
   /** ENOENT if there is no such node: then nobody can open it either. */
   constructor(path: string) {
     // IN_CLOEXEC and IN_NONBLOCK are the open flags.
-    const fd = libc().now(SYS("inotify_init1"), O_CLOEXEC | O_NONBLOCK);
+    const fd = libc().syscall(SYS("inotify_init1"), O_CLOEXEC | O_NONBLOCK);
     this.#queue = new OpenFile(check(fd, "inotify_init1", path), path);
     const watch = this.#queue.call((fd) =>
-      libc().now(SYS("inotify_add_watch"), fd, cString(path), IN_OPEN)
+      libc().syscall(SYS("inotify_add_watch"), fd, cString(path), IN_OPEN)
     );
     if (watch < 0) this.#queue.close();
     check(watch, "inotify_add_watch", path);
@@ -32,7 +32,9 @@ export class OpenWatch implements Disposable {
 
   /** Whether anybody has opened it since the last question. */
   get wasOpened(): boolean {
-    const length = this.#queue.call((fd) => libc().now(SYS("read"), fd, this.#buffer, EVENT_BYTES));
+    const length = this.#queue.call((fd) =>
+      libc().syscall(SYS("read"), fd, this.#buffer, EVENT_BYTES)
+    );
     return !isErrno(length, "EAGAIN") && check(length, "read", this.#queue.path) > 0;
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
-import { uninterruptedLater } from "./chain.ts";
+import { uninterruptedOnThread } from "./chain.ts";
 import {
   check,
   listDirectory,
@@ -15,7 +15,7 @@ import {
   uninterrupted,
   writeAt,
 } from "./file.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 const F_GETFD = 1;
 const FD_CLOEXEC = 1;
@@ -25,7 +25,7 @@ const POLLERR = 8;
 /** `pipe2(O_CLOEXEC)`: what is written to the second end comes out of the first. */
 export function pipe(name: string): { readEnd: OpenFile; writeEnd: OpenFile } {
   const pair = new Int32Array(new ArrayBuffer(8));
-  check(libc().now(SYS("pipe2"), new Uint8Array(pair.buffer), O_CLOEXEC), "pipe2", name);
+  check(libc().syscall(SYS("pipe2"), new Uint8Array(pair.buffer), O_CLOEXEC), "pipe2", name);
   return { readEnd: new OpenFile(pair[0], name), writeEnd: new OpenFile(pair[1], name) };
 }
 
@@ -37,7 +37,7 @@ export function hasReader(writeEnd: OpenFile): boolean {
   const result = writeEnd.call((fd) => {
     pollfd[0] = fd;
     return uninterrupted(() =>
-      libc().now(SYS("ppoll"), new Uint8Array(pollfd.buffer), 1, now, 0, 0)
+      libc().syscall(SYS("ppoll"), new Uint8Array(pollfd.buffer), 1, now, 0, 0)
     );
   });
   check(result, "ppoll", writeEnd.path);
@@ -92,7 +92,7 @@ export async function runScript(
 /** `wait4(pid)`, by another thread. */
 async function statusOf(pid: number): Promise<number> {
   const status = new Int32Array(new ArrayBuffer(4));
-  const result = await uninterruptedLater("wait4", pid, new Uint8Array(status.buffer), 0, 0);
+  const result = await uninterruptedOnThread("wait4", pid, new Uint8Array(status.buffer), 0, 0);
   // ECHILD: who ignores SIGCHLD has no children to wait for.
   if (result < 0 || status[0] === 0) return 0;
   return (status[0] & 0x7f) === 0 ? status[0] >>> 8 : 128 + (status[0] & 0x7f);

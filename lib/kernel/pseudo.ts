@@ -6,7 +6,7 @@
 import { check, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { statfs } from "./mount.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 /** `f_type` by the name in `<linux/magic.h>`, or in the kernel's source, and what mount(8) calls it. */
 export const PSEUDO: Readonly<Record<string, readonly [magic: number, name: string]>> = {
@@ -39,7 +39,7 @@ const f_type = statfs.reader(buffer);
 
 /** `fstatfs(fd)`: the name of the pseudo file system that an open file lies on; undefined: another. */
 export function pseudoFileSystem(file: OpenFile): string | undefined {
-  const result = file.call((fd) => libc().now(SYS("fstatfs"), fd, buffer));
+  const result = file.call((fd) => libc().syscall(SYS("fstatfs"), fd, buffer));
   check(result, "fstatfs", file.path);
   const magic = Number(BigInt.asUintN(32, BigInt(f_type("f_type"))));
   return Object.values(PSEUDO).find(([known]) => known === magic)?.[1];

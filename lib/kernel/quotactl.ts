@@ -11,9 +11,9 @@
 import { isErrno } from "../base/errors.ts";
 import { Shared, within } from "../base/retry.ts";
 import { libc } from "../runtime/libc.ts";
-import { uninterruptedLater } from "./chain.ts";
+import { uninterruptedOnThread } from "./chain.ts";
 import { cString } from "./file.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 /** `<linux/quota.h>` */
 const Q_GETFMT = 0x800004;
@@ -30,14 +30,14 @@ const asked = new Shared<boolean | undefined>();
 /** Undefined where it cannot be known: no such node, a kernel without quotas, a seccomp filter. */
 export async function hasSuperblock(path: string): Promise<boolean | undefined> {
   // Without a device: ENODEV, where there is this call.
-  if (!isErrno(libc().now(SYS("quotactl"), GET_FORMAT, 0, 0, 0), "ENODEV")) return undefined;
+  if (!isErrno(libc().syscall(SYS("quotactl"), GET_FORMAT, 0, 0, 0), "ENODEV")) return undefined;
   // There is one that stays locked.
   return await within(asked.ask(path, () => ask(path)), PATIENCE_MS, true);
 }
 
 async function ask(path: string): Promise<boolean | undefined> {
   const format = new Uint8Array(new ArrayBuffer(4));
-  const result = await uninterruptedLater("quotactl", GET_FORMAT, cString(path), 0, format);
+  const result = await uninterruptedOnThread("quotactl", GET_FORMAT, cString(path), 0, format);
   if (isErrno(result, "ENODEV")) return false;
   // What the file system says: no quotas are on, of that kind there are none, or of none at all.
   const isAnswered = result >= 0 || ANSWERS.some((code) => isErrno(result, code));

@@ -7,7 +7,7 @@
  */
 import { isErrno } from "../base/errors.ts";
 import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";
-import { chainLater, type NamedStep, uninterruptedLater } from "./chain.ts";
+import { chainOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";
 import { __u16, int, long_long, struct } from "../base/struct.ts";
 
 const F_RDLCK = 0;
@@ -32,9 +32,9 @@ const ofByte = (l_type: number, at: bigint) => flock.encode({ l_type, l_start: a
  * else has `file`. The kernel's loop driver keeps the very description that it was given.
  */
 export async function openAgain(file: OpenFile): Promise<OpenFile> {
-  const fd = await file.callLater((fd) => {
+  const fd = await file.callOnThread((fd) => {
     const name = cString(`/proc/self/fd/${fd}`);
-    return uninterruptedLater("openat", AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
+    return uninterruptedOnThread("openat", AT_FDCWD, name, O_RDONLY | O_CLOEXEC, 0);
   });
   return new OpenFile(check(fd, "open", `/proc/self/fd of ${file.path}`), file.path);
 }
@@ -47,18 +47,20 @@ export async function openAgain(file: OpenFile): Promise<OpenFile> {
  */
 export async function tryLockAlone(file: OpenFile, at: bigint): Promise<boolean> {
   const other = ofByte(F_WRLCK, at);
-  const [locked, looked] = await file.callLater((fd) => {
+  const [locked, looked] = await file.callOnThread((fd) => {
     const step = (command: number, buffer: Uint8Array): NamedStep => ({
       name: "fcntl",
       args: [fd, command, buffer],
     });
-    return chainLater([step(F_OFD_SETLK, ofByte(F_RDLCK, at)), step(F_OFD_GETLK, other)]);
+    return chainOnThread([step(F_OFD_SETLK, ofByte(F_RDLCK, at)), step(F_OFD_GETLK, other)]);
   });
   // Somebody has it for writing: fcntl(2) names both.
   if (isErrno(locked, "EAGAIN") || isErrno(locked, "EACCES")) return false;
   check(locked, "fcntl", file.path, "F_OFD_SETLK");
   check(looked, "fcntl", file.path, "F_OFD_GETLK");
   if (flock.reader(other)("l_type") === F_UNLCK) return true;
-  await file.callLater((fd) => uninterruptedLater("fcntl", fd, F_OFD_SETLK, ofByte(F_UNLCK, at)));
+  await file.callOnThread((fd) =>
+    uninterruptedOnThread("fcntl", fd, F_OFD_SETLK, ofByte(F_UNLCK, at))
+  );
   return false;
 }

@@ -7,8 +7,8 @@ import { type ErrorCode, isErrno, LoopError } from "../base/errors.ts";
 import { ABSENCE, AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
-import { SYS } from "./system.ts";
-import { uninterruptedLater } from "./chain.ts";
+import { SYS } from "./syscalls.ts";
+import { uninterruptedOnThread } from "./chain.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 
 const AT_EMPTY_PATH = 0x1000;
@@ -95,7 +95,7 @@ let address: number | undefined;
 /** `statx(fd, name, flags, mask, buffer)`: musl has no function for it before 1.2.5. */
 function callStatx(fd: Descriptor, name: Uint8Array, flags: number, mask: number): number {
   address ??= Number(libc().addressOf(buffer));
-  return libc().syscall(SYS("statx"), fd, name, flags, mask, address);
+  return libc().syscallBuffer(SYS("statx"), fd, name, flags, mask, address);
 }
 
 /** The mount that an open file lies in, as mountinfo numbers it (Linux 5.8). */
@@ -152,7 +152,7 @@ export interface Place extends Pick<FileStatus, "type" | "dev" | "rdev"> {
 export async function placeOf(path: string): Promise<Place | undefined> {
   const buffer = statx.buffer();
   const mask = STATX_TYPE | STATX_MNT_ID;
-  const result = await uninterruptedLater(
+  const result = await uninterruptedOnThread(
     ...["statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, mask, buffer] as const,
   );
   if (result < 0) return undefined;

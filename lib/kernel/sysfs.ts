@@ -30,16 +30,23 @@ export function sysfsIsBare(number: number): boolean {
   return fileStatus(diskFolder(number)).links <= bareLinks;
 }
 
-/**
- * The partitions that the kernel has on loop device `number`, in the order of their numbers. `bound`:
- * a file is bound to it for certain.
- */
-export function sysfsPartitions(number: number, bound = false): SysfsPartition[] {
+/** The partitions that the kernel has on loop device `number`, in the order of their numbers. */
+export function sysfsPartitions(number: number): SysfsPartition[] {
+  return listPartitions(number, bareLinks);
+}
+
+/** The same of a device that a file is bound to for certain: one without partitions is not listed. */
+export function boundPartitions(number: number): SysfsPartition[] {
+  return listPartitions(number, bareLinks + 1);
+}
+
+/** `none`: the links of a device without partitions. */
+function listPartitions(number: number, none: number): SysfsPartition[] {
   const disk = diskFolder(number);
   // Partitions are folders in it, and so is `loop` while a file is bound. The others are the same on
   // all loop devices, so that their number, once learnt, saves listing and reading 30 names.
   const { links } = fileStatus(disk);
-  if (links <= bareLinks + Number(bound)) return [];
+  if (links <= none) return [];
   const folders = listDirectory(disk, DT_DIR);
   const partitions = folders.filter((name) => name.startsWith(`loop${number}p`));
   // Never from `links`: a partition that is about to go still counts there, and is no longer listed.

@@ -8,7 +8,7 @@ import { check, O_CLOEXEC, O_NONBLOCK, OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName } from "../base/names.ts";
 import { __u16, __u32, struct } from "../base/struct.ts";
-import { SYS } from "./system.ts";
+import { SYS } from "./syscalls.ts";
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
@@ -37,10 +37,12 @@ export class UdevMessages implements Disposable {
   constructor() {
     // SOCK_CLOEXEC and SOCK_NONBLOCK are the open flags.
     const type = SOCK_RAW | O_CLOEXEC | O_NONBLOCK;
-    const fd = libc().now(SYS("socket"), AF_NETLINK, type, NETLINK_KOBJECT_UEVENT);
+    const fd = libc().syscall(SYS("socket"), AF_NETLINK, type, NETLINK_KOBJECT_UEVENT);
     this.#socket = new OpenFile(check(fd, "socket", NAME), NAME);
     const address = sockaddr_nl.encode({ nl_family: AF_NETLINK, nl_groups: UDEVD });
-    const bound = this.#socket.call((fd) => libc().now(SYS("bind"), fd, address, address.length));
+    const bound = this.#socket.call((fd) =>
+      libc().syscall(SYS("bind"), fd, address, address.length)
+    );
     if (bound < 0) this.#socket.close();
     check(bound, "bind", NAME);
   }
@@ -50,7 +52,7 @@ export class UdevMessages implements Disposable {
     const taken: Map<string, string>[] = [];
     for (;;) {
       const length = this.#socket.call((fd) =>
-        libc().now(SYS("read"), fd, this.#buffer, MESSAGE_BYTES)
+        libc().syscall(SYS("read"), fd, this.#buffer, MESSAGE_BYTES)
       );
       // EAGAIN: that was all. ENOBUFS: what came while the buffer was full is lost; the next look goes on.
       if (length < 0) return taken;

@@ -5,8 +5,8 @@
  * @module
  */
 import { O_RDONLY, open } from "../kernel/file.ts";
-import { blkSszGet } from "../kernel/blkpg.ts";
-import { kernelRelease } from "../kernel/system.ts";
+import { blkSszGet } from "../kernel/block.ts";
+import { kernelRelease } from "../kernel/syscalls.ts";
 
 /** What a remedy is made of. */
 interface Mounting {

@@ -7,7 +7,7 @@ import { isRefusal, type LoopError } from "../base/errors.ts";
 import { checkCommand, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
-import { blkRoGet } from "../kernel/blkpg.ts";
+import { blkRoGet } from "../kernel/block.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
@@ -15,7 +15,7 @@ import { MOUNT_ATTR_NOSYMFOLLOW, readLog, type Setting } from "../kernel/mount.t
 import { isNodev } from "../kernel/mountinfo.ts";
 import { parseRelease } from "../kernel/release.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { kernelRelease } from "../kernel/system.ts";
+import { kernelRelease } from "../kernel/syscalls.ts";
 import type { CheckedMount } from "./options.ts";
 import { NO_BYTES, whatIsThere } from "./unknown.ts";
 

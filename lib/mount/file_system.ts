@@ -3,11 +3,11 @@
  *
  * @module
  */
-import { blkGetSize64 } from "../kernel/blkpg.ts";
+import { blkGetSize64 } from "../kernel/block.ts";
 import { LoopError } from "../base/errors.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
-import { chainLater, type NamedStep } from "../kernel/chain.ts";
-import { openWithoutWaiting } from "../kernel/storage.ts";
+import { chainOnThread, type NamedStep } from "../kernel/chain.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
 import type { Image } from "../table/disk.ts";
 import {
   BEGINNING,
@@ -99,7 +99,7 @@ export async function otherContentOf(path: string): Promise<OtherContent> {
 async function ask<T>(device: OpenFile, question: (disk: Image) => T): Promise<T> {
   const size = blkGetSize64(device);
   const tail = Math.max(0, size - size % TAIL - TAIL);
-  const pieces = await readLater(device, [
+  const pieces = await readOnThread(device, [
     { offset: 0, length: Math.min(BEGINNING, size) },
     { offset: tail, length: size - tail },
   ]);
@@ -118,7 +118,7 @@ async function ask<T>(device: OpenFile, question: (disk: Image) => T): Promise<T
     } catch (error) {
       if (!(error instanceof Missing)) throw error;
       bytes += error.length;
-      pieces.push(...await readLater(device, [error]));
+      pieces.push(...await readOnThread(device, [error]));
     }
   }
   throw new LoopError({
@@ -136,7 +136,7 @@ async function isZero(device: OpenFile): Promise<boolean | undefined> {
   const size = blkGetSize64(device);
   for (let offset = 0; offset < Math.min(size, MOST_BYTES); offset += CHUNK) {
     const length = Math.min(CHUNK, size - offset);
-    const [{ bytes }] = await readLater(device, [{ offset, length }]);
+    const [{ bytes }] = await readOnThread(device, [{ offset, length }]);
     // A device has whole sectors, and a piece its own memory: words are there to be looked at.
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, length / 4);
     for (let i = 0; i < words.length; i++) if (words[i] !== 0) return false;
@@ -160,7 +160,7 @@ interface Piece {
 }
 
 /** By another thread, in as few turns as it takes; zeros behind the device's end. */
-async function readLater(
+async function readOnThread(
   file: OpenFile,
   asked: readonly { offset: number; length: number }[],
 ): Promise<Piece[]> {
@@ -170,8 +170,8 @@ async function readLater(
     done: 0,
   }));
   for (let rest = pieces; rest.length > 0;) {
-    const results = await file.callLater((fd) =>
-      chainLater(rest.map(({ offset, bytes, done }): NamedStep => {
+    const results = await file.callOnThread((fd) =>
+      chainOnThread(rest.map(({ offset, bytes, done }): NamedStep => {
         const buffer = bytes.subarray(done);
         return { name: "pread64", args: [fd, buffer, buffer.length, offset + done] };
       }))

@@ -11,7 +11,7 @@ import { holdOf } from "../holders/exclusive.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
-import { openWithoutWaiting } from "../kernel/storage.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
 import type { Place } from "./place.ts";
 import { resolveBelow } from "./resolve.ts";

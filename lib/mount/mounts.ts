@@ -36,7 +36,7 @@ function load() {
 }
 
 /** Those that are not unmounted. */
-export class Mounts {
+export class MountSet {
   readonly #alive = new Set<LoopMount>();
 
   async mount(

@@ -6,7 +6,7 @@
  */
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
-import { uninterruptedLater } from "../kernel/chain.ts";
+import { uninterruptedOnThread } from "../kernel/chain.ts";
 import { makeDirectory } from "../kernel/directory.ts";
 import {
   AT_FDCWD,
@@ -21,7 +21,7 @@ import {
 import { makeHolder, moveMount } from "../kernel/mount.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
-import { kernelRelease } from "../kernel/system.ts";
+import { kernelRelease } from "../kernel/syscalls.ts";
 import { type Keeper, type MountRecord, randomName } from "./keeper.ts";
 
 /** Where a mount lies. */
@@ -97,7 +97,7 @@ async function moved(
 /** The directory itself, whatever it is renamed to. By another thread: it may lie on a dead network. */
 async function openDirectory(path: string): Promise<OpenFile> {
   const flags = O_PATH | O_CLOEXEC;
-  const fd = await uninterruptedLater("openat", AT_FDCWD, cString(path), flags, 0);
+  const fd = await uninterruptedOnThread("openat", AT_FDCWD, cString(path), flags, 0);
   if (isErrno(fd, "ENOENT")) {
     const hint = "at: make the directory first";
     throw new LoopError({ code: "ENOENT", syscall: "open", path, hint });

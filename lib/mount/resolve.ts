@@ -6,7 +6,7 @@
  */
 import { type ErrorCode, isErrno, LoopError } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
-import { uninterruptedLater } from "../kernel/chain.ts";
+import { uninterruptedOnThread } from "../kernel/chain.ts";
 import { check, cString, type OpenFile } from "../kernel/file.ts";
 
 /** The kernel's own limit. */
@@ -51,8 +51,8 @@ async function linkOf(
   refuse: (code: ErrorCode) => LoopError,
 ): Promise<string | undefined> {
   const buffer = new Uint8Array(new ArrayBuffer(LONGEST_LINK));
-  const length = await root.callLater((fd) =>
-    uninterruptedLater("readlinkat", fd, cString(name), buffer, buffer.length)
+  const length = await root.callOnThread((fd) =>
+    uninterruptedOnThread("readlinkat", fd, cString(name), buffer, buffer.length)
   );
   // EINVAL: it is no link.
   if (isErrno(length, "EINVAL") || isErrno(length, "ENOENT")) return undefined;

@@ -5,7 +5,7 @@
  * @module
  */
 import { LoopError } from "../base/errors.ts";
-import { chainLater } from "../kernel/chain.ts";
+import { chainOnThread } from "../kernel/chain.ts";
 import { cString, ifExists, readLines } from "../kernel/file.ts";
 
 /** `<linux/mount.h>` */
@@ -31,7 +31,7 @@ function kernelSaysNodev(type: string): boolean | undefined {
 }
 
 async function load(type: string): Promise<boolean | undefined> {
-  await chainLater([
+  await chainOnThread([
     { name: "fsopen", args: [cString(type), FSOPEN_CLOEXEC] },
     { name: "close", on: 0, args: [], once: true },
   ]);

@@ -64,9 +64,9 @@ export function load(): Libc {
   const addressOf = (buffer: Uint8Array): number => buffer.length === 0 ? 0 : ptr(buffer);
   const plain = (argument: Argument): number | bigint =>
     argument instanceof Uint8Array ? addressOf(argument) : argument;
-  const now: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
+  const syscall: Syscall = (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
     outcome(other.syscall(number, a, b, c, d, e));
-  const threads = new Threads(bunThreads(now));
+  const threads = new Threads(bunThreads(syscall));
   const bigAddressOf = (buffer: Uint8Array) => BigInt(addressOf(buffer));
   let spawnCalls: SpawnCalls | undefined;
 
@@ -81,7 +81,7 @@ export function load(): Libc {
     fcntl: (fd, command, argument) => outcome(libc.fcntl(fd, command, argument)),
     ioctl: (fd, request, argument) => outcome(libc.ioctl(fd, request, argument)),
     ioctlBuffer: (fd, request, buffer) => outcome(other.ioctl(fd, request, buffer)),
-    syscall: (number, fd, buffer, c, d, e = 0) =>
+    syscallBuffer: (number, fd, buffer, c, d, e = 0) =>
       outcome(libc.syscall(number, fd, buffer, c, d, e)),
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: bigAddressOf,
@@ -93,7 +93,7 @@ export function load(): Libc {
       kept.length = 0;
       return results;
     },
-    now: (number, ...args) => now(number, ...args.map(plain)),
+    syscall: (number, ...args) => syscall(number, ...args.map(plain)),
     get threaded() {
       return threads.available;
     },

@@ -53,7 +53,7 @@ export interface Libc {
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: Descriptor, command: number, argument: number): number;
   /** `syscall(number, fd, buffer, c, d, e)`, for what older libcs do not wrap; several in each attach. */
-  syscall(
+  syscallBuffer(
     number: number,
     fd: Descriptor,
     buffer: Uint8Array,
@@ -80,8 +80,8 @@ export interface Libc {
    * child's pid, or −errno.
    */
   spawn(program: Program): number;
-  /** Any system call, by its number, made here and now. */
-  now(number: number, ...args: Argument[]): number;
+  /** Any system call, by its number, made on this thread. */
+  syscall(number: number, ...args: Argument[]): number;
   /** Whether a thread is at hand. If not, the first `chain` takes 3 ms longer. */
   readonly threaded: boolean;
   /** Begins to start a thread if none is at hand: there will be a `chain` soon. */

@@ -54,12 +54,12 @@ export function load(): Libc {
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
     argument instanceof Uint8Array ? addressOf(argument) : argument;
-  const now = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]: (number | bigint)[]) => {
+  const syscall = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]: (number | bigint)[]) => {
     const result = libc.syscallPlain(number, a, b, c, d, e);
     libc.memcpy(errnoBytes, errnoPointer, 4);
     return result < 0 ? -errno[0] : result;
   };
-  const here = (steps: readonly PlainStep[]) => makeSteps(steps, now);
+  const here = (steps: readonly PlainStep[]) => makeSteps(steps, syscall);
   let threads: Threads | undefined;
   let spawnCalls: SpawnCalls | undefined;
   // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
@@ -113,7 +113,7 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    syscall(number, fd, buffer, c, d, e = 0) {
+    syscallBuffer(number, fd, buffer, c, d, e = 0) {
       const result = libc.syscall(number, fd, buffer as BufferSource, c, d, e);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
@@ -132,8 +132,8 @@ export function load(): Libc {
       keep(kept);
       return results;
     },
-    now(number, ...args) {
-      const result = now(number, ...args.map(plain));
+    syscall(number, ...args) {
+      const result = syscall(number, ...args.map(plain));
       keep(args);
       return result;
     },

@@ -36,7 +36,7 @@ export function libc(): Libc {
     if (threadless) {
       const chain: Libc["chain"] = async (steps, signal) => {
         signal?.throwIfAborted();
-        return await makeSteps(steps, calls.now);
+        return await makeSteps(steps, calls.syscall);
       };
       loaded = { ...calls, chain, threaded: true, startThread() {} };
     }

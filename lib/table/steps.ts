@@ -48,7 +48,7 @@ export function runSteps<T>(steps: Steps<T>, read: Disk["read"]): T {
 const NOTHING = new Uint8Array();
 
 /** The same, where the bytes come later; after each step `rest` may let others in, or throw. */
-export async function runStepsLater<T>(
+export async function runStepsOnThread<T>(
   steps: Steps<T>,
   read: (offset: number, length: number) => Promise<Uint8Array>,
   rest: () => Promise<void>,

@@ -21,7 +21,7 @@ import { delay, poll } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsDev } from "../kernel/sysfs.ts";
 import { announceAll } from "./udev.ts";
-import { closeFlushed } from "../kernel/storage.ts";
+import { closeFlushed } from "../kernel/blocking.ts";
 
 /**
  * An exclusive lock that {@linkcode LoopDevice.lock} took. The end of a `using` block gives it back.

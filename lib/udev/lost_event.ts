@@ -17,7 +17,7 @@
  * @module
  */
 import { hasBug, type KernelBug } from "../kernel/release.ts";
-import { kernelRelease } from "../kernel/system.ts";
+import { kernelRelease } from "../kernel/syscalls.ts";
 import { announce } from "./udev.ts";
 
 /**

@@ -11,7 +11,7 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { attach, type LoopDevice, type MountOptions } from "../../../mod.ts";
-import { kernelRelease } from "../../../lib/kernel/system.ts";
+import { kernelRelease } from "../../../lib/kernel/syscalls.ts";
 import { keepersOf } from "../../../torture/keepers.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { PARTITIONS } from "./image.ts";

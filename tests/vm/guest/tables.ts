@@ -6,7 +6,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { blkGetSize64, blkSszGet } from "../../../lib/kernel/blkpg.ts";
+import { blkGetSize64, blkSszGet } from "../../../lib/kernel/block.ts";
 import {
   memoryFile,
   O_RDONLY,

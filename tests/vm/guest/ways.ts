@@ -11,7 +11,7 @@ import process from "node:process";
 import { OPENER_KINDS, startOpener } from "../../../examples/opener.ts";
 import { UeventSocket } from "../../../examples/uevents.ts";
 import { bindFreeDevice, changeFlags } from "../../../lib/binding/bind.ts";
-import { blkpgAddPartition, blkSszGet } from "../../../lib/kernel/blkpg.ts";
+import { blkpgAddPartition, blkSszGet } from "../../../lib/kernel/block.ts";
 import type { LoopError } from "../../../lib/base/errors.ts";
 import {
   ifExists,
@@ -33,7 +33,7 @@ import {
   type SysfsPartition,
   sysfsPartitions,
 } from "../../../lib/kernel/sysfs.ts";
-import { openOwnNode } from "../../../lib/udev/udev_reread.ts";
+import { openOwnNode } from "../../../lib/udev/close_write_race.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
 

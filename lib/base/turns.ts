@@ -1,10 +1,9 @@
 /**
- * Whose turn it is: the operations of a handle, the attaches of a file, and the event loop's own.
+ * Queues: the operations of a handle, and the attaches of a file.
  *
  * @module
  */
-import { untilAborted } from "../base/retry.ts";
-import { libc } from "./libc.ts";
+import { untilAborted } from "./retry.ts";
 
 /** Operations one after another, in the order in which they were asked for. */
 export class Turns {
@@ -44,7 +43,7 @@ const lines = new Map<string, Line>();
  * Runs `operation` when nobody before it uses `file` alone; with `alone`, when nobody before it uses
  * it at all. Rejects with the signal's reason if that comes first.
  */
-export async function inTurn<T>(
+export async function withFile<T>(
   file: string,
   alone: boolean,
   operation: () => Promise<T>,
@@ -69,25 +68,5 @@ export async function inTurn<T>(
       together.delete(ended);
       if (--line.waiting === 0) lines.delete(file);
     });
-  }
-}
-
-/** Timers, signals and AbortSignals wait no longer than this, and one call of the kernel's. */
-const LONGEST_MS = 4;
-
-let busySince: number | undefined;
-
-/**
- * Lets the event loop turn if it has not for some ms. A chain of promises that are settled already
- * never lets a timer or a signal handler in; only a macrotask does.
- */
-export async function breathe(): Promise<void> {
-  const now = performance.now();
-  if (busySince === undefined) {
-    busySince = now;
-    libc().atNextTurn(() => busySince = undefined);
-  } else if (now - busySince > LONGEST_MS) {
-    await libc().turn();
-    busySince = undefined;
   }
 }

@@ -8,7 +8,7 @@ import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, bytes, int, long_long, struct } from "../base/struct.ts";
-import { ioctlLater } from "./storage.ts";
+import { ioctlOnThread } from "./blocking.ts";
 
 const BLKPG = 0x1269;
 const BLKPG_ADD_PARTITION = 1;
@@ -128,5 +128,5 @@ export function blkGetDiskseq(device: OpenFile): number | undefined {
 
 /** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and forgets the clean ones. Needs CAP_SYS_ADMIN. */
 export async function blkFlsBuf(device: OpenFile): Promise<void> {
-  await ioctlLater(device, "BLKFLSBUF", BLKFLSBUF);
+  await ioctlOnThread(device, "BLKFLSBUF", BLKFLSBUF);
 }

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { chainLater, eachLater, type NamedStep, uninterruptedLater } from "./chain.ts";
+import { chainOnThread, eachOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";
 import {
   AT_FDCWD,
   check,
@@ -22,7 +22,7 @@ import {
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, struct } from "../base/struct.ts";
-import { SYS, type SyscallName } from "./system.ts";
+import { SYS, type SyscallName } from "./syscalls.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 
 /** `<linux/openat2.h>` */
@@ -57,24 +57,26 @@ export async function openWithoutWaiting(
   open_how.write(how, { flags: BigInt(flags | O_CLOEXEC), resolve: RESOLVE_CACHED });
   howAddress ??= libc().addressOf(how);
   const fd = uninterrupted(() =>
-    libc().syscall(SYS("openat2"), AT_FDCWD, name, howAddress!, open_how.size)
+    libc().syscallBuffer(SYS("openat2"), AT_FDCWD, name, howAddress!, open_how.size)
   );
   if (fd >= 0) return new OpenFile(fd, path);
   // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
   if (!isErrno(fd, "EAGAIN")) return open(path, flags);
   const step: NamedStep = { name: "openat", args: [AT_FDCWD, name, flags | O_CLOEXEC, 0] };
-  const [opened] = await chainLater([step], signal);
+  const [opened] = await chainOnThread([step], signal);
   return new OpenFile(check(opened, "open", path), path);
 }
 
 /** `ioctl(fd, request, argument)` by a thread: for requests that freeze the queue or write back. */
-export async function ioctlLater(
+export async function ioctlOnThread(
   file: OpenFile,
   name: string,
   request: number,
   argument: number | Uint8Array = 0,
 ): Promise<void> {
-  const result = await file.callLater((fd) => uninterruptedLater("ioctl", fd, request, argument));
+  const result = await file.callOnThread((fd) =>
+    uninterruptedOnThread("ioctl", fd, request, argument)
+  );
   check(result, "ioctl", file.path, name);
 }
 
@@ -84,7 +86,7 @@ export async function ioctlLater(
  */
 export async function flush(file: OpenFile, size: number, signal?: AbortSignal): Promise<void> {
   if (!waitsForStorage(file, size)) return;
-  await file.callLater((fd) => chainLater([{ name: "fsync", args: [fd] }], signal));
+  await file.callOnThread((fd) => chainOnThread([{ name: "fsync", args: [fd] }], signal));
 }
 
 /** `<linux/fs.h>` */
@@ -100,7 +102,7 @@ const WRITE_AND_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
  */
 export function forgetFailures(file: OpenFile): void {
   const flags = SYNC_FILE_RANGE_WAIT_BEFORE;
-  file.call((fd) => libc().now(SYS("sync_file_range"), fd, 0, 0, flags));
+  file.call((fd) => libc().syscall(SYS("sync_file_range"), fd, 0, 0, flags));
 }
 
 /** A file, and how many bytes it has. */
@@ -136,7 +138,7 @@ export async function writeBack(
   if (isQuick) {
     const call = SYS("sync_file_range");
     results = files.map((file) =>
-      file.call((fd) => uninterrupted(() => libc().now(call, fd, ...range)))
+      file.call((fd) => uninterrupted(() => libc().syscall(call, fd, ...range)))
     );
   } else {
     calls[files.length - 1] = "fsync";
@@ -160,13 +162,13 @@ async function eachOf(
   fds: readonly Descriptor[] = [],
 ): Promise<readonly number[]> {
   const next = files[fds.length];
-  if (next) return await next.callLater((fd) => eachOf(files, names, args, [...fds, fd]));
-  return await eachLater(names.map((name, i) => ({ name, args: [fds[i], ...args] })));
+  if (next) return await next.callOnThread((fd) => eachOf(files, names, args, [...fds, fd]));
+  return await eachOnThread(names.map((name, i) => ({ name, args: [fds[i], ...args] })));
 }
 
 /** Closes a block device of `size` bytes: the last close writes its dirty pages back. */
 export async function closeFlushed(file: OpenFile, size: number): Promise<void> {
-  if (!file.isClosed && waitsForStorage(file, size)) await file.closeLater();
+  if (!file.isClosed && waitsForStorage(file, size)) await file.closeOnThread();
   else file.close();
 }
 
@@ -191,7 +193,7 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
     cachestat.write(pages, { off: BigInt(offset), len: BigInt(PIECE) });
     // Before Linux 6.5, and where only the owner may know, we cannot.
     const result = file.call((fd) =>
-      libc().syscall(SYS("cachestat"), fd, pages, resultAddress!, 0)
+      libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)
     );
     if (result < 0) return true;
     unwritten += Number(count("nr_dirty") + count("nr_writeback"));
@@ -208,7 +210,9 @@ const PAGE = 4096;
 function isInMemory(file: OpenFile, offset: number, length: number): boolean {
   cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
   resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
-  const result = file.call((fd) => libc().syscall(SYS("cachestat"), fd, pages, resultAddress!, 0));
+  const result = file.call((fd) =>
+    libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)
+  );
   if (result < 0) return false;
   const wanted = Math.ceil((offset + length) / PAGE) - Math.floor(offset / PAGE);
   return Number(count("nr_cache")) >= wanted;
@@ -228,8 +232,8 @@ export async function readWithoutWaiting(
   let done = 0;
   while (done < length) {
     const rest = buffer.subarray(done);
-    const [n] = await file.callLater((fd) =>
-      chainLater([{ name: "pread64", args: [fd, rest, rest.length, offset + done] }])
+    const [n] = await file.callOnThread((fd) =>
+      chainOnThread([{ name: "pread64", args: [fd, rest, rest.length, offset + done] }])
     );
     if (check(n, "pread", file.path) === 0) break;
     done += n;

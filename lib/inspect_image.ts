@@ -24,7 +24,7 @@ export interface SeenTable {
 }
 
 /** Reads the table if sector size or partitions depend on it. */
-export async function lookAhead(
+export async function inspectImage(
   { file, size: fileSize }: BackingFile,
   asked: CheckedOptions,
 ): Promise<{ wanted: SettledOptions; seen?: SeenTable }> {
