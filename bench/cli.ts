@@ -18,7 +18,7 @@ import { table } from "../dev/terminal.ts";
 import { COMPILE } from "../dev/compile.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlAdd } from "../lib/kernel/loop.ts";
-import { type OwnDevices, ownDevices } from "../tests/own_devices.ts";
+import { type OwnDevices, ownDevices } from "../tests/support/own_devices.ts";
 import { must } from "./contenders.ts";
 import { makeImage, makeImages, median } from "./measure.ts";
 

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { onRuntime, ROOT } from "../tests/support.ts";
+import { onRuntime, ROOT } from "../tests/support/support.ts";
 
 /** Does so many cycles of a strategy and gives the time of each in ns; none if it has no such strategy. */
 export interface Contender {

@@ -6,7 +6,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { svg, svgText } from "../tests/vm/svg.ts";
+import { svg, svgText } from "../vm/svg.ts";
 import type { Figure, Measured } from "./figures.ts";
 import { type Cycles, median } from "./measure.ts";
 

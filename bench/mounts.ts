@@ -9,7 +9,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ROOT } from "../tests/support.ts";
+import { ROOT } from "../tests/support/support.ts";
 import { command, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { median } from "./measure.ts";
 

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
 import { progress, table } from "../dev/terminal.ts";
-import { removeMade } from "../tests/own_devices.ts";
+import { removeMade } from "../tests/support/own_devices.ts";
 import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, type Waits } from "./figures.ts";

@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onRuntime, ROOT } from "../tests/support.ts";
+import { onRuntime, ROOT } from "../tests/support/support.ts";
 import { makeImage, median } from "./measure.ts";
 
 /** Turns of each; a median of fewer says little on a busy machine. */

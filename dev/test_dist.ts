@@ -19,7 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { ROOT } from "../tests/support.ts";
+import { ROOT } from "../tests/support/support.ts";
 import { copyTree } from "../torture/tree.ts";
 
 /**

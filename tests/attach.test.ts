@@ -3,7 +3,7 @@ import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
 import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
-import { ownDevices } from "./own_devices.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   holdOpen,
   losetup,
@@ -19,7 +19,7 @@ import {
   THREE_PARTITIONS,
   until,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 

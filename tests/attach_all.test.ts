@@ -2,7 +2,14 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { attachAll, LoopError } from "../mod.ts";
-import { losetup, makeImage, openDescriptors, scratch, test, THREE_PARTITIONS } from "./support.ts";
+import {
+  losetup,
+  makeImage,
+  openDescriptors,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support/support.ts";
 
 const images = (count: number) =>
   Array.from({ length: count }, (_, index) => {

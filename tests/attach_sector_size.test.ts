@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
 import { SECTOR_SIZES } from "../lib/base/checks.ts";
-import { type Copy, gptImage, START } from "./gpt_image.ts";
+import { type Copy, gptImage, START } from "./cases/gpt_image.ts";
 import {
   losetup,
   onThisRuntime,
@@ -15,8 +15,8 @@ import {
   sysfs,
   test,
   testsOf,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const withLosetup = testsOf("attach() deals with tables for other sectors", ["losetup"]);
 

@@ -11,7 +11,7 @@ import {
   readPartitions,
   status,
 } from "../mod.ts";
-import { losetup, makeImage, openDescriptors, test } from "./support.ts";
+import { losetup, makeImage, openDescriptors, test } from "./support/support.ts";
 
 // deno-lint-ignore no-explicit-any -- what a caller without types may give
 type Anything = any;

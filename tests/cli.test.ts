@@ -20,7 +20,7 @@ import { inOurWords } from "../cli/words.ts";
 import { COMPILE } from "../dev/compile.ts";
 import * as loopdev from "../mod.ts";
 import { report, status } from "../mod.ts";
-import { attached, CLI, cliDevices, detachAll, env, ON, OURS } from "./cli_beside.ts";
+import { attached, CLI, cliDevices, detachAll, env, ON, OURS } from "./support/cli_beside.ts";
 import {
   holdOpen,
   isolated,
@@ -34,7 +34,7 @@ import {
   test,
   THREE_PARTITIONS,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 for (const runtime of ["bun", "deno"] as const) {
   test(`cli.ts -P returns when every node is usable, on ${runtime}`, [

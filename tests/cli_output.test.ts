@@ -4,8 +4,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { ownDevices } from "./own_devices.ts";
-import { makeImage, output, ROOT, run, scratch, testsOf, until } from "./support.ts";
+import { ownDevices } from "./support/own_devices.ts";
+import { makeImage, output, ROOT, run, scratch, testsOf, until } from "./support/support.ts";
 
 const withLosetup = testsOf("cli.ts writes as losetup does", ["losetup"]);
 

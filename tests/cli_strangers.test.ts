@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { COMPILE } from "../dev/compile.ts";
-import { missing, output, ROOT, run, scratch, test } from "./support.ts";
+import { missing, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const README = readFileSync(join(ROOT, "README.md"), "utf8");

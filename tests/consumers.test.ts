@@ -20,7 +20,7 @@ import {
   testsOf,
   THREE_PARTITIONS,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** It starts the same programs, whichever runtime does: on one of them is enough. */
 const withDist: ReturnType<typeof testsOf> = "Bun" in globalThis

@@ -15,7 +15,7 @@ import {
   scratch,
   test,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** Detaches while a program of this name has the device open, for longer than anybody's patience. */
 async function detachBeside(program: string): Promise<string> {

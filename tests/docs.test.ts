@@ -2,9 +2,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CELLS } from "./compat/cells.ts";
-import { readRows } from "./compat/page.ts";
-import { output, ROOT, test } from "./support.ts";
+import { CELLS } from "../compat/cells.ts";
+import { readRows } from "../compat/page.ts";
+import { output, ROOT, test } from "./support/support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 
@@ -29,7 +29,7 @@ for (const path of ["docs/guarantees.md", "docs/surroundings.md"]) {
         assert(read(`tests/${file}.test.ts`).includes(name), claim);
       } else {
         const step = /^`deno task vm --step (\w+)`$/.exec(claim)?.[1];
-        assert(read("tests/vm/steps.ts").includes(`name: "${step}"`), claim);
+        assert(read("vm/steps.ts").includes(`name: "${step}"`), claim);
       }
     }
   });

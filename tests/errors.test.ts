@@ -12,7 +12,7 @@ import {
   test,
   withoutCapability,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** Mistakes of the caller: refused before any system call, so the file need not exist. */
 const MISTAKES: [options: unknown, error: string, message: RegExp][] = [

@@ -19,7 +19,7 @@ import {
   until,
   withoutCapability,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const DEMO = join(ROOT, "examples/demo.ts");
 const ATTACH = join(ROOT, "examples/attach.ts");

@@ -2,7 +2,7 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { encodeGpt, type NewPartition } from "../gpt.ts";
 import { readPartitions } from "../mod.ts";
-import { output, scratch, test } from "./support.ts";
+import { output, scratch, test } from "./support/support.ts";
 
 const MIB = 2 ** 20;
 const SIZE = 4 * MIB;

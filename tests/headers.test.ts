@@ -17,7 +17,7 @@ import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
 import { OPEN_FLAGS, SYSCALLS } from "../lib/kernel/syscalls.ts";
 import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
 import { cachestat, open_how } from "../lib/kernel/blocking.ts";
-import { ROOT, run, scratch, test } from "./support.ts";
+import { ROOT, run, scratch, test } from "./support/support.ts";
 
 const MACHINES = ["x86_64", "aarch64"] as const;
 

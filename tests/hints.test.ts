@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, openLoop, status } from "../mod.ts";
-import { ext4Image } from "./mount_image.ts";
+import { ext4Image } from "./cases/mount_image.ts";
 import {
   isolated,
   makeImage,
@@ -13,7 +13,7 @@ import {
   scratch,
   test,
   testsOf,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withFileSystem = testsOf("hints about what is mounted or closed", ["root", "mkfs.ext4"]);
 

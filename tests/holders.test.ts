@@ -9,7 +9,7 @@ import { poll } from "../lib/base/retry.ts";
 import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
 import { describeHolders } from "../lib/holders/holder.ts";
 import { libc } from "../lib/runtime/libc.ts";
-import { ext4Image } from "./mount_image.ts";
+import { ext4Image } from "./cases/mount_image.ts";
 import {
   holdBy,
   makeImage,
@@ -19,8 +19,8 @@ import {
   scratch,
   testsOf,
   THREE_PARTITIONS,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const withRoot = testsOf("who holds a device", [
   ...["root", "mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "mkswap", "swapon"] as const,

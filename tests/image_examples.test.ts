@@ -17,7 +17,7 @@ import {
   scratch,
   testsOf,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const EDIT = join(ROOT, "examples/edit_image.ts");
 const BUILD = join(ROOT, "examples/build_image.ts");

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { isAffected, type KernelBug } from "../mod.ts";
 import { parseRelease } from "../lib/kernel/release.ts";
-import { test } from "./support.ts";
+import { test } from "./support/support.ts";
 
 /**
  * Release → affected, each with what proves it. Measured rows are real boots of that kernel; the others

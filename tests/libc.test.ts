@@ -5,8 +5,8 @@ import { join } from "node:path";
 import type { Descriptor } from "../lib/runtime/contract.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/kernel/file.ts";
-import { withOwnDevices } from "./own_devices.ts";
-import { output, ROOT, scratch, test } from "./support.ts";
+import { withOwnDevices } from "./support/own_devices.ts";
+import { output, ROOT, scratch, test } from "./support/support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
   const missing = cString("/no/such/file");

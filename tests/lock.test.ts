@@ -12,7 +12,7 @@ import process from "node:process";
 import { attach, attachAll, type LoopDevice, LoopError, openLoop } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlGetFree } from "../lib/kernel/loop.ts";
-import { ownDevices, withOwnDevices } from "./own_devices.ts";
+import { ownDevices, withOwnDevices } from "./support/own_devices.ts";
 import {
   holdBy,
   holdOpen,
@@ -29,8 +29,8 @@ import {
   THREE_PARTITIONS,
   until,
   withStaticDev,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const testLock = testsOf("locks beside flock(1)", ["root", "flock"]);
 

@@ -15,7 +15,7 @@ import {
   scratch,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const isLost = (release: string, bug: KernelBug = LOST_CHANGE_EVENT) => hasBug(release, bug);
 
@@ -45,7 +45,7 @@ function announced(file: string, body: string, old: boolean): number {
     script,
     `import { attach } from ${JSON.stringify(MOD)};
      import { spawnSync } from "node:child_process";
-     import { UeventSocket } from ${JSON.stringify(join(ROOT, "examples/uevents.ts"))};
+     import { UeventSocket } from ${JSON.stringify(join(ROOT, "tools/race_check/uevents.ts"))};
      const file = ${JSON.stringify(file)};
      const tool = (...args) => {
        const [name, ...rest] = ${JSON.stringify(onThisRuntime(join(ROOT, "cli.ts")))};

@@ -15,8 +15,8 @@ import {
   run,
   scratch,
   testsOf,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const withFullDisk = testsOf("what was written and is lost", ["root", "mount", "mkfs.ext4"]);
 

@@ -22,9 +22,14 @@ import {
   readPartitions,
   status,
 } from "../mod.ts";
-import { writeTable } from "./disk_image.ts";
-import { attachElsewhere, detachElsewhere, type ElsewhereOptions, identity } from "./others.ts";
-import { ownDevices } from "./own_devices.ts";
+import { writeTable } from "./cases/disk_image.ts";
+import {
+  attachElsewhere,
+  detachElsewhere,
+  type ElsewhereOptions,
+  identity,
+} from "./support/others.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   holdOpen,
   losetup,
@@ -36,7 +41,7 @@ import {
   sysfs,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 

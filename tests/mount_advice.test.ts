@@ -25,7 +25,7 @@ import {
   test,
   testsOf,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withTools = testsOf("what is said where a mount is refused", [
   "root",

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { attach, type LoopDevice, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/syscalls.ts";
-import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./mount_image.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./cases/mount_image.ts";
 import {
   isolated,
   losetup,
@@ -27,7 +27,7 @@ import {
   scratch,
   testsOf,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withExt4 = testsOf("forms of a mount", ["root", "mkfs.ext4", "umount"]);
 const [major, minor] = kernelRelease().split(".").map(Number);
@@ -39,7 +39,7 @@ function toolsOn(form: string): Record<string, any> {
   const image = ext4Image("tools.img");
   output(["debugfs", "-w", "-R", `write ${output(["which", "busybox"]).trim()} busybox`, image]);
   output(["debugfs", "-w", "-R", "sif busybox mode 0100755", image]);
-  const script = join(ROOT, "tests/mount_tools.ts");
+  const script = join(ROOT, "tests/support/mount_tools.ts");
   const { stdout, stderr } = run(
     [...isolated("tmpfs=/run", "read-only=/"), ...onThisRuntime(script, image, form)],
   );
@@ -301,7 +301,7 @@ interface Mounter {
   keeper: number;
 }
 
-const script = join(ROOT, "tests/form_mounter.ts");
+const script = join(ROOT, "tests/support/form_mounter.ts");
 
 /** The process whose working directory is an owner's: its keeper. */
 const keeperOf = (owner: string): number | undefined =>
@@ -393,7 +393,7 @@ withExt4("a keeper that could not be started is started by the next mount", ["mo
     `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
      import { spawnSync } from "node:child_process";
      import process from "node:process";
-     import { keepersOf } from ${JSON.stringify(join(ROOT, "torture/keepers.ts"))};
+     import { keepersOf } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
      const [umount, hider] = process.argv.slice(2);
      await using loop = await attach(${JSON.stringify(ext4Image("restarted.img"))});
      await (await loop.mount()).unmount();

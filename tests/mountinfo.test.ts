@@ -5,7 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import type { Mount } from "../lib/kernel/mountinfo.ts";
-import { isolated, onThisRuntime, output, scratch, testsOf } from "./support.ts";
+import { isolated, onThisRuntime, output, scratch, testsOf } from "./support/support.ts";
 
 const withMounts = testsOf("mounts are read from mountinfo", ["root", "mount"]);
 

@@ -26,7 +26,7 @@ import {
 import process from "node:process";
 import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/syscalls.ts";
-import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./mount_image.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./cases/mount_image.ts";
 import {
   isolated,
   leftNodes,
@@ -40,12 +40,12 @@ import {
   scratch,
   testsOf,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withExt4 = testsOf("mounts", ["root", "mkfs.ext4"]);
 const [major, minor] = kernelRelease().split(".").map(Number);
 const takesDetached = major > 6 || major === 6 && minor >= 15;
-const MOUNTER = `${ROOT}tests/mounter.ts`;
+const MOUNTER = `${ROOT}tests/support/mounter.ts`;
 
 /** A child's next line of stdout, as JSON. */
 async function said(child: ChildProcess): Promise<Record<string, string>> {

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { MUTATIONS } from "../torture/mutations.ts";
 import { timesIn } from "../torture/tree.ts";
-import { ROOT, test } from "./support.ts";
+import { ROOT, test } from "./support/support.ts";
 
 test("each line that a mutation changes stands in its file once", [], () => {
   for (const { name, replacements } of MUTATIONS) {

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
-import { detachElsewhere } from "./others.ts";
-import { output, ROOT, scratch, sysfs, test } from "./support.ts";
+import { detachElsewhere } from "./support/others.ts";
+import { output, ROOT, scratch, sysfs, test } from "./support/support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const OURS = "Deno" in globalThis

@@ -3,8 +3,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "../mod.ts";
-import { detachElsewhere } from "./others.ts";
-import { ownDevices } from "./own_devices.ts";
+import { detachElsewhere } from "./support/others.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   losetup,
   makeImage,
@@ -17,7 +17,7 @@ import {
   test,
   THREE_PARTITIONS,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** {@linkcode THREE_PARTITIONS} without the second one. */
 const WITHOUT_THE_SECOND = `label: gpt

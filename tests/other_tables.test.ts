@@ -13,7 +13,7 @@ import {
   sysfs,
   test,
   testsOf,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withParted = testsOf("tables of other kinds by parted", ["parted"]);
 

@@ -14,8 +14,8 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
 import { openFound } from "../lib/open_loop.ts";
-import { attachElsewhere, detachElsewhere } from "./others.ts";
-import { ownDevices } from "./own_devices.ts";
+import { attachElsewhere, detachElsewhere } from "./support/others.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   holdOpen,
   isolated,
@@ -31,7 +31,7 @@ import {
   testsOf,
   THREE_PARTITIONS,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const withFileSystem = testsOf("a device that is mounted", ["mkfs.ext4"]);
 

@@ -10,7 +10,16 @@ import { createInterface } from "node:readline";
 import { join } from "node:path";
 import process from "node:process";
 import { attach, detach, LoopError } from "../mod.ts";
-import { holdBy, losetup, makeImage, MOD, onThisRuntime, ROOT, scratch, test } from "./support.ts";
+import {
+  holdBy,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  ROOT,
+  scratch,
+  test,
+} from "./support/support.ts";
 
 const ROUNDS = 40;
 

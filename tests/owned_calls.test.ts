@@ -7,9 +7,9 @@ import { writeFile } from "node:fs/promises";
 import { attach } from "../mod.ts";
 import { cString, O_RDONLY, open, OpenFile } from "../lib/kernel/file.ts";
 import { uninterruptedOnThread } from "../lib/kernel/chain.ts";
-import { detachElsewhere } from "./others.ts";
-import { makeImage, output, scratch, sysfs, test } from "./support.ts";
-import { traced } from "./traced.ts";
+import { detachElsewhere } from "./support/others.ts";
+import { makeImage, output, scratch, sysfs, test } from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
 

@@ -7,7 +7,7 @@ import { DevNodes } from "../lib/binding/nodes.ts";
 import { readTable } from "../lib/binding/image_table.ts";
 import { readyPartitions } from "../lib/binding/partitions.ts";
 import { attach, LoopError } from "../mod.ts";
-import { makeImage, test, THREE_PARTITIONS } from "./support.ts";
+import { makeImage, test, THREE_PARTITIONS } from "./support/support.ts";
 
 /** Another program, which drops partition 1 after its node was looked at, `times` times. */
 class Meddler extends DevNodes {

@@ -4,7 +4,7 @@ import { copyFileSync, readdirSync, truncateSync } from "node:fs";
 import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { attach, type AttachOptions, type LoopDevice, LoopError } from "../mod.ts";
-import { holdOpen, makeImage, scratch, sysfs, test, THREE_PARTITIONS } from "./support.ts";
+import { holdOpen, makeImage, scratch, sysfs, test, THREE_PARTITIONS } from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 const TWO = "label: gpt\n2: start=4096, size=2048, name=new\n5: size=1MiB\n";

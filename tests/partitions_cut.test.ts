@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { truncateSync } from "node:fs";
 import { attach, readPartitions } from "../mod.ts";
-import { makeImage, output, run, sysfs, test } from "./support.ts";
+import { makeImage, output, run, sysfs, test } from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 

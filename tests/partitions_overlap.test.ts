@@ -10,8 +10,8 @@ import { readTable } from "../lib/binding/image_table.ts";
 import { DevNodes } from "../lib/binding/nodes.ts";
 import { readyPartitions } from "../lib/binding/partitions.ts";
 import { attach, detach, type LoopDevice, LoopError, readPartitions } from "../mod.ts";
-import { writeTable } from "./disk_image.ts";
-import { losetup, makeImage, onThisRuntime, output, ROOT, run, test } from "./support.ts";
+import { writeTable } from "./cases/disk_image.ts";
+import { losetup, makeImage, onThisRuntime, output, ROOT, run, test } from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 /** As of a hybrid ISO: one over everything, another inside, one beside. */

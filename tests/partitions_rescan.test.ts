@@ -9,8 +9,8 @@ import { blkpgAddPartition, type Extent } from "../lib/kernel/block.ts";
 import { O_EXCL, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { removeStalePartitions } from "../lib/binding/removal.ts";
 import { attach, type LoopDevice, LoopError, openLoop } from "../mod.ts";
-import { writeTable } from "./disk_image.ts";
-import { detachElsewhere } from "./others.ts";
+import { writeTable } from "./cases/disk_image.ts";
+import { detachElsewhere } from "./support/others.ts";
 import {
   holdOpen,
   makeImage,
@@ -21,7 +21,7 @@ import {
   sysfs,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 

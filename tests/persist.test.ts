@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { attach, isAffected, probePartscanRace, type Report, report } from "../mod.ts";
-import { detachElsewhere } from "./others.ts";
+import { detachElsewhere } from "./support/others.ts";
 import {
   bound,
   losetup,
@@ -16,7 +16,7 @@ import {
   test,
   THREE_PARTITIONS,
   until,
-} from "./support.ts";
+} from "./support/support.ts";
 
 test("persist() makes the device outlive the process", ["root"], () => {
   const file = makeImage("persist.img", 8, THREE_PARTITIONS);

@@ -13,8 +13,8 @@ import {
   test,
   testsOf,
   until,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const withStrace = testsOf("probePartscanRace() and report() touch nothing else", ["strace"]);
 

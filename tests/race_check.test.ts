@@ -3,8 +3,8 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { type Heard, Tally } from "../examples/partition_events.ts";
-import { drawSvg, drawText, spans, type Timeline } from "../examples/timeline.ts";
+import { type Heard, Tally } from "../tools/race_check/partition_events.ts";
+import { drawSvg, drawText, spans, type Timeline } from "../tools/race_check/timeline.ts";
 import {
   bound,
   onThisRuntime,
@@ -16,10 +16,10 @@ import {
   until,
   withoutCapability,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
-const RACE_CHECK = join(ROOT, "examples/race_check.ts");
-const OPENER = join(ROOT, "examples/opener.ts");
+const RACE_CHECK = join(ROOT, "tools/race_check/race_check.ts");
+const OPENER = join(ROOT, "tools/race_check/opener.ts");
 
 /** p1 flickers once; p2 comes later and stays. */
 const FLICKER: Timeline = {
@@ -162,9 +162,11 @@ test(
   "race_check.ts needs --allow-ffi and its own directory on Deno",
   ["root", "deno"],
   () => {
-    const args = ["run", "--no-prompt", "--no-lock", "--allow-ffi", "--allow-read=examples"];
+    const args = ["run", "--no-prompt", "--no-lock", "--allow-ffi", "--allow-read=tools"];
     const svg = scratch("deno.svg");
-    output(["deno", ...args, "examples/race_check.ts", "--cycles=1", "--svg", svg], { cwd: ROOT });
+    output(["deno", ...args, "tools/race_check/race_check.ts", "--cycles=1", "--svg", svg], {
+      cwd: ROOT,
+    });
     assertWellFormed(readFileSync(svg, "utf8"));
   },
 );

@@ -13,9 +13,9 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
 import { SECTOR_SIZES, type SectorSize } from "../lib/base/checks.ts";
-import type { SparseDisk } from "../torture/sparse_disk.ts";
-import { makeCase } from "../torture/table_cases.ts";
-import { gptImage, putMbr, START } from "./gpt_image.ts";
+import type { SparseDisk } from "./cases/sparse_disk.ts";
+import { makeCase } from "./cases/table_cases.ts";
+import { gptImage, putMbr, START } from "./cases/gpt_image.ts";
 import {
   losetup,
   makeImage,
@@ -26,7 +26,7 @@ import {
   scratch,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 

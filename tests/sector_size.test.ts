@@ -2,8 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { SECTOR_SIZES } from "../lib/base/checks.ts";
 import { findTable } from "../lib/table/sector_size.ts";
-import { type Copy, gptImage, putCopy, putMbr, reader, summary } from "./gpt_image.ts";
-import { test } from "./support.ts";
+import { type Copy, gptImage, putCopy, putMbr, reader, summary } from "./cases/gpt_image.ts";
+import { test } from "./support/support.ts";
 
 type Wanted = number | "auto";
 const WANTED: readonly Wanted[] = ["auto", ...SECTOR_SIZES];

@@ -13,13 +13,13 @@ import {
   scratch,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** Runs `body` beside a /run of its own and gives what it prints as JSON. */
 function inOwnRun(body: string, ...surroundings: string[]): Record<string, unknown> {
   const file = makeImage("settled.img", 8, THREE_PARTITIONS);
   const script = scratch("settled.ts");
-  const fake = onThisRuntime(join(ROOT, "tests/fake_udevd.ts"));
+  const fake = onThisRuntime(join(ROOT, "tests/support/fake_udevd.ts"));
   writeFileSync(
     script,
     `import { attach, openLoop } from ${JSON.stringify(MOD)};

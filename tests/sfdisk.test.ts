@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { attach, type PartitionTable, readPartitions, type SectorSize } from "../mod.ts";
 import { gptTypeName } from "../lib/table/gpt_types.ts";
 import { mbrTypeName } from "../lib/table/mbr_types.ts";
-import { makeImage, output, scratch, testsOf, withSectorSize } from "./support.ts";
+import { makeImage, output, scratch, testsOf, withSectorSize } from "./support/support.ts";
 
 const withSfdisk = testsOf("readPartitions() and attach() see what sfdisk sees", ["sfdisk"]);
 

@@ -12,7 +12,7 @@ import {
   scratch,
   test,
   THREE_PARTITIONS,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const FIELDS =
   "path number backingFile offset sizelimit size sectorSize readOnly directIo diskseq strategy partitions skipped"

@@ -4,8 +4,16 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
-import { isolated, losetup, makeImage, MOD, onThisRuntime, output, scratch } from "./support.ts";
-import { testsOf, until } from "./support.ts";
+import {
+  isolated,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  scratch,
+} from "./support/support.ts";
+import { testsOf, until } from "./support/support.ts";
 
 const withSickDisk = testsOf("a disk that does not answer", ["root", "mount", "fuse"]);
 

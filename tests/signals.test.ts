@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { attachElsewhere } from "./others.ts";
+import { attachElsewhere } from "./support/others.ts";
 import {
   bound,
   holdOpen,
@@ -21,7 +21,7 @@ import {
   THREE_PARTITIONS,
   until,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const ATTACH = join(ROOT, "examples/attach.ts");

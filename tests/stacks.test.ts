@@ -10,7 +10,7 @@ import {
   readPartitions,
   type SectorSize,
 } from "../mod.ts";
-import { makeImage, scratch, test } from "./support.ts";
+import { makeImage, scratch, test } from "./support/support.ts";
 
 async function errorOf(name: string, call: () => Promise<unknown>): Promise<Error> {
   try {

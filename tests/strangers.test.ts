@@ -12,7 +12,7 @@ import { attach, type LoopDevice } from "../mod.ts";
 import { draw, RECORDED, type Sketch, SKETCHES } from "./strangers/images.ts";
 import { DIFFERENT, kernelsOf, oursOf } from "./strangers/ours.ts";
 import { attachedView, readView, together } from "./strangers/views.ts";
-import { scratch, test } from "./support.ts";
+import { scratch, test } from "./support/support.ts";
 
 function drawn(sketch: Sketch): string {
   const file = scratch("stranger.img");

@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { __u32, __u64, __u8, bytes, struct } from "../lib/base/struct.ts";
-import { test } from "./support.ts";
+import { test } from "./support/support.ts";
 
 test("struct() refuses a layout of another size", [], () => {
   assertThrows(() => struct("s", 12, { a: __u32, b: __u64 }), TypeError, "struct s has 16 bytes");

@@ -5,8 +5,8 @@ import { crc32, crc32c, crc_itu_t } from "../lib/base/checksums.ts";
 import { blake2b256, sha256, xxh64 } from "../lib/superblocks/digests.ts";
 import { findContainer, findFileSystems } from "../lib/superblocks/file_systems.ts";
 import { hex } from "../lib/superblocks/superblock.ts";
-import { SparseDisk } from "../torture/sparse_disk.ts";
-import { test } from "./support.ts";
+import { SparseDisk } from "./cases/sparse_disk.ts";
+import { test } from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 const latin1 = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { attach, type AttachOptions, LoopError } from "../mod.ts";
-import { ownDevices } from "./own_devices.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   bound,
   isolated,
@@ -22,7 +22,7 @@ import {
   until,
   withoutCapability,
   withStaticDev,
-} from "./support.ts";
+} from "./support/support.ts";
 
 /** Attaches in a child process and gives what became of it: the first bytes, or code and message. */
 function attachIn(

@@ -4,9 +4,9 @@
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AttachOptions } from "../mod.ts";
-import { removeMade } from "./own_devices.ts";
-import { losetup, makeImage, run, testsOf, THREE_PARTITIONS, until } from "./support.ts";
-import { traced, type Tracing } from "./traced.ts";
+import { removeMade } from "./support/own_devices.ts";
+import { losetup, makeImage, run, testsOf, THREE_PARTITIONS, until } from "./support/support.ts";
+import { traced, type Tracing } from "./support/traced.ts";
 
 const withStrace = testsOf("attach() makes the right system calls", ["strace"]);
 

@@ -1,13 +1,13 @@
 /** Partition tables that strangers wrote: thousands of generated ones, and hostile MBRs by name. */
 import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
-import { type Link, putRecord, sound, writeChain } from "../torture/mbr_cases.ts";
-import { SparseDisk } from "../torture/sparse_disk.ts";
-import { KINDS, makeCase } from "../torture/table_cases.ts";
-import { MOST_READS, tryTable } from "../torture/table_properties.ts";
+import { type Link, putRecord, sound, writeChain } from "./cases/mbr_cases.ts";
+import { SparseDisk } from "./cases/sparse_disk.ts";
+import { KINDS, makeCase } from "./cases/table_cases.ts";
+import { MOST_READS, tryTable } from "./cases/table_properties.ts";
 import { attach } from "../mod.ts";
-import { scratch, test } from "./support.ts";
-import { type Extent, extents } from "./table_extents.ts";
+import { scratch, test } from "./support/support.ts";
+import { type Extent, extents } from "./cases/table_extents.ts";
 
 const TABLES = 20_000;
 const SEED = 1;

@@ -4,7 +4,7 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, readPartitions } from "../mod.ts";
 import { gpt_header } from "../lib/table/gpt.ts";
 import { crc32 } from "../lib/base/checksums.ts";
-import { losetup, makeImage, output, scratch, test, THREE_PARTITIONS } from "./support.ts";
+import { losetup, makeImage, output, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
 
 const MIB = 2 ** 20;
 

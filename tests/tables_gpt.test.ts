@@ -3,12 +3,12 @@ import { assertEquals } from "@std/assert";
 import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import type { Value } from "../lib/base/struct.ts";
-import { fixChecksums, layOut, putEntry, writeBoth } from "../torture/gpt_cases.ts";
-import { putRecord } from "../torture/mbr_cases.ts";
-import { Random } from "../torture/random.ts";
-import { SparseDisk } from "../torture/sparse_disk.ts";
-import { test } from "./support.ts";
-import { type Extent, extents } from "./table_extents.ts";
+import { fixChecksums, layOut, putEntry, writeBoth } from "./cases/gpt_cases.ts";
+import { putRecord } from "./cases/mbr_cases.ts";
+import { Random } from "./cases/random.ts";
+import { SparseDisk } from "./cases/sparse_disk.ts";
+import { test } from "./support/support.ts";
+import { type Extent, extents } from "./cases/table_extents.ts";
 
 const SECTORS = 2048;
 

@@ -8,10 +8,18 @@ import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import { findTableSteps } from "../lib/table/sector_size.ts";
 import { runSteps } from "../lib/table/steps.ts";
-import { putRecord, sound, writeChain } from "../torture/mbr_cases.ts";
-import { SparseDisk } from "../torture/sparse_disk.ts";
-import { losetup, makeImage, output, scratch, test, testsOf, THREE_PARTITIONS } from "./support.ts";
-import { traced } from "./traced.ts";
+import { putRecord, sound, writeChain } from "./cases/mbr_cases.ts";
+import { SparseDisk } from "./cases/sparse_disk.ts";
+import {
+  losetup,
+  makeImage,
+  output,
+  scratch,
+  test,
+  testsOf,
+  THREE_PARTITIONS,
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const MIB = 2 ** 20;
 

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import process from "node:process";
 import { encodeControls, quoteJson } from "../cli/text.ts";
 import { attach, LoopError } from "../mod.ts";
-import { writeGpt } from "./disk_image.ts";
-import { isolated, onThisRuntime, output, ROOT, run, scratch, test } from "./support.ts";
+import { writeGpt } from "./cases/disk_image.ts";
+import { isolated, onThisRuntime, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const MIB = 1024 * 1024;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";

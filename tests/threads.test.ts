@@ -33,8 +33,8 @@ import {
   testsOf,
   THREE_PARTITIONS,
   until,
-} from "./support.ts";
-import { traced } from "./traced.ts";
+} from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const withStrace = testsOf("what waits is done by another thread", ["strace"]);
 

@@ -8,9 +8,9 @@ import process from "node:process";
 import { attach } from "../mod.ts";
 import { isErrno } from "../lib/base/errors.ts";
 import { makeBlockNode } from "../lib/kernel/file.ts";
-import { libcCall, must, zeroed } from "./libc_call.ts";
-import { attachElsewhere, detachElsewhere } from "./others.ts";
-import { withOwnDevices } from "./own_devices.ts";
+import { libcCall, must, zeroed } from "./support/libc_call.ts";
+import { attachElsewhere, detachElsewhere } from "./support/others.ts";
+import { withOwnDevices } from "./support/own_devices.ts";
 import {
   isolated,
   losetup,
@@ -24,7 +24,7 @@ import {
   test,
   until,
   withoutCapability,
-} from "./support.ts";
+} from "./support/support.ts";
 
 const inotify_init1 = libcCall("inotify_init1", "i32");
 const inotify_add_watch = libcCall("inotify_add_watch", "i32", "buffer", "i32");

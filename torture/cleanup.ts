@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname } from "node:path";
 import process from "node:process";
-import { scratch } from "../tests/support.ts";
+import { scratch } from "../tests/support/support.ts";
 import { detachBelow } from "./leftovers.ts";
 
 /** Detaches what is bound to images of this run, and removes the folder of scratch(), and no other. */

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import type { RuntimeName } from "./scenarios.ts";
 import { Lines } from "./subject_process.ts";
 

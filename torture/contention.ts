@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { progress, say } from "../dev/terminal.ts";
-import { removeMade } from "../tests/own_devices.ts";
+import { removeMade } from "../tests/support/own_devices.ts";
 import { Contender, makePattern } from "./contender_process.ts";
 import { devicesOf, type Part, within } from "./common.ts";
 import { hostility } from "./hostile.ts";

@@ -8,7 +8,7 @@ import { progress, say } from "../dev/terminal.ts";
 import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts";
 import { ERRORS, UNFAITHFUL } from "./errors.ts";
 import { type Fault, names, plan } from "./fault_plan.ts";
-import { keepersOf, recordsOf } from "./keepers.ts";
+import { keepersOf, recordsOf } from "../tests/support/keepers.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";
 import { endOf, mountsOfImages, nextMount } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";

@@ -6,14 +6,20 @@
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
 import { type FileSystem, findFileSystems, FORMATS } from "../lib/superblocks/file_systems.ts";
-import { run, scratch } from "../tests/support.ts";
+import { run, scratch } from "../tests/support/support.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { type Row, tally } from "./common.ts";
 import { progress } from "../dev/terminal.ts";
-import { Random } from "./random.ts";
-import { SparseDisk } from "./sparse_disk.ts";
-import { copyOf, damage, makeTemplates, summedIn, type Template } from "./superblock_cases.ts";
-import { parseTableOptions } from "./table_options.ts";
+import { Random } from "../tests/cases/random.ts";
+import { SparseDisk } from "../tests/cases/sparse_disk.ts";
+import {
+  copyOf,
+  damage,
+  makeTemplates,
+  summedIn,
+  type Template,
+} from "../tests/cases/superblock_cases.ts";
+import { parseTableOptions } from "../tests/cases/table_options.ts";
 
 const HELP = `Damages the superblocks that file systems' own tools make, and checks what is found.
 Exits with 1 if a damaged checksum passes, random bytes are a file system, anything throws, reads

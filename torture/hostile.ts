@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
 import { say } from "../dev/terminal.ts";
-import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
+import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support/support.ts";
 import { devicesOf, type Row, within } from "./common.ts";
 import { Contender, makePattern } from "./contender_process.ts";
 import type { RuntimeName } from "./scenarios.ts";
@@ -48,7 +48,7 @@ const HOSTILITIES: Hostility[] = [
 ];
 
 function opener(): string[] {
-  return onRuntime("bun", join(ROOT, "examples/opener.ts"));
+  return onRuntime("bun", join(ROOT, "tools/race_check/opener.ts"));
 }
 
 /** Resolves when the process is at it. */

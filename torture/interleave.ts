@@ -8,7 +8,7 @@ import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { progress, say } from "../dev/terminal.ts";
-import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
 import { detachBelow } from "./leftovers.ts";
 import type { RuntimeName } from "./scenarios.ts";

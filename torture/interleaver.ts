@@ -8,9 +8,9 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { onThisRuntime, ROOT } from "../tests/support.ts";
+import { onThisRuntime, ROOT } from "../tests/support/support.ts";
 import { type Lane, PROGRAMS, Unable } from "./programs.ts";
-import { Random } from "./random.ts";
+import { Random } from "../tests/cases/random.ts";
 
 const [seed, from, count, lanes, firstNumber] = process.argv.slice(2, 7).map(Number);
 const folder = process.argv[7];

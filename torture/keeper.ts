@@ -7,10 +7,10 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { progress, say } from "../dev/terminal.ts";
-import { ext4Image } from "../tests/mount_image.ts";
-import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import { ext4Image } from "../tests/cases/mount_image.ts";
+import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import type { Part, Row } from "./common.ts";
-import { keepersOf } from "./keepers.ts";
+import { keepersOf } from "../tests/support/keepers.ts";
 import { damageOf, endOf } from "./mount_ends.ts";
 import type { RuntimeName } from "./scenarios.ts";
 import { Lines } from "./subject_process.ts";
@@ -31,7 +31,7 @@ async function killAt(
 ): Promise<number> {
   const [image, at, log] = [ext4Image("keeper.img"), scratch("keeper.at"), scratch("keeper.log")];
   mkdirSync(at, { recursive: true });
-  const script = join(ROOT, "tests/form_mounter.ts");
+  const script = join(ROOT, "tests/support/form_mounter.ts");
   const [command, ...args] = onRuntime(runtime, script, image, form, at);
   const child = spawn(command, args, { stdio: "pipe" });
   const lines = new Lines(child);

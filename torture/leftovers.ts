@@ -1,6 +1,6 @@
 /** What an act left in the kernel, and taking it away, so that the next act begins clean. */
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { output, run } from "../tests/support.ts";
+import { output, run } from "../tests/support/support.ts";
 import { devicesOf, isBound, partitionsOf, within } from "./common.ts";
 import type { Call } from "./strace.ts";
 

@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { attach } from "../mod.ts";
-import { e2fsck, ext4Image, mountsOf } from "../tests/mount_image.ts";
-import { run, scratch } from "../tests/support.ts";
+import { e2fsck, ext4Image, mountsOf } from "../tests/cases/mount_image.ts";
+import { run, scratch } from "../tests/support/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
-import { keepersOf, ownersOf, recordsOf, unlessGone } from "./keepers.ts";
+import { keepersOf, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
 
 /** As a shell takes for what it unmounts, beside all that a machine does at that time. */
 const CLEAN_MS = 10_000;

@@ -10,14 +10,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { attach } from "../mod.ts";
-import { ext4Partitions } from "../tests/mount_image.ts";
-import { onRuntime, ROOT } from "../tests/support.ts";
+import { ext4Partitions } from "../tests/cases/mount_image.ts";
+import { onRuntime, ROOT } from "../tests/support/support.ts";
 import { devicesOf, isBound, type Part, partitionsOf, type Row } from "./common.ts";
 import { progress, say } from "../dev/terminal.ts";
 import { tally, within } from "./common.ts";
-import { keepersOf, unlessGone } from "./keepers.ts";
+import { keepersOf, unlessGone } from "../tests/support/keepers.ts";
 import { endOf } from "./mount_ends.ts";
-import { Random } from "./random.ts";
+import { Random } from "../tests/cases/random.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
 const SEED = 1;

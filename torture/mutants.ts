@@ -8,7 +8,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "@std/cli/parse-args";
-import { output, run, scratch } from "../tests/support.ts";
+import { output, run, scratch } from "../tests/support/support.ts";
 import { say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Row } from "./common.ts";

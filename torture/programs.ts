@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { attach, attachAll, detach, find, type LoopDevice, openLoop } from "../mod.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "../tests/cases/random.ts";
 
 /** What a program may use; nobody else has these files. */
 export interface Lane {

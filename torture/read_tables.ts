@@ -19,16 +19,16 @@ import process from "node:process";
 import { progress } from "../dev/terminal.ts";
 import { findTable } from "../lib/table/sector_size.ts";
 import { LoopError, readPartitions, type SectorSize } from "../mod.ts";
-import { Random } from "./random.ts";
-import type { SparseDisk } from "./sparse_disk.ts";
-import { makeCase } from "./table_cases.ts";
+import { Random } from "../tests/cases/random.ts";
+import type { SparseDisk } from "../tests/cases/sparse_disk.ts";
+import { makeCase } from "../tests/cases/table_cases.ts";
 import {
   MOST_SHOWN,
   parseTableOptions,
   PROGRESS_MS,
   showProgress,
   type TableOptions,
-} from "./table_options.ts";
+} from "../tests/cases/table_options.ts";
 
 const HELP = `Reads generated partition tables from a file and from memory, which must agree.
 Exits with 1 if they do not, for one of them.

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { spawn } from "node:child_process";
 import process from "node:process";
-import { onRuntime, ROOT, scratch } from "../tests/support.ts";
+import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import type { Part, Request, Row } from "./common.ts";
 
 /** Runs torture/NAME.ts, if there is one; its verdicts are its rows, or its exit code. */

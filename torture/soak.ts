@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { progress, say } from "../dev/terminal.ts";
-import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support.ts";
+import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support/support.ts";
 import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
 import type { RuntimeName } from "./scenarios.ts";
 import { Lines } from "./subject_process.ts";

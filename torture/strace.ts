@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
-import { scratch } from "../tests/support.ts";
+import { scratch } from "../tests/support/support.ts";
 import { RUNTIME_CALLS, RUNTIME_FILES } from "./errors.ts";
 import { MARKS } from "./scenarios.ts";
 

@@ -27,7 +27,7 @@ import {
   type LoopDevice,
   type MountOptions,
 } from "../mod.ts";
-import { keepersOf } from "./keepers.ts";
+import { keepersOf } from "../tests/support/keepers.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
 const [gpt, dos, ext4] = process.argv.slice(2);

@@ -7,8 +7,13 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { progress, table } from "../dev/terminal.ts";
-import { KINDS, makeCase } from "./table_cases.ts";
-import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
+import { KINDS, makeCase } from "../tests/cases/table_cases.ts";
+import {
+  MOST_SHOWN,
+  parseTableOptions,
+  PROGRESS_MS,
+  showProgress,
+} from "../tests/cases/table_options.ts";
 import {
   LONGEST_READ,
   MOST_BYTES,
@@ -16,7 +21,7 @@ import {
   MOST_READS,
   type Outcome,
   tryTable,
-} from "./table_properties.ts";
+} from "../tests/cases/table_properties.ts";
 
 const HELP = `Reads generated partition tables, whole, damaged and hostile ones, and checks what
 loopdev makes of each. Exits with 1 if anything is wrong with one of them.

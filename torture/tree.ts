@@ -1,7 +1,7 @@
 /** A copy of the source tree, to change and to throw away. */
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { output, ROOT } from "../tests/support.ts";
+import { output, ROOT } from "../tests/support/support.ts";
 
 /** Copies what git knows, and what it would: the tree as it stands. */
 export function copyTree(folder: string): void {

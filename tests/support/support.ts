@@ -1,0 +1,336 @@
+/** What the tests share: images, second opinions, child processes, and skips that name their reason. */
+import { spawn, spawnSync, type SpawnSyncOptions } from "node:child_process";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  type Stats,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import { test as nodeTest } from "node:test";
+import { writeTable } from "../cases/disk_image.ts";
+
+export const ROOT: string = new URL("../..", import.meta.url).pathname;
+export const MOD: string = new URL("../../mod.ts", import.meta.url).href;
+
+const NATIVE = "gcc libc6-dev";
+const onArm = process.arch === "arm64";
+
+/** Tools that a test can need, and the Debian packages that bring them. */
+const TOOLS: Record<string, string> = {
+  "aarch64-linux-gnu-gcc": onArm ? NATIVE : "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+  "x86_64-linux-gnu-gcc": onArm ? "gcc-x86-64-linux-gnu libc6-dev-amd64-cross" : NATIVE,
+  "7zz": "7zip",
+  "bash": "bash",
+  "bwrap": "bubblewrap",
+  "blkid": "util-linux",
+  "busybox": "busybox-static",
+  "bzip2": "bzip2",
+  "cc": NATIVE,
+  "chattr": "e2fsprogs",
+  "fdisk": "fdisk",
+  "flock": "util-linux",
+  "genisoimage": "genisoimage",
+  "gzip": "gzip",
+  "img2simg": "android-sdk-libsparse-utils",
+  "losetup": "mount",
+  "lz4": "lz4",
+  "mcopy": "mtools",
+  "mkfs.btrfs": "btrfs-progs",
+  "mkfs.erofs": "erofs-utils",
+  "mkfs.exfat": "exfatprogs",
+  "mkfs.ext2": "e2fsprogs",
+  "mkfs.ext3": "e2fsprogs",
+  "mkfs.ext4": "e2fsprogs",
+  "mkfs.f2fs": "f2fs-tools",
+  "mkfs.ntfs": "ntfs-3g",
+  "mkfs.vfat": "dosfstools",
+  "mkfs.xfs": "xfsprogs",
+  "mksquashfs": "squashfs-tools",
+  "mkswap": "util-linux",
+  "mkudffs": "udftools",
+  "mount": "mount",
+  "parted": "parted",
+  "partx": "util-linux",
+  "musl-gcc": "musl-tools",
+  "qemu-img": "qemu-utils",
+  "sfdisk": "fdisk",
+  "simg2img": "android-sdk-libsparse-utils",
+  "strace": "strace",
+  "swapon": "mount",
+  "syslinux": "syslinux syslinux-common",
+  "script": "bsdutils",
+  "setpriv": "util-linux",
+  "umount": "mount",
+  "unshare": "util-linux",
+  "xorriso": "xorriso",
+  "xz": "xz-utils",
+  "zip": "zip unzip",
+  "zstd": "zstd",
+  "npx": "npm",
+  "rsync": "rsync",
+  "bun": "npm run setup",
+  "deno": "npm run setup",
+  "tsc": "npm run setup",
+  "tar": "tar",
+  "npm": "npm",
+  "node": "nodejs",
+};
+
+/** Debian keeps sfdisk and losetup beside what a user's PATH leads to: in /usr/sbin. */
+const given = (process.env.PATH ?? "").split(delimiter);
+const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder))
+  .map((folder) => folder.replace(/bin$/, "sbin"));
+process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
+
+export type Need = keyof typeof TOOLS | "root" | "dist" | "fuse";
+
+/** Why a test that needs it must be skipped; undefined if the machine has it. */
+export function missing(need: Need): string | undefined {
+  if (need === "dist") {
+    return existsSync(join(ROOT, "dist/SHA256SUMS")) ? undefined : "needs dist (deno task build)";
+  }
+  if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
+  if (need === "fuse") return existsSync("/dev/fuse") ? undefined : "needs fuse (its module)";
+  const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
+  return found ? undefined : `needs ${need} (${TOOLS[need] ?? need})`;
+}
+
+/**
+ * node:test's test() with a time limit, skipped where the machine lacks something. The name of a
+ * skipped test ends with the reason: not every report has another place for it.
+ */
+export function test(name: string, needs: Need[], body: () => void | Promise<void>): void {
+  const skip = needs.map(missing).find((reason) => reason !== undefined);
+  const shown = skip === undefined ? name : `${name} [${skip}]`;
+  nodeTest(shown, { timeout: 120_000, skip: skip ?? false }, async () => {
+    try {
+      await body();
+    } finally {
+      if (folder) rmSync(folder, { recursive: true, force: true });
+      folder = undefined;
+    }
+  });
+}
+
+/**
+ * test() for tests that all need the same: where the machine lacks it they are one skipped test, with
+ * `name`.
+ */
+export function testsOf(name: string, needs: Need[]): typeof test {
+  if (needs.every((need) => missing(need) === undefined)) return test;
+  test(name, needs, () => {});
+  return () => {};
+}
+
+let folder: string | undefined;
+
+/** A path for a scratch file, in a folder that goes at the end of the running test. */
+export function scratch(name: string): string {
+  folder ??= mkdtempSync(join(tmpdir(), "loopdev-test-"));
+  return join(folder, name);
+}
+
+export interface Finished {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command to its end; throws if it cannot be run at all. */
+export function run(command: string[], options: SpawnSyncOptions = {}): Finished {
+  const [name, ...args] = command;
+  const { status, stdout, stderr, error } = spawnSync(name, args, {
+    timeout: 60_000,
+    ...options,
+    encoding: "utf8",
+  });
+  if (error) throw error;
+  return { status, stdout: String(stdout), stderr: String(stderr) };
+}
+
+/** Runs a command that must succeed, and gives what it prints. */
+export function output(command: string[], options: SpawnSyncOptions = {}): string {
+  const { status, stdout, stderr } = run(command, options);
+  if (status !== 0) throw new Error(`${command.join(" ")} exited with ${status}: ${stderr}`);
+  return stdout;
+}
+
+/** The command line that runs a script of ours on a runtime. */
+export function onRuntime(runtime: "bun" | "deno", script: string, ...args: string[]): string[] {
+  const deno = ["--no-prompt", "--quiet", "--no-lock", "--allow-all"];
+  return [runtime, "run", ...runtime === "deno" ? deno : [], script, ...args];
+}
+
+/** The same on the runtime that runs the tests. */
+export function onThisRuntime(script: string, ...args: string[]): string[] {
+  const [, ...rest] = onRuntime("Deno" in globalThis ? "deno" : "bun", script, ...args);
+  return [process.execPath, ...rest];
+}
+
+/** Makes an image of `mib` MiB, with a table that is said in sfdisk's language (disk_image.ts). */
+export function makeImage(name: string, mib: number, table?: string, sectorSize = 512): string {
+  const path = scratch(name);
+  rmSync(path, { force: true });
+  writeFileSync(path, "");
+  truncateSync(path, mib * 1024 * 1024);
+  if (table !== undefined) writeTable(path, table, sectorSize);
+  return path;
+}
+
+/** sfdisk takes a file's sectors for 512 bytes; for others it gets a device, made by losetup. */
+export function withSectorSize<T>(path: string, sectorSize: number, use: (disk: string) => T): T {
+  if (sectorSize === 512) return use(path);
+  const disk = output(["losetup", "--find", "--show", "--sector-size", `${sectorSize}`, path])
+    .trim();
+  try {
+    return use(disk);
+  } finally {
+    output(["losetup", "--detach", disk]);
+  }
+}
+
+/** Three GPT partitions with names, of 1, 2 and the rest of 8 MiB. */
+export const THREE_PARTITIONS = `label: gpt
+size=1MiB, name=one
+size=2MiB, name="zwei ü"
+name=three
+`;
+
+/** A command line's beginning that runs the rest in other surroundings; isolate.ts has the words. */
+export function isolated(...surroundings: string[]): string[] {
+  return onThisRuntime(join(ROOT, "tests/support/isolate.ts"), ...surroundings, "--");
+}
+
+/** The same with a static /dev, as in a container: null and urandom, and what `setup` makes. */
+export function withStaticDev(setup: string): string[] {
+  const nodes = "mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9";
+  const script = `${nodes} && ${setup} && exec "$@"`;
+  return [...isolated("tmpfs=/dev"), "sh", "-c", script, "sh"];
+}
+
+/** Root without a capability or without any: nobody special, who can still read the runtime. */
+export function withoutCapability(name: "all" | "mknod"): string[] {
+  return isolated(`without=${name}`);
+}
+
+/** undefined if it is not there, any more or at all. */
+function attempt<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
+}
+
+const isSame = (a: Stats, b: Stats) => a.dev === b.dev && a.ino === b.ino;
+
+/** Names of the devices that are bound to a file that `matches`, which gets its path. */
+export function bound(matches: (path: string) => boolean): string[] {
+  const names = readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name));
+  const number = (name: string) => Number(name.slice(4));
+  return names.toSorted((a, b) => number(a) - number(b)).filter((name) => {
+    const path = attempt(() => readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8"));
+    return path !== undefined && matches(path.replace(/\n$/, ""));
+  });
+}
+
+/**
+ * Nodes of partitions of a device that has been let go. Those on a device that somebody else has bound
+ * by now are theirs.
+ */
+export function leftNodes(device: string): string {
+  const nodes = run(["sh", "-c", `ls -d ${device}p*`]).stdout;
+  return bound(() => true).includes(device.slice("/dev/".length)) ? "" : nodes;
+}
+
+/** A row of `losetup --json`, with the columns the tests look at. */
+export interface LosetupRow {
+  name: string;
+  "back-file": string;
+  offset: number;
+  sizelimit: number;
+  autoclear: boolean;
+  ro: boolean;
+  dio: boolean;
+  "log-sec": number;
+}
+
+const COLUMNS = "NAME,BACK-FILE,OFFSET,SIZELIMIT,AUTOCLEAR,RO,DIO,LOG-SEC";
+
+/** What losetup sees of the devices that are bound to `file`; sysfs, where there is no losetup. */
+export function losetup(file: string): LosetupRow[] {
+  if (missing("losetup") === undefined) {
+    const json = output(["losetup", "--json", "--output", COLUMNS, "--associated", file]);
+    return json.trim() === "" ? [] : JSON.parse(json).loopdevices;
+  }
+  return losetupFromSysfs(file);
+}
+
+/** The same without losetup. */
+export function losetupFromSysfs(file: string): LosetupRow[] {
+  const own = attempt(() => statSync(file));
+  const path = attempt(() => realpathSync(file)) ?? file;
+  const names = bound((backing) => {
+    const theirs = attempt(() => statSync(backing));
+    return own && theirs
+      ? isSame(own, theirs)
+      : backing === path || backing === `${path} (deleted)`;
+  });
+  return names.flatMap((name) =>
+    attempt(() => ({
+      name: `/dev/${name}`,
+      "back-file": sysfs(`${name}/loop/backing_file`),
+      offset: Number(sysfs(`${name}/loop/offset`)),
+      sizelimit: Number(sysfs(`${name}/loop/sizelimit`)),
+      autoclear: sysfs(`${name}/loop/autoclear`) === "1",
+      ro: sysfs(`${name}/ro`) === "1",
+      dio: sysfs(`${name}/loop/dio`) === "1",
+      "log-sec": Number(sysfs(`${name}/queue/logical_block_size`)),
+    })) ?? []
+  );
+}
+
+/** A sysfs attribute, read by the runtime and not by the code under test. */
+export function sysfs(path: string): string {
+  return readFileSync(`/sys/block/${path}`, "utf8").trim();
+}
+
+/** Waits for a condition; throws if it does not come true within `ms`. */
+export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
+  for (const end = Date.now() + ms; !condition();) {
+    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** A child that holds `path` open, until it is stopped. */
+export const holdOpen = (path: string) => holdBy('exec 3<"$0"', path);
+
+/** A shell that has run `script`, and keeps what it got by it until it is stopped. */
+export async function holdBy(script: string, ...args: string[]): Promise<AsyncDisposable> {
+  const child = spawn("sh", ["-c", `${script} && echo held && read _ <&0`, ...args]);
+  const closed = new Promise((resolve) => child.on("close", resolve));
+  await new Promise((resolve) => child.stdout.once("data", resolve));
+  return {
+    async [Symbol.asyncDispose]() {
+      child.stdin.end("\n");
+      await closed;
+    },
+  };
+}
+
+/** Descriptors of images and loop devices that this process has open. */
+export function openDescriptors(): string[] {
+  // ls complains about descriptors that close while it looks.
+  const { stdout } = run(["ls", "-l", `/proc/${process.pid}/fd`]);
+  return stdout.split("\n").filter((line) => /\/dev\/loop|\/loopdev-test-/.test(line));
+}
