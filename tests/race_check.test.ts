@@ -159,10 +159,10 @@ test("race_check.ts gives the same as JSON, without the opener too", ["root"], (
 });
 
 test(
-  "race_check.ts needs --allow-ffi and its own directory on Deno",
+  "race_check.ts needs --allow-ffi and its own tree on Deno",
   ["root", "deno"],
   () => {
-    const args = ["run", "--no-prompt", "--no-lock", "--allow-ffi", "--allow-read=tools"];
+    const args = ["run", "--no-prompt", "--no-lock", "--allow-ffi", "--allow-read=."];
     const svg = scratch("deno.svg");
     output(["deno", ...args, "tools/race_check/race_check.ts", "--cycles=1", "--svg", svg], {
       cwd: ROOT,

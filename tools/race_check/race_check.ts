@@ -3,7 +3,7 @@
  * everything else does and then as loopdev does, and counts how often each partition came and went.
  *
  *     bun tools/race_check/race_check.ts
- *     deno run --allow-ffi --allow-read=tools tools/race_check/race_check.ts --svg flicker.svg
+ *     deno run --allow-ffi --allow-read=. tools/race_check/race_check.ts --svg flicker.svg
  *
  * It touches only devices that it attached itself. (Deno wants to read the code of its threads.)
  */
