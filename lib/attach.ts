@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type BackingFile, openBackingFile } from "./binding/backing_file.ts";
+import { type BackingFile, openBackingFile, refusal } from "./binding/backing_file.ts";
 import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
@@ -25,12 +25,17 @@ import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { refuseWrapped } from "./refuse_wrapped.ts";
 import { readyPartitions } from "./binding/partitions.ts";
-import { drain, isAffected, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
-import type { Strategy } from "./base/shown.ts";
+import {
+  drain,
+  isAffected,
+  probePartscanRace,
+  scanOnce,
+  type Strategy,
+} from "./binding/partscan_race.ts";
 import { announceUnheard } from "./udev/lost_event.ts";
-import { fileStatus, refuse } from "./kernel/stat.ts";
+import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";
-import { kernelRelease } from "./kernel/syscalls.ts";
+import { kernelRelease } from "./kernel/release.ts";
 import { withFile } from "./base/turns.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 import { flush } from "./kernel/blocking.ts";
@@ -180,7 +185,7 @@ async function reuseSame(
     if (loop) return await reuse(loop, wanted);
     wanted.signal?.throwIfAborted();
   }
-  throw refuse(file, "others attach and detach it all the time", "EBUSY");
+  throw refusal(file, "others attach and detach it all the time", "EBUSY");
 }
 
 /** What was found of it; rejects if another device overlaps it. */
@@ -195,7 +200,7 @@ async function findSame(
   if (overlap === "reuse" && same) return same;
   if (others.length === 0) return undefined;
   const known = others.map((d) => `${d.path} (offset ${d.offset}, sizelimit ${d.sizelimit})`);
-  throw refuse(file, `this part of it is attached already: ${known.join(", ")}`, "EEXIST");
+  throw refusal(file, `this part of it is attached already: ${known.join(", ")}`, "EEXIST");
 }
 
 async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevice> {

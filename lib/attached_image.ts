@@ -8,7 +8,7 @@ import type { Holder } from "./holders/holders.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import type { DeviceLock } from "./udev/lock.ts";
 import type { PartitionedDevice, ReadyPartitions } from "./binding/partitions.ts";
-import type { Strategy } from "./base/shown.ts";
+import type { Strategy } from "./binding/partscan_race.ts";
 
 /** Of what a handle is made: an open device, and what is known of it. */
 export interface LoopDeviceInit {

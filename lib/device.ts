@@ -7,13 +7,8 @@ import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attache
 import { refusePseudo } from "./binding/backing_file.ts";
 import { changeDevice, closeAll } from "./binding/bind.ts";
 import { refuseChange } from "./binding/changed_file.ts";
-import {
-  checkBoolean,
-  checkPath,
-  checkSectorSize,
-  checkWaiting,
-  type SectorSize,
-} from "./base/checks.ts";
+import { checkBoolean, checkPath, checkWaiting } from "./base/checks.ts";
+import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
 import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
 import { letGo, makePersistent, type Parting } from "./binding/detached.ts";
 import { waitForOthers, warnDeferred } from "./binding/detached.ts";

@@ -3,23 +3,15 @@
  *
  * @module
  */
-import {
-  ifExists,
-  listDirectory,
-  memoryFile,
-  O_RDONLY,
-  open,
-  readAt,
-  readText,
-  writeAt,
-} from "./kernel/file.ts";
+import { memoryFile, writeAt } from "./kernel/file.ts";
 import { isDevtmpfs } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";
 import { isAffected, PARTSCAN_RACE, probePartscanRace, scanOnce } from "./binding/partscan_race.ts";
 import { bindScratchDevice } from "./binding/scratch_device.ts";
 import { boundPartitions, sysfsMaxPart } from "./kernel/sysfs.ts";
-import { kernelRelease } from "./kernel/syscalls.ts";
+import { kernelRelease } from "./kernel/release.ts";
 import { REREAD_UNTIL } from "./udev/close_write_race.ts";
+import { udevVersion } from "./udev/udev.ts";
 
 /**
  * What {@linkcode report} found.
@@ -75,7 +67,7 @@ export async function report(): Promise<Report> {
       gpt: await isParsed(encodeGpt(SCRATCH_BYTES, [{ start: 65536, size: 65536, type: LINUX }])),
       mbr: await isParsed([{ offset: 0, bytes: mbrSector(0x83, 128, 128) }]),
     },
-    udev: findUdev(),
+    udev: udevVersion(),
     dev: kindOfDev(),
     maxPart,
     strategy: gate === "affected" && maxPart === 0 ? "two-step" : "one-step",
@@ -93,20 +85,6 @@ async function isParsed(table: readonly Piece[]): Promise<boolean> {
   using scratch = await bindScratchDevice(backing);
   await scanOnce(scratch.device);
   return boundPartitions(scratch.number).length > 0;
-}
-
-/** The version stands in what systemd-udevd logs when it starts, so it stands in its program. */
-function findUdev(): Report["udev"] {
-  for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
-    if (ifExists(() => readText(`/proc/${pid}/comm`)) !== "systemd-udevd") continue;
-    const version = ifExists(() => {
-      using program = open(`/proc/${pid}/exe`, O_RDONLY);
-      const text = new TextDecoder("latin1").decode(readAt(program, 0, 16 * 1024 * 1024));
-      return /(?:Starting|systemd-udevd) version (\d+)/.exec(text)?.[1];
-    });
-    return version === undefined ? "unknown" : Number(version);
-  }
-  return ifExists(() => listDirectory("/run/udev/data")) ? "unknown" : "none";
 }
 
 function kindOfDev(): Report["dev"] {

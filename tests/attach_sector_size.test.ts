@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.ts";
-import { SECTOR_SIZES } from "../lib/base/checks.ts";
+import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { type Copy, gptImage, START } from "./cases/gpt_image.ts";
 import {
   losetup,

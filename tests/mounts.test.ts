@@ -25,7 +25,7 @@ import {
 } from "node:fs";
 import process from "node:process";
 import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
-import { kernelRelease } from "../lib/kernel/syscalls.ts";
+import { kernelRelease } from "../lib/kernel/release.ts";
 import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./cases/mount_image.ts";
 import {
   isolated,

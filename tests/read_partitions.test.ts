@@ -12,7 +12,7 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, readPartitions, type ReadPartitionsOptions } from "../mod.ts";
-import { SECTOR_SIZES, type SectorSize } from "../lib/base/checks.ts";
+import { SECTOR_SIZES, type SectorSize } from "../lib/table/sectors.ts";
 import type { SparseDisk } from "./cases/sparse_disk.ts";
 import { makeCase } from "./cases/table_cases.ts";
 import { gptImage, putMbr, START } from "./cases/gpt_image.ts";

@@ -1,6 +1,6 @@
 /** Which sector size a GPT is made for: every size, every header, two of them, and none. */
 import { assert, assertEquals } from "@std/assert";
-import { SECTOR_SIZES } from "../lib/base/checks.ts";
+import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { findTable } from "../lib/table/sector_size.ts";
 import { type Copy, gptImage, putCopy, putMbr, reader, summary } from "./cases/gpt_image.ts";
 import { test } from "./support/support.ts";

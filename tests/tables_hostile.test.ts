@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { setImmediate } from "node:timers";
 import { attach, readPartitions } from "../mod.ts";
-import { SECTOR_SIZES } from "../lib/base/checks.ts";
+import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { crc32 } from "../lib/base/checksums.ts";
 import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
 import { findTableSteps } from "../lib/table/sector_size.ts";

@@ -85,27 +85,6 @@ export function checkWaiting(
   return { ...options, timeout: options.timeout ?? WAIT_MS };
 }
 
-/**
- * A logical sector size in bytes that a loop device can have wherever pages have 4096.
- *
- * @example
- * ```ts
- * import { attach, type SectorSize } from "@loopdev/loopdev";
- * const sizes: SectorSize[] = [512, 4096];
- * const attachAs = (file: string, size: string) =>
- *   attach(file, { sectorSize: sizes.find((known) => String(known) === size) });
- * ```
- */
-export type SectorSize = 512 | 1024 | 2048 | 4096;
-
-/** All of them. */
-export const SECTOR_SIZES: readonly SectorSize[] = [512, 1024, 2048, 4096];
-
-/** The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one. */
-export function checkSectorSize(size: unknown): void {
-  checkOneOf("sectorSize", size, SECTOR_SIZES);
-}
-
 export function checkBoolean(name: string, value: unknown): void {
   checkOneOf(name, value, [true, false]);
 }

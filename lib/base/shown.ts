@@ -6,18 +6,6 @@
  */
 
 /**
- * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;
- * `"two-step"` around {@linkcode PARTSCAN_RACE}; `"userspace"` added by us, the kernel never scanned.
- *
- * @example
- * ```ts
- * import { type Strategy } from "@loopdev/loopdev";
- * const isDetour = (strategy: Strategy) => strategy === "two-step";
- * ```
- */
-export type Strategy = "none" | "one-step" | "two-step" | "userspace";
-
-/**
  * What {@linkcode LoopDevice.toJSON} shows.
  *
  * @example

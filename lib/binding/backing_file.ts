@@ -4,10 +4,10 @@
  * @module
  */
 import { blkGetSize64, blkRoGet } from "../kernel/block.ts";
-import { isRefusal, type LoopError } from "../base/errors.ts";
+import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
 import { pseudoFileSystem } from "../kernel/pseudo.ts";
-import { fileStatus, refuse, unwritableBy } from "../kernel/stat.ts";
+import { fileStatus, unwritableBy } from "../kernel/stat.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
@@ -33,22 +33,22 @@ export async function openBackingFile(
   const { file } = opened;
   try {
     const { type, size: fileSize, dev, inode } = fileStatus(file);
-    if (type === "directory") throw refuse(file, "a directory cannot be attached", "EISDIR");
+    if (type === "directory") throw refusal(file, "a directory cannot be attached", "EISDIR");
     if (type !== "file" && type !== "block device") {
-      throw refuse(file, `it is a ${type}; only regular files and block devices can be attached`);
+      throw refusal(file, `it is a ${type}; only regular files and block devices can be attached`);
     }
     // A file system without a disk below it: those of the kernel's own are among them.
     if (type === "file" && dev.startsWith("0:")) refusePseudo(file);
     const size = type === "file" ? fileSize : blkGetSize64(file);
-    if (size === 0) throw refuse(file, "it is empty");
-    if (size < 512) throw refuse(file, `it has ${size} bytes, less than one 512-byte sector`);
+    if (size === 0) throw refusal(file, "it is empty");
+    if (size < 512) throw refusal(file, `it has ${size} bytes, less than one 512-byte sector`);
     if (offset > size - 512) {
-      throw refuse(file, `offset ${offset} leaves no whole 512-byte sector of its ${size} bytes`);
+      throw refusal(file, `offset ${offset} leaves no whole 512-byte sector of its ${size} bytes`);
     }
     // A block device can be opened for writing and refuse the writes themselves.
     const readOnlyDevice = type === "block device" && blkRoGet(file);
     if (readOnlyDevice && readOnly === false) {
-      throw refuse(file, "this block device is read-only", "EROFS");
+      throw refusal(file, "this block device is read-only", "EROFS");
     }
     // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
     setStatusFlags(file, 0);
@@ -73,7 +73,7 @@ export async function openBackingFile(
 export function refusePseudo(file: OpenFile): void {
   const name = pseudoFileSystem(file);
   if (name === undefined) return;
-  throw refuse(
+  throw refusal(
     file,
     `it is a file of ${name}, which the kernel makes up: copy it, and attach the copy`,
   );
@@ -118,4 +118,9 @@ function explainUnwritable(error: LoopError, path: string): LoopError {
     `the file is ${by.name} (chattr +${by.attribute}): attach it with readOnly: true, or take that ` +
       `away (chattr -${by.attribute})`,
   );
+}
+
+/** A refusal of our own that the kernel would give later, or not at all, without a reason. */
+export function refusal(file: OpenFile, hint: string, code: ErrorCode = "EINVAL"): LoopError {
+  return new LoopError({ code, syscall: "statx", path: file.path, hint });
 }

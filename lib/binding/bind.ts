@@ -31,7 +31,7 @@ import { removeStalePartitions } from "./removal.ts";
 import { poll, retry, type RetryPolicy } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
-import { kernelRelease } from "../kernel/syscalls.ts";
+import { kernelRelease } from "../kernel/release.ts";
 import { openUnwatched } from "../udev/close_write_race.ts";
 import { closeFlushed, forgetFailures } from "../kernel/blocking.ts";
 

@@ -12,11 +12,10 @@ import {
   checkText,
   checkWait,
   checkWholeNumber,
-  SECTOR_SIZES,
-  type SectorSize,
   show,
 } from "../base/checks.ts";
 import type { Holder } from "../holders/holders.ts";
+import { SECTOR_SIZES, type SectorSize } from "../table/sectors.ts";
 
 /**
  * Options of {@linkcode attach}; their names are losetup's long options.

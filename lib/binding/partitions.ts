@@ -14,7 +14,7 @@ import type { OpenFile } from "../kernel/file.ts";
 import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
 import type { DevNodes } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
-import { SECTOR_SIZES } from "../base/checks.ts";
+import { SECTOR_SIZES } from "../table/sectors.ts";
 import { poll } from "../base/retry.ts";
 import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
 import { boundPartitions, type SysfsPartition, sysfsStillHas } from "../kernel/sysfs.ts";

@@ -80,6 +80,18 @@ export function isAffected(release: string, bug: KernelBug = PARTSCAN_RACE): boo
 }
 
 /**
+ * How partitions came to be: `"none"` not by this handle; `"one-step"` LOOP_CONFIGURE scanned;
+ * `"two-step"` around {@linkcode PARTSCAN_RACE}; `"userspace"` added by us, the kernel never scanned.
+ *
+ * @example
+ * ```ts
+ * import { type Strategy } from "@loopdev/loopdev";
+ * const isDetour = (strategy: Strategy) => strategy === "two-step";
+ * ```
+ */
+export type Strategy = "none" | "one-step" | "two-step" | "userspace";
+
+/**
  * Opens the device and closes it: on an affected kernel this consumes GD_NEED_PART_SCAN, which
  * LOOP_CONFIGURE leaves behind. Before LO_FLAGS_PARTSCAN is set the scan that it triggers is
  * suppressed and adds nothing, though it drops what BLKPG added.

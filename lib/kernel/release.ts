@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { libc } from "../runtime/libc.ts";
 
 /**
  * A kernel bug by the releases that have it.
@@ -129,4 +130,18 @@ function compareSeries(a: Release, b: Release): number {
 
 function compare(a: Release, b: Release): number {
   return compareSeries(a, b) || a.patch - b.patch || Number(b.candidate) - Number(a.candidate);
+}
+
+let cachedRelease: string | undefined;
+
+/** The running kernel's release, as `uname -r` prints it. */
+export function kernelRelease(): string {
+  if (cachedRelease === undefined) {
+    // The third of the six strings of struct new_utsname, 65 bytes each. It cannot fail.
+    const buffer = new Uint8Array(new ArrayBuffer(6 * 65));
+    libc().uname(buffer);
+    const field = buffer.subarray(2 * 65, 3 * 65);
+    cachedRelease = new TextDecoder().decode(field.subarray(0, field.indexOf(0)));
+  }
+  return cachedRelease;
 }

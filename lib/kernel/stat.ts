@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type ErrorCode, isErrno, LoopError } from "../base/errors.ts";
+import { isErrno, LoopError } from "../base/errors.ts";
 import { ABSENCE, AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
@@ -175,9 +175,4 @@ export function unwritableBy(path: string): { name: string; attribute: string } 
   const attributes = stx("stx_attributes");
   if (attributes & STATX_ATTR_IMMUTABLE) return { name: "immutable", attribute: "i" };
   return attributes & STATX_ATTR_APPEND ? { name: "append-only", attribute: "a" } : undefined;
-}
-
-/** A refusal of our own that the kernel would give later, or not at all, without a reason. */
-export function refuse(file: OpenFile, hint: string, code: ErrorCode = "EINVAL"): LoopError {
-  return new LoopError({ code, syscall: "statx", path: file.path, hint });
 }

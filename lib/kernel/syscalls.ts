@@ -1,5 +1,5 @@
 /**
- * The running system: the kernel's release, and the numbers of its system calls.
+ * The numbers of system calls, which differ between the machines.
  *
  * @module
  */
@@ -69,18 +69,4 @@ export const OPEN_FLAGS = {
 /** The value of such a flag on this machine. */
 export function openFlag(name: keyof typeof OPEN_FLAGS): number {
   return OPEN_FLAGS[name][libc().machine];
-}
-
-let cachedRelease: string | undefined;
-
-/** The running kernel's release, as `uname -r` prints it. */
-export function kernelRelease(): string {
-  if (cachedRelease === undefined) {
-    // The third of the six strings of struct new_utsname, 65 bytes each. It cannot fail.
-    const buffer = new Uint8Array(new ArrayBuffer(6 * 65));
-    libc().uname(buffer);
-    const field = buffer.subarray(2 * 65, 3 * 65);
-    cachedRelease = new TextDecoder().decode(field.subarray(0, field.indexOf(0)));
-  }
-  return cachedRelease;
 }

@@ -6,7 +6,7 @@
  */
 import { O_RDONLY, open } from "../kernel/file.ts";
 import { blkSszGet } from "../kernel/block.ts";
-import { kernelRelease } from "../kernel/syscalls.ts";
+import { kernelRelease } from "../kernel/release.ts";
 
 /** What a remedy is made of. */
 interface Mounting {

@@ -13,9 +13,8 @@ import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
 import { MOUNT_ATTR_NOSYMFOLLOW, readLog, type Setting } from "../kernel/mount.ts";
 import { isNodev } from "../kernel/mountinfo.ts";
-import { parseRelease } from "../kernel/release.ts";
+import { kernelRelease, parseRelease } from "../kernel/release.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { kernelRelease } from "../kernel/syscalls.ts";
 import type { CheckedMount } from "./options.ts";
 import { NO_BYTES, whatIsThere } from "./unknown.ts";
 

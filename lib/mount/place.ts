@@ -21,7 +21,7 @@ import {
 import { makeHolder, moveMount } from "../kernel/mount.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
-import { kernelRelease } from "../kernel/syscalls.ts";
+import { kernelRelease } from "../kernel/release.ts";
 import { type Keeper, type MountRecord, randomName } from "./keeper.ts";
 
 /** Where a mount lies. */

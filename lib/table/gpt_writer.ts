@@ -7,14 +7,13 @@ import {
   checkByteCount,
   checkKeys,
   checkNames,
-  checkOneOf,
   checkText,
   checkWholeNumber,
-  SECTOR_SIZES,
   show,
 } from "../base/checks.ts";
 import { crc32 } from "../base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
+import { checkSectorSize } from "./sectors.ts";
 
 const ENTRIES = 128;
 const NAME_UNITS = 36;
@@ -93,7 +92,7 @@ export function encodeGpt(
 ): Piece[] {
   checkNames(options, ["sectorSize"]);
   const { sectorSize = 512 } = options;
-  checkOneOf("sectorSize", sectorSize, SECTOR_SIZES);
+  checkSectorSize(sectorSize);
   checkInSectors("size", size, sectorSize);
   const lastLba = size / sectorSize - 1;
   const entrySectors = ENTRIES * gpt_entry.size / sectorSize;

@@ -19,9 +19,9 @@
  * @module
  */
 import { isConfirmed } from "./gpt.ts";
-import { SECTOR_SIZES } from "../base/checks.ts";
 import type { FoundTable, Image } from "./disk.ts";
 import { tableSteps } from "./partition_table.ts";
+import { SECTOR_SIZES } from "./sectors.ts";
 import { runSteps, type SteppedDisk, type Steps, wanted } from "./steps.ts";
 
 /** LOOP_CONFIGURE's, where block_size is 0. */

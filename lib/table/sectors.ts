@@ -1,10 +1,33 @@
 /**
- * Sectors of 512 bytes: what every table but GPT and MBR counts in, whatever the disk's own are.
+ * The sizes that sectors can have; and sectors of 512 bytes, in which every table but GPT and MBR counts,
+ * whatever the disk's own are.
  *
  * @module
  */
+import { checkOneOf } from "../base/checks.ts";
 import type { TablePartition } from "./disk.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
+
+/**
+ * A logical sector size in bytes that a loop device can have wherever pages have 4096.
+ *
+ * @example
+ * ```ts
+ * import { attach, type SectorSize } from "@loopdev/loopdev";
+ * const sizes: SectorSize[] = [512, 4096];
+ * const attachAs = (file: string, size: string) =>
+ *   attach(file, { sectorSize: sizes.find((known) => String(known) === size) });
+ * ```
+ */
+export type SectorSize = 512 | 1024 | 2048 | 4096;
+
+/** All of them. */
+export const SECTOR_SIZES: readonly SectorSize[] = [512, 1024, 2048, 4096];
+
+/** The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one. */
+export function checkSectorSize(size: unknown): void {
+  checkOneOf("sectorSize", size, SECTOR_SIZES);
+}
 
 /** Bytes; the kernel's SECTOR_SIZE. */
 export const SECTOR = 512;

@@ -16,8 +16,7 @@
  *
  * @module
  */
-import { hasBug, type KernelBug } from "../kernel/release.ts";
-import { kernelRelease } from "../kernel/syscalls.ts";
+import { hasBug, type KernelBug, kernelRelease } from "../kernel/release.ts";
 import { announce } from "./udev.ts";
 
 /**

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { SECTOR_SIZES } from "../../lib/base/checks.ts";
+import { SECTOR_SIZES } from "../../lib/table/sectors.ts";
 import type { Disk, PartitionTable, TablePartition } from "../../lib/table/disk.ts";
 import { readPartitionTable } from "../../lib/table/partition_table.ts";
 import { findTable } from "../../lib/table/sector_size.ts";

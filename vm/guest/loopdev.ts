@@ -9,7 +9,7 @@ import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../mod.ts";
 import { bindFreeDevice, changeFlags } from "../../lib/binding/bind.ts";
 import { O_RDONLY, O_RDWR, open } from "../../lib/kernel/file.ts";
-import { kernelRelease } from "../../lib/kernel/syscalls.ts";
+import { kernelRelease } from "../../lib/kernel/release.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../lib/kernel/loop.ts";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";

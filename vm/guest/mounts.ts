@@ -11,7 +11,7 @@ import { dirname } from "node:path";
 import process from "node:process";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
 import { attach, type LoopDevice, type MountOptions } from "../../mod.ts";
-import { kernelRelease } from "../../lib/kernel/syscalls.ts";
+import { kernelRelease } from "../../lib/kernel/release.ts";
 import { keepersOf } from "../../tests/support/keepers.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { PARTITIONS } from "./image.ts";
