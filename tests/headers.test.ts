@@ -15,7 +15,7 @@ import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
 import { OPEN_FLAGS, SYSCALLS } from "../lib/kernel/syscalls.ts";
-import { sockaddr_nl } from "../lib/kernel/udev_messages.ts";
+import { sockaddr_nl } from "../lib/kernel/uevents.ts";
 import { cachestat, open_how } from "../lib/kernel/blocking.ts";
 import { ROOT, run, scratch, test } from "./support/support.ts";
 

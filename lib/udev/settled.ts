@@ -18,7 +18,7 @@ import { describeLockers, type DeviceLock, isLockedExclusively } from "./lock.ts
 import { findLockers } from "../holders/holders.ts";
 import { poll } from "../base/retry.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
-import { UdevMessages } from "../kernel/udev_messages.ts";
+import { UdevMessages } from "./messages.ts";
 
 /** udevd with an empty queue that says nothing for so long has not got the event, or dropped it. */
 const SILENCE_MS = 1000;

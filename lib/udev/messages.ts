@@ -1,0 +1,42 @@
+/**
+ * What udevd tells the programs that listen to it: every event, with its properties, once its rules
+ * have run, its database is written and its links are there.
+ *
+ * @module
+ */
+import { UeventGroup } from "../kernel/uevents.ts";
+import { decodeName } from "../base/names.ts";
+
+/** Of libudev's header; since udev 173 it begins alike, and says where the properties begin. */
+const PREFIX = "libudev\0";
+const PROPERTIES_OFF = 16;
+
+/** Listens from when it is made. */
+export class UdevMessages implements Disposable {
+  readonly #group = new UeventGroup("udevd");
+
+  /** The properties of each event that was told since the last call. */
+  take(): Map<string, string>[] {
+    const taken: Map<string, string>[] = [];
+    for (;;) {
+      const message = this.#group.read();
+      // What came while the socket's buffer was full is lost: the next look goes on.
+      if (typeof message === "number") return taken;
+      if (decodeName(message.subarray(0, PREFIX.length)) !== PREFIX) continue;
+      const view = new DataView(message.buffer, 0, message.length);
+      const properties = decodeName(message.subarray(view.getUint32(PROPERTIES_OFF, true)));
+      taken.push(
+        new Map(
+          properties.split("\0").map((line): [string, string] => {
+            const equals = line.indexOf("=");
+            return [line.slice(0, equals), line.slice(equals + 1)];
+          }),
+        ),
+      );
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#group[Symbol.dispose]();
+  }
+}
