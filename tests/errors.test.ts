@@ -155,3 +155,13 @@ test("attach() says that sysfs is missing", ["root"], () => {
   assertEquals(code, "ENOENT");
   assertStringIncludes(message, "is sysfs mounted on /sys?");
 });
+
+test("LoopError names no system call where none failed", [], () => {
+  const refused = new LoopError({ code: "EBUSY", path: "/dev/loop4", hint: "release the lock" });
+  assertEquals(refused.message, "EBUSY: device or resource busy, '/dev/loop4' (release the lock)");
+  assertEquals([refused.syscall, "syscall" in { ...refused }], [undefined, false]);
+  assertEquals(
+    refused.withHint("wait").message,
+    "EBUSY: device or resource busy, '/dev/loop4' (wait)",
+  );
+});

@@ -199,8 +199,8 @@ const Errors = Error as unknown as { stackTraceLimit: number };
 export interface LoopErrorInit {
   /** The error, as in errno(3): its name, or the positive number that the kernel gave. */
   code: ErrorCode | number;
-  /** The system call, as its manual page calls it: "open", "ioctl". */
-  syscall: string;
+  /** The system call that failed, as its manual page calls it: "open", "ioctl"; none if none did. */
+  syscall?: string;
   /** The file or device it was made on. */
   path: string;
   /** The ioctl request, as the kernel's headers call it: "LOOP_CONFIGURE". */
@@ -234,32 +234,34 @@ export class LoopError extends Error {
   readonly errno: number;
   /** What strerror(3) says, in lower case: "device or resource busy". */
   readonly reason: string;
-  /** The refused system call: `"ioctl"`. */
-  readonly syscall: string;
+  /** The system call that failed: `"ioctl"`. Undefined where the library refused before any call did. */
+  declare readonly syscall?: string;
   /** The file or device: `"/dev/loop4"`. */
   readonly path: string;
   /** The ioctl request, if it was one: `"LOOP_CONFIGURE"`. */
-  readonly request?: string;
+  declare readonly request?: string;
 
   /** Composes the message from the call, the error and the hint. */
   constructor({ code: given, syscall, path, request, hint, cause }: LoopErrorInit) {
     const [code, errno, text] = describe(given);
     const call = request ?? syscall;
     hint ??= HINTS.find((row) =>
-      row.code === code && (row.call?.test(call) ?? true) && (row.path?.test(path) ?? true)
+      row.code === code && (row.call?.test(call ?? "") ?? true) && (row.path?.test(path) ?? true)
     )?.hint;
     const shown = Errors.stackTraceLimit;
     // Unless the program wants fewer.
     if (shown >= USUAL_FRAMES) Errors.stackTraceLimit = Math.max(shown, FRAMES);
     super(
-      `${code}: ${text}, ${call} ${quote(path)}${hint ? ` (${printable(hint)})` : ""}`,
+      `${code}: ${text}, ${call ? `${call} ` : ""}${quote(path)}${
+        hint ? ` (${printable(hint)})` : ""
+      }`,
       cause === undefined ? undefined : { cause },
     );
     Errors.stackTraceLimit = shown;
     this.code = code;
     this.errno = -errno;
     this.reason = text;
-    this.syscall = syscall;
+    if (syscall !== undefined) this.syscall = syscall;
     this.path = path;
     if (request !== undefined) this.request = request;
   }
