@@ -1,13 +1,13 @@
 /**
- * What callers give to any function of the public API, checked in the same words before any system
- * call: a TypeError or RangeError that names what was given and what is taken.
+ * Checks of the public functions' arguments, before any system call. Each throws a TypeError or
+ * RangeError that names the value and what is allowed.
  *
  * @module
  */
 
 /**
- * A path as a string, or a file: URL. What C or UTF-8 cannot say would become another file's name:
- * NUL ends a name, and half a surrogate pair is encoded as U+FFFD.
+ * A path, or a file: URL as a path. A NUL would end the name early, and a lone surrogate would become
+ * U+FFFD: either names another file.
  */
 export function checkPath(what: string, value: unknown): string {
   const path = value instanceof URL ? pathOf(what, value) : value;
@@ -35,35 +35,26 @@ export function checkText(what: string, value: string): void {
   if (!value.isWellFormed()) throw new TypeError(`${what} ${show(value)} is no valid Unicode`);
 }
 
-export function checkObject(options: unknown): asserts options is object {
-  if (typeof options === "object" && options !== null && !Array.isArray(options)) return;
-  throw new TypeError(`options must be an object, not ${show(options)}`);
+export function checkObject(value: unknown, what = "options"): asserts value is object {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return;
+  throw new TypeError(`${what} must be an object, not ${show(value)}`);
 }
 
-/** The same of an object that is no bag of options: `what`, "a partition". */
-export function checkKeys(what: string, value: unknown, keys: readonly string[]): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new TypeError(`${what} must be an object, not ${show(value)}`);
-  }
-  const unknown = Reflect.ownKeys(value).find((key) => !keys.includes(key as string));
+/**
+ * Throws unless `value` is an object with these names and no others, since a misspelt option would be
+ * ignored. `what`: what the message calls it, "a partition"; by default it holds options.
+ */
+export function checkNames(value: unknown, names: readonly string[], what?: string): void {
+  checkObject(value, what);
+  const unknown = Reflect.ownKeys(value).find((name) => !names.includes(name as string));
   if (unknown === undefined) return;
-  throw new TypeError(
-    `unknown key '${String(unknown)}' of ${what}; its keys are ${keys.toSorted().join(", ")}`,
-  );
+  const [key, known] = what ? [`key '${String(unknown)}' of ${what}`, "its keys"] : [
+    `option '${String(unknown)}'`,
+    "options",
+  ];
+  throw new TypeError(`unknown ${key}; ${known} are ${names.toSorted().join(", ")}`);
 }
 
-/** Options must be an object with these names and no others: a misspelt one does nothing silently. */
-export function checkNames(options: unknown, names: readonly string[]): void {
-  checkObject(options);
-  for (const name of Reflect.ownKeys(options)) {
-    if (typeof name === "string" && names.includes(name)) continue;
-    throw new TypeError(
-      `unknown option '${String(name)}'; options are ${names.toSorted().join(", ")}`,
-    );
-  }
-}
-
-/** How long something may take in ms, and what stops it. */
 export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unknown }): void {
   if (timeout !== undefined && !(typeof timeout === "number" && timeout >= 0)) {
     throw new RangeError(`timeout must be a number of ms from 0 on, not ${show(timeout)}`);
@@ -73,10 +64,10 @@ export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unk
   }
 }
 
-/** How long a method waits by default, in ms. */
+/** How long a method waits by default. */
 const WAIT_MS = 10_000;
 
-/** Options of a method that waits and takes no others, with their defaults. */
+/** The options of a method that takes a timeout and a signal and no others, with the defaults. */
 export function checkWaiting(
   options: { timeout?: number; signal?: AbortSignal },
 ): { timeout: number; signal?: AbortSignal } {
@@ -110,19 +101,18 @@ export function checkByteCount(name: string, value: unknown): void {
   }
 }
 
-/** A whole number within bounds. */
 export function checkWholeNumber(name: string, value: unknown, least: number, most: number): void {
   if (Number.isSafeInteger(value) && value as number >= least && value as number <= most) return;
   const Kind = typeof value === "number" ? RangeError : TypeError;
   throw new Kind(`${name} must be a whole number from ${least} to ${most}, not ${show(value)}`);
 }
 
-/** A partition's number; undefined: the whole device. */
+/** `undefined` stands for the whole device. */
 export function checkPartition(partition: unknown): void {
   if (partition !== undefined) checkWholeNumber("partition", partition, 1, 2 ** 20);
 }
 
-/** A value as a message can show it, whatever it is. */
+/** A value as a message shows it. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;

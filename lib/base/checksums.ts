@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Four tables of 256: the CRC of a byte with 0 to 3 zero bytes after it. */
+/** Four tables of 256 entries: the CRC of each byte with 0 to 3 zero bytes after it. */
 function crcTables(polynomial: number): Int32Array {
   const made = new Int32Array(4 * 256);
   for (let n = 0; n < made.length; n++) {
@@ -17,7 +17,7 @@ function crcTables(polynomial: number): Int32Array {
   return made;
 }
 
-/** The remainder alone, from `seed` on and not inverted, four bytes a step ("slicing-by-4"). */
+/** The CRC, four bytes a step ("slicing-by-4"); neither `seed` nor the result is inverted. */
 function remainder(t: Int32Array, seed: number, data: Uint8Array): number {
   let crc = seed;
   let i = 0;
@@ -33,7 +33,7 @@ function remainder(t: Int32Array, seed: number, data: Uint8Array): number {
 let ieee: Int32Array | undefined;
 let castagnoli: Int32Array | undefined;
 
-/** The kernel's crc32_le(): CRC-32 of IEEE 802.3, inverted neither before nor after. */
+/** The kernel's crc32_le(): IEEE 802.3's polynomial; neither `seed` nor the result is inverted. */
 export function crc32_le(seed: number, data: Uint8Array): number {
   return remainder(ieee ??= crcTables(0xedb88320), seed, data);
 }
@@ -43,7 +43,7 @@ export function crc32(data: Uint8Array): number {
   return ~crc32_le(-1, data) >>> 0;
 }
 
-/** The kernel's crc32c(): Castagnoli's polynomial, inverted neither before nor after. */
+/** The kernel's crc32c(): Castagnoli's polynomial; neither `seed` nor the result is inverted. */
 export function crc32c(seed: number, data: Uint8Array): number {
   return remainder(castagnoli ??= crcTables(0x82f63b78), seed, data);
 }

@@ -1,12 +1,8 @@
 /**
- * What becomes of several things that end at once.
+ * Waits until all promises have ended, and gives what they resolved to. One rejection is passed on as it
+ * is, several as an AggregateError.
  *
  * @module
- */
-
-/**
- * Waits until all of them have ended, and gives what they resolved to. Rejects with what one of them
- * rejected with, and if there are more with an AggregateError that has them all: none stays unsaid.
  */
 export async function allEnded<T>(ends: readonly Promise<T>[]): Promise<T[]> {
   const settled = await Promise.allSettled(ends);

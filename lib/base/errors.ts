@@ -1,6 +1,6 @@
 /**
- * {@linkcode LoopError}: what the system refused, in the shape of Node's system errors, with the cause
- * a person can act on.
+ * {@linkcode LoopError}: a refusal of the system, in the shape of Node's system errors, with a hint about
+ * its cause.
  *
  * @module
  */
@@ -25,7 +25,7 @@ export type ErrorCode =
   | "ENODATA" | "EOVERFLOW" | "EOPNOTSUPP" | "ETIMEDOUT" | "ESTALE" | "EUCLEAN"
   | "EDQUOT" | "EMEDIUMTYPE" | "EBADMSG";
 
-/** Their numbers in `<asm-generic/errno.h>`, with glibc's wording. */
+/** Their numbers in `<asm-generic/errno.h>`, and glibc's words in lower case. */
 const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
   EPERM: [1, "operation not permitted"],
   ENOENT: [2, "no such file or directory"],
@@ -75,119 +75,91 @@ export function isErrno(result: number, code: ErrorCode): boolean {
   return -result === ERRORS[code][0];
 }
 
-/** Whether the system refused with one of these codes; if none is named, with any. */
+/** Whether it is a LoopError with one of these codes, or with any if none is given. */
 export function isRefusal(error: unknown, ...codes: ErrorCode[]): error is LoopError {
   return error instanceof LoopError &&
     (codes.length === 0 || (codes as string[]).includes(error.code));
 }
 
-interface Hint {
-  code: ErrorCode;
-  /** Matches the ioctl request if there is one, else the system call. */
-  call?: RegExp;
-  path?: RegExp;
-  hint: string;
-}
-
 /**
- * What the call and its error number prove by themselves, or a question. What has to be looked up is
- * looked up where the error arises. First match wins: the narrower row stands above the wider one.
+ * Hints that follow from the call and its error alone; what has to be looked up is looked up where the
+ * error arises. The expression matches "CALL PATH", where CALL is the ioctl request if there is one. The
+ * first match wins, so a narrow row stands above a wide one.
  */
-const HINTS: Hint[] = [
-  {
-    code: "ENOENT",
-    path: /^\/dev\/loop-control$/,
-    hint:
-      "is the loop module loaded (modprobe loop), and does this container have /dev/loop-control?",
-  },
-  {
-    code: "ENOTTY",
-    path: /^\/dev\/loop-control$/,
-    hint: "it is not the loop driver's control device, which is character device 10:237",
-  },
-  {
-    code: "ENODEV",
-    path: /^\/dev\/loop-control$/,
-    hint: "this kernel has no loop driver, or its module is not installed for the running kernel",
-  },
-  {
-    code: "EACCES",
-    call: /^open$/,
-    path: /^\/dev\/loop/,
-    hint: "attaching loop devices needs root; without it: readPartitions(), or systemd-mountfsd",
-  },
-  {
-    code: "EPERM",
-    path: /^\/dev\/loop/,
-    call: /^open$/,
-    hint:
-      "attaching loop devices needs root, and in a container also its device cgroup's permission",
-  },
-  {
-    code: "EPERM",
-    call: /^LOOP_SET_STATUS64$/,
-    hint: "through a read-only file descriptor this needs CAP_SYS_ADMIN",
-  },
-  {
-    code: "EPERM",
-    call: /^BLKPG/,
-    hint: "adding and removing partitions needs CAP_SYS_ADMIN",
-  },
-  {
-    code: "EACCES",
-    call: /^BLKPG/,
-    hint: "adding and removing partitions needs CAP_SYS_ADMIN",
-  },
-  {
-    code: "EBUSY",
-    call: /^BLKPG_ADD_PARTITION$/,
-    hint: "the partition overlaps one that the kernel has, or its number is taken",
-  },
-  {
-    code: "EBUSY",
-    call: /^BLKPG_DEL_PARTITION$/,
-    hint: "the partition is in use (holders() says by whom): unmount it first, or close it",
-  },
-  {
-    code: "EBUSY",
-    call: /^LOOP_SET_BLOCK_SIZE$/,
-    hint:
-      "it cannot change while the device is mounted or somebody holds it exclusively (holders() " +
-      "or losetup, findmnt say who): unmount it first",
-  },
-  {
-    code: "EBUSY",
-    call: /^LOOP_CONFIGURE$/,
-    hint: "others took or hold every device the kernel offered (losetup --list shows who has what)",
-  },
-  {
-    code: "EINVAL",
-    call: /^LOOP_CHANGE_FD$/,
-    hint: "only a read-only device can change its file, and only for one of the same size",
-  },
-  {
-    code: "EINVAL",
-    call: /^LOOP_SET_DIRECT_IO$/,
-    hint: "the backing file's file system, or its alignment, does not allow direct I/O",
-  },
-  {
-    code: "EMFILE",
-    hint: "this process has reached its limit of open files (ulimit -n)",
-  },
-  {
-    code: "ENOSPC",
-    call: /^LOOP_CTL_/,
-    hint: "no free loop device and no number left for a new one",
-  },
+const HINTS: readonly [code: ErrorCode, on: RegExp, hint: string][] = [
+  [
+    "ENOENT",
+    / \/dev\/loop-control$/,
+    "is the loop module loaded (modprobe loop), and does this container have /dev/loop-control?",
+  ],
+  [
+    "ENOTTY",
+    / \/dev\/loop-control$/,
+    "it is not the loop driver's control device, which is character device 10:237",
+  ],
+  [
+    "ENODEV",
+    / \/dev\/loop-control$/,
+    "this kernel has no loop driver, or its module is not installed for the running kernel",
+  ],
+  [
+    "EACCES",
+    /^open \/dev\/loop/,
+    "attaching loop devices needs root; without it: readPartitions(), or systemd-mountfsd",
+  ],
+  [
+    "EPERM",
+    /^open \/dev\/loop/,
+    "attaching loop devices needs root, and in a container also its device cgroup's permission",
+  ],
+  ["EPERM", /^LOOP_SET_STATUS64 /, "through a read-only file descriptor this needs CAP_SYS_ADMIN"],
+  ["EPERM", /^BLKPG/, "adding and removing partitions needs CAP_SYS_ADMIN"],
+  ["EACCES", /^BLKPG/, "adding and removing partitions needs CAP_SYS_ADMIN"],
+  [
+    "EBUSY",
+    /^BLKPG_ADD_PARTITION /,
+    "the partition overlaps one that the kernel has, or its number is taken",
+  ],
+  [
+    "EBUSY",
+    /^BLKPG_DEL_PARTITION /,
+    "the partition is in use (holders() says by whom): unmount it first, or close it",
+  ],
+  [
+    "EBUSY",
+    /^LOOP_SET_BLOCK_SIZE /,
+    "it cannot change while the device is mounted or somebody holds it exclusively (holders() " +
+    "or losetup, findmnt say who): unmount it first",
+  ],
+  [
+    "EBUSY",
+    /^LOOP_CONFIGURE /,
+    "others took or hold every device the kernel offered (losetup --list shows who has what)",
+  ],
+  [
+    "EINVAL",
+    /^LOOP_CHANGE_FD /,
+    "only a read-only device can change its file, and only for one of the same size",
+  ],
+  [
+    "EINVAL",
+    /^LOOP_SET_DIRECT_IO /,
+    "the backing file's file system, or its alignment, does not allow direct I/O",
+  ],
+  ["EMFILE", /^/, "this process has reached its limit of open files (ulimit -n)"],
+  ["ENOSPC", /^LOOP_CTL_/, "no free loop device and no number left for a new one"],
 ];
 
-/** V8 shows ten calls, and ten of ours can lie between the line of a program and a system call. */
+/**
+ * V8 keeps ten stack frames by default, and as many of the library's can lie between the caller's line and
+ * the system call.
+ */
 const USUAL_FRAMES = 10;
 const FRAMES = 30;
 const Errors = Error as unknown as { stackTraceLimit: number };
 
 /**
- * Of what a {@linkcode LoopError} is made.
+ * What the constructor of {@linkcode LoopError} takes.
  *
  * @example
  * ```ts
@@ -201,19 +173,19 @@ export interface LoopErrorInit {
   code: ErrorCode | number;
   /** The system call that failed, as its manual page calls it: "open", "ioctl"; none if none did. */
   syscall?: string;
-  /** The file or device it was made on. */
+  /** The file or device. */
   path: string;
   /** The ioctl request, as the kernel's headers call it: "LOOP_CONFIGURE". */
   request?: string;
-  /** What the person can do, where the table of hints cannot know. */
+  /** What caused it, or what to do about it; by default what call and code say by themselves. */
   hint?: string;
   /** The error behind this one. */
   cause?: unknown;
 }
 
 /**
- * The system refused something. In the shape of Node's system errors; branch on
- * {@linkcode LoopError.code}, the message is for people.
+ * The system refused something. Has the fields of Node's system errors. Branch on
+ * {@linkcode LoopError.code}: the message is for people and may change.
  *
  * @example
  * ```ts
@@ -245,11 +217,10 @@ export class LoopError extends Error {
   constructor({ code: given, syscall, path, request, hint, cause }: LoopErrorInit) {
     const [code, errno, text] = describe(given);
     const call = request ?? syscall;
-    hint ??= HINTS.find((row) =>
-      row.code === code && (row.call?.test(call ?? "") ?? true) && (row.path?.test(path) ?? true)
-    )?.hint;
+    hint ??= HINTS.find(([on, expression]) => on === code && expression.test(`${call} ${path}`))
+      ?.[2];
     const shown = Errors.stackTraceLimit;
-    // Unless the program wants fewer.
+    // A program that has asked for fewer gets no more.
     if (shown >= USUAL_FRAMES) Errors.stackTraceLimit = Math.max(shown, FRAMES);
     super(
       `${code}: ${text}, ${call ? `${call} ` : ""}${quote(path)}${
@@ -266,11 +237,11 @@ export class LoopError extends Error {
     if (request !== undefined) this.request = request;
   }
 
-  /** The same error, from the same place, where more is known of its cause. */
+  /** The same error with the same stack, and another hint. */
   withHint(hint: string): LoopError {
     const { errno, syscall, path, request, cause, message, stack } = this;
     const error = new LoopError({ code: -errno, syscall, path, request, hint, cause });
-    // Not as the cause of the new one: whoever prints it would print the same trace twice.
+    // If this were the new one's `cause`, the same stack would be printed twice.
     if (stack) error.stack = stack.replace(message, () => error.message);
     return error;
   }
@@ -287,8 +258,8 @@ function quote(path: string): string {
 }
 
 /**
- * What comes from a file's name must not reach a terminal raw: controls, line separators, and what
- * turns the direction of writing. JSON.stringify() leaves most of them alone.
+ * Escapes what a file's name could do to a terminal: control characters, line separators and changes of
+ * the writing direction. JSON.stringify() escapes only some of them.
  */
 function printable(text: string): string {
   return text.replace(

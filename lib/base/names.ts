@@ -1,19 +1,18 @@
 /**
- * Names of files as text. A name is bytes, mostly UTF-8 but not always: what is none becomes lone
- * surrogates, U+DC80 for the byte 0x80 to U+DCFF for 0xff (Python's surrogateescape), and bytes
- * again on the way back. So two names never become one, as with U+FFFD.
+ * File names as text. A name is bytes, usually UTF-8. Each byte that is not becomes a lone surrogate,
+ * U+DC80 for 0x80 to U+DCFF for 0xff (Python's surrogateescape), and that byte again on the way back.
+ * With U+FFFD instead, two different names could become the same text.
  *
  * @module
  */
 
 const encoder = new TextEncoder();
-// A name may begin with U+FEFF, which is no byte order mark there.
+// U+FEFF at the beginning of a name is part of it, not a byte order mark.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const strictDecoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
 
 const ESCAPE = 0xdc00;
 
-/** The text of a name. */
 export function decodeName(bytes: Uint8Array): string {
   const text = decoder.decode(bytes);
   return text.includes("\ufffd") ? decodeEscaping(bytes) : text;
@@ -29,7 +28,7 @@ function decodeEscaping(bytes: Uint8Array): string {
   return text;
 }
 
-/** Bytes of the character that begins with this one. */
+/** How many bytes a UTF-8 character has that begins with this one. */
 function lengthOf(first: number): number {
   return first < 0xc0 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
 }
@@ -42,7 +41,7 @@ function decodeFirst(character: Uint8Array): string | undefined {
   }
 }
 
-/** The bytes of a name. Lone surrogates that stand for no byte become U+FFFD: refuse them before. */
+/** Lone surrogates that stand for no byte become U+FFFD: the caller has refused them ({@linkcode checkText}). */
 export function encodeName(name: string): Uint8Array<ArrayBuffer> {
   if (name.isWellFormed()) return encoder.encode(name);
   const bytes = [...name].flatMap((character) => {
@@ -54,7 +53,7 @@ export function encodeName(name: string): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes);
 }
 
-/** As much of a name as fits, whole characters of one that is UTF-8. Gives the number of bytes. */
+/** Encodes as much of a name as fits, and gives how many bytes it wrote. UTF-8 is cut between characters. */
 export function encodeNameInto(name: string, bytes: Uint8Array<ArrayBuffer>): number {
   if (name.isWellFormed()) return encoder.encodeInto(name, bytes).written;
   const fitting = encodeName(name).subarray(0, bytes.length);

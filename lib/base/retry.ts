@@ -1,5 +1,5 @@
 /**
- * Waiting: for a while, for a condition, for another try. Always with an end, and abortable.
+ * Waiting: for a while, for a condition, for another try. Each wait has an end and can be aborted.
  *
  * @module
  */
@@ -22,8 +22,8 @@ export function delay(ms: number, signal?: AbortSignal): Promise<void> {
 }
 
 /**
- * Polls `condition` until it gives something else than undefined, or `ms` milliseconds are over
- * (undefined then). Asks once at once; the pauses grow from 1 ms to `longestPause` ms.
+ * Polls `condition` until it gives something other than undefined; undefined after `ms` milliseconds.
+ * The first question is asked without delay; the pauses grow from 1 ms to `longestPause` ms.
  */
 export async function poll<T>(
   condition: () => T | undefined | Promise<T | undefined>,
@@ -41,7 +41,7 @@ export async function poll<T>(
   }
 }
 
-/** What `waiting` gives within `ms` milliseconds; `otherwise`, if it takes longer. */
+/** What `waiting` resolves to within `ms` milliseconds; `otherwise` if it takes longer. */
 export async function within<T, Other>(
   waiting: Promise<T>,
   ms: number,
@@ -56,21 +56,21 @@ export async function within<T, Other>(
   }
 }
 
-/** Questions by their names: who asks one that is under way gets its answer. */
+/** Questions in flight, by name: a second caller of the same one gets the answer of the first. */
 export class Shared<T> {
-  readonly #underWay = new Map<string, Promise<T>>();
+  readonly #inFlight = new Map<string, Promise<T>>();
 
   ask(name: string, question: () => Promise<T>): Promise<T> {
-    let answer = this.#underWay.get(name);
+    let answer = this.#inFlight.get(name);
     if (!answer) {
-      answer = question().finally(() => this.#underWay.delete(name));
-      this.#underWay.set(name, answer);
+      answer = question().finally(() => this.#inFlight.delete(name));
+      this.#inFlight.set(name, answer);
     }
     return answer;
   }
 }
 
-/** Waits for a promise whose wait the signal may stop; undefined if it did. */
+/** Gives undefined where `waiting` rejects because the signal aborted it. */
 export async function unlessAborted<T>(
   waiting: Promise<T>,
   signal: AbortSignal | undefined,
@@ -82,7 +82,7 @@ export async function unlessAborted<T>(
   }
 }
 
-/** Waits for a promise until the signal aborts: then it rejects with its reason, and what was waited for goes on. */
+/** Rejects with the signal's reason once it aborts; what `waiting` stands for goes on. */
 export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (!signal) return await waiting;
   let abort = () => {};
@@ -98,13 +98,13 @@ export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal)
   }
 }
 
-/** So long an operation that hears a signal may take to undo what it did. */
+/** How long an aborted operation may take to undo what it did. */
 const UNDOING_MS = 250;
 
 /**
- * What an operation gives that hears `signal` by itself, and undoes what it did then. Where a call of it
- * hangs it cannot: then the promise rejects with the signal's reason, and the operation goes on alone.
- * `undo` gets what it gives too late.
+ * Waits for an operation that reacts to `signal` itself, undoing what it did. If one of its system calls
+ * hangs, it cannot: then this rejects with the signal's reason UNDOING_MS after the abort, and `undo`
+ * gets what the operation resolves to later.
  */
 export async function heeding<T>(
   operation: Promise<T>,
@@ -122,16 +122,15 @@ export async function heeding<T>(
   throw signal.reason;
 }
 
-/** What is worth another try, and how often. */
 export interface RetryPolicy {
-  /** Anything else is thrown at once. */
+  /** What is worth another try; any other error is thrown at once. */
   readonly codes: readonly [ErrorCode, ...ErrorCode[]];
   readonly tries: number;
   /** Longest pause in ms; the n-th is random up to n × 4 ms, at most this. */
   readonly longestPause: number;
 }
 
-/** Calls `attempt` (with 1, 2, 3…) until it succeeds, fails for good, or the tries are used up (the last error then). */
+/** Calls `attempt` (with 1, 2, 3…) until it succeeds. Throws the first other error, or the last try's. */
 export async function retry<T>(
   policy: RetryPolicy,
   attempt: (tries: number) => T | Promise<T>,

@@ -1,6 +1,6 @@
 /**
- * What JSON.stringify() and console.log() show of a device: to them getters and private fields are
- * nothing.
+ * What JSON.stringify() and console.log() show of a device. By themselves they ignore getters and private
+ * fields.
  *
  * @module
  */
@@ -45,7 +45,7 @@ const FIELDS: readonly LoopDeviceField[] = [
   "skipped",
 ];
 
-/** Reads the getters. */
+/** The values of the getters, as an object of plain fields. */
 export function dataOf<T extends Record<LoopDeviceField, unknown>>(
   device: T,
 ): Pick<T, LoopDeviceField> {
@@ -55,7 +55,7 @@ export function dataOf<T extends Record<LoopDeviceField, unknown>>(
 
 type Inspect = (value: unknown, options: object) => string;
 
-/** Lets console.log() show what toJSON() gives, with the class's name before it. */
+/** Makes console.log() show the class's name and what toJSON() gives. */
 export function showAsData(shown: { name: string; prototype: { toJSON(): object } }): void {
   // Bun and Node call it with (depth, options, inspect), Deno with (inspect, options).
   function inspect(this: { toJSON(): object }, first: unknown, options: object, third?: Inspect) {

@@ -1,11 +1,11 @@
 /**
- * C structs as data: the header's lines in the header's order, natural alignment, little-endian.
- * A pinned size makes a missing line fail when the module is imported.
+ * C structs as data: the header's lines in the header's order, natural alignment, little-endian. Each
+ * struct states its size, so that a missing line fails when the module is imported.
  *
  * @module
  */
 
-/** One C type: how many bytes, where it may stand, and how it is read and written. */
+/** A C type: its size and alignment in bytes, and how it is read and written. */
 export interface CType<T> {
   readonly size: number;
   readonly align: number;
@@ -16,7 +16,7 @@ export interface CType<T> {
 /** A struct: a C type that also knows its fields and converts whole buffers. */
 export interface Struct<T> extends CType<T> {
   readonly name: string;
-  /** Field → byte offset, as offsetof(3) gives it. */
+  /** offsetof(3) of each field. */
   readonly offsets: Readonly<Record<keyof T & string, number>>;
   /** All zero, for the kernel to fill. */
   buffer(): Uint8Array<ArrayBuffer>;
@@ -24,62 +24,36 @@ export interface Struct<T> extends CType<T> {
   encode(value: Partial<T>): Uint8Array<ArrayBuffer>;
   /** Sets some fields of an encoded struct. */
   write(encoded: Uint8Array, value: Partial<T>): void;
-  /** All fields; those of bytes are views of `encoded`. */
+  /** All fields; those that are bytes are views of `encoded`. */
   decode(encoded: Uint8Array): T;
-  /** For a few fields of a large struct: reads them one by one. */
+  /** Reads single fields, where decoding the whole struct would be a waste. */
   reader(encoded: Uint8Array): <K extends keyof T>(field: K) => T[K];
 }
 
 /** The JavaScript value of a C type. */
 export type Value<C> = C extends CType<infer T> ? T : never;
 
-/** `__u8` */
-export const __u8: CType<number> = {
-  size: 1,
-  align: 1,
-  get: (view, at) => view.getUint8(at),
-  set: (view, at, value) => view.setUint8(at, value),
-};
+function integer<T>(
+  size: number,
+  get: (this: DataView, at: number, littleEndian: boolean) => T,
+  set: (this: DataView, at: number, value: T, littleEndian: boolean) => void,
+): CType<T> {
+  return {
+    size,
+    align: size,
+    get: (view, at) => get.call(view, at, true),
+    set: (view, at, value) => set.call(view, at, value, true),
+  };
+}
 
-/** `__u16` */
-export const __u16: CType<number> = {
-  size: 2,
-  align: 2,
-  get: (view, at) => view.getUint16(at, true),
-  set: (view, at, value) => view.setUint16(at, value, true),
-};
-
-/** `int` */
-export const int: CType<number> = {
-  size: 4,
-  align: 4,
-  get: (view, at) => view.getInt32(at, true),
-  set: (view, at, value) => view.setInt32(at, value, true),
-};
-
-/** `__u32` */
-export const __u32: CType<number> = {
-  size: 4,
-  align: 4,
-  get: (view, at) => view.getUint32(at, true),
-  set: (view, at, value) => view.setUint32(at, value, true),
-};
-
-/** `__u64` */
-export const __u64: CType<bigint> = {
-  size: 8,
-  align: 8,
-  get: (view, at) => view.getBigUint64(at, true),
-  set: (view, at, value) => view.setBigUint64(at, value, true),
-};
-
-/** `long long`, and a user-space pointer on 64-bit machines. */
-export const long_long: CType<bigint> = {
-  size: 8,
-  align: 8,
-  get: (view, at) => view.getBigInt64(at, true),
-  set: (view, at, value) => view.setBigInt64(at, value, true),
-};
+const { prototype: view } = DataView;
+export const __u8: CType<number> = integer(1, view.getUint8, view.setUint8);
+export const __u16: CType<number> = integer(2, view.getUint16, view.setUint16);
+export const int: CType<number> = integer(4, view.getInt32, view.setInt32);
+export const __u32: CType<number> = integer(4, view.getUint32, view.setUint32);
+export const __u64: CType<bigint> = integer(8, view.getBigUint64, view.setBigUint64);
+/** Also a user-space pointer on 64-bit machines. */
+export const long_long: CType<bigint> = integer(8, view.getBigInt64, view.setBigInt64);
 
 /** `__u8 name[length]`, `char name[length]`: the bytes, NULs and all. */
 export function bytes(length: number): CType<Uint8Array> {
@@ -163,7 +137,7 @@ export function struct<F extends Record<string, CType<any>>>(
   };
 }
 
-/** From an ArrayBuffer: JavaScriptCore would have to make one later, for the view, and slowly. */
+/** Made over an ArrayBuffer, since JavaScriptCore is slow to make one later, for the view. */
 function zeroed(size: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new ArrayBuffer(size));
 }

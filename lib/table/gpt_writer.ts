@@ -5,7 +5,6 @@
  */
 import {
   checkByteCount,
-  checkKeys,
   checkNames,
   checkText,
   checkWholeNumber,
@@ -143,7 +142,7 @@ function numberEach(partitions: readonly NewPartition[]): Numbered[] {
     throw new TypeError(`partitions must be an array, not ${show(partitions)}`);
   }
   return partitions.map((partition: NewPartition, i) => {
-    checkKeys("a partition", partition, KEYS);
+    checkNames(partition, KEYS, "a partition");
     const { number = i + 1, name = "" } = partition;
     return { ...partition, number, name };
   });
