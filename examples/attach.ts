@@ -4,9 +4,9 @@
  *     bun examples/attach.ts disk.img --partscan -- sh -c 'mount $LOOP_PARTITION_2 /mnt'
  *     deno run --allow-ffi --allow-run --allow-env --allow-read examples/attach.ts disk.img
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { attach, type AttachOptions, type LoopDevice, type SectorSize } from "../mod.ts";
-import { runCommand, runMain, signalCode } from "./command.ts";
+import { runCommand } from "./command.ts";
+import { parseNumber, parseOptions, print, runMain, signalCode } from "./program.ts";
 
 const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
 
@@ -28,36 +28,30 @@ Without COMMAND prints these and detaches at SIGINT or SIGTERM.
   -h, --help                  this text`;
 
 function parse(args: string[]) {
-  const flags = parseArgs(args, {
-    string: ["partscan", "offset", "sizelimit", "sector-size", "workaround", "timeout", "_"],
-    boolean: ["read-only", "direct-io", "help"],
-    alias: { P: "partscan", r: "read-only", o: "offset", b: "sector-size", h: "help" },
-    "--": true,
-    unknown(argument: string, name?: string) {
-      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
-    },
+  const { values, operands, command } = parseOptions(args, {
+    "partscan": { type: "boolean", short: "P", or: ["userspace"] },
+    "read-only": { type: "boolean", short: "r" },
+    "offset": { type: "string", short: "o" },
+    "sizelimit": { type: "string" },
+    "sector-size": { type: "string", short: "b" },
+    "direct-io": { type: "boolean" },
+    "workaround": { type: "string" },
+    "timeout": { type: "string" },
+    "help": { type: "boolean", short: "h" },
   });
-  const number = (name: "offset" | "sizelimit" | "sector-size" | "timeout") => {
-    const value = flags[name];
-    if (value === undefined) return undefined;
-    if (!/^\d+$/.test(value)) throw new Error(`--${name} takes a number, not '${value}'`);
-    return Number(value);
-  };
-  const { partscan, workaround } = flags;
-  if (partscan !== undefined && partscan !== "" && partscan !== "userspace") {
-    throw new Error(`--partscan takes nothing or 'userspace', not '${partscan}'`);
-  }
+  const number = (name: "offset" | "sizelimit" | "sector-size" | "timeout") =>
+    parseNumber(name, values[name]);
   const options: AttachOptions = {
-    partscan: partscan === "userspace" ? partscan : partscan !== undefined,
-    workaround: workaround as AttachOptions["workaround"],
-    readOnly: flags["read-only"] || undefined,
-    directIo: flags["direct-io"],
+    partscan: values.partscan,
+    workaround: values.workaround as AttachOptions["workaround"],
+    readOnly: values["read-only"],
+    directIo: values["direct-io"],
     offset: number("offset"),
     sizelimit: number("sizelimit"),
-    sectorSize: flags["sector-size"] === "auto" ? "auto" : number("sector-size") as SectorSize,
+    sectorSize: values["sector-size"] === "auto" ? "auto" : number("sector-size") as SectorSize,
     timeout: number("timeout"),
   };
-  return { help: flags.help, files: flags._.map(String), options, command: flags["--"] ?? [] };
+  return { help: values.help, files: operands, options, command };
 }
 
 /** The device's paths, for a shell to use. */
@@ -83,7 +77,7 @@ function hold(stop: AbortSignal): Promise<void> {
 async function main(args: string[], stop: AbortSignal): Promise<number> {
   const { help, files: [image, ...others], options, command } = parse(args);
   if (help) {
-    console.log(HELP);
+    print(HELP);
     return 0;
   }
   if (image === undefined) throw new Error("no image given; try --help");
@@ -93,7 +87,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   await using loop = await attach(image, { ...options, signal: stop });
   const env = environment(loop);
   if (command.length > 0) return await runCommand(command, env);
-  for (const [name, value] of Object.entries(env)) console.log(`${name}=${value}`);
+  for (const [name, value] of Object.entries(env)) print(`${name}=${value}`);
   await hold(stop);
   return signalCode(stop.reason);
 }

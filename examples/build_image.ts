@@ -7,9 +7,8 @@
  */
 import { closeSync, lstatSync, mkdirSync, openSync, readFileSync, renameSync } from "node:fs";
 import { rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
-import { parseArgs } from "@std/cli/parse-args";
 import { attach, type LoopDevice } from "../mod.ts";
-import { runMain } from "./command.ts";
+import { parseOptions, print, runMain } from "./program.ts";
 import { Steps } from "./steps.ts";
 import { copyTree, sizeOfTree, tool } from "./tools.ts";
 
@@ -51,21 +50,19 @@ interface Plan {
 }
 
 function parse(args: string[]): Plan | undefined {
-  const flags = parseArgs(args, {
-    string: ["tree", "kernel", "initrd", "size", "append", "_"],
-    boolean: ["help"],
-    default: { size: "1024", append: "quiet" },
-    alias: { h: "help" },
-    unknown(argument: string, name?: string) {
-      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
-    },
+  const { values, operands: [image, ...others] } = parseOptions(args, {
+    tree: { type: "string" },
+    kernel: { type: "string" },
+    initrd: { type: "string" },
+    size: { type: "string" },
+    append: { type: "string" },
+    help: { type: "boolean", short: "h" },
   });
-  if (flags.help) return undefined;
-  const [image, ...others] = flags._.map(String);
+  if (values.help) return undefined;
   if (image === undefined) throw new Error("no image given; try --help");
   if (others.length > 0) throw new Error(`more than one image: '${others[0]}'`);
   const given = (name: "tree" | "kernel" | "initrd"): string => {
-    const path = flags[name];
+    const path = values[name];
     if (path === undefined) throw new Error(`--${name} is missing; try --help`);
     const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory();
     if (isFolder === undefined) throw new Error(`--${name}: there is no '${path}'`);
@@ -74,7 +71,7 @@ function parse(args: string[]): Plan | undefined {
     }
     return path;
   };
-  const { size, append } = flags;
+  const { size = "1024", append = "quiet" } = values;
   if (!/^\d+$/.test(size) || Number(size) < 2 * ESP_MIB) {
     throw new Error(`--size takes a number of MiB from ${2 * ESP_MIB} on, not '${size}'`);
   }
@@ -154,7 +151,7 @@ function partitionOf(loop: LoopDevice, number: number) {
 async function main(args: string[], stop: AbortSignal): Promise<number> {
   const plan = parse(args);
   if (plan === undefined) {
-    console.log(HELP);
+    print(HELP);
     return 0;
   }
   const part = `${plan.image}.part`;
@@ -178,7 +175,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
     rmSync(part, { force: true });
     throw error;
   }
-  console.log(
+  print(
     `${plan.image}: ${plan.mib} MiB; try qemu-system-x86_64 -m 1024 -drive file=${plan.image},format=raw`,
   );
   return 0;

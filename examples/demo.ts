@@ -4,11 +4,11 @@
  *     bun examples/demo.ts
  *     deno run --allow-ffi examples/demo.ts
  */
-import process from "node:process";
 import { attach, isAffected, PARTSCAN_RACE } from "../mod.ts";
 import { makeImage, type PartitionSpec } from "./image.ts";
 import { kernelRelease, readBeginning, remove } from "./files.ts";
-import { messagesOf, printable } from "./printable.ts";
+import { printable } from "./printable.ts";
+import { parseOptions, print, runMain } from "./program.ts";
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -19,15 +19,22 @@ const PARTITIONS: PartitionSpec[] = [
   { name: "data", type: LINUX, mib: 1, content: "Hello from the data partition" },
 ];
 
-const say = (label: string, text: string) => console.log(`${label.padEnd(10)}${text}`);
+const HELP = `Usage: demo.ts
+
+Makes an image with four partitions below /tmp, attaches it, reads each partition through the loop
+device, detaches it and removes the image. Needs root.
+
+  -h, --help  this text`;
+
+const say = (label: string, text: string) => print(`${label.padEnd(10)}${text}`);
 const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
 
 async function demo(): Promise<void> {
   const release = kernelRelease();
-  say(
-    "kernel",
-    `${release}: ${isAffected(release) ? "affected by" : "free of"} ${PARTSCAN_RACE.name}`,
-  );
+  const flickers = isAffected(release)
+    ? `partitions flicker on this kernel unless attached in two steps (${PARTSCAN_RACE.name})`
+    : "partitions do not flicker on this kernel";
+  say("kernel", `${release}: ${flickers}`);
   const image = `/tmp/loopdev-demo-${crypto.randomUUID().slice(0, 8)}.img`;
   using _ = { [Symbol.dispose]: () => remove(image) };
   say("image", `${image}, ${mib(makeImage(image, PARTITIONS))}, GPT`);
@@ -35,14 +42,15 @@ async function demo(): Promise<void> {
   const start = performance.now();
   await using loop = await attach(image, { partscan: true });
   const attached = performance.now();
-  say("attached", `${loop.path} in ${(attached - start).toFixed(1)} ms, strategy ${loop.strategy}`);
+  const steps = loop.strategy === "two-step" ? "two steps" : "one step";
+  say("attached", `${loop.path} in ${(attached - start).toFixed(1)} ms (${steps})`);
 
-  console.log("\nNODE              START      SIZE  NAME  BEGINS WITH");
+  print("\nNODE              START      SIZE  NAME  BEGINS WITH");
   for (const { path, start, size, name = "" } of loop.partitions) {
     const begin = new TextDecoder().decode(readBeginning(path, 64)).replace(/\0.*/s, "");
     const columns = [path.padEnd(13), mib(start).padStart(9), mib(size).padStart(9)];
     const content = printable(JSON.stringify(begin));
-    console.log(`${columns.join(" ")}  ${printable(name).padEnd(4)}  ${content}`);
+    print(`${columns.join(" ")}  ${printable(name).padEnd(4)}  ${content}`);
     if (begin !== PARTITIONS.find((spec) => spec.name === name)?.content) {
       throw new Error(`${path} does not begin with what was written to partition ${name}`);
     }
@@ -51,7 +59,7 @@ async function demo(): Promise<void> {
     throw new Error(`${PARTITIONS.length} partitions written, ${loop.partitions.length} seen`);
   }
 
-  console.log();
+  print("");
   const detaching = performance.now();
   const outcome = await loop.detach();
   say(
@@ -60,9 +68,17 @@ async function demo(): Promise<void> {
   );
 }
 
-try {
+async function main(args: string[]): Promise<number> {
+  const { values, operands: [other] } = parseOptions(args, {
+    help: { type: "boolean", short: "h" },
+  });
+  if (values.help) {
+    print(HELP);
+    return 0;
+  }
+  if (other !== undefined) throw new Error(`'${other}' is one too many; try --help`);
   await demo();
-} catch (error) {
-  for (const message of messagesOf(error)) console.error(`demo: ${message}`);
-  process.exitCode = 1;
+  return 0;
 }
+
+await runMain("demo", main);

@@ -4,9 +4,9 @@
  *     bun examples/edit_image.ts disk.img 2 -- sh -c 'echo box > etc/hostname'
  *     deno run -A examples/edit_image.ts disk.img 2 --read-only -- ls -l
  */
-import { parseArgs } from "@std/cli/parse-args";
 import { attach, type MountOptions } from "../mod.ts";
-import { runCommand, runMain } from "./command.ts";
+import { runCommand } from "./command.ts";
+import { parseOptions, print, runMain } from "./program.ts";
 
 const HELP = `Usage: edit_image.ts IMAGE [PARTITION] [options] -- COMMAND [ARGUMENT...]
 
@@ -23,26 +23,21 @@ it outlives this process and COMMAND, not even after SIGKILL.
   -h, --help             this text`;
 
 function parse(args: string[]) {
-  const flags = parseArgs(args, {
-    string: ["type", "options", "at", "_"],
-    boolean: ["read-only", "help"],
-    alias: { t: "type", r: "read-only", o: "options", h: "help" },
-    "--": true,
-    unknown(argument: string, name?: string) {
-      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
-    },
+  const { values, operands: [image, number, ...others], command } = parseOptions(args, {
+    "type": { type: "string", short: "t" },
+    "read-only": { type: "boolean", short: "r" },
+    "options": { type: "string", short: "o" },
+    "at": { type: "string" },
+    "help": { type: "boolean", short: "h" },
   });
-  const [image, number, ...others] = flags._.map(String);
-  const command = flags["--"] ?? [];
-  if (flags.help) return undefined;
+  if (values.help) return undefined;
   if (image === undefined) throw new Error("no image given; try --help");
   if (others.length > 0) throw new Error(`'${others[0]}' is one too many (a command follows --)`);
   if (number !== undefined && !/^[1-9]\d*$/.test(number)) {
     throw new Error(`the partition must be a number from 1 on, not '${number}'`);
   }
   if (command.length === 0) throw new Error("no command given: it follows --; try --help");
-  const readOnly = flags["read-only"] || undefined;
-  const { type, options, at } = flags;
+  const { type, options, at, "read-only": readOnly } = values;
   const mount: MountOptions = { type, readOnly, at, options: options?.split(",") };
   return { image, partition: number === undefined ? undefined : Number(number), mount, command };
 }
@@ -50,7 +45,7 @@ function parse(args: string[]) {
 async function main(args: string[], signal: AbortSignal): Promise<number> {
   const parsed = parse(args);
   if (parsed === undefined) {
-    console.log(HELP);
+    print(HELP);
     return 0;
   }
   const { image, partition, mount, command } = parsed;

@@ -4,15 +4,14 @@
  *     bun examples/partitions.ts disk.img
  *     deno run --allow-ffi examples/partitions.ts disk.img
  */
-import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
 import {
   type PartitionTable,
   readPartitions,
   type ReadPartitionsOptions,
   type SectorSize,
 } from "../mod.ts";
-import { messagesOf, printable } from "./printable.ts";
+import { printable } from "./printable.ts";
+import { parseNumber, parseOptions, print, runMain } from "./program.ts";
 
 const HELP = `Usage: partitions.ts IMAGE [options]
 
@@ -27,26 +26,19 @@ Lists the partitions of IMAGE, a file or a block device. Needs no root. START is
   -h, --help                  this text`;
 
 function parse(args: string[]) {
-  const flags = parseArgs(args, {
-    string: ["offset", "sizelimit", "sector-size", "_"],
-    boolean: ["help"],
-    alias: { o: "offset", b: "sector-size", h: "help" },
-    unknown(argument: string, name?: string) {
-      if (name !== undefined) throw new Error(`unknown option '${argument}'; try --help`);
-    },
+  const { values, operands } = parseOptions(args, {
+    "offset": { type: "string", short: "o" },
+    "sizelimit": { type: "string" },
+    "sector-size": { type: "string", short: "b" },
+    "help": { type: "boolean", short: "h" },
   });
-  const number = (name: "offset" | "sizelimit" | "sector-size") => {
-    const value = flags[name];
-    if (value === undefined) return undefined;
-    if (!/^\d+$/.test(value)) throw new Error(`--${name} takes a number, not '${value}'`);
-    return Number(value);
-  };
+  const number = (name: "offset" | "sizelimit" | "sector-size") => parseNumber(name, values[name]);
   const options: ReadPartitionsOptions = {
     offset: number("offset"),
     sizelimit: number("sizelimit"),
     sectorSize: number("sector-size") as SectorSize,
   };
-  return { files: flags._.map(String), options, help: flags.help };
+  return { files: operands, options, help: values.help };
 }
 
 /** Whatever stands on a disk may be a stranger's, and a terminal would obey it. */
@@ -67,17 +59,16 @@ function format({ kind, sectorSize, header, uuid, partitions }: PartitionTable):
   return [about.filter(Boolean).join(", "), ...all.map(line)].join("\n");
 }
 
-async function main(args: string[]): Promise<void> {
+async function main(args: string[]): Promise<number> {
   const { files: [image, ...others], options, help } = parse(args);
-  if (help) return console.log(HELP);
+  if (help) {
+    print(HELP);
+    return 0;
+  }
   if (image === undefined) throw new Error("no image given; try --help");
   if (others.length > 0) throw new Error(`more than one image: '${others[0]}'`);
-  console.log(format(await readPartitions(image, options)));
+  print(format(await readPartitions(image, options)));
+  return 0;
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  for (const message of messagesOf(error)) console.error(`partitions: ${message}`);
-  process.exitCode = 1;
-}
+await runMain("partitions", main);
