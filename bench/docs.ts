@@ -1,16 +1,27 @@
 /**
- * Writes docs/performance.md and its chart from a run of bench/run.ts; and what the same cycles take on
- * the kernels of the matrix, if a run of `deno task vm --step bench` is given too.
+ * Writes docs/performance.md and its picture from the medians of a run of bench/run.ts, which it keeps
+ * in docs/performance.json.
  *
- *     deno run -A bench/docs.ts bench.json [vm.json]
+ *     deno run -A bench/docs.ts bench.json
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import process from "node:process";
-import { svg, svgText } from "../vm/svg.ts";
-import type { Figure, Measured } from "./figures.ts";
-import { type Cycles, median } from "./measure.ts";
+import { join } from "node:path";
+import { readOptions } from "../dev/options.ts";
+import { drawChart } from "./chart.ts";
+import { type Figure, type Measured, type Medians, mediansOf } from "./figures.ts";
+import { type Answer, answers } from "./answers.ts";
+import { duration } from "./duration.ts";
 
-interface Run extends Measured {
+const HELP = `Usage: bench/docs.ts [RESULTS] [options]
+
+Writes docs/performance.json, its page and the picture from what bench/run.ts wrote with --json.
+Without RESULTS it writes page and picture anew from the data that is there.
+
+      --out FOLDER  writes page and picture there, and changes nothing in docs/
+  -h, --help        this text`;
+
+/** Of which machine, and when. */
+interface About {
   date: string;
   machine: Record<"kernel" | "cpu" | "bun" | "deno", string> & {
     processors: number;
@@ -19,50 +30,45 @@ interface Run extends Measured {
   figures: Figure[];
 }
 
-interface VmRun {
-  cells: {
-    release: string;
-    affected: boolean;
-    results: { strategy: string; contender: string; nanoseconds: number }[];
-  }[];
+type Kept = About & Medians;
+
+const { values: { out }, operands: [results] } = readOptions(
+  HELP,
+  { out: { type: "string" } },
+  { most: 1 },
+);
+const DOCS = new URL("../docs/", import.meta.url).pathname;
+const DATA = join(DOCS, "performance.json");
+
+function keep(file: string): Kept {
+  const run = JSON.parse(readFileSync(file, "utf8")) as About & Measured;
+  const { date, machine, figures } = run;
+  return { date: date.slice(0, 10), machine, ...mediansOf(run), figures };
 }
 
-const [file, vmFile] = process.argv.slice(2);
-if (file === undefined) {
-  console.error("docs: no results given; run bench/run.ts with --json FILE first");
-  process.exit(1);
-}
-const run = JSON.parse(readFileSync(file, "utf8")) as Run;
-const docs = new URL("../docs/", import.meta.url).pathname;
+const kept = results === undefined ? JSON.parse(readFileSync(DATA, "utf8")) as Kept : keep(results);
+if (out === undefined) writeFileSync(DATA, JSON.stringify(kept, null, 1) + "\n");
 
-function table(header: string[], rows: string[][]): string {
-  const line = (columns: string[]) => `| ${columns.join(" | ")} |`;
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (columns: readonly string[]) => `| ${columns.join(" | ")} |`;
   return [line(header), line(header.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
-function micro(ns: number): string {
-  const us = ns / 1000;
-  return us < 10_000 ? `${us.toFixed(0)} µs` : `${(us / 1000).toFixed(1)} ms`;
-}
-
-const CONTENDERS = [...new Set(Object.values(run.cycles).flatMap((each) => Object.keys(each)))];
-
-function cycleTable(cycles: Cycles): string {
+function cycleTable(cycles: Medians["cycles"]): string {
+  const contenders = [...new Set(Object.values(cycles).flatMap((each) => Object.keys(each)))];
   const strategies = Object.keys(cycles);
-  const rows = CONTENDERS.map((contender) => [
+  const rows = contenders.map((contender) => [
     contender,
     ...strategies.map((strategy) => {
-      const times = cycles[strategy][contender];
-      const same = cycles[strategy]["C, same calls"];
-      if (!times) return "–";
-      const ratio = same ? ` (${(median(times) / median(same)).toFixed(2)} ×)` : "";
-      return `${micro(median(times))}${ratio}`;
+      const { [contender]: time, "C, same calls": same } = cycles[strategy];
+      if (time === undefined) return "–";
+      return duration(time) + (same ? ` (${(time / same).toFixed(2)} ×)` : "");
     }),
   ]);
   return table(["", ...strategies], rows);
 }
 
-function figureTable(figures: Figure[]): string {
+function figureTable(figures: readonly Figure[]): string {
   return table(
     ["", "runtime", "measured", "aim", "", "from"],
     figures.map(({ what, runtime, value, unit, bound, target, holds, from }) => [
@@ -76,111 +82,70 @@ function figureTable(figures: Figure[]): string {
   );
 }
 
-function vmTable({ cells }: VmRun): string {
-  const of = (cell: VmRun["cells"][number], strategy: string, contender: string) => {
-    const row = cell.results.find((row) =>
-      row.strategy === strategy && row.contender === contender
-    );
-    return row ? micro(row.nanoseconds) : "–";
-  };
-  const shown = ["one-step", "two-step", "userspace"];
+function answerTable(rows: readonly Answer[], runtimes: readonly string[]): string {
   return table(
-    ["kernel", ...shown.flatMap((name) => [`${name}, C`, `${name}, Bun`]), "losetup ×2 from sh"],
-    cells.map((cell) => [
-      cell.release + (cell.affected ? " ●" : ""),
-      ...shown.flatMap((strategy) => [
-        of(cell, strategy, "C, same calls"),
-        of(cell, strategy, "loopdev, Bun"),
-      ]),
-      of(cell, "one-step", "losetup ×2 from sh"),
-    ]),
+    ["", ...runtimes, "beside it"],
+    rows.map(({ what, values, beside }) => [what, ...values, beside]),
   );
 }
 
-const COLOURS = { "loopdev": "#1e8449", "C": "#7f8c8d", "losetup": "#b9770e" };
-const LEFT = 250;
-const WIDTH = 400;
-
-/** Bars on a logarithmic scale, from 10 µs to 100 ms. */
-function drawChart(cycles: Cycles, title: string): string {
-  const parts = [svgText(16, 26, title, 'font-size="16" font-weight="bold"')];
-  const x = (us: number) => LEFT + Math.log10(us / 10) / 4 * WIDTH;
-  const rows = ["one-step", "two-step", "userspace"].flatMap((strategy) =>
-    Object.entries(cycles[strategy] ?? {}).map(([contender, times], index) => ({
-      label: `${index === 0 ? `${strategy}: ` : ""}${contender}`,
-      colour: COLOURS[contender.match(/^\w+/)![0] as keyof typeof COLOURS],
-      us: median(times) / 1000,
-      gap: index === 0 ? 10 : 0,
-    }))
-  );
-  let y = 44;
-  for (const { label, colour, us, gap } of rows) {
-    y += gap + 17;
-    parts.push(svgText(LEFT - 10, y + 10, label, 'font-size="12" text-anchor="end"'));
-    parts.push(`<rect x="${LEFT}" y="${y}" width="${x(us) - LEFT}" height="12" fill="${colour}"/>`);
-    parts.push(svgText(x(us) + 6, y + 10, micro(us * 1000), 'font-size="11"'));
-  }
-  for (const us of [10, 100, 1000, 10_000, 100_000]) {
-    const line = `x1="${x(us)}" y1="50" x2="${x(us)}" y2="${y + 18}" stroke="#ddd"`;
-    parts.splice(1, 0, `<line ${line}/>`);
-    parts.push(svgText(x(us), y + 34, micro(us * 1000), 'font-size="11" text-anchor="middle"'));
-  }
-  return svg(y + 48, title, parts);
-}
-
-const { machine, cycles, figures } = run;
+const { machine, cycles, waits, figures } = kept;
+const runtimes = Object.keys(waits);
 const missed = figures.filter(({ holds }) => !holds).length;
-const title = "Attach + detach, median, logarithmic";
-const vm = vmFile === undefined ? "" : `
-## On other kernels
+const { rows, times } = answers(kept);
+const page = `# Performance
 
-Median attach + detach in virtual machines without udevd, on an emulated processor: everything takes
-many times as long there, programs that are compiled as they run most of all. What can be compared is
-a column with itself. ● affected by PARTSCAN_RACE.
+What attaching an image costs a program, on ${kept.date}: Linux ${machine.kernel},
+${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, Bun ${machine.bun}, Deno ${machine.deno}. Times are medians; all contenders took turns in one run of
+\`deno task bench\`. (\`bench/docs.ts\` writes this page from [what was measured](performance.json).)
 
-${vmTable(JSON.parse(readFileSync(vmFile, "utf8")))}
-`;
-writeFileSync(`${docs}performance.svg`, drawChart(cycles, title));
-writeFileSync(
-  `${docs}performance.md`,
-  `# Performance
+${answerTable(rows, runtimes)}
 
-Written by \`bench/docs.ts\` from a run of \`deno task bench\` on ${run.date.slice(0, 10)}: Linux
-${machine.kernel}, ${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, Bun ${machine.bun}, Deno ${machine.deno}. All contenders take turns in one run.
+One step is ${times.oneStep} times as fast as two. loopdev takes one wherever the kernel is known to have
+[the fix](races.md), and two elsewhere. The wait in the second step is the kernel's: C takes as long.
+It happens on another thread, and the waits of several devices overlap. Where partitions need not
+come from the kernel's own parser, \`partscan: "userspace"\` is ${times.userspace} times as fast as two steps;
+[affected-kernels.md](affected-kernels.md) says what it leaves out.
 
-![Attach and detach: C, loopdev, losetup](performance.svg)
+![Attach and detach once: C, loopdev, losetup](performance.svg)
 
-## What is aimed at
+## Where the time goes
 
-${figures.length - missed} of ${figures.length} aims are met.
+Medians of attach and detach, and ratios to "C, same calls", which makes the system calls that
+loopdev makes. "C, bare" makes only those without which nothing is attached. What lies between the
+two pays for looking before and after: that the node is the right one, that no partition was left
+behind, what the kernel really did, whether it has really let go; and for the node that udev does
+not watch.
 
-${figureTable(figures)}
+${cycleTable(cycles)}
 
 - _Cycles_: after 2000 to warm up; in turns of 40, or of 5 where the kernel waits. In a loop of its
   own a one-step cycle took 54 µs in C, 101 on Bun and 112 on Deno (2026-11-29). Of Bun's, 10 are
-  JavaScript; the rest are the same system calls, each of which takes longer where a runtime's code
-  runs between them: LOOP_CONFIGURE 20 µs instead of 11, a statx() 4 instead of 3. For less, a user
-  would have to give up calls: those between "C, bare" and "C, same calls" below.
+  JavaScript. The rest are the same system calls, each of which takes longer where a runtime's code
+  runs between them: LOOP_CONFIGURE 20 µs instead of 11, a statx() 4 instead of 3.
 - _Event loop_: the longest time between two turns of a 1 ms timer, from before attach() to after
-  detach(). LOOP_CONFIGURE flushes the backing file; loopdev does it before, by another thread, if
+  detach(). LOOP_CONFIGURE flushes the backing file. loopdev flushes it before, on another thread, if
   cachestat(2) finds dirty pages.
 - _At once_: LOOP_SET_STATUS64 waits for an RCU grace period; waits of different devices overlap.
-- _Start-up_: medians of whole processes with dist/loopdev.js; the empty one is the runtime's own. On
+- _Start-up_: whole processes with dist/loopdev.js; the empty script is the runtime's own start. On
   Bun some 6 ms of the rest go into reading and parsing the file (35 µs a KB), 2 ms into its top
-  level, and 6.5 ms into the first attach: fifty system calls and every function's first run, none
-  of them much by itself. 2 × would be less than 9 ms for all of it. What a user would have to give
-  up: the one file (mounts in a second one: 2 ms), or the look before and after the bind.
-- _Mounts_: ext4 in memory. C with the same calls is what the kernel takes of it, and no program can
-  be faster. The rest are three turns to another thread and back, so that no journal that is
-  replayed and no gigabyte that is written back stops the program, and the look at superblocks.
+  level, and 6.5 ms into the first attach: fifty system calls, and every function's first run.
+- _Mounts_: ext4 in memory. C with the same calls is what the kernel takes of it. The rest are the
+  look at the superblock, and three turns to another thread and back, so that neither a journal that
+  is replayed nor a gigabyte that is written back stops the program.
 
-## Attach + detach
+## Aims
 
-Medians, and ratios to "C, same calls", which makes the system calls that loopdev makes. "C, bare"
-makes only those without which nothing is attached: what lies between the two is the price of looking
-before and after (the right node, no partition left behind, what the kernel really did, whether it
-has really let go) and of the node that no udev watches.
+What this project aims at is more than what users need to know: ${
+  figures.length - missed
+} of ${figures.length} aims are met.
 
-${cycleTable(cycles)}
-${vm}`,
-);
+${figureTable(figures)}
+
+What is missed would cost users something. For a faster one-step cycle loopdev would have to
+leave out the calls between "C, bare" and "C, same calls". For a faster start it would have to be
+more than one file (mounts in a second one: 2 ms), or not to look before and after the bind.
+`;
+
+writeFileSync(join(out ?? DOCS, "performance.md"), page);
+writeFileSync(join(out ?? DOCS, "performance.svg"), drawChart(cycles));

@@ -1,4 +1,4 @@
-/** The figures that loopdev promises, out of what was measured. */
+/** The figures that loopdev aims at, out of what was measured. */
 import { type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, median } from "./measure.ts";
 import type { MountTimes } from "./mounts.ts";
@@ -32,6 +32,27 @@ export interface Measured {
   waits: Partial<Record<RuntimeName, Waits>>;
 }
 
+/** Medians of what was measured on one runtime; times in ms. */
+export interface WaitMedians {
+  dirty: Span;
+  twoStep: Span;
+  inARow: number;
+  atOnce: number;
+  /** Of 1000 devices the first hundred, and the last. */
+  attached: { first: number; last: number };
+  detached: { first: number; last: number };
+  devices: { count: number; kib: number };
+  startup?: Record<keyof Startup, number>;
+  mounts?: Record<"loopdev" | "c" | "mount", number>;
+}
+
+/** What docs/performance.json keeps of a run. */
+export interface Medians {
+  /** ns of a cycle, by strategy and contender. */
+  cycles: Record<string, Record<string, number>>;
+  waits: Partial<Record<RuntimeName, WaitMedians>>;
+}
+
 /** One line of the result. */
 export interface Figure {
   what: string;
@@ -46,7 +67,43 @@ export interface Figure {
   from: string;
 }
 
-export function figures({ cycles, waits }: Measured): Figure[] {
+export function mediansOf({ cycles, waits }: Measured): Medians {
+  const map = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
+    Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
+  return {
+    cycles: map(cycles, (byContender) => map(byContender, median)),
+    waits: map(waits as Record<RuntimeName, Waits>, waitMedians),
+  };
+}
+
+function waitMedians({ gap, concurrency, many, startup, mounts }: Waits): WaitMedians {
+  const of = <T>(all: readonly T[], field: (one: T) => number) => median(all.map(field));
+  const ends = (times: number[]) => ({
+    first: median(times.slice(0, 100)),
+    last: median(times.slice(-100)),
+  });
+  const { first, second } = many;
+  return {
+    dirty: { gap: of(gap, (each) => each.dirty.gap), took: of(gap, (each) => each.dirty.took) },
+    twoStep: {
+      gap: of(gap, (each) => each.twoStep.gap),
+      took: of(gap, (each) => each.twoStep.took),
+    },
+    inARow: of(concurrency, ({ inARow }) => inARow),
+    atOnce: of(concurrency, ({ atOnce }) => atOnce),
+    attached: ends(second.attached),
+    detached: ends(second.detached),
+    devices: { count: first.attached.length, kib: first.grown },
+    startup: startup && { attach: median(startup.attach), empty: median(startup.empty) },
+    mounts: mounts && {
+      loopdev: median(mounts.loopdev),
+      c: median(mounts.c),
+      mount: median(mounts.mount),
+    },
+  };
+}
+
+export function figures({ cycles, waits }: Medians): Figure[] {
   return RUNTIMES.flatMap((runtime) => [
     ...cycleFigures(cycles, runtime),
     ...waits[runtime] ? waitFigures(waits[runtime], runtime) : [],
@@ -66,8 +123,8 @@ function figure(
   return { what, runtime, value, unit, bound, target, holds, from };
 }
 
-function cycleFigures(cycles: Cycles, runtime: RuntimeName): Figure[] {
-  const of = (strategy: string, contender: string) => median(cycles[strategy]?.[contender] ?? []);
+function cycleFigures(cycles: Medians["cycles"], runtime: RuntimeName): Figure[] {
+  const of = (strategy: string, contender: string) => cycles[strategy]?.[contender] ?? NaN;
   const ours = (strategy: string) => of(strategy, `loopdev, ${runtime}`);
   const ratio = (
     what: string,
@@ -108,16 +165,9 @@ function cycleFigures(cycles: Cycles, runtime: RuntimeName): Figure[] {
 }
 
 function waitFigures(
-  { gap, concurrency, many, startup, mounts }: Waits,
+  { dirty, twoStep, inARow, atOnce, attached, detached, devices, startup, mounts }: WaitMedians,
   runtime: RuntimeName,
 ): Figure[] {
-  const dirty = gap.map(({ dirty }) => dirty);
-  const twoStep = gap.map(({ twoStep }) => twoStep);
-  const [inARow, atOnce] = [
-    median(concurrency.map(({ inARow }) => inARow)),
-    median(concurrency.map(({ atOnce }) => atOnce)),
-  ];
-  const { first, second } = many;
   return [
     gapFigure("longest gap in the event loop, 256 MiB dirty", runtime, dirty),
     gapFigure("longest gap in the event loop, two-step", runtime, twoStep),
@@ -130,45 +180,50 @@ function waitFigures(
       0.25,
       `${milli(atOnce)} / ${milli(inARow)}`,
     ),
-    flatness("1000 devices: the last 100 attaches beside the first", runtime, second.attached),
-    flatness("1000 devices: the last 100 detaches beside the first", runtime, second.detached),
+    flatness("1000 devices: the last 100 attaches beside the first", runtime, attached),
+    flatness("1000 devices: the last 100 detaches beside the first", runtime, detached),
     figure(
       "resident memory of a device among 1000",
       runtime,
-      first.grown / first.attached.length,
+      devices.kib / devices.count,
       "KiB",
       "≤",
       64,
-      `${first.grown} KiB`,
+      `${devices.kib} KiB`,
     ),
     ...startup ? [startupFigure(startup, runtime)] : [],
     ...mounts ? [mountFigure(mounts, runtime)] : [],
   ];
 }
 
-function startupFigure(startup: Startup, runtime: RuntimeName): Figure {
-  const [attach, empty] = [median(startup.attach), median(startup.empty)];
+function startupFigure(
+  { attach, empty }: NonNullable<WaitMedians["startup"]>,
+  runtime: RuntimeName,
+): Figure {
   const what = "import, first attach and detach, beside an empty script";
   const target = runtime === "Bun" ? 2 : 1.4;
   const from = `${milli(attach)} / ${milli(empty)}`;
   return figure(what, runtime, attach / empty, "×", "≤", target, from);
 }
 
-function mountFigure({ loopdev, c, mount }: MountTimes, runtime: RuntimeName): Figure {
-  const [theirs, ours] = [median(mount), median(loopdev)];
-  const from = `${milli(theirs)} / ${milli(ours)}; C with the same calls ${milli(median(c))}`;
+function mountFigure(
+  { loopdev, c, mount }: NonNullable<WaitMedians["mounts"]>,
+  runtime: RuntimeName,
+): Figure {
+  const from = `${milli(mount)} / ${milli(loopdev)}; C with the same calls ${milli(c)}`;
   const what = "mount() and unmount(), faster than mount(8) and umount(8)";
-  return figure(what, runtime, theirs / ours, "×", "≥", 5, from);
+  return figure(what, runtime, mount / loopdev, "×", "≥", 5, from);
 }
 
-function gapFigure(what: string, runtime: RuntimeName, spans: Span[]): Figure {
-  const gap = median(spans.map(({ gap }) => gap));
-  const took = median(spans.map(({ took }) => took));
+function gapFigure(what: string, runtime: RuntimeName, { gap, took }: Span): Figure {
   return figure(what, runtime, gap, "ms", "≤", 5, `of ${milli(took)}`);
 }
 
-function flatness(what: string, runtime: RuntimeName, times: number[]): Figure {
-  const [first, last] = [median(times.slice(0, 100)), median(times.slice(-100))];
+function flatness(
+  what: string,
+  runtime: RuntimeName,
+  { first, last }: { first: number; last: number },
+): Figure {
   const from = `${micro(last * 1e6)} / ${micro(first * 1e6)}`;
   return figure(what, runtime, last / first, "×", "≤", 1.5, from);
 }

@@ -14,7 +14,7 @@ import { progress, table } from "../dev/terminal.ts";
 import { removeMade } from "../tests/support/own_devices.ts";
 import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
-import { type Figure, figures, type Measured, type Waits } from "./figures.ts";
+import { type Figure, figures, type Measured, mediansOf, type Waits } from "./figures.ts";
 import { measureMounts } from "./mounts.ts";
 import { measureStartup } from "./startup.ts";
 
@@ -130,7 +130,7 @@ async function main(): Promise<number> {
       `Bun ${machine.bun}, Deno ${machine.deno}\n`,
   );
   printCycles(measured.cycles);
-  const result = figures(measured);
+  const result = figures(mediansOf(measured));
   printFigures(result);
   if (options.json !== undefined) {
     const date = new Date().toISOString();

@@ -1,10 +1,10 @@
 /** What the documentation says is shown by tests is: it names tests that exist. */
 import { assert, assertEquals } from "@std/assert";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CELLS } from "../compat/cells.ts";
 import { readRows } from "../compat/page.ts";
-import { output, ROOT, test } from "./support/support.ts";
+import { onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 
@@ -100,6 +100,32 @@ test("what the page of the races says of the kernel matrix is what that page has
   assertEquals([worst("losetup -P"), worst("losetup -P, opener")], [Number(alone), Number(opener)]);
   const total = column("loopdev").map((text) => Number(/^0 in (\d+)$/.exec(text)![1]));
   assert(total.reduce((sum, n) => sum + n) > Number(cycles.replaceAll(" ", "")));
+});
+
+for (const [generator, count] of [["vm", 3], ["bench", 2]] as const) {
+  test(`pages and pictures are what ${generator}/docs.ts makes of the recorded data`, [], () => {
+    const out = scratch("pages");
+    mkdirSync(out);
+    output(onThisRuntime(join(ROOT, `${generator}/docs.ts`), "--out", out), { cwd: "/" });
+    const names = readdirSync(out);
+    assertEquals(names.length, count);
+    for (const name of names) {
+      assertEquals(readFileSync(join(out, name), "utf8"), read(`docs/${name}`), name);
+    }
+  });
+}
+
+test("the ratios that pages name are those of the performance page", [], () => {
+  const text = (page: string) => read(page).replaceAll(/\s+/g, " ");
+  const page = text("docs/performance.md");
+  const [, step] = /One step is (\S+ to \S+) times as fast as two/.exec(page)!;
+  const [, userspace] = /"userspace"` is (\S+ to \S+) times as fast as two steps/.exec(page)!;
+  for (const [name, ratio] of [["README.md", step], ["docs/races.md", step]]) {
+    assert(text(name).includes(`one step, ${ratio} times as fast`), name);
+  }
+  for (const name of ["docs/races.md", "docs/affected-kernels.md"]) {
+    assert(text(name).includes(`${userspace} times as fast`), name);
+  }
 });
 
 interface Exported {

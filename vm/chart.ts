@@ -1,10 +1,12 @@
-/** Draws how often partitions flicker, by cell: bars for losetup, a zero that can be seen for loopdev. */
+/** Draws how often partitions flicker: a row a cell, a column a way to attach. */
 
-import { svg, svgText } from "./svg.ts";
+import { svg, svgText } from "../dev/svg.ts";
 
-export interface Bar {
-  /** "7.0.9, udev 262". */
-  label: string;
+export interface Row {
+  /** "7.0.9", "6.12.90, arm64" */
+  kernel: string;
+  udev: number;
+  /** Whether the kernel has PARTSCAN_RACE. */
   affected: boolean;
   /** Percentages of cycles that flickered. */
   losetup: number;
@@ -12,57 +14,75 @@ export interface Bar {
   loopdev: number;
 }
 
-const LEFT = 170;
-const WIDTH = 480;
-const ROW = 34;
-const TOP = 78;
-const COLOURS = { losetup: "#b9770e", losetupHostile: "#c0392b", loopdev: "#1e8449" };
+/** systemd-udevd before it answers a writable close with BLKRRPART. */
+const FIRST_CAREFUL_UDEV = 259;
 
-export function drawChart(bars: readonly Bar[], title: string): string {
-  const height = TOP + bars.length * ROW + 40;
-  const parts: string[] = [];
-  const text = (...args: Parameters<typeof svgText>) => parts.push(svgText(...args));
-  const bar = (y: number, percent: number, colour: string) => {
-    // A zero is drawn as a dot: it was measured, not left out.
-    parts.push(
-      percent === 0
-        ? `<circle cx="${LEFT}" cy="${y + 4}" r="3.5" fill="${colour}"/>`
-        : `<rect x="${LEFT}" y="${y}" width="${
-          percent / 100 * WIDTH
-        }" height="8" fill="${colour}"/>`,
-    );
-    text(LEFT + percent / 100 * WIDTH + 8, y + 8, `${percent} %`, 'font-size="10"');
-  };
+const COLUMNS = [
+  { key: "losetup", x: 330, colour: "#b9770e", head: ["losetup -P", "beside udevd"] },
+  { key: "losetupHostile", x: 460, colour: "#c0392b", head: ["losetup -P", "hostile opener"] },
+  { key: "loopdev", x: 590, colour: "#1e8449", head: ["loopdev", "all strategies"] },
+] as const;
+/** Of a bar that means 100 %. */
+const WIDTH = 84;
+const [ROW, TOP, GAP] = [22, 96, 16];
+const [KERNEL, UDEV, KERNEL_RACE, UDEV_RACE] = [16, 122, 200, 268];
 
-  text(16, 26, title, 'font-size="16" font-weight="bold"');
-  const legend = [
-    ["losetup -P, udevd alone", COLOURS.losetup],
-    ["losetup -P, hostile opener", COLOURS.losetupHostile],
-    ["loopdev, hostile opener", COLOURS.loopdev],
-  ];
-  legend.forEach(([name, colour], i) => {
-    parts.push(`<rect x="${16 + i * 205}" y="42" width="12" height="12" fill="${colour}"/>`);
-    text(34 + i * 205, 52, name, 'font-size="12"');
-  });
-  for (let percent = 0; percent <= 100; percent += 25) {
-    const x = LEFT + percent / 100 * WIDTH;
-    const bottom = TOP + bars.length * ROW;
-    parts.push(`<line x1="${x}" y1="${TOP - 8}" x2="${x}" y2="${bottom}" stroke="#ddd"/>`);
-    text(x, bottom + 16, `${percent} %`, 'font-size="11" text-anchor="middle"');
+const hasUdevRace = ({ udev }: Row) => udev < FIRST_CAREFUL_UDEV;
+
+/** Groups stand apart; each is a list of rows. */
+export function drawChart(
+  groups: readonly (readonly Row[])[],
+  title: string,
+  caption: string,
+): string {
+  const parts = [svgText(16, 28, title, 'font-size="16" font-weight="bold"')];
+  const text = (x: number, y: number, content: string, more = "") =>
+    parts.push(svgText(x, y, content, `font-size="12" ${more}`));
+  const head = (x: number, lines: readonly string[], more = "") =>
+    lines.forEach((line, i) => text(x, TOP - 36 + i * 15, line, more));
+  const centred = 'text-anchor="middle"';
+  head(KERNEL, ["", "Linux"]);
+  head(UDEV, ["", "udev"]);
+  head(KERNEL_RACE, ["kernel's", "race"], centred);
+  head(UDEV_RACE, ["udev's", "race"], centred);
+  for (const { x, head: lines, colour } of COLUMNS) {
+    head(x, lines, `fill="${colour}" font-weight="bold"`);
   }
-  bars.forEach(({ label, affected, losetup, losetupHostile, loopdev }, i) => {
-    const y = TOP + i * ROW;
-    text(LEFT - 12, y + 16, label, 'font-size="12" text-anchor="end"');
-    if (affected) text(16, y + 16, "●", `font-size="10" fill="${COLOURS.losetupHostile}"`);
-    bar(y, losetup, COLOURS.losetup);
-    bar(y + 10, losetupHostile, COLOURS.losetupHostile);
-    bar(y + 20, loopdev, COLOURS.loopdev);
-  });
-  text(
-    16,
-    height - 8,
-    "● kernel with the race; cycles in which a partition came or went too often",
-    'font-size="11"',
+  let y = TOP;
+  for (const group of groups) {
+    for (const row of group) {
+      text(KERNEL, y + 4, row.kernel);
+      text(UDEV, y + 4, String(row.udev));
+      const mark = (x: number) => parts.push(`<circle cx="${x}" cy="${y}" r="4" fill="#222"/>`);
+      if (row.affected) mark(KERNEL_RACE);
+      if (hasUdevRace(row)) mark(UDEV_RACE);
+      for (const { key, x, colour } of COLUMNS) drawShare(parts, x, y, row[key], colour);
+      y += ROW;
+    }
+    y += GAP;
+  }
+  const bottom = y - GAP - 8;
+  const axes = COLUMNS.map(({ x }) =>
+    `<line x1="${x - 0.5}" y1="${TOP - 10}" x2="${x - 0.5}" y2="${bottom}" stroke="#bbb"/>`
   );
-  return svg(height, title, parts);
+  parts.splice(1, 0, ...axes);
+  text(16, bottom + 22, caption);
+  return svg(bottom + 36, title, parts);
+}
+
+/** A bar with its percentage behind it; nothing but "0 %" where there was none. */
+function drawShare(parts: string[], x: number, y: number, percent: number, colour: string): void {
+  const length = percent / 100 * WIDTH;
+  if (percent > 0) {
+    parts.push(`<rect x="${x}" y="${y - 6}" width="${length}" height="12" fill="${colour}"/>`);
+  }
+  parts.push(svgText(x + length + 6, y + 4, `${percent} %`, `font-size="12" fill="${colour}"`));
+}
+
+/** Rows that tell the two races apart: of each kind the newest kernel, of those with the kernel's the oldest, too. */
+export function tellingRows(rows: readonly Row[]): Row[][] {
+  return [[true, true], [true, false], [false, true], [false, false]].map(([kernel, udev]) => {
+    const own = rows.filter((row) => row.affected === kernel && hasUdevRace(row) === udev);
+    return own.filter((_, i) => i === own.length - 1 || kernel && i === 0);
+  });
 }

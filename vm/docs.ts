@@ -1,16 +1,19 @@
 /**
- * Writes docs/kernel-matrix.md, its chart, and rows of docs/machines.md from the results of one or more runs, and from
- * what earlier ones gave, docs/kernel-matrix.json: a run of all cells takes longer than most machines are quiet. A
- * step that ran again replaces what it gave in that cell before; several runs given at once are added up.
+ * Writes docs/kernel-matrix.md, its picture, that of docs/races.md, and rows of docs/machines.md from
+ * the results of one or more runs, and from what earlier ones gave, docs/kernel-matrix.json: a run of
+ * all cells takes longer than most machines are quiet. A step that ran again replaces what it gave in
+ * that cell before; several runs given at once are added up.
  *
  *     deno run -A vm/docs.ts results.json...
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import process from "node:process";
+import { join } from "node:path";
 import { writeRows } from "../compat/page.ts";
-import { drawChart } from "./chart.ts";
+import { readOptions } from "../dev/options.ts";
+import { drawChart, type Row, tellingRows } from "./chart.ts";
 import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
+import type { CellReport, Result } from "./run_cell.ts";
 import { type Run, withEarlier } from "./earlier.ts";
 import { locks, mounts, symptom, writers } from "./sections.ts";
 import {
@@ -26,15 +29,26 @@ import {
   worst,
 } from "./tally.ts";
 
-const DATA = "docs/kernel-matrix.json";
+const HELP = `Usage: vm/docs.ts [RESULTS...] [options]
 
-const runs = process.argv.slice(2).map((file) => JSON.parse(readFileSync(file, "utf8")) as Run);
-if (runs.length === 0) {
-  console.error("docs: no results given; run vm/run.ts with --json FILE first");
-  process.exit(1);
-}
+Writes docs/kernel-matrix.json, its page, the pictures, and rows of docs/machines.md from what
+vm/run.ts wrote with --json. Without RESULTS it writes pages and pictures anew from the data that is
+there.
+
+      --out FOLDER  writes pages and pictures there, and changes nothing in docs/
+  -h, --help        this text`;
+
+const { values: { out }, operands } = readOptions(
+  HELP,
+  { out: { type: "string" } },
+  { most: Infinity },
+);
+const DOCS = new URL("../docs/", import.meta.url).pathname;
+const DATA = join(DOCS, "kernel-matrix.json");
+
+const runs = operands.map((file) => JSON.parse(readFileSync(file, "utf8")) as Run);
 const earlier: Run[] = existsSync(DATA) ? [JSON.parse(readFileSync(DATA, "utf8"))] : [];
-const last = runs.at(-1)!;
+const last = runs.at(-1) ?? earlier[0];
 const all = withEarlier(runs.flatMap(({ cells }) => cells), earlier.flatMap(({ cells }) => cells))
   .sort((a, b) =>
     a.machine.localeCompare(b.machine) || compareReleases(a.release, b.release) ||
@@ -43,7 +57,9 @@ const all = withEarlier(runs.flatMap(({ cells }) => cells), earlier.flatMap(({ c
 // A line each, so that a change shows which.
 const lines = all.map((cell) => JSON.stringify(cell)).join(",\n");
 const { cells: _, ...about } = last;
-writeFileSync(DATA, JSON.stringify({ ...about, cells: [] }).replace("[]}", `[\n${lines}\n]}\n`));
+if (!out) {
+  writeFileSync(DATA, JSON.stringify({ ...about, cells: [] }).replace("[]}", `[\n${lines}\n]}\n`));
+}
 
 /** The cell in which systemd is PID 1 has a table of its own. */
 const cells = all.filter(({ init }) => init !== "systemd");
@@ -220,19 +236,33 @@ ${
 }
 `;
 
-writeFileSync("docs/kernel-matrix.md", markdown);
-writeFileSync(
-  "docs/kernel-matrix.svg",
-  drawChart(
-    cells.map((cell) => ({
-      label: `${kernelOf(cell).replace(" ●", "")}, udev ${cell.udev}`,
-      affected: cell.affected,
-      losetup: percent(cell.results.filter((row) => row.case === "losetup")),
-      losetupHostile: percent(worst(cell, "control", "losetup")),
-      loopdev: percent(sure(cell)),
-    })),
-    "Cycles in which partitions flickered",
+/** A row of the picture, and which machine it is of. */
+const rows = cells.map((cell): Row & { machine: string } => ({
+  machine: cell.machine,
+  kernel: kernelOf(cell).replace(" ●", ""),
+  udev: Number(cell.udev),
+  affected: cell.affected,
+  losetup: percent(cell.results.filter((row) => row.case === "losetup")),
+  losetupHostile: percent(worst(cell, "control", "losetup")),
+  loopdev: percent(sure(cell)),
+}));
+const leastCycles = (of: (cell: CellReport) => Result[]) =>
+  Math.min(...cells.map((cell) => sum(of(cell), "cycles")));
+const title = "How often partitions flicker";
+const caption = "Share of cycles in which a partition came or went once too often, of at least " +
+  `${leastCycles((cell) => worst(cell, "control", "losetup"))} (losetup) and ` +
+  `${leastCycles(sure)} (loopdev).`;
+const files = {
+  "kernel-matrix.md": markdown,
+  "kernel-matrix.svg": drawChart([rows], title, caption),
+  "races.svg": drawChart(
+    tellingRows(rows.filter(({ machine }) => machine === "amd64")),
+    title,
+    caption,
   ),
-);
-writeRows(runtimes.flatMap((runtime) => machineRows(cells, runtime)));
-console.log(`docs/machines.md, docs/kernel-matrix.md and .svg: ${cells.length} cells`);
+};
+for (const [name, content] of Object.entries(files)) {
+  writeFileSync(join(out ?? DOCS, name), content);
+}
+if (!out) writeRows(runtimes.flatMap((runtime) => machineRows(cells, runtime)));
+console.log(`${Object.keys(files).join(", ")}: ${cells.length} cells`);
