@@ -1,0 +1,94 @@
+/**
+ * The end of .ci/run: what every report counts, the names of what failed, and one line with the sums.
+ * Plain JavaScript, as dev/test.mjs is.
+ *
+ *     node dev/summary.mjs [STEP THAT FAILED]...
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { readReport } from "./junit.mjs";
+
+const REPORTS = "reports";
+/** A bare machine has none of the tools that tests compare with. */
+const MOST_SKIPPED_ON_BARE = 100;
+
+const RUNNERS = {
+  "": ["bun", "deno", "dist-bun", "dist-deno"],
+  "bare": ["bun", "deno"],
+  "compat": ["oldest-bun", "oldest-deno", "newest-bun-musl"],
+};
+const EXPERIMENTS = ["vm", "torture"];
+
+const broken = process.argv.slice(2);
+const wrong = [];
+const sum = { passed: 0, failed: 0, skipped: 0 };
+let skippedOnBare = 0;
+
+for (const [folder, runners] of Object.entries(RUNNERS)) {
+  for (const runner of runners) {
+    const name = join(folder, runner);
+    const cases = readReport(join(REPORTS, `${name}.xml`));
+    const failed = cases.filter((test) => test.failed);
+    const skipped = cases.filter((test) => test.skipped);
+    console.log(
+      `${name}: ${cases.length} tests, ${failed.length} failed, ${skipped.length} skipped`,
+    );
+    if (cases.length === 0) broken.push(`${name} ran no test`);
+    wrong.push(...failed.map((test) => `${name}: ${test.name}`));
+    if (folder === "bare") skippedOnBare += skipped.length;
+    else {broken.push(...skipped.map((test) =>
+        `${name} skipped "${test.name}"`
+      ));}
+    sum.passed += cases.length - failed.length - skipped.length;
+    sum.failed += failed.length;
+    sum.skipped += skipped.length;
+  }
+}
+if (skippedOnBare > MOST_SKIPPED_ON_BARE) {
+  broken.push(
+    `${skippedOnBare} tests skipped on a bare machine, more than ${MOST_SKIPPED_ON_BARE}`,
+  );
+}
+
+/** The objects of a report that have a verdict: rows of torture, results of the kernel matrix. */
+function* rowsIn(value) {
+  if (typeof value !== "object" || value === null) return;
+  const outcome = value.outcome ?? value.verdict?.outcome;
+  if (typeof outcome === "string") yield { outcome, row: value };
+  else for (const one of Object.values(value)) yield* rowsIn(one);
+}
+
+/** The kernel matrix and the torture tests: a row is an experiment with a verdict. */
+for (const experiment of EXPERIMENTS) {
+  const files = readdirSync(REPORTS).filter((name) =>
+    name.startsWith(experiment)
+  )
+    .filter((name) => name.endsWith(".json"));
+  const rows = files.flatMap((name) => [
+    ...rowsIn(JSON.parse(readFileSync(join(REPORTS, name), "utf8"))),
+  ]);
+  const of = (wanted) => rows.filter(({ outcome }) => outcome === wanted);
+  const [passed, failed] = [of("pass"), of("fail")];
+  console.log(
+    `${experiment}: ${passed.length} rows passed, ${failed.length} failed, ` +
+      `${
+        of("inconclusive").length
+      } inconclusive (a control that did not flicker)`,
+  );
+  if (passed.length === 0) broken.push(`${experiment} gave no result`);
+  wrong.push(
+    ...failed.map(({ row }) =>
+      `${experiment}: ${JSON.stringify(row).slice(0, 900)}`
+    ),
+  );
+  sum.passed += passed.length;
+  sum.failed += failed.length;
+}
+
+for (const what of wrong) console.log(`failed: ${what}`);
+for (const what of broken) console.log(`broken: ${what}`);
+console.log(
+  `${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`,
+);
+process.exitCode = broken.length + wrong.length > 0 ? 1 : 0;
