@@ -52,6 +52,8 @@ class Experiment {
   #baseline: Reply = {};
   #descriptors: string[] = [];
   #threads = 0;
+  /** What strace made fail, which need not be the call that was meant. */
+  #given = "";
   #subject!: Subject;
 
   constructor(
@@ -160,6 +162,7 @@ class Experiment {
     const calls = between(all);
     const hits = calls.filter(({ injected }) => injected !== undefined);
     const isHit = hits.some((hit) => signature(hit) === signature(call));
+    this.#given = hits.map((hit) => hit.text).join("; ");
     this.#judge(name, reply, hits);
     for (const problem of foreignChanges(calls, prepared)) this.#blame(name, problem);
     const failed = await subject.undo(this.scenario);
@@ -182,11 +185,10 @@ class Experiment {
     }
     this.#outcomes.push(`${error.name} ${error.code}`);
     if (error.name === "LoopError" && hits.some((hit) => names(error, hit))) return;
-    const given = hits.map((hit) => hit.text).join("; ");
     this.#blame(
       name,
       `rejected with ${error.name} ${error.message} ` +
-        `[${error.syscall} ${error.request} ${error.path}], given ${given}`,
+        `[${error.syscall} ${error.request} ${error.path}]`,
     );
   }
 
@@ -242,8 +244,9 @@ class Experiment {
   #blame(name: string, problem: string): void {
     if (this.#violations.push(`${name}: ${problem}`) > MOST_SHOWN) return;
     const only = name.replaceAll(/[^\w ]/g, ".");
+    const given = this.#given && `\n  after ${this.#given}`;
     say(
-      `VIOLATION ${name}\n  ${problem}\n  again: deno task torture --part faults --size full ` +
+      `VIOLATION ${name}\n  ${problem}${given}\n  again: deno task torture --part faults --size full ` +
         `--runtime ${this.runtime} --scenario ${this.scenario} --only '${only}$'`,
     );
   }
