@@ -15,7 +15,7 @@
  */
 import { main } from "./cli/main.ts";
 import { currentRuntime } from "./cli/runtime.ts";
-import { waitHere } from "./lib/losetup.ts";
+import { waitHere } from "./lib/losetup/list.ts";
 
 // Nothing else is going on: a thread would only take time to start.
 waitHere();

@@ -3,12 +3,16 @@
  *
  * @module
  */
-import { loadChange, type OpenFile } from "../lib/losetup.ts";
+import {
+  changeUnchecked,
+  loopClrFd,
+  loopSetBlockSize,
+  loopSetCapacity,
+  loopSetDirectIo,
+} from "../lib/losetup/change.ts";
+import type { OpenFile } from "../lib/losetup/list.ts";
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";
-
-const { changeUnchecked, loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } =
-  await loadChange();
 
 /** Changes `command.device` as `command.action` says. */
 export async function change({ action, device, directIo, sectorSize }: Command): Promise<void> {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { decodeDev } from "../lib/losetup.ts";
+import { decodeDev } from "../lib/losetup/list.ts";
 import type { Device } from "./device.ts";
 import { UsageError } from "./getopt.ts";
 

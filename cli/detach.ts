@@ -3,11 +3,9 @@
  *
  * @module
  */
-import { loadChange } from "../lib/losetup.ts";
+import { describeHolders, detachUnchecked, removeDevice as remove } from "../lib/losetup/change.ts";
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";
-
-const { describeHolders, detachUnchecked, removeDevice: remove } = await loadChange();
 
 /**
  * Detaches the device at `path`; the kernel does it later if the device is in use, and only `wait`

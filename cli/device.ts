@@ -19,7 +19,7 @@ import {
   open,
   type OpenFile,
   readText,
-} from "../lib/losetup.ts";
+} from "../lib/losetup/list.ts";
 
 /** Any device that was named, or one that a file is attached to. What is not known is undefined. */
 export class Device {

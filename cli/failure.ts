@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../lib/losetup.ts";
+import { isRefusal } from "../lib/losetup/list.ts";
 
 /** Something failed: one line on stderr, and exit code 1. */
 export class Failure extends Error {

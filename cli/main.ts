@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup.ts";
+import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup/list.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure, messagesOf } from "./failure.ts";

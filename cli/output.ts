@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { check, type Descriptor, encodeName, isErrno, libc, SYS } from "../lib/losetup.ts";
+import { check, type Descriptor, encodeName, isErrno, libc, SYS } from "../lib/losetup/list.ts";
 import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime } from "./runtime.ts";

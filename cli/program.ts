@@ -4,7 +4,7 @@
  * @module
  */
 import config from "../deno.json" with { type: "json" };
-import { decodeName, O_RDONLY, open, readAt } from "../lib/losetup.ts";
+import { decodeName, O_RDONLY, open, readAt } from "../lib/losetup/list.ts";
 import { UsageError } from "./getopt.ts";
 
 export const VERSION: string = config.version;

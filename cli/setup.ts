@@ -9,29 +9,27 @@ import {
   fileStatus,
   ifExists,
   isRefusal,
-  LO_NAME_SIZE,
-  loadAttach,
   type LoopError,
   O_RDWR,
   open,
-} from "../lib/losetup.ts";
+} from "../lib/losetup/list.ts";
+import {
+  aloneWithFile,
+  attachChecked,
+  attachUnchecked,
+  checkOptions,
+  LO_NAME_SIZE,
+  loopNumber,
+  overlaps,
+  readChecked,
+  wrapperOf,
+} from "../lib/losetup/attach.ts";
 import { type AttachOptions, type LoopDevice, openLoop } from "../mod.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 import { inOurWords } from "./words.ts";
-
-const {
-  aloneWithFile,
-  attachChecked,
-  attachUnchecked,
-  checkOptions,
-  loopNumber,
-  overlaps,
-  readChecked,
-  wrapperOf,
-} = await loadAttach();
 
 /** What came of it. */
 export interface Setup {

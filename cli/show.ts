@@ -10,7 +10,7 @@ import {
   O_RDONLY,
   open,
   readLink,
-} from "../lib/losetup.ts";
+} from "../lib/losetup/list.ts";
 import type { Command } from "./command.ts";
 import { boundDevices, type Device, namedDevice } from "./device.ts";
 import { Failure } from "./failure.ts";

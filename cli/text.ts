@@ -4,7 +4,7 @@
  * @module
  */
 
-import { encodeName } from "../lib/losetup.ts";
+import { encodeName } from "../lib/losetup/list.ts";
 
 /** What nearly everything is, and what spares a closer look: printable ASCII without a backslash. */
 const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;

@@ -8,15 +8,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  copyFileSync,
-  cpSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import config from "../deno.json" with { type: "json" };
@@ -48,46 +40,9 @@ function change(name: string, edit: (text: string) => string): void {
   writeFileSync(path, edit(readFileSync(path, "utf8")));
 }
 
-/**
- * The sources, with what is loaded late from files of its own loaded at once: in one file there is
- * nothing to load, and Bun wraps every module that a late one shares into a function, which costs a
- * start more than all of them.
- */
-function sources(): string {
-  const folder = join(DIST, "sources");
-  mkdirSync(folder);
-  for (
-    const name of ["mod.ts", "gpt.ts", "cli.ts", "deno.json", "cli", "lib"]
-  ) {
-    cpSync(join(ROOT, name), join(folder, name), { recursive: true });
-  }
-  const path = join(folder, "lib/mount/mounts.ts");
-  const late = /const (\{.*?\}) = await import\((".*?")\);/g;
-  const text = readFileSync(path, "utf8");
-  const imports = [...text.matchAll(late)].map(([, names, from]) =>
-    `import ${names} from ${from};\n`
-  );
-  if (imports.length === 0) {
-    throw new Error("lib/mount/mounts.ts loads nothing late");
-  }
-  writeFileSync(path, imports.join("") + text.replaceAll(late, ""));
-  return folder;
-}
-
-/**
- * "node" has Bun write `using` out in older JavaScript, so that Node gets as far as our message, and
- * older Buns can run it. Names stay: people read them in stack traces.
- */
+/** One file of an entry and all that it imports. */
 function bundle(entry: string, name: string, banner: string): void {
-  const minified = ["--minify-whitespace", "--minify-syntax"];
-  const options = ["--target=node", "--external=bun:ffi", ...minified];
-  run(
-    "bun",
-    "build",
-    join(SOURCES, entry),
-    ...options,
-    `--outfile=${join(DIST, name)}`,
-  );
+  run("bun", "dev/bundle.mjs", entry, join(DIST, name));
   change(name, (code) => banner + code.replace(/^(?:#!.*\n|\/\/ @bun\n)+/, ""));
 }
 
@@ -170,7 +125,6 @@ function manifest(): string {
 
 rmSync(DIST, { recursive: true, force: true });
 mkdirSync(NPM, { recursive: true });
-const SOURCES = sources();
 
 const title = `loopdev ${config.version}, ${config.license} licensed`;
 bundle(
@@ -188,7 +142,6 @@ bundle(
   "losetup.js",
   `${firstLines("cli.ts")}// losetup(8) of ${title}\n`,
 );
-rmSync(SOURCES, { recursive: true });
 declarations("mod.ts", "loopdev.d.ts");
 declarations("gpt.ts", "gpt.d.ts");
 // For people; what is published says the same in its types.

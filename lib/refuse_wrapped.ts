@@ -6,6 +6,7 @@
  */
 import { LoopError } from "./base/errors.ts";
 import { type OpenFile, readAt } from "./kernel/file.ts";
+import { loadSuperblocks } from "./mount/late.ts";
 import { describeWrapper, findWrapper } from "./superblocks/wrappers.ts";
 import { findTable } from "./table/sector_size.ts";
 
@@ -27,8 +28,7 @@ export async function wrapperIn(
   const disk = { size, read };
   const wrapper = findWrapper(disk);
   if (wrapper === undefined || findTable(disk, "auto").kind !== "none") return undefined;
-  // Seldom wanted, and most of what there is to load.
-  const { findContainer, findFileSystems } = await import("./superblocks/file_systems.ts");
+  const { findContainer, findFileSystems } = await loadSuperblocks();
   const isDisk = findContainer(disk) !== undefined || findFileSystems(disk).length > 0;
   return isDisk ? undefined : describeWrapper(wrapper);
 }

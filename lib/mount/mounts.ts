@@ -7,6 +7,7 @@ import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
 import { absolutePath } from "../kernel/file.ts";
 import type { LoopFacts } from "../binding/facts.ts";
+import { loadFileSystem, loadMount } from "./late.ts";
 import type { MountOptions } from "./options.ts";
 import type { LoopMount } from "./mounted.ts";
 import type { Partition, SkippedPartition } from "../binding/partitions.ts";
@@ -30,7 +31,7 @@ export function asMeantHere(options: MountOptions): MountOptions {
 let module: ReturnType<typeof load> | undefined;
 
 function load() {
-  const loading = import("./mount.ts");
+  const loading = loadMount();
   loading.catch(() => module = undefined);
   return loading;
 }
@@ -58,7 +59,7 @@ export class MountSet {
     partition: number | undefined,
   ): Promise<FileSystem | undefined> {
     const node = nodeOf(device, partition);
-    const { onlyFileSystem } = await import("./file_system.ts");
+    const { onlyFileSystem } = await loadFileSystem();
     return await onlyFileSystem(node);
   }
 

@@ -3,20 +3,20 @@
  *
  * @module
  */
-import { changeDevice } from "./binding/bind.ts";
-import { isRefusal } from "./base/errors.ts";
-import { poll } from "./base/retry.ts";
-import { type DeviceUse, isDetached } from "./binding/detached.ts";
-import { findHolders, type Holder } from "./holders/holders.ts";
-import { lastingNodes, removeLeftNodes } from "./binding/nodes.ts";
-import { O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
-import { loopClrFd } from "./kernel/loop.ts";
-import { sysfsBackingFile, sysfsDiskseq } from "./kernel/sysfs.ts";
-import { loopNumber } from "./status.ts";
+import { changeDevice } from "../binding/bind.ts";
+import { isRefusal } from "../base/errors.ts";
+import { poll } from "../base/retry.ts";
+import { type DeviceUse, isDetached } from "../binding/detached.ts";
+import { findHolders, type Holder } from "../holders/holders.ts";
+import { lastingNodes, removeLeftNodes } from "../binding/nodes.ts";
+import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
+import { loopClrFd } from "../kernel/loop.ts";
+import { sysfsBackingFile, sysfsDiskseq } from "../kernel/sysfs.ts";
+import { loopNumber } from "../status.ts";
 
-export { removeDevice } from "./binding/bind.ts";
-export { describeHolders } from "./holders/holders.ts";
-export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
+export { removeDevice } from "../binding/bind.ts";
+export { describeHolders } from "../holders/holders.ts";
+export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "../kernel/loop.ts";
 
 /**
  * Detaches the device at `path`, whoever attached it; if others have it open, the last of them does.

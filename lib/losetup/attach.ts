@@ -3,20 +3,20 @@
  *
  * @module
  */
-import { openBackingFile, openWritableOrNot } from "./binding/backing_file.ts";
-import { bindFreeDevice, type Binding, changeFlags } from "./binding/bind.ts";
-import { aloneWith } from "./binding/file_lock.ts";
-import { isRefusal } from "./base/errors.ts";
-import { LO_FLAGS_AUTOCLEAR } from "./kernel/loop.ts";
-import { announceUnheard } from "./udev/lost_event.ts";
-import { scanOnce } from "./binding/partscan_race.ts";
+import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
+import { bindFreeDevice, type Binding, changeFlags } from "../binding/bind.ts";
+import { aloneWith } from "../binding/file_lock.ts";
+import { isRefusal } from "../base/errors.ts";
+import { LO_FLAGS_AUTOCLEAR } from "../kernel/loop.ts";
+import { announceUnheard } from "../udev/lost_event.ts";
+import { scanOnce } from "../binding/partscan_race.ts";
+import { wrapperIn } from "../refuse_wrapped.ts";
 
-import { wrapperIn } from "./refuse_wrapped.ts";
-
-export { attachChecked } from "./attach.ts";
-export { checkOptions } from "./binding/options.ts";
-export { readChecked } from "./read_partitions.ts";
-export { loopNumber, overlaps } from "./status.ts";
+export { attachChecked } from "../attach.ts";
+export { checkOptions } from "../binding/options.ts";
+export { LO_NAME_SIZE } from "../kernel/loop.ts";
+export { readChecked } from "../read_partitions.ts";
+export { loopNumber, overlaps } from "../status.ts";
 
 /**
  * Runs `operation` while nobody else decides whether this file may be attached. What keeps the file from

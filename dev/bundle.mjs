@@ -1,0 +1,36 @@
+/**
+ * Makes one file of an entry and all that it imports:
+ *
+ *     bun dev/bundle.mjs ENTRY OUTFILE
+ *
+ * The target "node" has Bun write `using` out in older JavaScript, so that Node gets as far as our
+ * message, and older Buns can run it. Names stay: people read them in stack traces.
+ */
+import { dirname, join } from "node:path";
+import { argv } from "node:process";
+
+const ROOT = join(import.meta.dirname, "..");
+const LATE = join(ROOT, "lib/mount/late.ts");
+const AT_ONCE = join(ROOT, "dev/at_once.ts");
+
+/** Takes AT_ONCE for LATE, by the module that an import leads to. */
+const atOnce = {
+  name: "at-once",
+  setup(build) {
+    build.onResolve(
+      { filter: /\.ts$/ },
+      ({ path, importer }) =>
+        join(dirname(importer), path) === LATE ? { path: AT_ONCE } : undefined,
+    );
+  },
+};
+
+const [entry, outfile] = argv.slice(2);
+const { outputs } = await Bun.build({
+  entrypoints: [join(ROOT, entry)],
+  target: "node",
+  external: ["bun:ffi"],
+  minify: { whitespace: true, syntax: true },
+  plugins: [atOnce],
+});
+await Bun.write(outfile, outputs[0]);
