@@ -1,19 +1,74 @@
 /**
- * Files and nodes through libc, for examples that need --allow-ffi and nothing else on Deno.
+ * Files and nodes through libc, for demo.ts: on Deno it needs --allow-ffi and nothing else so, where Deno's
+ * own file API wants every permission there is for a device's node. Programs that have them, and those on
+ * Bun, use node:fs.
  *
  * @module
  */
 import { LoopError } from "../mod.ts";
-import { cString, libc, O_CLOEXEC } from "./libc.ts";
 
+/** What is called here; each returns what libc returns, and `errno` is read at once. */
+interface Libc {
+  open(path: Uint8Array<ArrayBuffer>, flags: number, mode: number): number;
+  pread(
+    fd: number,
+    buffer: Uint8Array<ArrayBuffer>,
+    length: bigint,
+    offset: bigint,
+  ): number | bigint;
+  pwrite(
+    fd: number,
+    buffer: Uint8Array<ArrayBuffer>,
+    length: bigint,
+    offset: bigint,
+  ): number | bigint;
+  close(fd: number): number;
+  unlink(path: Uint8Array<ArrayBuffer>): number;
+  errno(): number;
+}
+
+async function bunLibc(): Promise<Libc> {
+  const { dlopen, read } = await import("bun:ffi");
+  const { symbols } = dlopen("libc.so.6", {
+    open: { args: ["ptr", "i32", "u32"], returns: "i32" },
+    pread: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+    pwrite: { args: ["i32", "ptr", "u64", "i64"], returns: "i32" },
+    close: { args: ["i32"], returns: "i32" },
+    unlink: { args: ["ptr"], returns: "i32" },
+    __errno_location: { args: [], returns: "ptr" },
+  });
+  const location = symbols.__errno_location()!;
+  return { ...symbols, errno: () => read.i32(location, 0) };
+}
+
+function denoLibc(): Libc {
+  const { symbols } = Deno.dlopen("libc.so.6", {
+    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+    pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
+    pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
+    close: { parameters: ["i32"], result: "i32" },
+    unlink: { parameters: ["buffer"], result: "i32" },
+    __errno_location: { parameters: [], result: "pointer" },
+  });
+  const location = symbols.__errno_location()!;
+  return { ...symbols, errno: () => new Deno.UnsafePointerView(location).getInt32() };
+}
+
+const libc: Libc = "Bun" in globalThis ? await bunLibc() : denoLibc();
+
+const O_WRONLY = 1;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
-const O_TRUNC = 0o1000;
-const O_WRONLY = 1;
+const O_CLOEXEC = 0o2000000;
 
-function check(result: number, syscall: string, path: string): number {
+/** A path as C wants it. */
+function cString(path: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(path + "\0");
+}
+
+function check(result: number | bigint, syscall: string, path: string): number {
   if (result < 0) throw new LoopError({ code: libc.errno(), syscall, path });
-  return result;
+  return Number(result);
 }
 
 /** The first bytes of a file or a device. */
@@ -21,7 +76,8 @@ export function readBeginning(path: string, length: number): Uint8Array {
   const fd = check(libc.open(cString(path), O_CLOEXEC, 0), "open", path);
   try {
     const buffer = new Uint8Array(length);
-    return buffer.subarray(0, check(libc.pread(fd, buffer, length, 0), "pread", path));
+    const read = libc.pread(fd, buffer, BigInt(length), 0n);
+    return buffer.subarray(0, check(read, "pread", path));
   } finally {
     libc.close(fd);
   }
@@ -32,22 +88,19 @@ export function kernelRelease(): string {
   return new TextDecoder().decode(readBeginning("/proc/sys/kernel/osrelease", 256)).trim();
 }
 
-/** A file being written. */
+/** A file being written, which must not be there yet. */
 export class NewFile implements Disposable {
   readonly #fd: number;
 
-  /** `"exclusive"`: it must not be there yet. */
-  constructor(readonly path: string, how: "exclusive" | "replace") {
-    const flags = how === "exclusive" ? O_EXCL : O_TRUNC;
-    const mode = how === "exclusive" ? 0o600 : 0o644;
-    const fd = libc.open(cString(path), O_WRONLY | O_CREAT | flags | O_CLOEXEC, mode);
-    this.#fd = check(fd, "open", path);
+  constructor(readonly path: string) {
+    const flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+    this.#fd = check(libc.open(cString(path), flags, 0o600), "open", path);
   }
 
   write(bytes: Uint8Array<ArrayBuffer>, offset = 0): void {
     for (let done = 0; done < bytes.length;) {
       const rest = bytes.subarray(done);
-      const written = libc.pwrite(this.#fd, rest, rest.length, offset + done);
+      const written = libc.pwrite(this.#fd, rest, BigInt(rest.length), BigInt(offset + done));
       done += check(written, "pwrite", this.path);
     }
   }

@@ -21,7 +21,7 @@ export function makeImage(path: string, specs: PartitionSpec[]): number {
     return { name, type, start, size: mib * MIB };
   });
   const size = end + MIB;
-  using file = new NewFile(path, "exclusive");
+  using file = new NewFile(path);
   for (const { offset, bytes } of encodeGpt(size, partitions)) file.write(bytes, offset);
   partitions.forEach(({ start }, i) => {
     file.write(new TextEncoder().encode(specs[i].content), start);

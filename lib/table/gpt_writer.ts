@@ -3,13 +3,7 @@
  *
  * @module
  */
-import {
-  checkByteCount,
-  checkNames,
-  checkText,
-  checkWholeNumber,
-  show,
-} from "../base/checks.ts";
+import { checkByteCount, checkNames, checkText, checkWholeNumber, show } from "../base/checks.ts";
 import { crc32 } from "../base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";
 import { checkSectorSize } from "./sectors.ts";

@@ -18,8 +18,9 @@ import {
   type Strategy,
 } from "../../mod.ts";
 import { makeImage, type PartitionSpec } from "../../examples/image.ts";
-import { kernelRelease, NewFile, remove } from "../../examples/files.ts";
-import { cString, openAndClose } from "../../examples/libc.ts";
+import { ifExists, O_CREAT, O_RDWR, open, unlink, writeAt } from "../../lib/kernel/file.ts";
+import { kernelRelease } from "../../lib/kernel/release.ts";
+import { isThere } from "../../lib/kernel/stat.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
 import { Listener, Tally } from "./partition_events.ts";
 import { messagesOf } from "../../examples/printable.ts";
@@ -65,6 +66,7 @@ const PARTITIONS: PartitionSpec[] = ["one", "two"].map((name) => ({
 /** Without an event for that long nobody is still busy with the device, udevd included. */
 const QUIET_MS = 40;
 const REMOVAL_MS = 5000;
+const O_TRUNC = 0o1000;
 
 const WAYS = { oneStep: { workaround: "never" }, loopdev: { workaround: "auto" } } as const;
 type Way = keyof typeof WAYS;
@@ -82,7 +84,7 @@ async function measure(
   hostile: boolean,
   stop: AbortSignal,
 ): Promise<Measured> {
-  using _ = { [Symbol.dispose]: () => remove(image) };
+  using _ = { [Symbol.dispose]: () => ifExists(() => unlink(image)) };
   makeImage(image, PARTITIONS);
   await using listener = new Listener();
   await using opener = hostile ? await startOpener() : null;
@@ -158,9 +160,8 @@ async function freeDevice(image: string): Promise<number> {
 async function untilBare(number: number, stop: AbortSignal): Promise<void> {
   const disk = `/sys/block/loop${number}`;
   const deadline = performance.now() + REMOVAL_MS;
-  const isThere = (_: unknown, i: number) =>
-    openAndClose(cString(`${disk}/loop${number}p${i + 1}/start`));
-  while (PARTITIONS.some(isThere) && performance.now() < deadline) {
+  const isLeft = (_: unknown, i: number) => isThere(`${disk}/loop${number}p${i + 1}`);
+  while (PARTITIONS.some(isLeft) && performance.now() < deadline) {
     stop.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
@@ -245,7 +246,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   const gate = isAffected(release) ? "affected" : "free";
   const verdicts: Verdicts = { release, gate, probe: await probePartscanRace() };
   // Before the work: a mistake in the name shall not cost the result.
-  using file = svg === undefined ? null : new NewFile(svg, "replace");
+  using file = svg === undefined ? null : open(svg, O_RDWR | O_CREAT | O_TRUNC, 0o644);
   const say = (label: string, text: string) => json || console.log(label.padEnd(11) + text);
   say("kernel:", `${release}, ${gate} by its release, ${verdicts.probe} by the probe`);
   const image = `/tmp/loopdev-race-check-${crypto.randomUUID().slice(0, 8)}.img`;
@@ -256,7 +257,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   const clean = loopdev.spurious + loopdev.missing === 0;
   const timeline = picture(measured, release);
   const todo = advice(verdicts, measured);
-  file?.write(new TextEncoder().encode(drawSvg(timeline)));
+  if (file) writeAt(file, 0, new TextEncoder().encode(drawSvg(timeline)));
   if (json) {
     const counts = ({ picture: _, ...counts }: Tally) => counts;
     const result = { ...verdicts, parsers, opener, strategy, clean, advice: todo, timeline };

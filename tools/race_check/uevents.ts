@@ -7,7 +7,12 @@
  *
  * @module
  */
-import { libc } from "../../examples/libc.ts";
+import { isErrno } from "../../lib/base/errors.ts";
+import { __u16, int, long_long, struct } from "../../lib/base/struct.ts";
+import { check } from "../../lib/kernel/file.ts";
+import { SYS } from "../../lib/kernel/syscalls.ts";
+import { UeventGroup } from "../../lib/kernel/uevents.ts";
+import { libc } from "../../lib/runtime/libc.ts";
 
 /** A block device's uevent; every KEY=VALUE the kernel sent is in `env`. */
 export interface Uevent {
@@ -17,19 +22,14 @@ export interface Uevent {
   env: Record<string, string>;
 }
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_NONBLOCK = 0o4000;
-const SOCK_CLOEXEC = 0o2000000;
-const NETLINK_KOBJECT_UEVENT = 15;
+const SETSOCKOPT = { x86_64: 54, aarch64: 208 };
 const SOL_SOCKET = 1;
 const SO_RCVBUFFORCE = 33;
 const POLLIN = 1;
-const EINTR = 4;
-const EAGAIN = 11;
 const ENOBUFS = 105;
-/** The kernel's UEVENT_BUFFER_SIZE is 2 KiB; the header adds the path. */
-const MESSAGE_BYTES = 8192;
+
+const pollfd = struct("pollfd", 8, { fd: int, events: __u16, revents: __u16 });
+const timespec = struct("__kernel_timespec", 16, { tv_sec: long_long, tv_nsec: long_long });
 
 const decoder = new TextDecoder();
 
@@ -49,30 +49,16 @@ export function parseUevent(message: Uint8Array): Uevent | undefined {
 export class UeventSocket implements Disposable {
   /** How often the kernel dropped events because our buffer was full (ENOBUFS). */
   overruns = 0;
-  readonly #fd: number;
-  readonly #buffer = new Uint8Array(MESSAGE_BYTES);
-  readonly #pollfd = new Uint8Array(8);
+  readonly #group = new UeventGroup("kernel");
   #received = 0;
   #lowest = Infinity;
   #highest = 0;
 
   constructor() {
-    this.#fd = libc.socket(
-      AF_NETLINK,
-      SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK,
-      NETLINK_KOBJECT_UEVENT,
+    const size = new Uint8Array(Int32Array.of(16 << 20).buffer);
+    this.#group.socket.call((fd) =>
+      libc().syscall(SETSOCKOPT[libc().machine], fd, SOL_SOCKET, SO_RCVBUFFORCE, size, 4)
     );
-    if (this.#fd < 0) throw new Error(`socket(NETLINK_KOBJECT_UEVENT): errno ${libc.errno()}`);
-    const size = new Uint8Array(new Int32Array([16 << 20]).buffer);
-    libc.setsockopt(this.#fd, SOL_SOCKET, SO_RCVBUFFORCE, size, 4);
-    const sockaddr_nl = new Uint8Array(12);
-    new DataView(sockaddr_nl.buffer).setUint16(0, AF_NETLINK, true);
-    new DataView(sockaddr_nl.buffer).setUint32(8, 1, true); // nl_groups: the kernel's own events
-    if (libc.bind(this.#fd, sockaddr_nl, 12) < 0) {
-      throw new Error(`bind(NETLINK_KOBJECT_UEVENT): errno ${libc.errno()}`);
-    }
-    new DataView(this.#pollfd.buffer).setInt32(0, this.#fd, true);
-    new DataView(this.#pollfd.buffer).setInt16(4, POLLIN, true);
   }
 
   /**
@@ -88,15 +74,14 @@ export class UeventSocket implements Disposable {
   drain(): Uevent[] {
     const events: Uevent[] = [];
     for (;;) {
-      const length = libc.recv(this.#fd, this.#buffer, MESSAGE_BYTES, 0);
-      if (length < 0) {
-        const errno = libc.errno();
-        if (errno === EAGAIN) return events;
-        if (errno === ENOBUFS) this.overruns++;
-        else if (errno !== EINTR) throw new Error(`recv(NETLINK_KOBJECT_UEVENT): errno ${errno}`);
+      const message = this.#group.read();
+      if (typeof message === "number") {
+        if (isErrno(message, "EAGAIN")) return events;
+        if (message === -ENOBUFS) this.overruns++;
+        else if (!isErrno(message, "EINTR")) check(message, "read", this.#group.socket.path);
         continue;
       }
-      const event = parseUevent(this.#buffer.subarray(0, length));
+      const event = parseUevent(message);
       if (event === undefined) continue;
       this.#received++;
       this.#lowest = Math.min(this.#lowest, event.seqnum);
@@ -107,15 +92,22 @@ export class UeventSocket implements Disposable {
 
   /** Throws away every event that has arrived, without decoding it. */
   discard(): void {
-    while (libc.recv(this.#fd, this.#buffer, MESSAGE_BYTES, 0) > 0);
+    while (typeof this.#group.read() !== "number");
   }
 
   /** Blocks the thread until an event has arrived or the time is over. */
   wait(milliseconds: number): boolean {
-    return libc.poll(this.#pollfd, 1, milliseconds) > 0;
+    // The kernel writes what is left of the time into it.
+    const time = timespec.encode({
+      tv_sec: BigInt(Math.floor(milliseconds / 1000)),
+      tv_nsec: BigInt(milliseconds % 1000 * 1e6),
+    });
+    return this.#group.socket.call((fd) =>
+      libc().syscall(SYS("ppoll"), pollfd.encode({ fd, events: POLLIN }), 1, time, 0, 0)
+    ) > 0;
   }
 
   [Symbol.dispose](): void {
-    libc.close(this.#fd);
+    this.#group[Symbol.dispose]();
   }
 }
