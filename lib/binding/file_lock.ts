@@ -10,7 +10,7 @@
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";
-import { findFileLockers } from "../holders/holders.ts";
+import { describeLockers } from "../holders/processes.ts";
 import { type OpenFile, readLink } from "../kernel/file.ts";
 import { openAgain, tryLockAlone } from "../kernel/record_lock.ts";
 
@@ -63,6 +63,6 @@ function explain(error: unknown): never {
 
 async function lockersOf(lock: OpenFile): Promise<string> {
   const [path, fd] = lock.call((fd) => [readLink(`/proc/self/fd/${fd}`), fd]);
-  const lockers = await findFileLockers(path, AS_FDINFO_SHOWS_IT, fd);
-  return lockers.map((by) => `process ${by}`).join(", ") || "somebody out of sight";
+  const lockers = await describeLockers((link) => link === path, AS_FDINFO_SHOWS_IT, fd);
+  return lockers ?? "somebody out of sight";
 }

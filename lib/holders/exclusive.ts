@@ -1,16 +1,16 @@
 /**
- * Whether somebody has a device for himself: a file system, swap, a device over it, mkfs.
+ * Whether a device is held exclusively: by a file system, swap, a device over it, mkfs.
  *
- * open(O_EXCL) tells by taking it for a moment, and whoever wants it in just that moment gets EBUSY
+ * open(O_EXCL) answers by taking the device for a moment. Whoever wants it in that moment gets EBUSY
  * (bd_may_claim() does not wait): our own mount() on another thread, mount(8) or mkfs of others. So
  *
- *   - the question is put without taking anything, by {@linkcode holdOf}: quotactl(2) knows of file
- *     systems, sysfs and /proc of what else the kernel has for itself. Of a program that has opened the
- *     device with O_EXCL they do not know; it is found as any other process is.
- *   - open(O_EXCL) is tried where the kernel has no quotactl(2), and by who is about to let the device
- *     go anyway ({@linkcode isHeldExclusively}).
- *   - it is never tried while a mount of this process is on its way to the device: the answer is
- *     "held". The try begins and ends within one turn of the event loop, so that none can begin.
+ *   - {@linkcode holdOf} takes nothing: quotactl(2) knows of file systems, sysfs and /proc of the kernel's
+ *     other holders. They do not know of a program that has opened the device with O_EXCL, which is found
+ *     as any other process is.
+ *   - open(O_EXCL) is tried only where the kernel has no quotactl(2), and by a caller that is about to
+ *     release the device anyway ({@linkcode isHeldExclusively}).
+ *   - It is never tried while a mount of this process is in flight: then the answer is "held". The try
+ *     begins and ends within one turn of the event loop, so that no mount can begin during it.
  *
  * @module
  */
@@ -24,12 +24,12 @@ import { sysfsPartitions } from "../kernel/sysfs.ts";
 import type { Holder } from "./holder.ts";
 import { type Held, kernelHolders } from "./kernel_holders.ts";
 
-/** Unknown: this process may not look, or cannot just now (EMFILE). That is not "nobody". */
+/** "unknown": this process may not look, or cannot at the moment (EMFILE). That does not mean "free". */
 export type Hold = "held" | "free" | "unknown";
 
 /**
- * Whether the kernel has the device for a file system, for swap or for another device. Of a disk also
- * whether it has one of its partitions. Takes nothing, and so disturbs nobody.
+ * Whether a file system, swap or another device has the device; of a disk, also one of its partitions.
+ * Takes nothing, and so disturbs nobody.
  */
 export async function holdOf(path: string): Promise<Hold> {
   try {
@@ -37,14 +37,13 @@ export async function holdOf(path: string): Promise<Hold> {
     const nodes = [path, ...[...held.values()].slice(1).map((name) => `/dev/${name}`)];
     const holds = await holdsOf(nodes, await kernelHolders(held, mounts()));
     const found = [...holds.values()];
-    return found.find((hold) => hold === "held") ?? found.find((hold) => hold === "unknown") ??
-      "free";
+    return (["held", "unknown"] as const).find((hold) => found.includes(hold)) ?? "free";
   } catch (error) {
-    return answerOf(error);
+    return holdByError(error);
   }
 }
 
-/** The same of each of these nodes alone. `known`: what else the kernel has them for. */
+/** The same of each node by itself. `known`: the kernel's holders that are no file systems. */
 export async function holdsOf(
   nodes: readonly string[],
   known: readonly Holder[],
@@ -53,32 +52,32 @@ export async function holdsOf(
     await Promise.all(nodes.map(async (node): Promise<[string, Hold]> => {
       if (known.some(({ path }) => path === node) || isBeingClaimed(node)) return [node, "held"];
       const isMounted = await hasSuperblock(node);
-      return [node, isMounted ? "held" : isMounted === false ? "free" : takes(node)];
+      return [node, isMounted ? "held" : isMounted === false ? "free" : tryTaking(node)];
     })),
   );
 }
 
 /**
- * Whether the disk or a partition of it has an owner, by taking it for a moment. True also where that
- * cannot be known. For {@linkcode holdOf} where that is not enough.
+ * Whether anybody, programs with O_EXCL included, holds the disk or a partition of it exclusively. Takes
+ * the device for a moment to find out. True also where that cannot be known.
  */
 export function isHeldExclusively(path: string): boolean {
-  return takes(path) !== "free";
+  return tryTaking(path) !== "free";
 }
 
-function takes(path: string): Hold {
+function tryTaking(path: string): Hold {
   if (isBeingClaimed(path)) return "held";
   try {
     open(path, O_RDONLY | O_EXCL).close();
     return "free";
   } catch (error) {
-    return answerOf(error);
+    return holdByError(error);
   }
 }
 
-function answerOf(error: unknown): Hold {
+function holdByError(error: unknown): Hold {
   if (isRefusal(error, "EBUSY")) return "held";
-  // A node without a device, which nobody can have.
+  // A node without a device, which nobody can hold.
   if (isRefusal(error, "ENXIO", "ENODEV")) return "free";
   if (isRefusal(error)) return "unknown";
   throw error;

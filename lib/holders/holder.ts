@@ -39,8 +39,8 @@ export interface Holder {
     | "realtime";
   /**
    * The mount point, the device's node, the swap file, or the process: "/mnt", "/dev/dm-0",
-   * "1234 (qemu)". Of a mount of this process's without a directory its path: "/proc/1234/fd/17". Of a
-   * btrfs out of sight its UUID.
+   * "1234 (qemu)". For a mount that this process made without a directory "/proc/1234/fd/17", for a btrfs
+   * out of sight its UUID.
    */
   readonly by: string;
 }
@@ -56,7 +56,7 @@ const WORDS: Record<Holder["kind"], string> = {
   realtime: "realtime section of",
 };
 
-/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if there are none. */
+/** For a message: "/dev/loop4p1: mount /mnt". Empty if there are none. */
 export function describeHolders(holders: readonly Holder[]): string {
   return holders.map(({ path, kind, by }) => `${path}: ${WORDS[kind]} ${by}`).join(", ");
 }

@@ -1,22 +1,28 @@
 /**
- * What the kernel itself has a block device for: another device, swap, a part of a btrfs, the journal
- * or log of a file system elsewhere. And loop devices over it or over a file on it. They are told by
- * device numbers: a name may be another device's.
+ * The kernel's own holders of a block device: another device, swap, a btrfs of several devices, the
+ * journal or log of a file system elsewhere, loop devices over it or over a file on it. Devices are
+ * compared by number, since a node's name may lead to another device.
  *
  * @module
  */
 import { Shared, within } from "../base/retry.ts";
-import { decodeDev, ifExists, listDirectory, readLines, readText } from "../kernel/file.ts";
+import {
+  decodeDev,
+  ifAllowed,
+  ifExists,
+  listDirectory,
+  readLines,
+  readText,
+} from "../kernel/file.ts";
 import { loop_info64, loopStatusAt } from "../kernel/loop.ts";
 import { type Mount, unescapeOctal } from "../kernel/mountinfo.ts";
 import { placeOf } from "../kernel/stat.ts";
-import { ifAllowed } from "./file_users.ts";
 import type { Holder } from "./holder.ts";
 
 /** Names of block devices by their numbers: "7:4" → "loop4". */
 export type Held = ReadonlyMap<string, string>;
 
-/** What has one of these devices for itself. `all`: the mounts of this namespace. */
+/** The holders of these devices, loop devices and file systems on them apart. `all`: every mount of this namespace. */
 export async function kernelHolders(held: Held, all: readonly Mount[]): Promise<Holder[]> {
   return [
     ...devicesOver(held),
@@ -35,12 +41,11 @@ function devicesOver(held: Held): Holder[] {
   );
 }
 
-/** What has a file on one of these file systems: `held` by their own device numbers. */
+/** The holders of files on these file systems: `held` by the device numbers that their files have. */
 export async function holdersOfFiles(held: Held): Promise<Holder[]> {
   return [...await swapOn(held, "file"), ...await loopsOver(held)];
 }
 
-/** A device, or a file of a file system. */
 async function swapOn(held: Held, wanted: "block device" | "file"): Promise<Holder[]> {
   const [, ...lines] = ifAllowed(() => readLines("/proc/swaps")) ?? [];
   return await holdersBy(held, lines, async (line) => {
@@ -51,7 +56,7 @@ async function swapOn(held: Held, wanted: "block device" | "file"): Promise<Hold
   });
 }
 
-/** A btrfs has a device number of its own, and any number of devices. */
+/** A btrfs has a device number of its own, and one or more devices. */
 async function btrfsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
   const holders: Holder[] = [];
   for (const uuid of namesIn("/sys/fs/btrfs")) {
@@ -71,14 +76,14 @@ async function btrfsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
       for (const { point, source } of points) {
         holders.push({ path, kind: source === dev ? "mount" : "btrfs", by: point });
       }
-      // In another namespace, or on no directory.
+      // Mounted in another namespace, or without a directory.
       if (points.length === 0) holders.push({ path, kind: "btrfs", by: uuid });
     }
   }
   return holders;
 }
 
-/** jbd2 has the name of the device here, and for a journal within the file system "-8" behind it. */
+/** /proc/fs/jbd2 has the names of journal devices; a journal within its file system has "-8" behind it. */
 function journalsOn(held: Held): Holder[] {
   const journals = namesIn("/proc/fs/jbd2");
   return [...held.values()].filter((name) => journals.includes(name)).map((name) => {
@@ -91,7 +96,7 @@ function journalsOn(held: Held): Holder[] {
   });
 }
 
-/** As it was called by who mounted it. */
+/** The value is the node as it was given to mount. */
 const XFS_DEVICE = /^(logdev|rtdev)=(.*)$/;
 
 async function xfsLogsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
@@ -108,26 +113,29 @@ async function xfsLogsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
   }));
 }
 
-/** Those of what was asked about that have to do with one of the devices. */
+/** Those of `candidates` for which `look` finds one of the devices. */
 async function holdersBy<T>(
   held: Held,
-  asked: readonly T[],
-  look: (one: T) => Promise<{ dev: string | undefined; kind: Holder["kind"]; by: string }>,
+  candidates: readonly T[],
+  look: (candidate: T) => Promise<{ dev: string | undefined; kind: Holder["kind"]; by: string }>,
 ): Promise<Holder[]> {
   const holders: Holder[] = [];
-  for (const one of asked) {
-    const { dev, kind, by } = await look(one);
+  for (const candidate of candidates) {
+    const { dev, kind, by } = await look(candidate);
     const name = dev === undefined ? undefined : held.get(dev);
     if (name !== undefined) holders.push({ path: `/dev/${name}`, kind, by });
   }
   return holders;
 }
 
-/** A device whose disk hangs keeps the question for so long, and one thread until the disk answers. */
+/**
+ * How long one device may take to answer. If its disk hangs, the call keeps one thread until the disk
+ * answers, however often it is asked for.
+ */
 const PATIENCE_MS = 1000;
 const asked = new Shared<Uint8Array | undefined>();
 
-/** Loop devices whose backing file is one of these devices, or lies on one of these file systems. */
+/** Loop devices whose backing file is one of these devices or lies on one of these file systems. */
 async function loopsOver(held: Held): Promise<Holder[]> {
   const names = namesIn("/sys/block").filter((name) =>
     /^loop\d+$/.test(name) && ifExists(() => readText(`/sys/block/${name}/loop/backing_file`))

@@ -346,6 +346,16 @@ export function ifExists<T>(look: () => T): T | undefined {
   }
 }
 
+/** Like {@linkcode ifExists}; undefined also for what this process may not see. */
+export function ifAllowed<T>(look: () => T): T | undefined {
+  try {
+    return ifExists(look);
+  } catch (error) {
+    if (isRefusal(error, "EACCES", "EPERM", "ESRCH")) return undefined;
+    throw error;
+  }
+}
+
 /** `d_type` of a directory, from `<dirent.h>`. */
 export const DT_DIR = 4;
 

@@ -5,20 +5,20 @@
  * attached an image and exited, or when it detaches.
  *
  * Cause: systemd-udevd watches the nodes of block devices with inotify. When a writable descriptor of
- * a whole disk is closed (IN_CLOSE_WRITE), it supposes that the partition table was changed, and asks
- * the kernel with BLKRRPART to read it again: the kernel drops every partition and adds it again. A
- * reaction to one close can strike much later, even the next user of the same device.
+ * a whole disk is closed (IN_CLOSE_WRITE), it assumes that the partition table was changed and sends
+ * BLKRRPART, at which the kernel drops every partition and adds it again. udevd can be late: then it
+ * drops the partitions of the next use of the same device.
  *
  * Until: systemd 259, which compares the table first. Binding needs a writable descriptor, since the
  * kernel makes the device read-only otherwise, and every exit closes it, SIGKILL included.
  *
- * So we open the device through a node of our own, which lives between two system calls. inotify
- * watches inodes: nobody watches that one, nobody hears its close, whenever and however it comes.
+ * So we open the device through a node of our own, which exists only between two system calls. inotify
+ * watches inodes, and nobody watches the inode of that node.
  *
- * The writable descriptor is needed for the bind alone. Where the kernel lets nobody write to what is
- * mounted (CONFIG_BLK_DEV_WRITE_MOUNTED=n or bdev_allow_write_mounted=0, 6.8), a mount of the whole
- * device is EBUSY as long as anybody can write to it, we too. So a read-only one of the same node keeps
- * the device, and the writable one is closed after the bind.
+ * The writable descriptor is needed for the bind alone. Where the kernel forbids writing to mounted devices
+ * (CONFIG_BLK_DEV_WRITE_MOUNTED=n or bdev_allow_write_mounted=0, 6.8), a mount of the whole device is
+ * EBUSY while any process has it open for writing, ours included. So the writable descriptor is closed
+ * after the bind, and a read-only one of the same node keeps the device.
  *
  * @module
  */
@@ -32,45 +32,45 @@ export const REREAD_UNTIL = 259;
 
 /** A loop device that is open for the bind. */
 export interface OpenedForBind {
-  /** The one that keeps the device. */
+  /** Keeps the device. */
   readonly device: OpenFile;
-  /** Through which it is bound, and which nobody needs after that; undefined if it is the same. */
+  /** For the bind, to be closed after it; undefined if that is `device`. */
   readonly writable: OpenFile | undefined;
 }
 
 /**
- * Opens loop device `dev` for a writable bind, so that closing it wakes nobody. Where no node can be made
- * (no CAP_MKNOD, /dev read-only), the device's own node at `path` is opened, and stays open: its close
- * would be heard.
+ * Opens loop device `dev` for a writable bind, through a node that udevd does not watch. Where no node can
+ * be made (no CAP_MKNOD, /dev read-only), through the device's node at `path`; that descriptor stays
+ * open, since udevd would see its close.
  */
 export function openUnwatched(path: string, dev: string): OpenedForBind {
-  // Without CAP_SYS_ADMIN the kernel wants a writable descriptor for LOOP_SET_STATUS64 and its like.
+  // Without CAP_SYS_ADMIN, LOOP_SET_STATUS64 and similar requests need a writable descriptor.
   const flags = hasCapability("CAP_SYS_ADMIN") ? [O_RDONLY, O_RDWR] : [O_RDWR];
   const opened = openOwnNodes(path, dev, flags);
   if (!opened) return { device: open(path, O_RDWR), writable: undefined };
   return { device: opened[0], writable: opened[1] };
 }
 
-/** A block device through a node of our own; undefined where none can be made. */
+/** Opens a block device through a node of our own; undefined where none can be made. */
 export function openOwnNode(path: string, dev: string, flags: number): OpenFile | undefined {
   return openOwnNodes(path, dev, [flags])?.[0];
 }
 
 function openOwnNodes(path: string, dev: string, flags: number[]): OpenFile[] | undefined {
   const own = `/dev/.loopdev-${path.slice("/dev/".length)}`;
-  let found = false;
+  let existed = false;
   try {
     makeBlockNode(own, dev);
   } catch (error) {
-    // EEXIST: left by a process that was killed in between, or in use by one right now.
+    // EEXIST: another process is using it right now, or was killed and left it.
     if (!isRefusal(error, "EEXIST")) return undefined;
-    found = true;
+    existed = true;
   }
   const opened: OpenFile[] = [];
   try {
     for (const each of flags) opened.push(open(own, each, 0, path));
-    // Another process may have removed the node in between, and a third one made it anew.
-    if (!found || opened.every((file) => fileStatus(file).rdev === dev)) return opened;
+    // A node that existed may be another device's: one process can remove it and another make it anew.
+    if (!existed || opened.every((file) => fileStatus(file).rdev === dev)) return opened;
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {
@@ -80,7 +80,7 @@ function openOwnNodes(path: string, dev: string, flags: number[]): OpenFile[] | 
   return undefined;
 }
 
-/** A node that stays costs nothing: the next attach takes it over. An open device must not. */
+/** A failure is ignored: the next attach reuses a node that is left. */
 function remove(own: string): void {
   try {
     unlink(own);

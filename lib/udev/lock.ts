@@ -1,21 +1,22 @@
 /**
  * The lock that udev and systemd agree on (systemd.io/BLOCK_DEVICE_LOCKING): flock(2) on the whole
- * disk's own node, /dev/loopN. udevd takes it shared while it looks at the device or a partition, and
- * exclusively around BLKRRPART, which drops every partition and adds it again; it never waits for it.
+ * disk's own node, /dev/loopN. udevd takes it shared while it probes the device or a partition, and
+ * exclusively around BLKRRPART, which drops every partition and adds it again. It never waits for it.
  *
- *   shared       udevd goes on looking, but BLKRRPART stays away
- *   exclusive    udevd looks later: from systemd 251 on it tries again every 200 ms, for 3 minutes;
- *                before, it forgets what happened meanwhile
+ *   our lock     udevd
+ *   shared       probes, but sends no BLKRRPART
+ *   exclusive    does not probe: from systemd 251 on it tries again every 200 ms, for 3 minutes;
+ *                before, it drops the event
  *
- * One read-only descriptor has both: two of one process would exclude each other. Closing it is no
- * IN_CLOSE_WRITE, so nobody reads a table again for it.
+ * One read-only descriptor serves both kinds, since two descriptors of one process exclude each other.
+ * Closing it raises no IN_CLOSE_WRITE, so udevd does not reread the table for it.
  *
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
-import { O_RDONLY, open, type OpenFile, readLink } from "../kernel/file.ts";
+import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
-import { findLockers } from "../holders/holders.ts";
+import { describeLockers, loopNode } from "../holders/processes.ts";
 import { loopClrFd, loopGetStatus64 } from "../kernel/loop.ts";
 import { delay, poll } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -43,26 +44,26 @@ import { closeFlushed } from "../kernel/blocking.ts";
 export interface HeldLock extends Disposable, AsyncDisposable {
   /** The locked node: "/dev/loop4". */
   readonly path: string;
-  /** Gives it back; once it is, calling this again does nothing. udevd is told to look again. */
+  /** Releases it and has udevd probe the device again. A second call does nothing. */
   release(): void;
 }
 
-/** The node that udevd opens, whatever the name by which we know the device. */
+/** Opens the node that udevd opens, even if the device was opened by another name. */
 function openNode(number: number): OpenFile {
   const path = `/dev/loop${number}`;
   const node = open(path, O_RDONLY);
   try {
     const [{ rdev }, dev] = [fileStatus(node), sysfsDev(number)];
     if (rdev === dev) return node;
-    const hint = `it is device ${rdev}, not ${dev}: a lock of it says nothing to anybody`;
-    throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });
+    const hint = `it is device ${rdev}, not ${dev}: udevd does not heed a lock of it`;
+    throw new LoopError({ code: "ENOTBLK", path, hint });
   } catch (error) {
     node.close();
     throw error;
   }
 }
 
-/** Whether somebody, this process included, has the device locked exclusively now, as far as is known. */
+/** Whether anybody, this process included, holds the exclusive lock. False where that cannot be known. */
 export function isLockedExclusively(number: number): boolean {
   try {
     using node = openNode(number);
@@ -78,24 +79,24 @@ export class DeviceLock {
   readonly number: number;
   #node: OpenFile | undefined;
   #keepsShared = false;
-  #regains = false;
+  #isRegaining = false;
   #held: HeldLock | undefined;
 
   constructor(number: number) {
     this.number = number;
   }
 
-  /** Whether {@linkcode DeviceLock.takeExclusive} has given a lock that is not released yet. */
+  /** Whether the lock that {@linkcode DeviceLock.takeExclusive} gave is still held. */
   get isExclusive(): boolean {
     return this.#held !== undefined;
   }
 
-  /** Whether it has a shared lock until close(). */
+  /** Whether {@linkcode DeviceLock.keepShared} has been called. */
   get keepsShared(): boolean {
     return this.#keepsShared;
   }
 
-  /** LOOP_CLR_FD through the lock's descriptor; whether the device is not bound any more. */
+  /** LOOP_CLR_FD through the lock's descriptor; gives whether the device is unbound. */
   async clear(): Promise<boolean> {
     try {
       await loopClrFd(this.#node!);
@@ -107,21 +108,21 @@ export class DeviceLock {
     }
   }
 
-  /** The descriptor that has the lock, to tell it from those of others. */
+  /** The lock's descriptor, to tell it from those of others. */
   get descriptor(): number | undefined {
     return this.#node?.call((fd) => fd);
   }
 
-  /** Takes the shared lock, until close(). EAGAIN if somebody has it exclusively. */
+  /** Takes the shared lock, until close(). EAGAIN if somebody holds the exclusive one. */
   keepShared(): void {
-    this.#take(LOCK_SH);
+    this.#convertTo(LOCK_SH);
     this.#keepsShared = true;
   }
 
-  /** EAGAIN if somebody else has it in any way, or this handle exclusively. */
+  /** EAGAIN if somebody else holds a lock, or this handle the exclusive one. */
   takeExclusive(): HeldLock {
-    if (this.#held) throw refusal(this.number);
-    this.#take(LOCK_EX);
+    if (this.#held) throw lockedError(this.number);
+    this.#convertTo(LOCK_EX);
     const path = `/dev/loop${this.number}`;
     const release = () => {
       if (this.#held === held) this.#release();
@@ -135,21 +136,22 @@ export class DeviceLock {
     return this.#held = held;
   }
 
-  #take(kind: number): void {
+  #convertTo(kind: number): void {
     const node = this.#node ??= openNode(this.number);
     if (tryFlock(node, kind)) return;
-    // What we had is lost, but who refused us has his: udevd gets none in between.
+    // flock() dropped our shared lock when it could not convert it. Whoever blocked the conversion still
+    // holds a lock, so udevd cannot take the exclusive one meanwhile.
     if (!this.#keepsShared) this.#closeNode();
     else if (!tryFlock(node, LOCK_SH)) this.#regainShared(node).catch(() => {});
-    throw refusal(this.number);
+    throw lockedError(this.number);
   }
 
-  /** Where another one was exclusive within a microsecond: after him. */
+  /** Takes the shared lock back as soon as the program that locked exclusively between our calls lets it. */
   async #regainShared(node: OpenFile): Promise<void> {
-    if (this.#regains) return;
-    this.#regains = true;
+    if (this.#isRegaining) return;
+    this.#isRegaining = true;
     while (!node.isClosed && !this.#held && !tryFlock(node, LOCK_SH)) await delay(1);
-    this.#regains = false;
+    this.#isRegaining = false;
   }
 
   #closeNode(): void {
@@ -161,17 +163,17 @@ export class DeviceLock {
     this.#held = undefined;
     if (this.#keepsShared) tryFlock(this.#node!, LOCK_SH);
     else this.#closeNode();
-    // What happened meanwhile udevd may have forgotten, and nobody closed the disk for writing.
+    // udevd may have dropped events meanwhile, and no writable close makes it look.
     announceAll(this.number);
   }
 
-  /** Gives all of it back, as the last of the handle's descriptors; `size` of the device in bytes. */
+  /** Releases all locks. The last of the handle's descriptors to be closed; `size` of the device in bytes. */
   async close(size: number): Promise<void> {
     const node = this.#forget();
     if (node) await closeFlushed(node, size);
   }
 
-  /** The same where nothing was bound, and so nothing can be written back. */
+  /** The same where no file was bound, so that closing cannot have to write anything back. */
   drop(): void {
     this.#forget()?.close();
   }
@@ -184,7 +186,7 @@ export class DeviceLock {
   }
 }
 
-function refusal(number: number): LoopError {
+function lockedError(number: number): LoopError {
   return new LoopError({
     code: "EAGAIN",
     syscall: "flock",
@@ -196,8 +198,8 @@ function refusal(number: number): LoopError {
 const LONGEST_PAUSE_MS = 20;
 
 /**
- * Makes an attempt again and again until no lock of `number` is in its way. After `timeout` ms it rejects
- * with ETIMEDOUT, which says for whom it has waited. `lock`: the one that is to be had.
+ * Repeats `attempt` while a lock of device `number` refuses it. After `timeout` ms it rejects with
+ * ETIMEDOUT, which names the holders. `lock`: the handle's own, which counts only if it is exclusive.
  */
 export async function whenUnlocked<T>(
   number: number,
@@ -216,22 +218,16 @@ export async function whenUnlocked<T>(
   };
   const done = await poll(once, timeout, signal, LONGEST_PAUSE_MS);
   if (done) return done.result;
+  const lockers = await describeFlockers(number, lock?.isExclusive ? undefined : lock?.descriptor);
   throw new LoopError({
     code: "ETIMEDOUT",
     syscall: "flock",
     path: `/dev/loop${number}`,
-    hint: `after ${timeout} ms still locked by ${await describeLockers(
-      number,
-      lock?.isExclusive ? undefined : lock?.descriptor,
-    )}`,
+    hint: `after ${timeout} ms still locked by ${lockers ?? "somebody out of sight"}`,
   });
 }
 
-/** Who has the lock, for a message; beside descriptor `ours` of this process. */
-export async function describeLockers(number: number, ours?: number): Promise<string> {
-  const own = readLink("/proc/self");
-  const lockers = (await findLockers(number))
-    .filter(({ pid, fd }) => pid !== own || Number(fd) !== ours)
-    .map(({ pid, by }) => pid === own ? `this process, ${by}` : `process ${by}`);
-  return [...new Set(lockers)].join(", ") || "somebody out of sight";
+/** Who holds a lock of the device; see {@linkcode describeLockers}. */
+export function describeFlockers(number: number, ours?: number): Promise<string | undefined> {
+  return describeLockers((link) => loopNode(link) === `loop${number}`, /^lock:.* FLOCK /m, ours);
 }

@@ -1,13 +1,13 @@
 /**
- * What udevd tells the programs that listen to it: every event, with its properties, once its rules
- * have run, its database is written and its links are there.
+ * What udevd tells its listeners: every event, with its properties, once it has run its rules, written its
+ * database and made its links.
  *
  * @module
  */
 import { UeventGroup } from "../kernel/uevents.ts";
 import { decodeName } from "../base/names.ts";
 
-/** Of libudev's header; since udev 173 it begins alike, and says where the properties begin. */
+/** libudev's header: since udev 173 it begins with this and has the offset of the properties. */
 const PREFIX = "libudev\0";
 const PROPERTIES_OFF = 16;
 
@@ -15,12 +15,12 @@ const PROPERTIES_OFF = 16;
 export class UdevMessages implements Disposable {
   readonly #group = new UeventGroup("udevd");
 
-  /** The properties of each event that was told since the last call. */
-  take(): Map<string, string>[] {
+  /** The properties of each event that udevd has told of since the last call. */
+  read(): Map<string, string>[] {
     const taken: Map<string, string>[] = [];
     for (;;) {
       const message = this.#group.read();
-      // What came while the socket's buffer was full is lost: the next look goes on.
+      // EAGAIN, or ENOBUFS: messages that came while the socket's buffer was full are lost.
       if (typeof message === "number") return taken;
       if (decodeName(message.subarray(0, PREFIX.length)) !== PREFIX) continue;
       const view = new DataView(message.buffer, 0, message.length);

@@ -1,35 +1,35 @@
 /**
- * Waiting until udevd has done its work on a device and its partitions: then its links in /dev/disk are
- * there, and say what is on the device now.
+ * Waiting until udevd has processed a device and its partitions: then its links in /dev/disk exist and
+ * match what is on the device.
  *
- * Neither its database nor its queue can tell. The entry of a loop device outlives the device's use, so
- * that an earlier use's event may have written it; an event can be on its way to udevd when the queue is
- * empty; and udevd does not watch a node while it works on it, so that mkfs may have gone unnoticed.
+ * Neither udevd's database nor its queue shows that. The database entry may be of an earlier use of the
+ * same loop device. The queue can be empty while an event is on its way to udevd. And udevd does not
+ * watch a node while it processes it, so it may have missed a mkfs.
  *
- * So the kernel is asked to announce disk and partitions once more, with an UUID of ours (SYNTH_UUID).
- * udevd does one event of a device after another, and tells its listeners of each that is done, with its
- * properties. When it tells of ours, everything before is done as well. All versions do so.
+ * So the kernel is asked to announce disk and partitions once more, with a UUID of ours (SYNTH_UUID).
+ * udevd processes a device's events in order and tells its listeners of each that is done. When it tells
+ * of ours, all earlier ones are done too. This holds for every version of udevd.
  *
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { announce, udevEntry, udevIsBusy, udevRuns } from "./udev.ts";
-import { describeLockers, type DeviceLock, isLockedExclusively } from "./lock.ts";
-import { findLockers } from "../holders/holders.ts";
+import { describeFlockers, type DeviceLock, isLockedExclusively } from "./lock.ts";
 import { poll } from "../base/retry.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 import { UdevMessages } from "./messages.ts";
 
-/** udevd with an empty queue that says nothing for so long has not got the event, or dropped it. */
+/** If udevd's queue is empty and it has been silent for so long, it never got the event, or dropped it. */
 const SILENCE_MS = 1000;
-/** Clocks of files are up to a tick late. */
+/** A file's timestamp can be up to one tick early. */
 const TICK_MS = 10;
 
-/** A disk or partition that udevd was asked to look at: whether it could be, when, and how often. */
+/** A disk or partition that the kernel was asked to announce. */
 interface Asked {
   readonly dev: string;
-  /** What told its entry in udevd's database from others before. */
+  /** The identity of its entry in udevd's database before that. */
   readonly before: string;
+  /** False where the kernel could not be asked. */
   readonly announced: boolean;
   readonly at: number;
   readonly times: number;
@@ -37,9 +37,9 @@ interface Asked {
 }
 
 /**
- * Resolves when udevd is done with loop device `number` and its partitions; at once if it does not run.
- * EBUSY, whether it runs or not, while `lock` is held exclusively.
- * `since`: when the device was bound, in ms since 1970. `lock`: our own, which would keep it away.
+ * Resolves when udevd has processed loop device `number` and its partitions; at once if udevd does not run.
+ * `since`: when the device was bound, in ms since 1970. `lock`: the handle's own. While that is exclusive,
+ * udevd would skip the device, so it is EBUSY.
  */
 export async function udevSettled(
   { number, since, lock }: { number: number; since: number; lock: DeviceLock },
@@ -47,24 +47,21 @@ export async function udevSettled(
   signal?: AbortSignal,
 ): Promise<void> {
   signal?.throwIfAborted();
-  // The same everywhere: a program that is tried where no udevd runs is used where one does.
+  // Also where no udevd runs: a program that is tested there shall not fail elsewhere.
   if (lock.isExclusive) {
     const hint = "udevd looks at it when the lock that lock() took is released: release it first";
-    throw new LoopError({ code: "EBUSY", syscall: "settled", path: `/dev/loop${number}`, hint });
+    throw new LoopError({ code: "EBUSY", path: `/dev/loop${number}`, hint });
   }
   if (!udevRuns()) return;
   using settling = new Settling(number, since);
-  if (await poll(() => settling.isDone() || undefined, timeout, signal)) return;
-  const lockers = await findLockers(number);
-  const why = lockers.length > 0
-    ? `it looks at nothing that is locked exclusively, and ${await describeLockers(
-      number,
-    )} has a lock`
+  if (await poll(() => settling.advance() || undefined, timeout, signal)) return;
+  const lockers = await describeFlockers(number);
+  const why = lockers
+    ? `it looks at nothing that is locked exclusively, and ${lockers} has a lock`
     : "does it run (udevadm control --ping), in this network namespace, and what is it busy with " +
       "(udevadm monitor)?";
   throw new LoopError({
     code: "ETIMEDOUT",
-    syscall: "settled",
     path: `/dev/loop${number}`,
     hint: `after ${timeout} ms udevd is not done with ${settling.missing().join(", ")}: ${why}`,
   });
@@ -76,7 +73,7 @@ class Settling implements Disposable {
   readonly #uuid = crypto.randomUUID();
   readonly #messages = listen();
   readonly #asked = new Map<string, Asked>();
-  /** Whether udevd was heard to speak of the device: its silence means something then. */
+  /** Whether a message of udevd about the device has come, so that messages reach us at all. */
   #heard = false;
 
   constructor(number: number, since: number) {
@@ -84,7 +81,8 @@ class Settling implements Disposable {
     this.#since = since - TICK_MS;
   }
 
-  isDone(): boolean {
+  /** Reads udevd's messages, announces what is new or unanswered, and gives whether udevd is done. */
+  advance(): boolean {
     this.#listen();
     const present = this.#present();
     for (const name of this.#asked.keys()) if (!present.has(name)) this.#asked.delete(name);
@@ -97,14 +95,14 @@ class Settling implements Disposable {
     const isSilent = ({ answered, announced, at }: Asked) =>
       !answered && announced && performance.now() - at > SILENCE_MS;
     const forgotten = all.filter(([, asked]) => isSilent(asked));
-    // What is locked exclusively udevd does not look at; before systemd 251 it drops the event.
+    // udevd skips a device that is locked exclusively; before systemd 251 it drops the event.
     if (forgotten.length > 0 && isLockedExclusively(this.#number)) return false;
     if (this.#isWritten(all.map(([, asked]) => asked), isSilent)) return true;
     for (const [name, { dev, times }] of forgotten) this.#ask(name, dev, times + 1);
     return false;
   }
 
-  /** What udevd has not done yet, for a message. */
+  /** The nodes that udevd has not processed yet, for a message. */
   missing(): string[] {
     return [...this.#asked].filter(([, { answered }]) => !answered).map(([name, { dev }]) =>
       udevEntry(dev) ? `/dev/${name}` : `/dev/${name} (nothing in /run/udev/data/b${dev})`
@@ -132,21 +130,21 @@ class Settling implements Disposable {
   }
 
   #listen(): void {
-    for (const message of this.#messages?.take() ?? []) {
+    for (const message of this.#messages?.read() ?? []) {
       const name = message.get("DEVPATH")?.split("/").at(-1) ?? "";
       const asked = this.#asked.get(name);
       if (!asked || message.get("SUBSYSTEM") !== "block") continue;
       this.#heard = true;
       if (message.get("SYNTH_UUID") === this.#uuid) asked.answered = true;
-      // Dropped, and perhaps added again since.
+      // If it was added again since, it is announced again.
       else if (message.get("ACTION") === "remove") this.#asked.delete(name);
     }
   }
 
   /**
-   * All that can be known where udevd's words do not get through, from another network namespace, or
-   * where nobody can ask it, with a read-only /sys: that it has written something, since we asked, or if
-   * it is silent even to a second question, since the bind.
+   * The second-best answer, where udevd's messages do not reach us (it runs in another network namespace)
+   * or the kernel cannot be asked (/sys is read-only): whether udevd has written its database since we
+   * asked. If it is silent even after a second event, or could not be asked: since the bind.
    */
   #isWritten(all: readonly Asked[], isSilent: (asked: Asked) => boolean): boolean {
     const isNew = (asked: Asked) => {
@@ -156,7 +154,7 @@ class Settling implements Disposable {
     };
     if (!all.every(isNew) || udevIsBusy()) return false;
     if (!all.some(({ announced }) => announced)) return true;
-    // It speaks before its queue is empty.
+    // udevd sends its message before its queue becomes empty.
     this.#listen();
     return !this.#heard;
   }
@@ -166,7 +164,7 @@ class Settling implements Disposable {
   }
 }
 
-/** Each event makes a new file of the entry. */
+/** udevd replaces the entry's file at each event. */
 function identityOf(dev: string): string {
   const entry = udevEntry(dev);
   return entry ? `${entry.inode} ${entry.modified}` : "";
@@ -176,7 +174,7 @@ function listen(): UdevMessages | undefined {
   try {
     return new UdevMessages();
   } catch (error) {
-    // A seccomp filter may know no such sockets.
+    // A seccomp filter may forbid such sockets.
     if (isRefusal(error)) return undefined;
     throw error;
   }

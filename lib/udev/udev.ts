@@ -1,5 +1,6 @@
 /**
- * The udevd beside us: whether there is one and which, what it has written down, and having it look at a device.
+ * The udevd of this machine or container: whether there is one and which, what it has recorded, and
+ * having it probe a device.
  *
  * @module
  */
@@ -10,14 +11,14 @@ import { sysfsAnnounce, sysfsPartitions } from "../kernel/sysfs.ts";
 
 const look = (path: string) => ifExists(() => fileStatus(path));
 
-/** Whether udevd runs, or is started by whoever asks it something. */
+/** Whether udevd runs, or systemd would start it on demand. */
 export function udevRuns(): boolean {
   return look("/run/udev/control") !== undefined;
 }
 
 /**
- * The version of the running systemd-udevd; "unknown" if one runs out of sight (a container). It stands in
- * what systemd-udevd logs when it starts, so it stands in its program.
+ * The version of the running systemd-udevd; "unknown" if one runs out of sight (a container). Read from the
+ * program itself, which contains the line that it logs when it starts.
  */
 export function udevVersion(): number | "unknown" | "none" {
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
@@ -32,20 +33,17 @@ export function udevVersion(): number | "unknown" | "none" {
   return ifExists(() => listDirectory("/run/udev/data")) ? "unknown" : "none";
 }
 
-/** Whether it has events that it is not done with. */
+/** Whether udevd has unfinished events. */
 export function udevIsBusy(): boolean {
   return look("/run/udev/queue") !== undefined;
 }
 
-/** Its entry for block device `dev` ("7:4"), written anew with each event. */
+/** Its database entry for block device `dev` ("7:4"), which it replaces at each event. */
 export function udevEntry(dev: string): FileStatus | undefined {
   return look(`/run/udev/data/b${dev}`);
 }
 
-/**
- * Announces a device or a partition again; whether that could be. It may be gone, and /sys can be
- * read-only (a container).
- */
+/** Has the kernel announce a device or partition again; false if it is gone or /sys is read-only. */
 export function announce(number: number, name: string, uuid?: string): boolean {
   try {
     sysfsAnnounce(number, name, uuid);
@@ -56,7 +54,7 @@ export function announce(number: number, name: string, uuid?: string): boolean {
   }
 }
 
-/** The same for loop device `number` and all of its partitions, if udevd runs. */
+/** If udevd runs: announces loop device `number` and its partitions again. */
 export function announceAll(number: number): void {
   if (!udevRuns()) return;
   announce(number, `loop${number}`);

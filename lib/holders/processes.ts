@@ -1,0 +1,72 @@
+/**
+ * The processes that this one may look at, and where their descriptors lead.
+ *
+ * @module
+ */
+import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
+import { yieldToEventLoop } from "../runtime/event_loop.ts";
+
+/** Where a process's descriptors lead, by their numbers. */
+export type Links = ReadonlyMap<string, string>;
+
+/** A process with its id. */
+export interface Process {
+  readonly pid: string;
+  readonly links: Links;
+}
+
+export async function* processes(): AsyncGenerator<Process> {
+  for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
+    await yieldToEventLoop();
+    yield { pid, links: linksOf(pid) };
+  }
+}
+
+export function linksOf(pid: string): Links {
+  const folder = `/proc/${pid}/fd`;
+  const links = new Map<string, string>();
+  for (const fd of ifAllowed(() => listDirectory(folder)) ?? []) {
+    const link = ifAllowed(() => readLink(`${folder}/${fd}`));
+    if (link !== undefined) links.set(fd, link);
+  }
+  return links;
+}
+
+/** "1234 (qemu)" */
+export function processName(pid: string): string {
+  const comm = ifAllowed(() => readText(`/proc/${pid}/comm`));
+  return `${pid}${comm === undefined ? "" : ` (${comm})`}`;
+}
+
+/** "loop4p1", if a link leads to a node of a loop device or partition, loopdev's own nodes included. */
+export function loopNode(link: string): string | undefined {
+  return /^\/dev\/(?:\.loopdev-)?(loop\d+(?:p\d+)?)(?: \(deleted\))?$/.exec(link)?.[1];
+}
+
+/** Whether a link can lead to a file of a disk: not to a pipe, a device or a file of /proc or /sys. */
+export function canBeOnDisk(link: string): boolean {
+  return link.startsWith("/") && !/^\/(dev|proc|sys)\//.test(link);
+}
+
+/**
+ * Who has a lock of a file, for a message; undefined: nobody in sight. `isIt`: whether a link leads to the
+ * file. `lock` matches fdinfo's line of the lock. Descriptor `ours` of this process does not count.
+ */
+export async function describeLockers(
+  isIt: (link: string) => boolean,
+  lock: RegExp,
+  ours?: number,
+): Promise<string | undefined> {
+  const self = readLink("/proc/self");
+  const lockers = new Set<string>();
+  for await (const { pid, links } of processes()) {
+    for (const [fd, link] of links) {
+      if (!isIt(link) || pid === self && Number(fd) === ours) continue;
+      // Not /proc/locks: it names the process that took a lock, which may have left it to a child.
+      const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
+      if (!info || !lock.test(info)) continue;
+      lockers.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
+    }
+  }
+  return [...lockers].join(", ") || undefined;
+}
