@@ -23,9 +23,8 @@ export type { PartitionTable, TableKind, TablePartition, Truncation } from "./li
 export { find, list, status } from "./lib/status.ts";
 export type { LoopStatus } from "./lib/binding/facts.ts";
 export type { Holder } from "./lib/holders/holders.ts";
-export type { AttachedImage } from "./lib/attached_image.ts";
 export { LoopDevice } from "./lib/device.ts";
-export type { DetachOptions } from "./lib/binding/detached.ts";
+export type { DetachOptions } from "./lib/binding/detach.ts";
 export type { HeldLock } from "./lib/udev/lock.ts";
 export type { LoopMount } from "./lib/mount/mounted.ts";
 export type { MountOptions } from "./lib/mount/options.ts";

@@ -37,9 +37,7 @@ for (const [folder, runners] of Object.entries(RUNNERS)) {
     if (cases.length === 0) broken.push(`${name} ran no test`);
     wrong.push(...failed.map((test) => `${name}: ${test.name}`));
     if (folder === "bare") skippedOnBare += skipped.length;
-    else {broken.push(...skipped.map((test) =>
-        `${name} skipped "${test.name}"`
-      ));}
+    else broken.push(...skipped.map((test) => `${name} skipped "${test.name}"`));
     sum.passed += cases.length - failed.length - skipped.length;
     sum.failed += failed.length;
     sum.skipped += skipped.length;
@@ -61,9 +59,7 @@ function* rowsIn(value) {
 
 /** The kernel matrix and the torture tests: a row is an experiment with a verdict. */
 for (const experiment of EXPERIMENTS) {
-  const files = readdirSync(REPORTS).filter((name) =>
-    name.startsWith(experiment)
-  )
+  const files = readdirSync(REPORTS).filter((name) => name.startsWith(experiment))
     .filter((name) => name.endsWith(".json"));
   const rows = files.flatMap((name) => [
     ...rowsIn(JSON.parse(readFileSync(join(REPORTS, name), "utf8"))),
@@ -72,15 +68,11 @@ for (const experiment of EXPERIMENTS) {
   const [passed, failed] = [of("pass"), of("fail")];
   console.log(
     `${experiment}: ${passed.length} rows passed, ${failed.length} failed, ` +
-      `${
-        of("inconclusive").length
-      } inconclusive (a control that did not flicker)`,
+      `${of("inconclusive").length} inconclusive (a control that did not flicker)`,
   );
   if (passed.length === 0) broken.push(`${experiment} gave no result`);
   wrong.push(
-    ...failed.map(({ row }) =>
-      `${experiment}: ${JSON.stringify(row).slice(0, 900)}`
-    ),
+    ...failed.map(({ row }) => `${experiment}: ${JSON.stringify(row).slice(0, 900)}`),
   );
   sum.passed += passed.length;
   sum.failed += failed.length;

@@ -55,7 +55,7 @@ const OF_SOURCES: Record<string, string[]> = {
     "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
   ],
   "partitions.test.ts": [
-    "readyPartitions() says so when partitions vanish until its timeout",
+    "DevicePartitions.ready() says so when partitions vanish until its timeout",
   ],
 };
 

@@ -4,27 +4,21 @@
  * @module
  */
 import { type BackingFile, openBackingFile, refusal } from "./binding/backing_file.ts";
-import { bindFreeDevice, type BoundDevice, undoBind } from "./binding/bind.ts";
+import { bindFreeDevice } from "./binding/bind.ts";
+import type { BoundDevice } from "./binding/bound_device.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { heeding } from "./base/retry.ts";
 import { absolutePath, type OpenFile } from "./kernel/file.ts";
-import type { LoopFacts, LoopStatus } from "./binding/facts.ts";
+import type { LoopStatus } from "./binding/facts.ts";
 import { libc } from "./runtime/libc.ts";
-import {
-  inspectImage,
-  partitionsOf,
-  refuseSeen,
-  type SeenTable,
-  type SettledOptions,
-} from "./inspect_image.ts";
-import { lockShared, type LoopDevice, makeLoopDevice } from "./device.ts";
+import { inspectImage, partitionsOf, refuseSeen, type SeenTable } from "./inspect_image.ts";
+import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./binding/options.ts";
 import { isNodev } from "./kernel/mountinfo.ts";
 import { openFound } from "./open_loop.ts";
 import { refuseWrapped } from "./refuse_wrapped.ts";
-import { readyPartitions } from "./binding/partitions.ts";
 import {
   drain,
   isAffected,
@@ -33,6 +27,7 @@ import {
   type Strategy,
 } from "./binding/partscan_race.ts";
 import { announceUnheard } from "./udev/lost_event.ts";
+import { whenUnlocked } from "./udev/lock.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, overlaps } from "./status.ts";
 import { kernelRelease } from "./kernel/release.ts";
@@ -79,15 +74,15 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
 async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {
   const { signal, overlap } = asked;
   const plan = await choosePlan(asked);
-  if (plan.planned === "two-step") libc().startThread();
+  if (plan.strategy === "two-step") libc().startThread();
 
   // The kernel takes its own reference at the bind: ours is not needed for longer.
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size, signal);
-  // Here those of this process come in the order of their calls; the lock is for all processes.
+  // The queue is for the calls of this process, in their order; the lock is for all processes.
   return await withFile(backing.identity, overlap !== "allow", async () => {
     if (overlap === "allow") {
-      return await attachAnew(backing, plan, await inspectImage(backing, asked));
+      return await attachAnew(backing, plan, asked, await inspectImage(backing, asked));
     }
     return await aloneWith(
       backing.file,
@@ -97,43 +92,51 @@ async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDev
   }, signal);
 }
 
-/** Nobody else who asks may look before the device is usable: `"reuse"` gives it away at once. */
+/**
+ * No other process that asks with `overlap` may look before the device is usable, since `"reuse"` gives it
+ * away at once.
+ */
 async function attachUnlessOverlapping(
   backing: BackingFile,
   plan: Plan,
   asked: CheckedOptions,
 ): Promise<LoopDevice> {
   const ahead = await inspectImage(backing, asked);
-  return await reuseSame(backing.file, ahead.wanted) ?? await attachAnew(backing, plan, ahead);
+  return await reuseSame(backing.file, asked, ahead.sectorSize) ??
+    await attachAnew(backing, plan, asked, ahead);
 }
 
 async function attachAnew(
-  { file, readOnly, size }: BackingFile,
+  backing: BackingFile,
   plan: Plan,
-  { wanted, seen }: Awaited<ReturnType<typeof inspectImage>>,
+  asked: CheckedOptions,
+  { sectorSize, seen }: Awaited<ReturnType<typeof inspectImage>>,
 ): Promise<LoopDevice> {
-  if (wanted.partscan && seen) refuseSeen(seen);
+  const { file, readOnly, size } = backing;
+  if (asked.partscan && seen) refuseSeen(seen);
   const isBare = (seen?.table.kind ?? "none") === "none";
-  if (wanted.partscan && isBare) await refuseWrapped(file, { ...wanted, size });
-  const partscan = plan.planned === "one-step";
-  const binding = { ...wanted, backing: file, readOnly, partscan };
+  if (asked.partscan && isBare) await refuseWrapped(file, { ...asked, size });
+  const partscan = plan.strategy === "one-step";
   let bound: BoundDevice;
   // A stack does not lead back through catch() of a promise.
   try {
-    bound = await bindFreeDevice(binding, wanted.signal);
+    const binding = { ...asked, sectorSize, backing: file, readOnly, partscan };
+    bound = await bindFreeDevice(binding, asked.signal);
   } catch (error) {
     throw explainNodev(error);
   }
   try {
-    return await makeReady(bound, file, plan, wanted, seen);
+    verify(bound, asked, sectorSize);
+    await makeReady(bound, file, plan, asked, seen);
+    return makeLoopDevice(bound, asked.onDeferred);
   } catch (error) {
     // The first error wins.
-    await undoBind(bound).catch(() => {});
+    await bound.undo().catch(() => {});
     throw error;
   }
 }
 
-/** On a file system mounted nodev no device can be opened: EACCES, for root as well. */
+/** EACCES is what root, too, gets for a device on a file system mounted nodev. */
 function explainNodev(error: unknown): unknown {
   const isOfNode = isRefusal(error, "EACCES") && error.path.startsWith("/dev/");
   if (!isOfNode || !isNodev("/dev")) return error;
@@ -144,104 +147,100 @@ function explainNodev(error: unknown): unknown {
 async function makeReady(
   bound: BoundDevice,
   backing: OpenFile,
-  { planned, detour }: Plan,
-  wanted: SettledOptions,
+  { strategy: planned, detour }: Plan,
+  { timeout, signal }: CheckedOptions,
   seen: SeenTable | undefined,
-): Promise<LoopDevice> {
-  const { device, facts } = bound;
-  const { onDeferred } = wanted;
-  verify(device, facts, wanted);
+): Promise<void> {
+  const { device, facts, partitions } = bound;
   // With loop.max_part > 0 the kernel scans in LOOP_CONFIGURE, asked or not.
-  const strategy = facts.partscan ? "one-step" : planned;
-  if (strategy === "two-step") await scanOnce(device, wanted.signal);
+  const strategy = bound.strategy = facts.partscan ? "one-step" : planned;
+  if (strategy === "two-step") await scanOnce(device, signal);
   if (strategy === "userspace" && detour) drain(device);
-  wanted.signal?.throwIfAborted();
-  if (strategy === "none") {
-    announceUnheard(bound.number);
-    const ready = { partitions: [], added: [], skipped: [] };
-    return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
+  signal?.throwIfAborted();
+  if (strategy !== "none") {
+    // The scan of two steps comes some ms after that look.
+    const fresh = strategy === "two-step" ? undefined : seen;
+    await partitions.ready(await partitionsOf(backing, facts, fresh, signal), timeout, signal);
   }
-  // Two steps scan some ms later than we looked.
-  const fresh = strategy === "two-step" ? undefined : seen;
-  const table = await partitionsOf(backing, facts, fresh, wanted.signal);
-  const ready = await readyPartitions(bound, table, wanted.timeout, wanted.signal);
   // The kernel found no table: it has none, or we have added what the table says.
-  if (ready.added.length === ready.partitions.length) announceUnheard(bound.number);
-  return makeLoopDevice({ bound, strategy, facts, owned: true, ready, onDeferred });
+  if (partitions.added.length === partitions.list.length) announceUnheard(bound.number);
 }
 
-/** Others detach and attach while we look: then it is looked at again. */
+/** Other processes detach and attach the file while we look: then we look again, so often. */
 const LOOKS = 16;
 
-/** The device with just the wanted range of the file, if there is one and it shall be used. */
+/** A handle of the device with just the wanted range of the file, if there is one and it shall be used. */
 async function reuseSame(
   file: OpenFile,
-  wanted: SettledOptions,
+  asked: CheckedOptions,
+  sectorSize: number | undefined,
 ): Promise<LoopDevice | undefined> {
   for (let looks = 1; looks <= LOOKS; looks++) {
-    const same = await findSame(file, wanted);
+    const same = await findSame(file, asked);
     if (!same) return undefined;
-    const loop = await openFound(same);
-    if (loop) return await reuse(loop, wanted);
-    wanted.signal?.throwIfAborted();
+    const bound = await openFound(same);
+    if (bound) return await reuse(bound, asked, sectorSize);
+    asked.signal?.throwIfAborted();
   }
   throw refusal(file, "others attach and detach it all the time", "EBUSY");
 }
 
-/** What was found of it; rejects if another device overlaps it. */
+/** The device with just the wanted range; rejects if another one overlaps it. */
 async function findSame(
   file: OpenFile,
-  { offset, sizelimit, overlap }: SettledOptions,
+  { offset, sizelimit, overlap }: CheckedOptions,
 ): Promise<LoopStatus | undefined> {
-  const identity = fileStatus(file);
   const range = { offset, sizelimit };
-  const others = (await findBackedBy(identity)).filter((device) => overlaps(device, range));
-  const same = others.find((d) => d.offset === offset && d.sizelimit === sizelimit);
+  const others = (await findBackedBy(fileStatus(file))).filter((one) => overlaps(one, range));
+  const same = others.find((one) => one.offset === offset && one.sizelimit === sizelimit);
   if (overlap === "reuse" && same) return same;
   if (others.length === 0) return undefined;
   const known = others.map((d) => `${d.path} (offset ${d.offset}, sizelimit ${d.sizelimit})`);
   throw refusal(file, `this part of it is attached already: ${known.join(", ")}`, "EEXIST");
 }
 
-async function reuse(loop: LoopDevice, wanted: SettledOptions): Promise<LoopDevice> {
+async function reuse(
+  bound: BoundDevice,
+  { readOnly, lock, partscan, timeout, signal }: CheckedOptions,
+  sectorSize: number | undefined,
+): Promise<LoopDevice> {
+  const { facts, number, path } = bound;
   try {
-    if (wanted.readOnly !== undefined && wanted.readOnly !== loop.readOnly) {
-      const mode = loop.readOnly ? "read-only" : "writable";
+    if (readOnly !== undefined && readOnly !== facts.readOnly) {
+      const mode = facts.readOnly ? "read-only" : "writable";
       const hint = `it is attached ${mode} to this part of the file already`;
-      throw new LoopError({ code: "EEXIST", syscall: "attach", path: loop.path, hint });
+      throw new LoopError({ code: "EEXIST", path, hint });
     }
-    if (wanted.sectorSize !== undefined && wanted.sectorSize !== loop.sectorSize) {
-      const hint =
-        `it is attached in sectors of ${loop.sectorSize} bytes, not ${wanted.sectorSize}`;
-      throw new LoopError({ code: "EEXIST", syscall: "attach", path: loop.path, hint });
+    if (sectorSize !== undefined && sectorSize !== facts.sectorSize) {
+      const hint = `it is attached in sectors of ${facts.sectorSize} bytes, not ${sectorSize}`;
+      throw new LoopError({ code: "EEXIST", path, hint });
     }
-    const { timeout, signal } = wanted;
-    if (wanted.lock) await lockShared(loop, timeout, signal);
-    if (wanted.partscan) await loop.rescan({ timeout, signal });
-    return loop;
+    if (lock) await whenUnlocked(number, () => bound.lock.keepShared(), timeout, signal);
+    if (partscan) await bound.rescan(timeout, signal);
+    return makeLoopDevice(bound);
   } catch (error) {
     // The first error wins.
-    await loop[Symbol.asyncDispose]().catch(() => {});
+    await bound.close().catch(() => {});
     throw error;
   }
 }
 
-/** How partitions shall come to be, and whether the kernel's race must be walked around. */
+/** How partitions shall come to be, and whether {@linkcode PARTSCAN_RACE} must be avoided. */
 interface Plan {
-  readonly planned: Strategy;
+  readonly strategy: Strategy;
   readonly detour: boolean;
 }
 
 async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Plan> {
-  if (partscan === false) return { planned: "none", detour: false };
+  if (partscan === false) return { strategy: "none", detour: false };
   const detour = await needsDetour(workaround);
-  if (partscan === "userspace") return { planned: "userspace", detour };
-  return { planned: detour ? "two-step" : "one-step", detour };
+  if (partscan === "userspace") return { strategy: "userspace", detour };
+  return { strategy: detour ? "two-step" : "one-step", detour };
 }
 
 let probed: ReturnType<typeof probePartscanRace> | undefined;
 
-/** The kernel does not change while we run: one answer of it serves all, if it is one. */
+/** Probes the running kernel once a process, or again after an answer that decides nothing. */
 async function probeOnce(): ReturnType<typeof probePartscanRace> {
   const asked = probed ??= probePartscanRace();
   const verdict = await asked.catch((error) => {
@@ -265,14 +264,14 @@ async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<bo
   }
 }
 
-/** Return code 0 is not enough: 5.8 ignores some fields, and direct I/O is dropped without a word. */
-function verify(device: OpenFile, facts: LoopFacts, wanted: SettledOptions): void {
+/** LOOP_CONFIGURE of Linux 5.8 ignores some fields, and every kernel drops direct I/O without an error. */
+function verify({ path, facts }: BoundDevice, asked: CheckedOptions, sectorSize?: number): void {
   const differences = [
-    ["offset", facts.offset, wanted.offset],
-    ["sizelimit", facts.sizelimit, wanted.sizelimit],
-    ["sector size", facts.sectorSize, wanted.sectorSize ?? facts.sectorSize],
-    ["read-only", facts.readOnly, wanted.readOnly ?? facts.readOnly],
-    ["direct I/O", facts.directIo, wanted.directIo || facts.directIo],
+    ["offset", facts.offset, asked.offset],
+    ["sizelimit", facts.sizelimit, asked.sizelimit],
+    ["sector size", facts.sectorSize, sectorSize ?? facts.sectorSize],
+    ["read-only", facts.readOnly, asked.readOnly ?? facts.readOnly],
+    ["direct I/O", facts.directIo, asked.directIo || facts.directIo],
   ].filter(([, is, asked]) => is !== asked);
   if (differences.length === 0) return;
   const list = differences.map(([what, is, asked]) => `${what} is ${is}, asked for ${asked}`).join(
@@ -285,7 +284,7 @@ function verify(device: OpenFile, facts: LoopFacts, wanted: SettledOptions): voi
     code: "EOPNOTSUPP",
     syscall: "ioctl",
     request: "LOOP_CONFIGURE",
-    path: device.path,
+    path,
     hint: `${list}: ${why}`,
   });
 }

@@ -1,47 +1,48 @@
 /**
- * The handle of an attached image.
+ * The handle of an attached image: a bound device as its users see it, and the queue of its operations.
  *
  * @module
  */
-import { AttachedImage, factsOf, type LoopDeviceInit, setFacts } from "./attached_image.ts";
 import { refusePseudo } from "./binding/backing_file.ts";
-import { changeDevice, closeAll } from "./binding/bind.ts";
-import { refuseChange } from "./binding/changed_file.ts";
-import { checkBoolean, checkPath, checkWaiting } from "./base/checks.ts";
+import type { BoundDevice } from "./binding/bound_device.ts";
+import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
-import { checkDetachOptions, type DetachOptions, isDetached } from "./binding/detached.ts";
-import { letGo, makePersistent, type Parting } from "./binding/detached.ts";
-import { waitForOthers, warnDeferred } from "./binding/detached.ts";
-import { isStill, type LoopFacts, readFacts } from "./binding/facts.ts";
-import { absolutePath, O_RDONLY, type OpenFile } from "./kernel/file.ts";
-import { Operations } from "./operations.ts";
+import {
+  checkDetachOptions,
+  type DetachOptions,
+  isDetached,
+  warnDeferred,
+} from "./binding/detach.ts";
+import { checkWaiting } from "./base/options.ts";
+import { absolutePath, O_RDONLY } from "./kernel/file.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
 import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
-import { loopChangeFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
+import { loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
 import { asMeantHere, MountSet } from "./mount/mounts.ts";
-import {
-  isKnownBy,
-  type Partition,
-  type ReadyPartitions,
-  rescanPartitions,
-  type SkippedPartition,
-  stillThere,
-} from "./binding/partitions.ts";
-import { drain } from "./binding/partscan_race.ts";
+import type { Partition, SkippedPartition } from "./binding/partitions.ts";
+import type { Strategy } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
-import { boundPartitions, type SysfsPartition } from "./kernel/sysfs.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
 import { openWithoutWaiting } from "./kernel/blocking.ts";
 import { heeding, untilAborted } from "./base/retry.ts";
+import { Turns } from "./base/turns.ts";
+import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
-/** For attach() and openLoop() alone. */
-export let makeLoopDevice: (init: LoopDeviceInit) => LoopDevice;
+/** For attach() and openLoop() alone: `bound` is the handle's from then on. */
+export let makeLoopDevice: (
+  bound: BoundDevice,
+  onDeferred?: DetachOptions["onDeferred"],
+) => LoopDevice;
 
-/** For attach() alone: the shared lock of a device that was bound already. */
-export let lockShared: (loop: LoopDevice, timeout: number, signal?: AbortSignal) => Promise<void>;
+/** Why a closed handle does nothing, by how it was closed. */
+const CLOSED = {
+  detached: "has been detached: this handle is closed",
+  persistent: "is persistent: openLoop() opens it, detach() of its path detaches it",
+  closed: "has been closed: openLoop() opens it again",
+};
 
 /**
  * An attached image. One that {@linkcode attach} bound lives as long as this handle's process at
@@ -60,40 +61,98 @@ export let lockShared: (loop: LoopDevice, timeout: number, signal?: AbortSignal)
  * const describe = ({ path, size }: LoopDevice) => `${path}: ${size} bytes`;
  * ```
  */
-export class LoopDevice extends AttachedImage implements AsyncDisposable {
-  readonly #init: LoopDeviceInit;
-  #ready: ReadyPartitions;
-  #detached: Promise<"detached" | "deferred"> | undefined;
-  /** How many hear what becomes of it, or have heard. */
-  #asking = 0;
-  readonly #operations: Operations;
+export class LoopDevice implements AsyncDisposable {
+  /** The node: `"/dev/loop4"`. */
+  readonly path: string;
+  /** Of the device: 4. */
+  readonly number: number;
+  /** What {@linkcode attach} really did. */
+  readonly strategy: Strategy;
+
+  readonly #bound: BoundDevice;
+  readonly #onDeferred: DetachOptions["onDeferred"];
   readonly #mounts = new MountSet();
+  readonly #turns = new Turns();
+  #state: "open" | keyof typeof CLOSED = "open";
+  #detached: Promise<"detached" | "deferred"> | undefined;
+  /** How many callers hear what becomes of it, or have heard. */
+  #asking = 0;
 
   static {
-    makeLoopDevice = (init) => new LoopDevice(init);
-    lockShared = (loop, timeout, signal) =>
-      whenUnlocked(loop.number, () => loop.#init.bound.lock.keepShared(), timeout, signal);
+    makeLoopDevice = (bound, onDeferred) => new LoopDevice(bound, onDeferred);
     showAsData(this);
   }
 
-  private constructor(init: LoopDeviceInit) {
-    super(init);
-    this.#init = init;
-    this.#operations = new Operations(this.path);
-    this.#ready = init.ready;
+  private constructor(bound: BoundDevice, onDeferred: DetachOptions["onDeferred"]) {
+    this.path = bound.path;
+    this.number = bound.number;
+    this.strategy = bound.strategy;
+    this.#bound = bound;
+    this.#onDeferred = onDeferred;
   }
 
-  get #facts(): LoopFacts {
-    return factsOf(this);
+  /** Runs `operation` after those before it, whatever has become of the handle. */
+  async #inTurn<T>(operation: () => T | Promise<T>): Promise<T> {
+    using _turn = await this.#turns.begin();
+    await yieldToEventLoop();
+    return await operation();
   }
 
-  set #facts(facts: LoopFacts) {
-    setFacts(this, facts);
+  /** The same on an open handle; a closed one refuses. `signal` ends the wait for those before. */
+  async #take<T>(operation: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
+    using _turn = await this.#turns.begin(signal);
+    await yieldToEventLoop();
+    this.#checkOpen();
+    return await operation();
+  }
+
+  #checkOpen(): void {
+    if (this.#state !== "open") throw new TypeError(`${this.path} ${CLOSED[this.#state]}`);
+  }
+
+  /** Whole path of the backing file, as the kernel knows it (sysfs `loop/backing_file`). */
+  get backingFile(): string {
+    return this.#bound.facts.backingFile;
+  }
+
+  /** Where the device begins in the backing file, in bytes. */
+  get offset(): number {
+    return this.#bound.facts.offset;
+  }
+
+  /** The most bytes the device may have; 0: no limit. */
+  get sizelimit(): number {
+    return this.#bound.facts.sizelimit;
+  }
+
+  /** Bytes; whole 512-byte sectors, a rest of the file behind them is out of reach. */
+  get size(): number {
+    return this.#bound.facts.size;
+  }
+
+  /** Logical sector size in bytes. */
+  get sectorSize(): number {
+    return this.#bound.facts.sectorSize;
+  }
+
+  /** Whether the kernel refuses writes. */
+  get readOnly(): boolean {
+    return this.#bound.facts.readOnly;
+  }
+
+  /** Whether the kernel bypasses the backing file's page cache. */
+  get directIo(): boolean {
+    return this.#bound.facts.directIo;
+  }
+
+  /** Tells this use of the device from an earlier or later one; undefined before Linux 5.15. */
+  get diskseq(): number | undefined {
+    return this.#bound.facts.diskseq;
   }
 
   /** In the order of their numbers; every node existed and was right when the promise resolved. */
   get partitions(): readonly Partition[] {
-    return this.#ready.partitions;
+    return this.#bound.partitions.list;
   }
 
   /**
@@ -104,11 +163,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * extended partition, whose first KiB the kernel shows, and a logical one the logical one.
    */
   get skipped(): readonly SkippedPartition[] {
-    return this.#ready.skipped.map((one) => ({
-      ...one,
-      offset: this.offset + one.start,
-      sizelimit: one.size,
-    }));
+    return this.#bound.skipped;
   }
 
   /** All of these as plain data; what JSON.stringify() and console.log() show. */
@@ -142,22 +197,18 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
       if (signal?.aborted) this.#asking--;
       throw error;
     }
-    if (outcome === "deferred" && again) outcome = await waitForOthers(this.#parting, options);
+    if (outcome === "deferred" && again) outcome = await this.#bound.waitForOthers(options);
     if (outcome === "detached") return outcome;
     signal?.throwIfAborted();
     onDeferred?.(this.path, await this.holders());
     return outcome;
   }
 
-  get #parting(): Parting {
-    return { ...this.#init, ...this.#init.bound, facts: this.#facts, added: this.#ready.added };
-  }
-
   #end(options: DetachOptions): Promise<"detached" | "deferred"> {
-    return this.#detached ??= this.#operations.take(async () => {
-      this.#operations.state = "detached";
+    return this.#detached ??= this.#take(async () => {
+      this.#state = "detached";
       const failed = await this.#mounts.end();
-      const outcome = letGo(this.#parting, options);
+      const outcome = this.#bound.release(options);
       if (!failed) return await outcome;
       // The first error wins.
       await outcome.catch(() => {});
@@ -175,8 +226,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     const meant = asMeantHere(options);
     // What is none is refused with the other options.
     const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
-    const mounting = this.#operations.take(
-      () => this.#mounts.mount(this, this.#facts, partition, meant),
+    const mounting = this.#take(
+      () => this.#mounts.mount(this.#bound, partition, meant),
       signal,
     );
     return await heeding(mounting, signal, (late) => late.unmount());
@@ -187,7 +238,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * is known here. Rejects with {@linkcode LoopError} EUCLEAN if there are the superblocks of two.
    */
   async fileSystem(partition?: number): Promise<FileSystem | undefined> {
-    return await this.#operations.take(() => this.#mounts.fileSystem(this, partition));
+    return await this.#take(() => this.#mounts.fileSystem(this.#bound, partition));
   }
 
   /**
@@ -200,11 +251,11 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * again does nothing.
    */
   async persist(): Promise<void> {
-    if (this.#operations.state === "persistent") return;
-    await this.#operations.take(async () => {
-      await makePersistent(this.#parting);
-      this.#operations.state = "persistent";
-      await closeAll(this.#parting);
+    if (this.#state === "persistent") return;
+    await this.#take(async () => {
+      await this.#bound.persist();
+      this.#state = "persistent";
+      await this.#bound.close();
     });
   }
 
@@ -221,9 +272,9 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async lock(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<HeldLock> {
     const { timeout, signal } = checkWaiting(options);
     // Not in its turn: who has the lock may want to do something with the handle.
-    await this.#operations.take(() => Promise.resolve(), signal);
-    const { lock } = this.#init.bound;
-    const attempt = () => (this.#operations.checkOpen(), lock.takeExclusive());
+    await this.#take(() => {}, signal);
+    const { lock } = this.#bound;
+    const attempt = () => (this.#checkOpen(), lock.takeExclusive());
     return await whenUnlocked(this.number, attempt, timeout, signal, lock);
   }
 
@@ -235,7 +286,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async settled(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<void> {
     const { timeout, signal } = checkWaiting(options);
-    await this.#operations.take(() => udevSettled(this.#init.bound, timeout, signal), signal);
+    await this.#take(() => udevSettled(this.#bound, timeout, signal), signal);
   }
 
   /**
@@ -243,8 +294,8 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * After a detach, who still holds it; nobody, once it is detached.
    */
   async holders(): Promise<Holder[]> {
-    const isClosed = ["detached", "closed"].includes(this.#operations.state);
-    const isOver = () => isClosed && isDetached(this.#facts, this.path, false);
+    const isClosed = ["detached", "closed"].includes(this.#state);
+    const isOver = () => isClosed && isDetached(this.#bound.facts);
     if (isOver()) return [];
     const found = await findHolders(this.number);
     // Those of another use, which has begun while they were looked for.
@@ -256,21 +307,18 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    * same range of the same backing file (inode). Ask before mkfs.
    */
   async isCurrent(): Promise<boolean> {
-    return await this.#operations.inTurn(() => {
-      const { device } = this.#init.bound;
-      return !device.isClosed && isStill(device, this.#facts);
-    });
+    return await this.#inTurn(() => this.#bound.isCurrent());
   }
 
   /** Takes a new size of the backing file over. Then {@linkcode LoopDevice.rescan} grows partitions. */
   async setCapacity(): Promise<void> {
-    await this.#change((device) => loopSetCapacity(device));
+    await this.#take(() => this.#bound.change(loopSetCapacity));
   }
 
   /** Bypasses the backing file's page cache, or stops that. EINVAL where it cannot be. */
   async setDirectIo(on: boolean): Promise<void> {
     checkBoolean("on", on);
-    await this.#change((device) => loopSetDirectIo(device, on));
+    await this.#take(() => this.#bound.change((device) => loopSetDirectIo(device, on)));
   }
 
   /**
@@ -279,7 +327,7 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
    */
   async setSectorSize(size: SectorSize): Promise<void> {
     checkSectorSize(size);
-    await this.#change((device) => loopSetBlockSize(device, size));
+    await this.#take(() => this.#bound.change((device) => loopSetBlockSize(device, size)));
   }
 
   /**
@@ -292,26 +340,10 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async changeFile(file: string | URL): Promise<void> {
     const path = absolutePath(checkPath("file", file));
     const { timeout } = checkWaiting({});
-    await this.#operations.take(async () => {
-      const { bound } = this.#init;
+    await this.#take(async () => {
       using backing = await openWithoutWaiting(path, O_RDONLY);
       refusePseudo(backing);
-      const isPartitioned = this.#facts.partscan || this.strategy !== "none" ||
-        boundPartitions(this.number).length > 0;
-      const isOld = isPartitioned && await refuseChange(bound, this.#facts, backing);
-      await changeDevice(bound.device, (device) => loopChangeFd(device, backing));
-      this.#facts = readFacts(bound.device);
-      if (!isOld) return;
-      // LOOP_CHANGE_FD leaves GD_NEED_PART_SCAN behind: the next to open the device would drop ours.
-      drain(bound.device);
-      await this.#rescan(isOld, timeout);
-    });
-  }
-
-  async #change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
-    await this.#operations.take(async () => {
-      await changeDevice(this.#init.bound.device, request);
-      this.#facts = readFacts(this.#init.bound.device);
+      await this.#bound.changeFile(backing, timeout);
     });
   }
 
@@ -330,28 +362,10 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
     options: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
     const { timeout, signal } = checkWaiting(options);
-    return await this.#operations.take(async () => {
-      signal?.throwIfAborted();
-      // Where nothing was scanned yet, an affected kernel still owes a scan that would drop ours.
-      if (boundPartitions(this.number).length === 0) drain(this.#init.bound.device);
-      return await this.#rescan(isKnownBy(this.#ready), timeout, signal);
+    return await this.#take(async () => {
+      await this.#bound.rescan(timeout, signal);
+      return this.partitions;
     }, signal);
-  }
-
-  /** In its turn already. After an error the handle lists what is left. */
-  async #rescan(
-    isKnown: (partition: SysfsPartition) => boolean,
-    timeout: number,
-    signal?: AbortSignal,
-  ): Promise<readonly Partition[]> {
-    const { bound } = this.#init;
-    try {
-      this.#ready = await rescanPartitions(bound, this.#ready, isKnown, timeout, signal);
-    } catch (error) {
-      this.#ready = stillThere(bound, this.#ready);
-      throw error;
-    }
-    return this.partitions;
   }
 
   /**
@@ -362,28 +376,27 @@ export class LoopDevice extends AttachedImage implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const isAsked = this.#detached !== undefined;
     // What was called before may have been persist().
-    await this.#operations.inTurn(() => {});
-    if (this.#operations.state === "persistent") return;
-    if (!this.#init.owned && !this.#detached) return await this.#close();
+    await this.#inTurn(() => {});
+    if (this.#state === "persistent") return;
+    if (!this.#bound.isOwn && !this.#detached) return await this.#close();
     const heard = this.#asking++;
     const outcome = await this.#end({}).catch((error) => {
       if (heard === 0) throw error;
     });
     if (outcome === "deferred" && !isAsked) {
       const holders = await this.holders();
-      const { onDeferred } = this.#init;
-      if (onDeferred) onDeferred(this.path, holders);
+      if (this.#onDeferred) this.#onDeferred(this.path, holders);
       else await warnDeferred(this.path, this.number, holders);
     }
   }
 
   /** Leaves the device to whoever attached it. */
   #close(): Promise<void> {
-    return this.#operations.inTurn(async () => {
-      if (this.#operations.state !== "open") return;
-      this.#operations.state = "closed";
+    return this.#inTurn(async () => {
+      if (this.#state !== "open") return;
+      this.#state = "closed";
       const failed = await this.#mounts.end();
-      await closeAll(this.#parting);
+      await this.#bound.close();
       if (failed) throw failed.error;
     });
   }

@@ -12,9 +12,6 @@ import type { CheckedOptions } from "./binding/options.ts";
 import type { FoundTable, TablePartition } from "./table/disk.ts";
 import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
 
-/** Options after the sector size was looked for; undefined: the kernel's default. */
-export type SettledOptions = Omit<CheckedOptions, "sectorSize"> & { readonly sectorSize?: number };
-
 /** A table, and the device that it was read for; bytes. */
 export interface SeenTable {
   readonly table: FoundTable;
@@ -23,13 +20,16 @@ export interface SeenTable {
   readonly part: Part;
 }
 
-/** Reads the table if sector size or partitions depend on it. */
+/**
+ * Reads the table if sector size or partitions depend on it. `sectorSize`: the one to attach with;
+ * undefined: the kernel's default.
+ */
 export async function inspectImage(
   { file, size: fileSize }: BackingFile,
   asked: CheckedOptions,
-): Promise<{ wanted: SettledOptions; seen?: SeenTable }> {
+): Promise<{ sectorSize?: number; seen?: SeenTable }> {
   const { sectorSize, partscan, offset, signal } = asked;
-  if (partscan === false && sectorSize !== "auto") return { wanted: { ...asked, sectorSize } };
+  if (partscan === false && sectorSize !== "auto") return { sectorSize };
   const size = deviceSize(fileSize, asked);
   const table = await readTableIn(file, {
     size,
@@ -39,11 +39,11 @@ export async function inspectImage(
   });
   const found = table.header ? table.sectorSize : undefined;
   const settled = sectorSize === "auto" ? found : sectorSize;
-  const wanted = { ...asked, sectorSize: settled };
   // With direct I/O the kernel's default is that of the disk below: nobody knows before the bind.
-  if (settled === undefined && asked.directIo) return { wanted };
+  if (settled === undefined && asked.directIo) return {};
   const part = { file, offset, sizelimit: asked.sizelimit };
-  return { wanted, seen: { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE, part } };
+  const seen = { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE, part };
+  return { sectorSize: settled, seen };
 }
 
 /** Throws if the device that is to be would look empty and is not. */

@@ -3,21 +3,20 @@
  *
  * @module
  */
-import { removeDevice } from "./binding/bind.ts";
+import { BoundDevice } from "./binding/bound_device.ts";
+import { removeDevice } from "./binding/change.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
+import { checkAgainst } from "./base/options.ts";
 import { allEnded } from "./base/ends.ts";
-import { checkDetachOptions, type DetachOptions, warnLost } from "./binding/detached.ts";
+import { DETACH, type DetachOptions, warnLost } from "./binding/detach.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
-import { type DeviceIdentity, isSameUse, type LoopFacts, readFacts } from "./binding/facts.ts";
-import { absolutePath, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
+import { isSameUse, type LoopFacts, type LoopStatus, readFacts } from "./binding/facts.ts";
+import { absolutePath, O_RDONLY, open } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
-import { DeviceLock } from "./udev/lock.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
-import { DevNodes } from "./binding/nodes.ts";
-import { describe } from "./binding/partitions.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber } from "./status.ts";
-import { boundPartitions, sysfsPartitions } from "./kernel/sysfs.ts";
+import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
@@ -45,13 +44,11 @@ export async function openLoop(path: string | URL): Promise<LoopDevice> {
   await yieldToEventLoop();
   // Opening what is no loop device could do something; so the node is asked first.
   const number = loopNumber(node);
-  return (await openDevice(node, (facts) => facts.number === number))!;
+  return makeLoopDevice((await openDevice(node, (facts) => facts.number === number))!);
 }
 
-/** The same for a device that was found; undefined if it is another use of it by now. */
-export async function openFound(
-  found: DeviceIdentity & { path: string },
-): Promise<LoopDevice | undefined> {
+/** The same for a device that was found; undefined if it is in another use by now. */
+export async function openFound(found: LoopStatus): Promise<BoundDevice | undefined> {
   try {
     return await openDevice(found.path, (facts) => isSameUse(facts, found));
   } catch (error) {
@@ -61,15 +58,21 @@ export async function openFound(
   }
 }
 
-/** Descriptor first, identity then: what `isWanted` is asked about is what the handle holds. */
+/** Opens before it asks: `isWanted` judges the very device that the handle then holds. */
 async function openDevice(
   path: string,
   isWanted: (facts: LoopFacts) => boolean,
-): Promise<LoopDevice | undefined> {
+): Promise<BoundDevice | undefined> {
   const device = open(path, O_RDONLY);
   try {
     const facts = readFacts(device);
-    if (isWanted(facts)) return await handleOf(device, facts);
+    if (isWanted(facts)) {
+      const bound = new BoundDevice(device, facts);
+      const isBare = sysfsPartitions(facts.number).length === 0;
+      const table = isBare ? [] : (await readTable(device, facts.sectorSize)).partitions;
+      bound.partitions.adopt(table);
+      return bound;
+    }
     device.close();
     return undefined;
   } catch (error) {
@@ -78,18 +81,7 @@ async function openDevice(
   }
 }
 
-async function handleOf(device: OpenFile, facts: LoopFacts): Promise<LoopDevice> {
-  const { number } = facts;
-  const [nodes, lock] = [new DevNodes("auto"), new DeviceLock(number)];
-  const bound = { device, number, nodes, lock, since: 0, backing: undefined };
-  // The table only describes what is there.
-  const isBare = sysfsPartitions(number).length === 0;
-  const table = isBare ? [] : (await readTable(device, facts.sectorSize)).partitions;
-  const present = boundPartitions(number);
-  const partitions = present.map((partition) => describe(partition, table));
-  const ready = { partitions, added: [], skipped: [] };
-  return makeLoopDevice({ bound, strategy: "none", facts, owned: false, ready });
-}
+const DETACH_BY_NAME = { ...DETACH, remove: { check: checkBoolean, default: false } };
 
 /**
  * Detaches a loop device by its node, or every device that a file is attached to when the call is
@@ -120,15 +112,16 @@ export async function detach(
   options: DetachOptions & { remove?: boolean } = {},
 ): Promise<"detached" | "deferred"> {
   const path = absolutePath(checkPath("target", target));
-  checkDetachOptions(options, ["remove"]);
-  const { remove = false, ...waiting } = options;
-  checkBoolean("remove", remove);
+  const { remove, ...waiting } = checkAgainst(options, DETACH_BY_NAME);
   waiting.signal?.throwIfAborted();
   const file = fileStatus(path);
   const isLoop = file.type === "block device" && file.rdev.startsWith("7:");
   const opening = isLoop
     ? [() => openLoop(path)]
-    : (await findBackedBy(file)).map((found) => () => openFound(found));
+    : (await findBackedBy(file)).map((found) => async () => {
+      const bound = await openFound(found);
+      return bound && makeLoopDevice(bound);
+    });
   const outcomes = await allEnded(opening.map(async (openIt) => {
     const loop = await openIt();
     const outcome = await loop?.detach(waiting).catch((error) => {
@@ -141,5 +134,5 @@ export async function detach(
   if (outcomes.includes("deferred")) return "deferred";
   if (outcomes.includes("detached")) return "detached";
   const hint = "it is not attached to any loop device";
-  throw new LoopError({ code: "ENXIO", syscall: "ioctl", path, hint });
+  throw new LoopError({ code: "ENXIO", path, hint });
 }

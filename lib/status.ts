@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { checkByteCount, checkNames, checkPath } from "./base/checks.ts";
+import { checkByteCount, checkPath } from "./base/checks.ts";
+import { checkAgainst } from "./base/options.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { byteCount, type LoopStatus } from "./binding/facts.ts";
 import {
@@ -64,8 +65,10 @@ export async function status(path: string | URL): Promise<LoopStatus> {
   const found = readStatus(loopNumber(node));
   if (found) return { ...found, path: node };
   const hint = "no file is bound to it";
-  throw new LoopError({ code: "ENXIO", syscall: "ioctl", path: node, hint });
+  throw new LoopError({ code: "ENXIO", path: node, hint });
 }
+
+const RANGE = { offset: { check: checkByteCount }, sizelimit: { check: checkByteCount } };
 
 /**
  * The devices that `file` is attached to: the file itself, by device and inode, whatever its name.
@@ -90,10 +93,7 @@ export async function find(
   options: { offset?: number; sizelimit?: number } = {},
 ): Promise<LoopStatus[]> {
   const path = checkPath("file", file);
-  checkNames(options, ["offset", "sizelimit"]);
-  const { offset, sizelimit } = options;
-  if (offset !== undefined) checkByteCount("offset", offset);
-  if (sizelimit !== undefined) checkByteCount("sizelimit", sizelimit);
+  const { offset, sizelimit } = checkAgainst(options, RANGE);
   return (await findBackedBy(fileStatus(path))).filter((device) =>
     (offset ?? device.offset) === device.offset &&
     (sizelimit ?? device.sizelimit) === device.sizelimit
@@ -142,7 +142,7 @@ export function loopNumber(path: string): number {
   const hint = `it is ${
     type === "block device" ? `device ${rdev}` : `a ${type}`
   }, not a loop device`;
-  throw new LoopError({ code: "ENOTBLK", syscall: "stat", path, hint });
+  throw new LoopError({ code: "ENOTBLK", path, hint });
 }
 
 function readStatus(number: number): LoopStatus | undefined {

@@ -68,7 +68,10 @@ test("the numbers of the pages are the code's", [], () => {
   const has = (file: string, code: RegExp) => code.exec(read(file))?.[1].replaceAll("_", "");
   const pairs = [
     [says(/`concurrency`, by default (\d+)/), has("lib/attach_all.ts", /CONCURRENCY = (\d+)/)],
-    [says(/\| `timeout` +\| `(\d+)`/), has("lib/binding/options.ts", /timeout: ([\d_]+),/)],
+    [
+      says(/\| `timeout` +\| `(\d+)`/),
+      has("lib/binding/options.ts", /timeout: \{.* default: ([\d_]+) \}/),
+    ],
     [says(/\| `EBUSY` +\| (\d+) devices in a row/), has("lib/binding/bind.ts", /tries: (\d+)/)],
   ];
   for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);

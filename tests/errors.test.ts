@@ -1,6 +1,7 @@
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { attach, type AttachOptions, LoopError } from "../mod.ts";
+import { attach, type AttachOptions, detach, LoopError, status } from "../mod.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   isolated,
   makeImage,
@@ -164,4 +165,27 @@ test("LoopError names no system call where none failed", [], () => {
     refused.withHint("wait").message,
     "EBUSY: device or resource busy, '/dev/loop4' (wait)",
   );
+});
+
+test("what loopdev itself refuses names no system call", ["root"], async () => {
+  const file = makeImage("named.img", 1);
+  writeFileSync(scratch("empty"), "");
+  await using own = ownDevices(1);
+  await (await attach(file, { number: own.numbers[0] })).detach();
+  await using loop = await attach(file, { readOnly: true });
+  const overlap = "reuse";
+  const calls: Record<string, () => Promise<unknown>> = {
+    EINVAL: () => attach(scratch("empty")),
+    EEXIST: () => attach(file, { overlap: "refuse" }),
+    "EEXIST, reuse, writable": () => attach(file, { overlap, readOnly: false }),
+    "EEXIST, reuse, other sectors": () => attach(file, { overlap, sectorSize: 4096 }),
+    ENOTBLK: () => status(file),
+    ENXIO: () => status(own.paths[0]),
+    "ENXIO, detach": () => detach(scratch("empty")),
+  };
+  for (const [what, call] of Object.entries(calls)) {
+    const { code, syscall, message } = await assertRejects(call, LoopError);
+    assertEquals([code, syscall], [what.split(",")[0], undefined], message);
+  }
+  assertEquals(await loop.isCurrent(), true);
 });

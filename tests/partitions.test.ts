@@ -5,7 +5,7 @@ import { blkpgDelPartition } from "../lib/kernel/block.ts";
 import { ifExists, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { DevNodes } from "../lib/binding/nodes.ts";
 import { readTable } from "../lib/binding/image_table.ts";
-import { readyPartitions } from "../lib/binding/partitions.ts";
+import { DevicePartitions } from "../lib/binding/partitions.ts";
 import { attach, LoopError } from "../mod.ts";
 import { makeImage, test, THREE_PARTITIONS } from "./support/support.ts";
 
@@ -15,8 +15,8 @@ class Meddler extends DevNodes {
     super("auto");
   }
 
-  override problem(path: string, dev: string): string | undefined {
-    const problem = super.problem(path, dev);
+  override ensure(path: string, dev: string): string | undefined {
+    const problem = super.ensure(path, dev);
     if (path === `${this.disk}p3` && problem === undefined && this.times > 0) {
       this.times--;
       using device = open(this.disk, O_RDONLY);
@@ -31,31 +31,34 @@ const partitionsOf = (number: number) =>
     .sort();
 
 test(
-  "readyPartitions() looks again when a partition vanishes while it looks",
+  "DevicePartitions.ready() looks again when a partition vanishes while it looks",
   ["root"],
   async () => {
     await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
     using device = open(loop.path, O_RDONLY);
-    const bound = { device, number: loop.number, nodes: new Meddler(loop.path, 2) };
-    const { partitions } = await readyPartitions(
-      bound,
-      (await readTable(device, 512)).partitions,
-      10_000,
-    );
-    assertEquals(partitionsOf(loop.number), partitions.map(({ path }) => path.slice(5)));
-    assertEquals([partitions.length, bound.nodes.times], [3, 0]);
-    for (const { number } of partitions) blkpgDelPartition(device, number);
+    const nodes = new Meddler(loop.path, 2);
+    const partitions = new DevicePartitions(device, loop.number, nodes);
+    await partitions.ready((await readTable(device, 512)).partitions, 10_000);
+    const { list } = partitions;
+    assertEquals(partitionsOf(loop.number), list.map(({ path }) => path.slice(5)));
+    assertEquals([list.length, nodes.times], [3, 0]);
+    for (const { number } of list) blkpgDelPartition(device, number);
   },
 );
 
-test("readyPartitions() says so when partitions vanish until its timeout", ["root"], async () => {
-  await using loop = await attach(makeImage("dropped.img", 8, THREE_PARTITIONS));
-  using device = open(loop.path, O_RDONLY);
-  const bound = { device, number: loop.number, nodes: new Meddler(loop.path, Infinity) };
-  await assertRejects(
-    async () => readyPartitions(bound, (await readTable(device, 512)).partitions, 100),
-    LoopError,
-    "another program drops partitions again and again",
-  );
-  assertEquals(partitionsOf(loop.number), []);
-});
+test(
+  "DevicePartitions.ready() says so when partitions vanish until its timeout",
+  ["root"],
+  async () => {
+    await using loop = await attach(makeImage("dropped.img", 8, THREE_PARTITIONS));
+    using device = open(loop.path, O_RDONLY);
+    const nodes = new Meddler(loop.path, Infinity);
+    const partitions = new DevicePartitions(device, loop.number, nodes);
+    await assertRejects(
+      async () => await partitions.ready((await readTable(device, 512)).partitions, 100),
+      LoopError,
+      "another program drops partitions again and again",
+    );
+    assertEquals(partitionsOf(loop.number), []);
+  },
+);

@@ -8,7 +8,7 @@ import { blkpgAddPartition } from "../lib/kernel/block.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { readTable } from "../lib/binding/image_table.ts";
 import { DevNodes } from "../lib/binding/nodes.ts";
-import { readyPartitions } from "../lib/binding/partitions.ts";
+import { DevicePartitions } from "../lib/binding/partitions.ts";
 import { attach, detach, type LoopDevice, LoopError, readPartitions } from "../mod.ts";
 import { writeTable } from "./cases/disk_image.ts";
 import { losetup, makeImage, onThisRuntime, output, ROOT, run, test } from "./support/support.ts";
@@ -118,9 +118,10 @@ test("a partition is skipped whose number the kernel has given to another", ["ro
   await using loop = await attach(makeImage("taken.img", 8, HYBRID));
   using device = open(loop.path, O_RDONLY);
   blkpgAddPartition(device, { number: 3, start: 6 * MIB, size: MIB });
-  const bound = { device, number: loop.number, nodes: new DevNodes("auto") };
+  const partitions = new DevicePartitions(device, loop.number, new DevNodes("auto"));
   const table = (await readTable(device, 512)).partitions;
-  const { added, skipped } = await readyPartitions(bound, table, 1000);
+  await partitions.ready(table, 1000);
+  const { added, skipped } = partitions;
   assertEquals(added.map(({ number }) => number), [1]);
   assertEquals(skipped.map(({ number, reason }) => [number, reason]), [
     [2, "it overlaps partition 1"],

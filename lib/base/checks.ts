@@ -55,25 +55,19 @@ export function checkNames(value: unknown, names: readonly string[], what?: stri
   throw new TypeError(`unknown ${key}; ${known} are ${names.toSorted().join(", ")}`);
 }
 
-export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unknown }): void {
-  if (timeout !== undefined && !(typeof timeout === "number" && timeout >= 0)) {
-    throw new RangeError(`timeout must be a number of ms from 0 on, not ${show(timeout)}`);
-  }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError(`signal must be an AbortSignal, not ${show(signal)}`);
-  }
+export function checkTimeout(name: string, value: unknown): void {
+  if (typeof value === "number" && value >= 0) return;
+  throw new RangeError(`${name} must be a number of ms from 0 on, not ${show(value)}`);
 }
 
-/** How long a method waits by default. */
-const WAIT_MS = 10_000;
+export function checkSignal(name: string, value: unknown): void {
+  if (value instanceof AbortSignal) return;
+  throw new TypeError(`${name} must be an AbortSignal, not ${show(value)}`);
+}
 
-/** The options of a method that takes a timeout and a signal and no others, with the defaults. */
-export function checkWaiting(
-  options: { timeout?: number; signal?: AbortSignal },
-): { timeout: number; signal?: AbortSignal } {
-  checkNames(options, ["timeout", "signal"]);
-  checkWait(options);
-  return { ...options, timeout: options.timeout ?? WAIT_MS };
+export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unknown }): void {
+  if (timeout !== undefined) checkTimeout("timeout", timeout);
+  if (signal !== undefined) checkSignal("signal", signal);
 }
 
 export function checkBoolean(name: string, value: unknown): void {

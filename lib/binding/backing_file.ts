@@ -122,5 +122,5 @@ function explainUnwritable(error: LoopError, path: string): LoopError {
 
 /** A refusal of our own that the kernel would give later, or not at all, without a reason. */
 export function refusal(file: OpenFile, hint: string, code: ErrorCode = "EINVAL"): LoopError {
-  return new LoopError({ code, syscall: "statx", path: file.path, hint });
+  return new LoopError({ code, path: file.path, hint });
 }

@@ -5,6 +5,8 @@
  *
  * @module
  */
+import { BoundDevice } from "./bound_device.ts";
+import { removeDevice } from "./change.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
@@ -13,16 +15,12 @@ import {
   LO_FLAGS_PARTSCAN,
   LO_FLAGS_READ_ONLY,
   LO_NAME_SIZE,
-  loop_info64,
   type LoopConfig,
   loopConfigure,
   loopCtlAdd,
   loopCtlGetFree,
-  loopCtlRemove,
-  loopGetStatus64,
-  loopSetStatus64,
 } from "../kernel/loop.ts";
-import { type LoopFacts, readFacts } from "./facts.ts";
+import { readFacts } from "./facts.ts";
 import { DeviceLock, whenUnlocked } from "../udev/lock.ts";
 import { encodeNameInto } from "../base/names.ts";
 import { DevNodes } from "./nodes.ts";
@@ -33,7 +31,7 @@ import { fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev } from "../kernel/sysfs.ts";
 import { kernelRelease } from "../kernel/release.ts";
 import { openUnwatched } from "../udev/close_write_race.ts";
-import { closeFlushed, forgetFailures } from "../kernel/blocking.ts";
+import { forgetFailures } from "../kernel/blocking.ts";
 
 /** Another process took the device between LOOP_CTL_GET_FREE and our bind, or removed it. */
 const LOST_RACE: RetryPolicy = {
@@ -51,76 +49,20 @@ const REMOVED: RetryPolicy = { codes: ["ENXIO"], tries: 64, longestPause: 50 };
 /** More of them are no accident: somebody holds the device that is offered. */
 const LOST_RACES_IN_A_ROW = 16;
 
-/** What freezes the queue is refused while pages are dirty, on older kernels. */
-const FROZEN: RetryPolicy = { codes: ["EAGAIN"], tries: 64, longestPause: 250 };
-
-/** LOOP_SET_BLOCK_SIZE claims the device, as somebody may who just looks whether it is free. */
-const EXCLUSIVE_OWNER: RetryPolicy = {
-  codes: ["EBUSY"],
-  tries: 8,
-  longestPause: 50,
-};
-
 /** How long the node of a new device may take. */
 const NODE_MS = 1000;
 const LOOP_MAJOR = 7;
 
-/** What shall be bound, and how: what was asked of attach(), and what that comes to for this file. */
-export interface Binding extends Pick<AttachOptions, Bound> {
+/** What LOOP_CONFIGURE is told, and on which device: options of attach(), decided for one open file. */
+export interface Binding extends
+  Pick<
+    AttachOptions,
+    "offset" | "sizelimit" | "directIo" | "reference" | "number" | "nodes" | "lock" | "timeout"
+  > {
   readonly backing: OpenFile;
   readonly readOnly: boolean;
   readonly partscan: boolean;
   readonly sectorSize?: number;
-}
-
-type Bound =
-  | "offset"
-  | "sizelimit"
-  | "directIo"
-  | "reference"
-  | "number"
-  | "nodes"
-  | "lock"
-  | "timeout";
-
-/** A device that is ours until `device` is closed. */
-export interface BoundDevice {
-  readonly device: OpenFile;
-  readonly number: number;
-  /** The bound file, which remembers failed writes as the kernel's does; undefined if it is read-only. */
-  readonly backing: OpenFile | undefined;
-  readonly nodes: DevNodes;
-  readonly facts: LoopFacts;
-  readonly lock: DeviceLock;
-  /** When it was not bound yet, in ms since 1970. */
-  readonly since: number;
-  /** Whether the device itself exists only because we asked for its number. */
-  readonly made: boolean;
-}
-
-/** Closes all that a handle has open. */
-export async function closeAll(
-  { device, backing, facts, lock }: Pick<BoundDevice, "device" | "backing" | "facts" | "lock">,
-): Promise<void> {
-  // Before the kernel's own, so that the last close of the file, which may wait for it, is not ours.
-  backing?.close();
-  await closeFlushed(device, facts.size);
-  await lock.close(facts.size);
-}
-
-/** Takes everything back that binding did. Bound with LO_FLAGS_AUTOCLEAR: closing it detaches it. */
-export async function undoBind(bound: BoundDevice): Promise<void> {
-  const { number, nodes, made } = bound;
-  nodes.remove();
-  await closeAll(bound);
-  // The first error is the one that matters; an unused device is in nobody's way.
-  if (made) await removeDevice(number).catch(() => {});
-}
-
-/** Takes the device itself away. One that somebody uses by now stays: EBUSY. */
-export async function removeDevice(number: number): Promise<void> {
-  using control = open("/dev/loop-control", O_RDWR);
-  await loopCtlRemove(control, number);
 }
 
 let sysfsSeen = false;
@@ -130,15 +72,15 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   // Without sysfs nothing can be verified, and every look would pass for a lost race.
   sysfsSeen ||= Boolean(fileStatus("/sys/block"));
   const config = makeConfig(binding);
-  const bind = async (number: number, made = false) => {
+  const bind = async (number: number, isMade = false) => {
     const nodes = new DevNodes(binding.nodes ?? "auto");
     try {
       const dev = await nodeOf(number, nodes, signal);
-      return { ...bindDevice(number, dev, binding, config), number, nodes, made };
+      return bindDevice(number, dev, binding, config, { nodes, isMade });
     } catch (failed) {
       const error = deviceExists(number) ? failed : explainRemoved(failed, number);
       removeUnused(number, nodes);
-      if (made) await removeDevice(number).catch(() => {});
+      if (isMade) await removeDevice(number).catch(() => {});
       throw error;
     }
   };
@@ -165,7 +107,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
 /** Others may remove a free device at any moment: then it is made again. */
 async function bindWanted(
   number: number,
-  bind: (number: number, made: boolean) => Promise<BoundDevice>,
+  bind: (number: number, isMade: boolean) => Promise<BoundDevice>,
   timeout: number,
   signal?: AbortSignal,
 ): Promise<BoundDevice> {
@@ -173,12 +115,12 @@ async function bindWanted(
   return await retry(REMOVED, () => whenUnlocked(number, attempt, timeout, signal), signal);
 }
 
-/** A device that goes while it is looked at is not there by many names: that of its node, those in sysfs. */
+/** The missing device shows as a missing node, or as one of several missing files in sysfs. */
 function explainRemoved(error: unknown, number: number): unknown {
   if (!isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return error;
   const hint = "others remove this device again and again (LOOP_CTL_REMOVE)";
   const path = `/dev/loop${number}`;
-  return new LoopError({ code: "ENXIO", syscall: "open", path, hint, cause: error });
+  return new LoopError({ code: "ENXIO", syscall: error.syscall, path, hint, cause: error });
 }
 
 function deviceExists(number: number): boolean {
@@ -204,8 +146,8 @@ function makeDevice(number: number): boolean {
 }
 
 /**
- * Removes the nodes that we made for a device which somebody else got. He may have seen them and
- * rely on them; so they go only while nobody can bind the device, and nobody has.
+ * Removes the nodes that we made for a device which another process then got. That process may rely on
+ * them, so they go only while we hold the unbound device exclusively and nobody can bind it.
  */
 function removeUnused(number: number, nodes: DevNodes): void {
   if (nodes.made.length === 0) return;
@@ -229,14 +171,9 @@ async function nodeOf(number: number, nodes: DevNodes, signal?: AbortSignal): Pr
   // With loop.max_part the minor is not the number.
   const dev = sysfsDev(number);
   let problem: string | undefined;
-  const look = () => (problem = nodes.problem(path, dev)) === undefined || undefined;
-  if (await poll(look, NODE_MS, signal)) return dev;
-  throw new LoopError({
-    code: "ENOTBLK",
-    syscall: "stat",
-    path,
-    hint: `${problem}; is /dev a static one?`,
-  });
+  const ensure = () => (problem = nodes.ensure(path, dev)) === undefined || undefined;
+  if (await poll(ensure, NODE_MS, signal)) return dev;
+  throw new LoopError({ code: "ENOTBLK", path, hint: `${problem}; is /dev a static one?` });
 }
 
 function makeConfig(binding: Binding): LoopConfig {
@@ -263,7 +200,8 @@ function bindDevice(
   dev: string,
   { readOnly, backing, lock: kind }: Binding,
   config: LoopConfig,
-): Pick<BoundDevice, "device" | "backing" | "facts" | "lock" | "since"> {
+  found: { nodes: DevNodes; isMade: boolean },
+): BoundDevice {
   const path = `/dev/loop${number}`;
   const since = Date.now();
   const lock = new DeviceLock(number);
@@ -281,11 +219,12 @@ function bindDevice(
     loopConfigure(writable ?? device, backing, config);
     forgetFailures(device);
     const facts = readFacts(device, backing);
-    if (facts.number === number) {
-      return { device, backing: readOnly ? undefined : backing.duplicate(), facts, lock, since };
+    if (facts.number !== number) {
+      const hint = `it is loop device ${facts.number}; is /dev a static one?`;
+      throw new LoopError({ code: "ENOTBLK", path, hint });
     }
-    const hint = `it is loop device ${facts.number}; is /dev a static one?`;
-    throw new LoopError({ code: "ENOTBLK", syscall: "open", path, hint });
+    const kept = readOnly ? undefined : backing.duplicate();
+    return new BoundDevice(device, facts, { ...found, lock, since, backing: kept });
   } catch (error) {
     // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.
     device?.close();
@@ -314,26 +253,4 @@ function refuses(call: () => void, code: ErrorCode): boolean {
   } catch (error) {
     return isRefusal(error, code);
   }
-}
-
-/** Changes a bound device, as soon as nobody is in the way who is there for a moment. */
-export async function changeDevice(
-  device: OpenFile,
-  request: (device: OpenFile) => void | Promise<void>,
-): Promise<void> {
-  await retry(FROZEN, () => retry(EXCLUSIVE_OWNER, () => request(device)));
-}
-
-/** Rewrites the flags of a bound device; everything else stays. */
-export async function changeFlags(
-  device: OpenFile,
-  change: (lo_flags: number) => number,
-  signal?: AbortSignal,
-): Promise<void> {
-  await retry(FROZEN, async () => {
-    // LOOP_SET_STATUS64 rewrites offset, size limit, name and flags together: keep them all.
-    const info = loopGetStatus64(device);
-    loop_info64.write(info, { lo_flags: change(loop_info64.reader(info)("lo_flags")) });
-    await loopSetStatus64(device, info);
-  }, signal);
 }

@@ -60,20 +60,16 @@ export interface LoopStatus {
   readonly diskseq: number | undefined;
 }
 
-/** Which file it is, whatever its name: lo_device and lo_inode. */
-interface Backing {
-  readonly backingDev: string;
-  readonly backingInode: bigint;
-}
+type Backing = "backingDev" | "backingInode";
 
-/** What an open device tells of itself. */
+/** What an open device says of itself: nothing is hidden for lack of permission, as in a LoopStatus. */
 export type LoopFacts =
-  & Omit<LoopStatus, "path" | "dev" | "reference" | "autoclear" | keyof Backing>
-  & Backing;
+  & Omit<LoopStatus, "path" | "dev" | "reference" | "autoclear" | Backing>
+  & { readonly [Field in Backing]: NonNullable<LoopStatus[Field]> };
 
 /**
- * Asks the kernel, not our memory of what we told it. `backing`: the bound file if it is still open,
- * whose name /proc knows faster than sysfs.
+ * Asks the kernel, whatever we told it before. `backing`: the bound file if it is open here; reading its
+ * name in /proc is faster than in sysfs.
  */
 export function readFacts(device: OpenFile, backing?: OpenFile): LoopFacts {
   const info = loop_info64.reader(loopGetStatus64(device));
@@ -100,14 +96,13 @@ export function byteCount(bytes: bigint | string): number {
   return Number.isSafeInteger(count) ? count : Infinity;
 }
 
+/** What tells one use of a device from others: the bind (from Linux 5.15 on), the file, the range. */
 const IDENTITY = [
   ...["number", "diskseq", "backingDev", "backingInode", "offset", "sizelimit"] as const,
 ];
-/** What tells one use of a device from others: the bind (from Linux 5.15 on), the file, the range. */
-export type DeviceIdentity = Pick<LoopStatus, typeof IDENTITY[number]>;
 
 /** Whether two looks at a device saw the same use of it. */
-export function isSameUse(a: DeviceIdentity, b: DeviceIdentity): boolean {
+export function isSameUse(a: LoopFacts, b: LoopFacts | LoopStatus): boolean {
   return IDENTITY.every((field) => a[field] === b[field]);
 }
 

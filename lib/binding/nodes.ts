@@ -13,13 +13,13 @@ import { sysfsBackingFile, type SysfsPartition, sysfsPartitions } from "../kerne
 import type { CheckedOptions } from "./options.ts";
 
 /**
- * Who reads a node of this mode knows that loopdev made it, whichever process: nobody else gives a device
- * the sticky bit, which means nothing there. A node can outlive its maker: he was killed, called persist(),
- * or made it for a device that another process then got.
+ * The mode of a node that loopdev made, in whatever process: no other program sets the sticky bit on a
+ * device node, where it means nothing. The node can outlive the process that made it: by SIGKILL, by
+ * persist(), or because another process got the device.
  */
 const MADE_BY_LOOPDEV = 0o1600;
 
-/** How long the kernel, or udev where it makes nodes, may take before we make one. */
+/** How long the kernel, or udev where it makes nodes, may take before we make one. In ms. */
 const PATIENCE_MS = 50;
 
 function tryToUnlink(path: string): void {
@@ -38,12 +38,12 @@ function isDevice(node: FileStatus | undefined, dev: string): node is FileStatus
   return node?.type === "block device" && node.rdev === dev;
 }
 
-/** The partitions of device `number`, whose nodes nobody takes away with them: none in a devtmpfs. */
+/** The partitions of device `number` whose nodes outlive them: none where /dev is a devtmpfs. */
 export function lastingNodes(number: number): SysfsPartition[] {
   try {
     return isDevStatic() ? sysfsPartitions(number) : [];
   } catch (error) {
-    // What cannot be looked at must not keep the device from being let go.
+    // A /dev or sysfs that cannot be read must not stop a release.
     if (isRefusal(error)) return [];
     throw error;
   }
@@ -71,7 +71,7 @@ export function removeLeftNodes(number: number, partitions: readonly SysfsPartit
   }
 }
 
-/** What /dev is does not change while it is the same file system. */
+/** Whether a /dev is static, by the file system that it is. */
 const kinds = new Map<string, boolean>();
 
 function isDevStatic(): boolean {
@@ -81,7 +81,7 @@ function isDevStatic(): boolean {
   return isStatic;
 }
 
-/** The nodes of one device: looks at them, makes what is missing, and removes what it made. */
+/** The nodes of one device and its partitions: makes those that are missing, and removes what it made. */
 export class DevNodes {
   readonly #policy: CheckedOptions["nodes"];
   readonly #since = performance.now();
@@ -96,8 +96,11 @@ export class DevNodes {
     return this.#policy !== "never" && this.#isRight(path, dev, look(path));
   }
 
-  /** What keeps `path` from being device `dev` ("7:4"); undefined if nothing does. */
-  problem(path: string, dev: string): string | undefined {
+  /**
+   * Makes node `path` for device `dev` ("7:4") if it is still missing after {@linkcode PATIENCE_MS}. Gives
+   * what keeps it from being that device; undefined if nothing does.
+   */
+  ensure(path: string, dev: string): string | undefined {
     if (this.#policy === "never") return undefined;
     const node = look(path);
     if (this.#isRight(path, dev, node)) return undefined;
@@ -108,7 +111,7 @@ export class DevNodes {
     return `${path}: is device ${node.rdev}, the kernel's is ${dev}`;
   }
 
-  /** One that another process of loopdev's made is ours to remove, once the device is. */
+  /** One that another loopdev process made for an earlier use becomes ours to remove. */
   #isRight(path: string, dev: string, node: FileStatus | undefined): boolean {
     if (!isDevice(node, dev)) return false;
     const isLoopdevs = this.#policy === "auto" && node.mode === MADE_BY_LOOPDEV;

@@ -7,14 +7,14 @@ import {
   checkBoolean,
   checkByteCount,
   checkFunction,
-  checkNames,
-  checkOneOf,
+  checkSignal,
   checkText,
-  checkWait,
+  checkTimeout,
   checkWholeNumber,
   show,
 } from "../base/checks.ts";
 import type { Holder } from "../holders/holders.ts";
+import { checkAgainst, type Checked, oneOf, type Rows } from "../base/options.ts";
 import { SECTOR_SIZES, type SectorSize } from "../table/sectors.ts";
 
 /**
@@ -99,55 +99,37 @@ export interface AttachOptions {
   onDeferred?: (path: string, holders: readonly Holder[]) => void;
 }
 
-/** Options with their defaults in place. */
-export type CheckedOptions =
-  & Required<Omit<AttachOptions, Undefaulted>>
-  & Pick<AttachOptions, Undefaulted>;
-
-type Undefaulted =
-  | "readOnly"
-  | "sectorSize"
-  | "number"
-  | "reference"
-  | "lock"
-  | "signal"
-  | "onDeferred";
-
-const DEFAULTS = {
-  partscan: false,
-  workaround: "auto",
-  offset: 0,
-  sizelimit: 0,
-  directIo: false,
-  overlap: "allow",
-  nodes: "auto",
-  timeout: 10_000,
-} as const;
-
-const NAMES = [
-  ...Object.keys(DEFAULTS),
-  ...["readOnly", "sectorSize", "number", "reference", "lock", "signal", "onDeferred"],
-];
-
 /** 20 bits of minor numbers. */
 const MOST_DEVICES = 2 ** 20 - 1;
 
+const checkDeviceNumber = (name: string, value: unknown) =>
+  checkWholeNumber(name, value, 0, MOST_DEVICES);
+
+/** What attach() takes. */
+const ATTACH = {
+  partscan: { check: oneOf(false, true, "userspace"), default: false },
+  workaround: { check: oneOf("auto", "probe", "always", "never"), default: "auto" },
+  readOnly: { check: checkBoolean },
+  offset: { check: checkByteCount, default: 0 },
+  sizelimit: { check: checkSizelimit, default: 0 },
+  sectorSize: { check: oneOf(...SECTOR_SIZES, "auto") },
+  directIo: { check: checkBoolean, default: false },
+  overlap: { check: oneOf("allow", "refuse", "reuse"), default: "allow" },
+  number: { check: checkDeviceNumber },
+  reference: { check: checkReference },
+  nodes: { check: oneOf("auto", "kernel", "never"), default: "auto" },
+  lock: { check: oneOf("shared") },
+  timeout: { check: checkTimeout, default: 10_000 },
+  signal: { check: checkSignal },
+  onDeferred: { check: checkFunction },
+} satisfies Rows<AttachOptions>;
+
+/** Options of attach() with their defaults. */
+export type CheckedOptions = Checked<AttachOptions, typeof ATTACH>;
+
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkOptions(options: AttachOptions): CheckedOptions {
-  const checked: CheckedOptions = { ...DEFAULTS, ...givenOf(options, NAMES) };
-  checkOneOf("partscan", checked.partscan, [false, true, "userspace"]);
-  checkOneOf("workaround", checked.workaround, ["auto", "probe", "always", "never"]);
-  checkOneOf("readOnly", checked.readOnly, [undefined, true, false]);
-  checkBoolean("directIo", checked.directIo);
-  checkOneOf("overlap", checked.overlap, ["allow", "refuse", "reuse"]);
-  checkOneOf("nodes", checked.nodes, ["auto", "kernel", "never"]);
-  if (checked.number !== undefined) checkWholeNumber("number", checked.number, 0, MOST_DEVICES);
-  if (checked.reference !== undefined) checkReference(checked.reference);
-  checkOneOf("lock", checked.lock, [undefined, "shared"]);
-  checkRange(checked);
-  checkWait(checked);
-  checkFunction("onDeferred", checked.onDeferred);
-  return checked;
+  return checkAgainst(options, ATTACH);
 }
 
 /**
@@ -173,52 +155,31 @@ export interface ReadPartitionsOptions {
   signal?: AbortSignal;
 }
 
-const READ_DEFAULTS = { offset: 0, sizelimit: 0, sectorSize: "auto" } as const;
-
-/** Options of readPartitions(), with their defaults. */
-export type CheckedReadOptions =
-  & Required<Omit<ReadPartitionsOptions, "signal">>
-  & Pick<ReadPartitionsOptions, "signal">;
+const READ = {
+  offset: ATTACH.offset,
+  sizelimit: ATTACH.sizelimit,
+  sectorSize: { ...ATTACH.sectorSize, default: "auto" },
+  signal: ATTACH.signal,
+} satisfies Rows<ReadPartitionsOptions>;
 
 /** The same for readPartitions(). */
-export function checkReadOptions(options: ReadPartitionsOptions): CheckedReadOptions {
-  const checked: CheckedReadOptions = {
-    ...READ_DEFAULTS,
-    ...givenOf(options, [...Object.keys(READ_DEFAULTS), "signal"]),
-  };
-  checkRange(checked);
-  checkWait({ signal: checked.signal });
-  return checked;
+export function checkReadOptions(
+  options: ReadPartitionsOptions,
+): Checked<ReadPartitionsOptions, typeof READ> {
+  return checkAgainst(options, READ);
 }
 
-/** The options that are not undefined, of these names. */
-function givenOf<T extends object>(options: T, names: readonly string[]): Partial<T> {
-  checkNames(options, names);
-  const given = Object.entries(options).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(given) as Partial<T>;
+function checkSizelimit(name: string, value: unknown): void {
+  checkByteCount(name, value);
+  if (value === 0 || value as number >= 512) return;
+  throw new RangeError(`sizelimit ${value} leaves no whole 512-byte sector (0: no limit)`);
 }
 
-/** Which part of a file, and in which unit. */
-function checkRange(
-  { offset, sizelimit, sectorSize }: {
-    offset: number;
-    sizelimit: number;
-    sectorSize?: number | "auto";
-  },
-): void {
-  checkByteCount("offset", offset);
-  checkByteCount("sizelimit", sizelimit);
-  if (sizelimit > 0 && sizelimit < 512) {
-    throw new RangeError(`sizelimit ${sizelimit} leaves no whole 512-byte sector (0: no limit)`);
-  }
-  checkOneOf("sectorSize", sectorSize, [undefined, ...SECTOR_SIZES, "auto"]);
-}
-
-function checkReference(value: unknown): void {
+function checkReference(name: string, value: unknown): void {
   if (typeof value !== "string") {
-    throw new TypeError(`reference must be a string, not ${show(value)}`);
+    throw new TypeError(`${name} must be a string, not ${show(value)}`);
   }
-  checkText("reference", value);
+  checkText(name, value);
   const { length } = new TextEncoder().encode(value);
-  if (length > 63) throw new RangeError(`reference has ${length} bytes; lo_file_name holds 63`);
+  if (length > 63) throw new RangeError(`${name} has ${length} bytes; lo_file_name holds 63`);
 }

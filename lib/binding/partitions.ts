@@ -73,135 +73,158 @@ export interface SkippedPartition extends TablePartition {
 /** A partition that was skipped, before it is known where the device begins in its file. */
 export type Skipped = Omit<SkippedPartition, "offset" | "sizelimit">;
 
-/** Partitions that are ready, which of them exist only because we added them, and what cannot be. */
-export interface ReadyPartitions {
-  readonly partitions: Partition[];
-  readonly added: readonly Extent[];
-  readonly skipped: readonly Skipped[];
-}
+/** The partitions of one bound device: what the kernel has, and what of it came from us. */
+export class DevicePartitions {
+  readonly #device: OpenFile;
+  readonly #number: number;
+  readonly #nodes: DevNodes;
+  /** In the order of their numbers; each had its node. */
+  list: readonly Partition[] = [];
+  /** Those that exist only because we added them. */
+  added: readonly Extent[] = [];
+  skipped: readonly Skipped[] = [];
 
-/** A bound device whose partitions shall be ready. */
-export interface PartitionedDevice {
-  readonly device: OpenFile;
-  readonly number: number;
-  readonly nodes: DevNodes;
-}
+  constructor(device: OpenFile, number: number, nodes: DevNodes) {
+    this.#device = device;
+    this.#number = number;
+    this.#nodes = nodes;
+  }
 
-/**
- * Resolves when the kernel has every partition of the table that it can have, and every partition's
- * node is there. On failure, what was added is removed again.
- */
-export async function readyPartitions(
-  bound: PartitionedDevice,
-  table: readonly TablePartition[],
-  timeout: number,
-  signal?: AbortSignal,
-): Promise<ReadyPartitions> {
-  return await waitUntilReady(bound, table, await possiblePartitions(bound), timeout, signal);
-}
+  /** Takes over what the kernel has. `table` only describes it. */
+  adopt(table: readonly TablePartition[]): void {
+    this.list = boundPartitions(this.#number).map((partition) => describe(partition, table));
+  }
 
-async function waitUntilReady(
-  bound: PartitionedDevice,
-  table: readonly TablePartition[],
-  first: SysfsPartition[],
-  timeout: number,
-  signal?: AbortSignal,
-): Promise<ReadyPartitions> {
-  const { device, number, nodes } = bound;
-  const added: Extent[] = [];
-  try {
+  /**
+   * Resolves when the kernel has every partition of the table that it can have, and every partition's
+   * node is there. On failure, what was added is removed again.
+   */
+  async ready(
+    table: readonly TablePartition[],
+    timeout: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const first = await this.#removeImpossible();
+    Object.assign(this, await this.#waitUntilReady(table, first, timeout, signal));
+  }
+
+  /**
+   * Brings the kernel in line with the table, partition by partition, and waits as ready() does. What has
+   * not changed is never touched. What the kernel has and the table has not goes if the table accounts for
+   * it, or if it `isKnown`: an earlier table had it. The rest may be of a table that only the kernel can
+   * read, or somebody's own, and stays. After an error the list has what is left.
+   */
+  async rescan(
+    isKnown: (partition: SysfsPartition) => boolean,
+    timeout: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    try {
+      await this.#rescan(isKnown, timeout, signal);
+    } catch (error) {
+      const present = boundPartitions(this.#number);
+      this.list = this.list.filter((one) => has(present, one));
+      this.added = this.added.filter((one) => has(present, one));
+      throw error;
+    }
+  }
+
+  async #rescan(
+    isKnown: (partition: SysfsPartition) => boolean,
+    timeout: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const [device, number] = [this.#device, this.#number];
+    // A table that was written to the backing file, not through the device, is not in its page cache.
+    await blkFlsBuf(device);
+    const sectorSize = blkSszGet(device);
+    const found = await readTable(device, sectorSize, signal);
+    // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
+    refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
+    const table = found.partitions;
+    const present = boundPartitions(number);
+    const gone = present.filter((partition) =>
+      !has(table, partition) && (isComplete(found) || isKnown(partition))
+    );
+    await removeTogether(device, number, gone);
+    this.#nodes.remove(gone.map(({ name }) => `/dev/${name}`));
+    const kept = present.filter((partition) => !gone.includes(partition));
+    const tooLarge = resize(device, kept, table);
+    const first = boundPartitions(number);
+    const { list, added, skipped } = await this.#waitUntilReady(table, first, timeout, signal);
+    this.list = list;
+    this.added = [...this.added, ...added].filter((one) => has(list, one));
+    this.skipped = [...skipped, ...tooLarge];
+  }
+
+  async #waitUntilReady(
+    table: readonly TablePartition[],
+    first: SysfsPartition[],
+    timeout: number,
+    signal?: AbortSignal,
+  ): Promise<Pick<DevicePartitions, "list" | "added" | "skipped">> {
+    const [device, number] = [this.#device, this.#number];
+    const added: Extent[] = [];
     let seen: SysfsPartition[] | undefined = first;
     let missing: string[] = [];
-    const ready = await poll(
-      () => {
-        let present = seen ?? boundPartitions(number);
-        seen = undefined;
-        const lacking = inOrder(lackingIn(present, table));
-        const skipped = lacking.flatMap((wanted) => addPartition(bound, wanted, added) ?? []);
-        if (lacking.length > 0) present = boundPartitions(number);
-        missing = lackingIn(present, table)
-          .filter((wanted) => !skipped.some((other) => isSamePartition(other, wanted)))
-          .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
-          .concat(present.flatMap(({ name, dev }) => nodes.problem(`/dev/${name}`, dev) ?? []));
-        if (missing.length > 0) return undefined;
-        // Another program's BLKRRPART or BLKPG may have dropped them while we looked at the nodes.
-        if (sysfsStillHas(number, present)) {
-          return { partitions: present.map((p) => describe(p, table)), added, skipped };
-        }
-        missing = ["another program drops partitions again and again"];
-      },
-      timeout,
-      signal,
-    );
-    if (ready) return ready;
-    throw new LoopError({
-      code: "ETIMEDOUT",
-      syscall: "attach",
-      path: device.path,
-      hint: `after ${timeout} ms still missing: ${missing.join("; ")}`,
-    });
-  } catch (error) {
-    await removePartitions(bound, added).catch(() => {});
-    throw error;
+    const look = () => {
+      let present = seen ?? boundPartitions(number);
+      seen = undefined;
+      const lacking = inOrder(lackingIn(present, table));
+      const skipped = lacking.flatMap((wanted) => addTo(device, number, wanted, added) ?? []);
+      if (lacking.length > 0) present = boundPartitions(number);
+      missing = lackingIn(present, table)
+        .filter((wanted) => !has(skipped, wanted))
+        .map((wanted) => `partition ${wanted.number}: the kernel does not show it`)
+        .concat(present.flatMap(({ name, dev }) => this.#nodes.ensure(`/dev/${name}`, dev) ?? []));
+      if (missing.length > 0) return undefined;
+      // Another program's BLKRRPART or BLKPG may have dropped them while we looked at the nodes.
+      if (sysfsStillHas(number, present)) {
+        return { list: present.map((one) => describe(one, table)), added, skipped };
+      }
+      missing = ["another program drops partitions again and again"];
+    };
+    try {
+      const ready = await poll(look, timeout, signal);
+      if (ready) return ready;
+      const hint = `after ${timeout} ms still missing: ${missing.join("; ")}`;
+      throw new LoopError({ code: "ETIMEDOUT", path: device.path, hint });
+    } catch (error) {
+      await removePartitions(device, number, added).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** Whether a partition is one that a table had when it was last read, or one that we added. */
+  isKnown(partition: SysfsPartition): boolean {
+    const fromTable = this.list.filter(({ attributes }) => attributes !== undefined);
+    return has(fromTable, partition) || has(this.added, partition);
+  }
+
+  /** Those that exist only because we added them. One that is in use stays, and so do its nodes. */
+  async removeAdded(): Promise<void> {
+    await removePartitions(this.#device, this.#number, this.added);
+  }
+
+  /**
+   * Removes what the kernel has made of a GPT entry whose last sector lies before its first: a partition
+   * of almost 2^64 sectors (block/partitions/efi.c checks only that the last lies on the disk). No table
+   * means that. Gives the others.
+   */
+  async #removeImpossible(): Promise<SysfsPartition[]> {
+    const present = boundPartitions(this.#number);
+    const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
+    await removePartitions(this.#device, this.#number, impossible);
+    return present.filter((partition) => !impossible.includes(partition));
   }
 }
 
-/**
- * Brings the kernel in line with the table, partition by partition, and waits as readyPartitions()
- * does. What has not changed is never touched. What the kernel has and the table has not goes if the table
- * accounts for it, or if it `isKnown`: an earlier table had it. The rest may be of a table that only the
- * kernel can read, or somebody's own, and stays. `before`: what the handle had until then.
- */
-export async function rescanPartitions(
-  bound: PartitionedDevice,
-  before: ReadyPartitions,
-  isKnown: (partition: SysfsPartition) => boolean,
-  timeout: number,
-  signal?: AbortSignal,
-): Promise<ReadyPartitions> {
-  const { device, number, nodes } = bound;
-  // A table that was written to the backing file, not through the device, is not in its page cache.
-  await blkFlsBuf(device);
-  const sectorSize = blkSszGet(device);
-  const found = await readTable(device, sectorSize, signal);
-  // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
-  refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
-  const table = found.partitions;
-  const present = boundPartitions(number);
-  const gone = present.filter((partition) =>
-    !wantedIn(table, partition) && (isComplete(found) || isKnown(partition))
-  );
-  await removeTogether(bound, gone);
-  nodes.remove(gone.map(({ name }) => `/dev/${name}`));
-  const kept = present.filter((partition) => !gone.includes(partition));
-  const tooLarge = resize(device, kept, table);
-  const ready = await waitUntilReady(bound, table, boundPartitions(number), timeout, signal);
-  const isThere = (one: Extent) => ready.partitions.some((other) => isSamePartition(other, one));
-  const added = [...before.added, ...ready.added].filter(isThere);
-  return { ...ready, added, skipped: [...ready.skipped, ...tooLarge] };
-}
-
-/** Whether a partition is one that a table had when it was last read, or one that we added. */
-export function isKnownBy(
-  { partitions, added }: ReadyPartitions,
-): (partition: SysfsPartition) => boolean {
-  const known = [...partitions.filter(({ attributes }) => attributes !== undefined), ...added];
-  return (partition) => known.some((one) => isSamePartition(one, partition));
-}
-
-/** Without the partitions that the kernel has no more. */
-export function stillThere({ number }: PartitionedDevice, ready: ReadyPartitions): ReadyPartitions {
-  const present = boundPartitions(number);
-  const isThere = (one: Extent) => present.some((other) => isSamePartition(other, one));
-  const { partitions, added, skipped } = ready;
-  return { partitions: partitions.filter(isThere), added: added.filter(isThere), skipped };
-}
-
-function wantedIn(
-  table: readonly TablePartition[],
-  partition: SysfsPartition,
-): TablePartition | undefined {
-  return table.find((entry) => isSamePartition(entry, partition));
+/** Whether a partition is among them. */
+function has(
+  partitions: readonly Pick<Extent, "number" | "start">[],
+  wanted: Pick<Extent, "number" | "start">,
+): boolean {
+  return partitions.some((one) => isSamePartition(one, wanted));
 }
 
 /** Gives those that cannot grow, because the table has another partition there. */
@@ -211,7 +234,7 @@ function resize(
   table: readonly TablePartition[],
 ): Skipped[] {
   const resized = present.flatMap((partition) => {
-    const entry = wantedIn(table, partition);
+    const entry = table.find((entry) => isSamePartition(entry, partition));
     return entry && entry.size !== partition.size
       ? [{ entry, by: entry.size - partition.size }]
       : [];
@@ -229,20 +252,8 @@ function resize(
   });
 }
 
-/**
- * The kernel takes a GPT entry whose last sector lies before its first for one of almost 2^64
- * sectors (block/partitions/efi.c checks only that the last lies on the disk). No table means that,
- * so it is removed; the others are given.
- */
-async function possiblePartitions(bound: PartitionedDevice): Promise<SysfsPartition[]> {
-  const present = boundPartitions(bound.number);
-  const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
-  await removePartitions(bound, impossible);
-  return present.filter((partition) => !impossible.includes(partition));
-}
-
 function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]): TablePartition[] {
-  return table.filter((entry) => !present.some((partition) => isSamePartition(partition, entry)));
+  return table.filter((entry) => !has(present, entry));
 }
 
 const EXTENDED = ["0x5", "0xf", "0x85"];
@@ -260,12 +271,13 @@ function inOrder(table: readonly TablePartition[]): TablePartition[] {
 }
 
 /**
- * Adds what is in the table and not present; called in that order, so that of two that overlap the first
- * is there. The kernel's own parsers accept partitions that overlap, or begin or end
- * within a sector, BLKPG does not: gives the partition if it is one of these.
+ * Adds a partition that the kernel lacks. Called in the table's order, so that of two that overlap the
+ * first is there. The kernel's own parsers accept partitions that overlap, or that begin or end within a
+ * sector, and BLKPG does not: gives the partition with the reason if it is one of these.
  */
-function addPartition(
-  { device, number }: PartitionedDevice,
+function addTo(
+  device: OpenFile,
+  number: number,
   wanted: TablePartition,
   added: Extent[],
 ): Skipped | undefined {
@@ -283,7 +295,7 @@ function addPartition(
     if (!isRefusal(error, "EBUSY")) throw error;
     // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look.
     const present = boundPartitions(number);
-    if (present.some((other) => isSamePartition(other, wanted))) return undefined;
+    if (has(present, wanted)) return undefined;
     const taken = present.find((other) => other.number === wanted.number);
     const reason = taken && `its number belongs to a partition at ${taken.start}, which stays`;
     const other = present.find((other) => overlap(other, wanted));
@@ -298,7 +310,7 @@ function overlap(a: { start: number; size: number }, b: { start: number; size: n
 }
 
 /** The kernel's word on number, start and size; the table's on type, uuid and name. */
-export function describe(
+function describe(
   { name, number, start, size }: SysfsPartition,
   table: readonly TablePartition[],
 ): Partition {

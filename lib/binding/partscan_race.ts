@@ -1,5 +1,5 @@
 /**
- * One kernel bug, whole. When the oldest supported kernel has the mend, delete this file and its
+ * One kernel bug, whole. When the oldest supported kernel has the fix, delete this file and its
  * calls: nothing else knows the bug.
  *
  * Symptom: partition nodes appear, vanish and appear again after an attach with partition scanning;
@@ -20,7 +20,7 @@
  *
  * @module
  */
-import { changeFlags } from "./bind.ts";
+import { changeFlags } from "./change.ts";
 import { isRefusal } from "../base/errors.ts";
 import {
   memoryFile,
@@ -38,8 +38,8 @@ import { sysfsMaxPart } from "../kernel/sysfs.ts";
 
 /**
  * The race of LOOP_CONFIGURE's partition scan with udev's. Releases measured on both sides of each
- * mend where they could be had: 6.12.90 and 7.0.9 affected, 6.12.94, 6.18.44, 7.0.10 and 7.1.3 not.
- * 5.15, 6.1 and every series without a row have no mend.
+ * fix where they could be had: 6.12.90 and 7.0.9 affected, 6.12.94, 6.18.44, 7.0.10 and 7.1.3 not.
+ * 5.15, 6.1 and every series without a row have no fix.
  *
  * @example
  * ```ts

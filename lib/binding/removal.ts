@@ -25,13 +25,7 @@ import {
 /** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
 const WHILE_PROBED: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
 
-/** A bound device, open, and its number. */
-interface Bound {
-  readonly device: OpenFile;
-  readonly number: number;
-}
-
-/** Whether two are the same partition, which may have grown or shrunk: its number, and where it begins. */
+/** Whether two are the same partition: its number, and where it begins. It may have grown or shrunk. */
 export function isSamePartition(
   a: Pick<Extent, "number" | "start">,
   b: Pick<Extent, "number" | "start">,
@@ -44,17 +38,19 @@ export function isSamePartition(
  * cannot be removed does not save the others; the first error is thrown in the end.
  */
 export async function removePartitions(
-  bound: Bound,
+  device: OpenFile,
+  number: number,
   partitions: readonly Pick<Extent, "number" | "start">[],
 ): Promise<void> {
   if (partitions.length === 0) return;
-  const removed = await Promise.allSettled(partitions.map((one) => remove(bound, one)));
+  const removed = await Promise.allSettled(partitions.map((one) => remove(device, number, one)));
   const failed = removed.find(({ status }) => status === "rejected");
   if (failed) throw (failed as PromiseRejectedResult).reason;
 }
 
 async function remove(
-  { device, number }: Bound,
+  device: OpenFile,
+  number: number,
   partition: Pick<Extent, "number" | "start">,
 ): Promise<void> {
   await retry(WHILE_PROBED, () => {
@@ -74,23 +70,24 @@ async function remove(
  *    before it are added again as they were.
  */
 export async function removeTogether(
-  bound: Bound,
+  device: OpenFile,
+  number: number,
   partitions: readonly SysfsPartition[],
 ): Promise<void> {
   if (partitions.length === 0) return;
   // A single one needs no look: the kernel's refusal leaves nothing half done.
-  if (partitions.length > 1) await refuseUsed(bound, partitions);
-  const claims = await orExplain(bound, partitions, () => claimAll(partitions));
+  if (partitions.length > 1) await refuseUsed(device, number, partitions);
+  const claims = await orExplain(device, number, partitions, () => claimAll(partitions));
   const removed: SysfsPartition[] = [];
   try {
     for (const partition of partitions) {
       claims.get(partition)?.close();
-      await remove(bound, partition);
+      await remove(device, number, partition);
       removed.push(partition);
     }
   } catch (error) {
-    for (const partition of removed) addAgain(bound.device, partition);
-    throw await explain(error, bound, partitions);
+    for (const partition of removed) addAgain(device, partition);
+    throw await explain(error, device, number, partitions);
   } finally {
     for (const claim of claims.values()) claim.close();
   }
@@ -101,26 +98,28 @@ export async function removeTogether(
  * waited for.
  */
 export async function refuseUsed(
-  bound: Bound,
+  device: OpenFile,
+  number: number,
   partitions: readonly SysfsPartition[],
 ): Promise<void> {
   if (partitions.length === 0) return;
-  await orExplain(bound, partitions, async () => {
+  await orExplain(device, number, partitions, async () => {
     for (const claim of claimAll(partitions).values()) claim.close();
-    const users = await usersOf(bound, partitions);
-    if (users !== "") throw inUse(bound.device, users);
+    const users = await usersOf(number, partitions);
+    if (users !== "") throw inUse(device, users);
   });
 }
 
 async function orExplain<T>(
-  bound: Bound,
+  device: OpenFile,
+  number: number,
   partitions: readonly SysfsPartition[],
   attempt: () => T | Promise<T>,
 ): Promise<T> {
   try {
     return await retry(WHILE_PROBED, attempt);
   } catch (error) {
-    throw await explain(error, bound, partitions);
+    throw await explain(error, device, number, partitions);
   }
 }
 
@@ -150,10 +149,7 @@ function claimNode(path: string, dev: string): OpenFile | undefined {
 }
 
 /** As a message names them: "/dev/loop4p1: mount /mnt". Empty if nobody is in sight. */
-async function usersOf(
-  { number }: Bound,
-  partitions: readonly SysfsPartition[],
-): Promise<string> {
+async function usersOf(number: number, partitions: readonly SysfsPartition[]): Promise<string> {
   const nodes = new Set(partitions.map(({ name }) => `/dev/${name}`));
   return describeHolders((await findHolders(number)).filter(({ path }) => nodes.has(path)));
 }
@@ -167,12 +163,13 @@ function inUse({ path }: OpenFile, users: string): LoopError {
 /** EBUSY with the names of those who use the partitions; any other error as it is. */
 async function explain(
   error: unknown,
-  bound: Bound,
+  device: OpenFile,
+  number: number,
   partitions: readonly SysfsPartition[],
 ): Promise<unknown> {
   if (!isRefusal(error, "EBUSY")) return error;
   const names = partitions.map(({ name }) => `/dev/${name}`).join(", ");
-  return inUse(bound.device, await usersOf(bound, partitions) || `${names}: used out of sight`);
+  return inUse(device, await usersOf(number, partitions) || `${names}: used out of sight`);
 }
 
 /** Another program may have added something there since: its partition stays. */

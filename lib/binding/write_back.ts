@@ -3,7 +3,7 @@
  *
  * A program that writes to a block device writes to its page cache, and hears of no error unless it asks
  * with fsync(2). The kernel writes back later, at the latest when the device is closed, and tells nobody.
- * So the one who ends the use of the device asks, and says what is lost.
+ * So whoever ends the use of the device asks, and says what is lost.
  *
  * @module
  */
@@ -15,31 +15,21 @@ import { type FailedWrite, type SizedFile, writeBack } from "../kernel/blocking.
 import { sysfsPartitionDevs } from "../kernel/sysfs.ts";
 import { openOwnNode } from "../udev/close_write_race.ts";
 
-/** A device, what is known of it, and the file that is bound to it. */
-export interface WrittenDevice {
-  /** Open since the bind, if we bound it: it remembers each write that failed since then. */
-  readonly device: OpenFile;
-  readonly facts: LoopFacts;
-  /** Undefined for a read-only device, and one that another process bound. */
-  readonly backing: OpenFile | undefined;
-}
-
 /**
  * Writes back what the page caches of the device and its partitions have, down to the backing file's
- * disk. Gives what has failed since the bind; of a device that another process bound, and of
- * partitions, what failed and nobody was told of.
+ * disk. Gives the first write that failed: of a device that we bound, any since the bind; of partitions,
+ * and of a device that another process bound, only one that no program was told of. `backing`: the bound
+ * file; undefined where another process bound it.
  */
 export async function writeAllBack(
-  { device, facts, backing }: WrittenDevice,
+  device: OpenFile,
+  { readOnly, number, size, offset }: LoopFacts,
+  backing: OpenFile | undefined,
 ): Promise<FailedWrite | undefined> {
-  if (facts.readOnly) return undefined;
-  const { number, size, offset } = facts;
+  if (readOnly) return undefined;
   const partitions = openPartitions(number);
   try {
-    const nodes = [...partitions.map((file): SizedFile => ({ file, size })), {
-      file: device,
-      size,
-    }];
+    const nodes = [...partitions, device].map((file): SizedFile => ({ file, size }));
     return await writeBack(nodes, backing && { file: backing, size: offset + size });
   } finally {
     for (const partition of partitions) partition.close();
@@ -63,10 +53,10 @@ function openPartitions(number: number): OpenFile[] {
   });
 }
 
-/** Says it: `end` is what has become of the device. */
+/** The error that says so. `end`: what has become of the device. */
 export function lossOf(
   { path, syscall, result }: FailedWrite,
-  { backingFile }: LoopFacts,
+  backingFile: string,
   end: string,
 ): LoopError {
   const hint =

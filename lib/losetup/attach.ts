@@ -4,7 +4,8 @@
  * @module
  */
 import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
-import { bindFreeDevice, type Binding, changeFlags } from "../binding/bind.ts";
+import { bindFreeDevice, type Binding } from "../binding/bind.ts";
+import { changeFlags } from "../binding/change.ts";
 import { aloneWith } from "../binding/file_lock.ts";
 import { isRefusal } from "../base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../kernel/loop.ts";
@@ -55,14 +56,17 @@ export async function attachUnchecked(path: string, options: UncheckedOptions): 
   const { file: backing, readOnly } = await openWritableOrNot(path, options.readOnly);
   using _ = backing;
   const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
-  const { device, number } = bound;
-  bound.backing?.close();
   // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
-  using undo = new DisposableStack();
-  undo.use(device);
-  if (options.partscan) await scanOnce(device);
-  announceUnheard(number);
-  if (options.autoclear) undo.move();
-  else await changeFlags(device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
-  return device.path;
+  try {
+    if (options.partscan) await scanOnce(bound.device);
+    announceUnheard(bound.number);
+    // Open, and so bound, until this process ends.
+    if (options.autoclear) return bound.path;
+    await changeFlags(bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
+  } catch (error) {
+    await bound.undo().catch(() => {});
+    throw error;
+  }
+  await bound.close();
+  return bound.path;
 }

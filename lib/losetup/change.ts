@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { changeDevice } from "../binding/bind.ts";
+import { changeDevice } from "../binding/change.ts";
 import { isRefusal } from "../base/errors.ts";
 import { poll } from "../base/retry.ts";
-import { type DeviceUse, isDetached } from "../binding/detached.ts";
+import { sweepDetached } from "../binding/detach.ts";
 import { findHolders, type Holder } from "../holders/holders.ts";
 import { lastingNodes, removeLeftNodes } from "../binding/nodes.ts";
 import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
@@ -14,7 +14,7 @@ import { loopClrFd } from "../kernel/loop.ts";
 import { sysfsBackingFile, sysfsDiskseq } from "../kernel/sysfs.ts";
 import { loopNumber } from "../status.ts";
 
-export { removeDevice } from "../binding/bind.ts";
+export { removeDevice } from "../binding/change.ts";
 export { describeHolders } from "../holders/holders.ts";
 export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "../kernel/loop.ts";
 
@@ -25,7 +25,7 @@ export { loopClrFd, loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from ".
 export async function detachUnchecked(path: string, ms?: number): Promise<Holder[] | undefined> {
   const { use, lasting } = await unbind(path);
   // One look in any case: it removes partitions that older kernels leave behind.
-  const isGone = () => isDetached(use, path, true) || undefined;
+  const isGone = () => sweepDetached(use, path) || undefined;
   if (!isGone()) {
     if (ms === undefined) return undefined;
     const holders = await poll(isGone, ms) ? [] : await findHolders(use.number);
@@ -36,9 +36,8 @@ export async function detachUnchecked(path: string, ms?: number): Promise<Holder
   return undefined;
 }
 
-async function unbind(
-  path: string,
-): Promise<{ use: DeviceUse; lasting: ReturnType<typeof lastingNodes> }> {
+/** Gives the use that it ended, and the partitions whose nodes outlive them. */
+async function unbind(path: string) {
   using device = open(path, O_RDONLY);
   const number = numberOf(path);
   const lasting = number < 0 ? [] : lastingNodes(number);

@@ -6,19 +6,11 @@
 import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
 import { absolutePath } from "../kernel/file.ts";
-import type { LoopFacts } from "../binding/facts.ts";
+import type { BoundDevice } from "../binding/bound_device.ts";
 import { loadFileSystem, loadMount } from "./late.ts";
 import type { MountOptions } from "./options.ts";
 import type { LoopMount } from "./mounted.ts";
-import type { Partition, SkippedPartition } from "../binding/partitions.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
-
-/** What a handle knows of its device. */
-export interface MountableDevice {
-  readonly path: string;
-  readonly partitions: readonly Partition[];
-  readonly skipped: readonly SkippedPartition[];
-}
 
 /** Options with `at` as it is meant now: the working directory may be another one when it is used. */
 export function asMeantHere(options: MountOptions): MountOptions {
@@ -41,12 +33,12 @@ export class MountSet {
   readonly #alive = new Set<LoopMount>();
 
   async mount(
-    device: MountableDevice,
-    { number, readOnly, backingFile }: LoopFacts,
+    device: BoundDevice,
     partition: number | undefined,
     options: MountOptions,
   ): Promise<LoopMount> {
     const node = nodeOf(device, partition);
+    const { number, readOnly, backingFile } = device.facts;
     const { mount } = await (module ??= load());
     const source = { device: node, number, partition, readOnly, backingFile };
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
@@ -55,7 +47,7 @@ export class MountSet {
   }
 
   async fileSystem(
-    device: MountableDevice,
+    device: BoundDevice,
     partition: number | undefined,
   ): Promise<FileSystem | undefined> {
     const node = nodeOf(device, partition);
@@ -74,12 +66,12 @@ export class MountSet {
 }
 
 function nodeOf(
-  { path, partitions, skipped }: MountableDevice,
+  { path, partitions: { list }, skipped }: BoundDevice,
   partition: number | undefined,
 ): string {
   checkPartition(partition);
   if (partition === undefined) return path;
-  const found = partitions.find(({ number }) => number === partition);
+  const found = list.find(({ number }) => number === partition);
   if (found) return found.path;
   const other = skipped.find(({ number }) => number === partition);
   if (other) {
@@ -88,9 +80,9 @@ function nodeOf(
       `{ offset: ${offset}, sizelimit: ${sizelimit} }, and mount that device`;
     throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });
   }
-  const numbers = partitions.map(({ number }) => number).join(", ");
+  const numbers = list.map(({ number }) => number).join(", ");
   const hint = `there is no partition ${partition} of it: ` +
-    (partitions.length > 0
+    (list.length > 0
       ? `it has ${numbers}`
       : "it was attached without partscan, or has none; rescan() looks again");
   throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });

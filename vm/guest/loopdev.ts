@@ -7,7 +7,8 @@
  */
 import process from "node:process";
 import { attach, type AttachOptions, isAffected, probePartscanRace } from "../../mod.ts";
-import { bindFreeDevice, changeFlags } from "../../lib/binding/bind.ts";
+import { bindFreeDevice } from "../../lib/binding/bind.ts";
+import { changeFlags } from "../../lib/binding/change.ts";
 import { O_RDONLY, O_RDWR, open } from "../../lib/kernel/file.ts";
 import { kernelRelease } from "../../lib/kernel/release.ts";
 import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../lib/kernel/loop.ts";

@@ -10,7 +10,8 @@ import { readFileSync, rmSync } from "node:fs";
 import process from "node:process";
 import { OPENER_KINDS, startOpener } from "../../tools/race_check/opener.ts";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
-import { bindFreeDevice, changeFlags } from "../../lib/binding/bind.ts";
+import { bindFreeDevice } from "../../lib/binding/bind.ts";
+import { changeFlags } from "../../lib/binding/change.ts";
 import { blkpgAddPartition, blkSszGet } from "../../lib/kernel/block.ts";
 import type { LoopError } from "../../lib/base/errors.ts";
 import {
@@ -187,7 +188,7 @@ async function measure(
     if (flag && readFileSync(`/sys/block/${disk}/loop/partscan`, "utf8") !== "1\n") seen.unset++;
     if (fellBack) seen.fellBack++;
     counter.quiet(cycle % 10 === 0 ? 80 : 8);
-    await removePartitions({ device, number }, added);
+    await removePartitions(device, number, added);
     device.close();
     if (!counter.detached(disk, 5000)) seen.left++;
     counter.quiet(2);
@@ -234,7 +235,7 @@ async function addToFree(): Promise<boolean> {
   let answers = "done";
   try {
     blkpgAddPartition(device, DUMMY);
-    await removePartitions({ device, number }, [DUMMY]);
+    await removePartitions(device, number, [DUMMY]);
   } catch (error) {
     answers = (error as LoopError).code;
   }
