@@ -11,10 +11,13 @@ import {
   makeImage,
   MOD,
   onThisRuntime,
+  output,
   ROOT,
   run,
   scratch,
+  test,
   testsOf,
+  THREE_PARTITIONS,
 } from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
@@ -309,4 +312,30 @@ withFullDisk("the examples say what is lost, on stderr and not by an exit code a
   ]);
   assertEquals(edited.status, 1);
   assertMatch(edited.stderr, /^(edit_image: (EIO|ENOSPC): .* and it is lost: .*\n)+$/);
+});
+
+test("detach() lets the device go though it can open no file to ask what was written", [
+  "root",
+], () => {
+  const file = makeImage("unasked.img", 8, THREE_PARTITIONS);
+  const script = scratch("unasked.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { closeSync, existsSync, openSync } from "node:fs";
+     const loop = await attach(${JSON.stringify(file)}, { partscan: true });
+     const taken = [];
+     try {
+       for (;;) taken.push(openSync("/dev/null"));
+     } catch {
+       // The process has reached its limit.
+     }
+     const heard = await loop.detach().catch(({ code }) => code);
+     for (const fd of taken) closeSync(fd);
+     // Asked before the process ends, which would detach it too.
+     console.log(taken.length > 9, heard, existsSync("/sys/block/loop" + loop.number + "/loop"));`,
+  );
+  const limited = ["sh", "-c", 'ulimit -n 128 && exec "$@"', "sh", ...onThisRuntime(script)];
+  assertEquals(output(limited), "true EMFILE false\n");
+  assertEquals(losetup(file), []);
 });

@@ -8,7 +8,7 @@ import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
 import { blkGetSize64 } from "../kernel/block.ts";
-import { closeFlushed } from "../kernel/blocking.ts";
+import { closeFlushed, type FailedWrite } from "../kernel/blocking.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, loopChangeFd, loopClrFd } from "../kernel/loop.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -198,24 +198,32 @@ export class BoundDevice {
    * written to it is lost, and has released it all the same.
    */
   async release(waiting: DetachOptions): Promise<"detached" | "deferred"> {
+    const { backingFile } = this.#facts;
     const begun = performance.now();
-    const { number, backingFile } = this.#facts;
-    const lasting = lastingNodes(number);
-    // First: a partition that is removed takes its failed writes with it.
-    const failed = await this.#writeBack();
-    let outcome: "detached" | "deferred" | undefined;
+    let failed: FailedWrite | undefined;
     try {
-      await this.#unbind(waiting);
-      const { timeout, ...rest } = waiting;
-      const left = timeout && Math.max(0, timeout - (performance.now() - begun));
-      outcome = await this.waitForOthers({ ...rest, timeout: left });
-      if (outcome === "detached") removeLeftNodes(number, lasting);
+      // First: a partition that is removed takes its failed writes with it.
+      failed = await this.#writeBack();
     } catch (error) {
-      if (!failed) throw error;
+      // A kernel that cannot be asked what was written must not keep the device bound.
+      await this.#end(waiting, begun).catch(() => {});
+      throw error;
     }
-    if (!failed) return outcome!;
+    if (!failed) return await this.#end(waiting, begun);
+    const outcome = await this.#end(waiting, begun).catch(() => undefined);
     const end = outcome === "detached" ? "is detached" : "goes when the last of its users does";
     throw lossOf(failed, backingFile, `The device ${end}; attach the file and write it again`);
+  }
+
+  async #end(waiting: DetachOptions, begun: number): Promise<"detached" | "deferred"> {
+    const { number } = this.#facts;
+    const lasting = lastingNodes(number);
+    await this.#unbind(waiting);
+    const { timeout, ...rest } = waiting;
+    const left = timeout && Math.max(0, timeout - (performance.now() - begun));
+    const outcome = await this.waitForOthers({ ...rest, timeout: left });
+    if (outcome === "detached") removeLeftNodes(number, lasting);
+    return outcome;
   }
 
   async #unbind(waiting: DetachOptions): Promise<void> {
