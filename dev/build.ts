@@ -14,6 +14,7 @@ import process from "node:process";
 import config from "../deno.json" with { type: "json" };
 import about from "../package.json" with { type: "json" };
 import { COMPILE } from "./compile.ts";
+import { manifest, packageReadme, REQUIRE, SHARED } from "./npm_package.ts";
 
 const ROOT = join(import.meta.dirname!, "..");
 const DIST = join(ROOT, "dist");
@@ -77,52 +78,6 @@ function declarations(entry: string, name: string): void {
   });
 }
 
-/** As npm and Bun look for it; no `repository` until there is an address to give. */
-function manifest(): string {
-  const { name, description, license, type, os, cpu } = about;
-  return JSON.stringify(
-    {
-      name,
-      version: config.version,
-      description,
-      keywords: [
-        "loop",
-        "losetup",
-        "loopback",
-        "disk-image",
-        "partition",
-        "linux",
-        "bun",
-        "deno",
-      ],
-      license,
-      type,
-      exports: {
-        ".": { types: "./loopdev.d.ts", default: "./loopdev.js" },
-        "./gpt": { types: "./gpt.d.ts", default: "./gpt.js" },
-        "./package.json": "./package.json",
-      },
-      types: "./loopdev.d.ts",
-      bin: { loopdev: "losetup.js" },
-      man: ["loopdev.8"],
-      files: [
-        "loopdev.js",
-        "loopdev.d.ts",
-        "gpt.js",
-        "gpt.d.ts",
-        "losetup.js",
-        "loopdev.8",
-        "CHANGELOG.md",
-      ],
-      os,
-      cpu,
-      engines: { bun: ">=1.3", deno: ">=2.7" },
-    },
-    undefined,
-    2,
-  ) + "\n";
-}
-
 rmSync(DIST, { recursive: true, force: true });
 mkdirSync(NPM, { recursive: true });
 
@@ -130,12 +85,12 @@ const title = `loopdev ${config.version}, ${config.license} licensed`;
 bundle(
   "mod.ts",
   "loopdev.js",
-  `// ${title}\n// @ts-self-types="./loopdev.d.ts"\n`,
+  `// ${title}\n// @ts-self-types="./loopdev.d.cts"\n`,
 );
 bundle(
   "gpt.ts",
   "gpt.js",
-  `// ${title}: GUID partition tables\n// @ts-self-types="./gpt.d.ts"\n`,
+  `// ${title}: GUID partition tables\n// @ts-self-types="./gpt.d.cts"\n`,
 );
 bundle(
   "cli.ts",
@@ -144,26 +99,34 @@ bundle(
 );
 declarations("mod.ts", "loopdev.d.ts");
 declarations("gpt.ts", "gpt.d.ts");
+// Deno goes by a server's content type, and takes what it does not know for `any` without a word:
+// tables of types call .ts a film or a translation, and .mts a model. None has .cts.
+for (const name of ["loopdev", "gpt"]) {
+  copyFileSync(join(DIST, `${name}.d.ts`), join(DIST, `${name}.d.cts`));
+}
 // For people; what is published says the same in its types.
 const docs = ["--html", "--name=loopdev", `--output=${join(DIST, "doc")}`];
 run("deno", "doc", ...docs, "mod.ts", "gpt.ts");
 run("bun", "build", ...COMPILE, "cli.ts", "--outfile", join(DIST, "losetup"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
-for (
-  const name of [
-    "loopdev.js",
-    "loopdev.d.ts",
-    "gpt.js",
-    "gpt.d.ts",
-    "losetup.js",
-    "loopdev.8",
-  ]
-) {
-  copyFileSync(join(DIST, name), join(NPM, name));
+for (const name of SHARED) copyFileSync(join(DIST, name), join(NPM, name));
+for (const name of ["loopdev", "gpt"]) {
+  change(
+    `npm/${name}.js`,
+    (code) => code.replace(`"./${name}.d.cts"`, `"./${name}.d.ts"`),
+  );
 }
-for (const name of ["README.md", "CHANGELOG.md", "LICENSE"]) {
+for (const name of ["CHANGELOG.md", "LICENSE"]) {
   copyFileSync(join(ROOT, name), join(NPM, name));
+}
+const { name, repository } = about;
+const readme = packageReadme(readFileSync(join(ROOT, "README.md"), "utf8"), {
+  ...{ name, version: config.version, repository },
+});
+writeFileSync(join(NPM, "README.md"), readme);
+for (const [name, text] of Object.entries(REQUIRE)) {
+  writeFileSync(join(NPM, name), text);
 }
 writeFileSync(join(NPM, "package.json"), manifest());
 run("npm", "pack", "--silent", NPM, "--pack-destination", DIST);

@@ -17,20 +17,10 @@ import {
   ROOT,
   run,
   scratch,
-  testsOf,
   THREE_PARTITIONS,
   until,
 } from "./support/support.ts";
-
-/** It starts the same programs, whichever runtime does: on one of them is enough. */
-const withDist: ReturnType<typeof testsOf> = "Bun" in globalThis
-  ? testsOf("what users get, in dist/", ["dist"])
-  : () => {};
-
-const DIST = join(ROOT, "dist");
-const { version } = JSON.parse(readFileSync(join(ROOT, "deno.json"), "utf8"));
-const TARBALL = join(DIST, `loopdev-${version}.tgz`);
-const dist = (name: string) => readFileSync(join(DIST, name), "utf8");
+import { DIST, dist, project, TARBALL, VERSION, withDist } from "./support/package.ts";
 
 /** A program of a user's, which prints the partitions' names. */
 function program(from: string, image: string): string {
@@ -45,16 +35,6 @@ function program(from: string, image: string): string {
 }
 const PRINTED = "one,zwei ü,three\n";
 
-/** A user's project with the package installed; the folder. */
-function project(installer: "npm" | "bun"): string {
-  const folder = dirname(scratch("package.json"));
-  writeFileSync(join(folder, "package.json"), '{ "name": "user", "type": "module" }');
-  const quiet = ["--no-audit", "--no-fund", "--offline", "--silent"];
-  if (installer === "bun") output(["bun", "add", TARBALL], { cwd: folder });
-  else output(["npm", "install", ...quiet, TARBALL], { cwd: folder });
-  return folder;
-}
-
 withDist("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
   const sums = Object.fromEntries(
     dist("SHA256SUMS").trim().split("\n").map((line) => line.split("  ").toReversed()),
@@ -67,22 +47,6 @@ withDist("SHA256SUMS has every file of dist/, with its sum", ["dist"], () => {
   }
 });
 
-withDist("the package has ten files, no dependency, and the version of deno.json", [
-  "dist",
-  "tar",
-], () => {
-  const listed = output(["tar", "-tf", TARBALL]).trim().split("\n").toSorted();
-  const files =
-    "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.d.ts loopdev.js losetup.js";
-  assertEquals(
-    listed,
-    [...files.split(" "), "package.json"].map((name) => `package/${name}`).toSorted(),
-  );
-  const about = JSON.parse(dist("npm/package.json"));
-  assertEquals([about.name, about.version, about.private], ["loopdev", version, undefined]);
-  for (const key of Object.keys(about)) assert(!/dependencies/i.test(key), key);
-});
-
 withDist("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () => {
   const imported = [...dist("loopdev.js").matchAll(/\b(?:from|import) ?\(? ?"([^"]+)"/g)];
   assertEquals(new Set(imported.map(([, name]) => name)), new Set(["bun:ffi"]));
@@ -91,35 +55,90 @@ withDist("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () 
   assertStringIncludes(declared, "declare function attach(");
 });
 
+/** A server of dist/: what it has as a content type for a name's end, or for all others (""). */
+async function serve(types: Record<string, string | undefined>) {
+  const requests: string[] = [];
+  const server = createServer((request, response) => {
+    requests.push(request.url!);
+    const [name, extension] = /^\/([\w.]+\.(\w+))$/.exec(request.url!)!.slice(1);
+    const type = types[extension] ?? types[""];
+    if (type !== undefined) response.setHeader("content-type", type);
+    response.end(dist(name));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    requests,
+    [Symbol.dispose]: () => void server.close(),
+  };
+}
+
+/** Runs Deno to its end; a server of ours answers it meanwhile. */
+async function deno(...args: string[]) {
+  const child = spawn("deno", args, { env: { ...process.env, NO_COLOR: "1" } });
+  let stdout = "", stderr = "";
+  child.stdout.on("data", (data) => stdout += data);
+  child.stderr.on("data", (data) => stderr += data);
+  const status = await new Promise((resolve) => child.on("close", resolve));
+  return { status, stdout, stderr };
+}
+const ALONE = ["--no-lock", "--no-config", "--reload"];
+
 withDist("loopdev.js from a URL on Deno: one request, --allow-import and --allow-ffi", [
   "dist",
   "root",
   "deno",
 ], async () => {
   const file = makeImage("url.img", 8, THREE_PARTITIONS);
-  const requests: string[] = [];
-  const server = createServer((request, response) => {
-    requests.push(request.url!);
-    response.setHeader("content-type", "text/javascript");
-    response.end(dist("loopdev.js"));
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  try {
-    const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-    const script = program(`http://${host}/loopdev.js`, file);
-    const options = ["--no-prompt", "--no-lock", "--no-config", "--reload", "--allow-ffi"];
-    const child = spawn("deno", ["run", ...options, `--allow-import=${host}`, script]);
-    let stdout = "", stderr = "";
-    child.stdout.on("data", (data) => stdout += data);
-    child.stderr.on("data", (data) => stderr += data);
-    const status = await new Promise((resolve) => child.on("close", resolve));
-    assertEquals([status, stdout], [0, PRINTED], stderr);
-  } finally {
-    server.close();
-  }
-  assertEquals(requests, ["/loopdev.js"]);
+  using server = await serve({ js: "text/javascript" });
+  const script = program(`http://${server.host}/loopdev.js`, file);
+  const options = ["--no-prompt", ...ALONE, "--allow-ffi", `--allow-import=${server.host}`];
+  const { status, stdout, stderr } = await deno("run", ...options, script);
+  assertEquals([status, stdout], [0, PRINTED], stderr);
+  assertEquals(server.requests, ["/loopdev.js"]);
   assertEquals(losetup(file), []);
 });
+
+/**
+ * What servers call .ts and .mts. Deno takes types of a content type that it does not know for `any`,
+ * without a word.
+ */
+const SERVERS: Record<string, Record<string, string | undefined>> = {
+  "Debian's table: python3 -m http.server": {
+    ...{ js: "text/javascript", ts: "text/vnd.trolltech.linguist", mts: "model/vnd.mts" },
+    "": "application/octet-stream",
+  },
+  "nginx": { js: "application/javascript", ts: "video/mp2t", "": "application/octet-stream" },
+  "a server of Node: no type for the rest": {
+    ...{ js: "text/javascript; charset=utf-8", ts: "video/mp2t", mts: "model/vnd.mts" },
+  },
+  "a forge's raw files": { "": "text/plain; charset=utf-8" },
+  "a server that knows TypeScript": {
+    ...{ js: "text/javascript", ts: "text/typescript", mts: "text/typescript" },
+    cts: "text/typescript",
+  },
+};
+for (const [name, types] of Object.entries(SERVERS)) {
+  withDist(`loopdev.js and gpt.js have their types on Deno from a URL of ${name}`, [
+    "dist",
+    "deno",
+  ], async () => {
+    using server = await serve(types);
+    const script = scratch("typed.ts");
+    const from = (name: string) => `from "http://${server.host}/${name}.js";\n`;
+    writeFileSync(
+      script,
+      `import { attach } ${from("loopdev")}import { encodeGpt } ${from("gpt")}` +
+        "const loop = await attach(1);\nloop.size satisfies number;\nencodeGpt(2);\n",
+    );
+    const { stderr } = await deno("check", ...ALONE, "--allow-import", script);
+    const wrong = [...stderr.matchAll(/^(TS\d+) \[ERROR\].*\n(.*)$/gm)];
+    assertEquals(wrong.map(([, code, line]) => `${code} ${line}`), [
+      "TS2345 const loop = await attach(1);",
+      "TS2554 encodeGpt(2);",
+    ], stderr);
+  });
+}
 
 const USES: Record<string, ["npm" | "bun", command: string[]]> = {
   "Bun, after bun add": ["bun", ["bun"]],
@@ -177,7 +196,7 @@ for (const [name, command] of Object.entries(BINS)) {
     assertEquals(losetup(file), []);
     assertMatch(
       use("--version"),
-      new RegExp(`^loopdev from util-linux [\\d.]+ \\(loopdev ${version}\\)$`, "m"),
+      new RegExp(`^loopdev from util-linux [\\d.]+ \\(loopdev ${VERSION}\\)$`, "m"),
     );
   });
 }
