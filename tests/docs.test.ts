@@ -131,6 +131,14 @@ test("the ratios that pages name are those of the performance page", [], () => {
   }
 });
 
+test("docs/errors.md has every code that loopdev knows", [], () => {
+  const declared = /export type ErrorCode =([^;]*);/.exec(read("lib/base/errors.ts"))![1];
+  const codes = [...declared.matchAll(/"(E[A-Z0-9]+)"/g)].map(([, code]) => code);
+  assert(codes.length > 35);
+  const page = read("docs/errors.md");
+  assertEquals(codes.filter((code) => !page.includes(`\`${code}\``)), []);
+});
+
 interface Exported {
   name: string;
   declarations: { jsDoc?: { doc?: string; tags?: { kind: string; doc?: string }[] } }[];
