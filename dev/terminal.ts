@@ -37,7 +37,11 @@ export class Progress {
   #done = 0;
   #last = "";
 
-  constructor(readonly total: number) {}
+  readonly total: number;
+
+  constructor(total: number) {
+    this.total = total;
+  }
 
   show(text: string): void {
     const line = `[${this.#done + 1}/${this.total}] ${text}${this.#left()}`;

@@ -92,7 +92,10 @@ export function kernelRelease(): string {
 export class NewFile implements Disposable {
   readonly #fd: number;
 
-  constructor(readonly path: string) {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
     this.#fd = check(libc.open(cString(path), flags, 0o600), "open", path);
   }

@@ -10,8 +10,12 @@ export class Steps implements Disposable {
   #text = "";
   #shown = 0;
 
+  readonly total: number;
+
   /** `total`: how many there will be. */
-  constructor(readonly total: number) {}
+  constructor(total: number) {
+    this.total = total;
+  }
 
   /** Runs one, and says how long it took. */
   async run<T>(name: string, step: () => Promise<T>): Promise<T> {

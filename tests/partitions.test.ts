@@ -11,8 +11,13 @@ import { makeImage, test, THREE_PARTITIONS } from "./support/support.ts";
 
 /** Another program, which drops partition 1 after its node was looked at, `times` times. */
 class Meddler extends DevNodes {
-  constructor(readonly disk: string, public times: number) {
+  readonly disk: string;
+  times: number;
+
+  constructor(disk: string, times: number) {
     super("auto");
+    this.disk = disk;
+    this.times = times;
   }
 
   override ensure(path: string, dev: string): string | undefined {

@@ -56,12 +56,17 @@ class Experiment {
   #given = "";
   #subject!: Subject;
 
-  constructor(
-    readonly runtime: RuntimeName,
-    readonly scenario: ScenarioName,
-    readonly request: Request,
-    readonly turn: number,
-  ) {}
+  readonly runtime: RuntimeName;
+  readonly scenario: ScenarioName;
+  readonly request: Request;
+  readonly turn: number;
+
+  constructor(runtime: RuntimeName, scenario: ScenarioName, request: Request, turn: number) {
+    this.runtime = runtime;
+    this.scenario = scenario;
+    this.request = request;
+    this.turn = turn;
+  }
 
   /** A process can do it but once. */
   get #isNew(): boolean {

@@ -63,7 +63,13 @@ class Held {
   detached: string | undefined;
   #problem: string | undefined;
 
-  constructor(readonly loop: LoopDevice, readonly file: string) {}
+  readonly loop: LoopDevice;
+  readonly file: string;
+
+  constructor(loop: LoopDevice, file: string) {
+    this.loop = loop;
+    this.file = file;
+  }
 
   call(lane: Lane, operation: string): Promise<unknown> {
     lane.log(`${this.loop.path}.${operation}`);

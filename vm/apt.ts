@@ -46,11 +46,12 @@ export class Apt {
   readonly #lists: string;
   readonly mirror: string;
 
-  constructor(
-    readonly directory: string,
-    suites: readonly string[],
-    readonly architecture: MachineName,
-  ) {
+  readonly directory: string;
+  readonly architecture: MachineName;
+
+  constructor(directory: string, suites: readonly string[], architecture: MachineName) {
+    this.directory = directory;
+    this.architecture = architecture;
     const { main, security } = mirrors();
     this.mirror = main;
     for (const name of ["state/lists/partial", "cache/archives/partial", "sources.d", "pref.d"]) {

@@ -22,14 +22,26 @@ export class Store {
   /** What was fetched or made, or why it could not be: each is tried once. */
   readonly #made = new Map<string, { value: unknown } | { error: Error }>();
 
+  readonly cache: string;
+  readonly update: boolean;
+  readonly say: (text: string) => void;
+  /** Whether guests must have ext4. */
+  readonly ext4: boolean;
+  readonly flavour: Flavour;
+
   constructor(
-    readonly cache: string,
-    readonly update: boolean,
-    readonly say: (text: string) => void,
-    /** Whether guests must have ext4. */
-    readonly ext4 = false,
-    readonly flavour: Flavour = "cloud",
-  ) {}
+    cache: string,
+    update: boolean,
+    say: (text: string) => void,
+    ext4 = false,
+    flavour: Flavour = "cloud",
+  ) {
+    this.cache = cache;
+    this.update = update;
+    this.say = say;
+    this.ext4 = ext4;
+    this.flavour = flavour;
+  }
 
   /** The kernels that Debian has for this machine, newest first. */
   offered(row: MachineOf): { release: string; image: Package }[] {

@@ -22,8 +22,11 @@ export function commitOf(project: string): string {
 export class Results {
   readonly #folder: string;
 
+  readonly commit: string;
+
   /** `settings`: all that makes the same cell give something else. */
-  constructor(directory: string, readonly commit: string, settings: unknown) {
+  constructor(directory: string, commit: string, settings: unknown) {
+    this.commit = commit;
     const hash = createHash("sha256").update(JSON.stringify(settings)).digest("hex").slice(0, 12);
     this.#folder = join(directory, `${commit}-${hash}`);
   }

@@ -10,11 +10,12 @@ const PAGE = 4096;
 export class SparseDisk implements Disk {
   readonly #pages: Map<number, Uint8Array>;
 
-  constructor(
-    public size: number,
-    readonly sectorSize: number,
-    pages = new Map<number, Uint8Array>(),
-  ) {
+  size: number;
+  readonly sectorSize: number;
+
+  constructor(size: number, sectorSize: number, pages = new Map<number, Uint8Array>()) {
+    this.size = size;
+    this.sectorSize = sectorSize;
     this.#pages = pages;
   }
 

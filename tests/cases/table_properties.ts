@@ -49,7 +49,10 @@ class CountedDisk implements Disk {
   bytes = 0;
   failure: ReadFailure | undefined;
 
-  constructor(private readonly table: TableCase) {
+  readonly table: TableCase;
+
+  constructor(table: TableCase) {
+    this.table = table;
     // The kernel knows nothing of a rest below 512 bytes.
     this.size = table.disk.size - table.disk.size % 512;
     this.sectorSize = table.disk.sectorSize;

@@ -170,7 +170,11 @@ async function untilBare(number: number, stop: AbortSignal): Promise<void> {
 /** On stderr, if somebody looks. */
 class ProgressBar {
   #done = 0;
-  constructor(readonly total: number) {}
+  readonly total: number;
+
+  constructor(total: number) {
+    this.total = total;
+  }
 
   advance(text: string): void {
     const filled = Math.round(++this.#done / this.total * 30);

@@ -31,10 +31,13 @@ export class PartitionCounter {
   #adds = 0;
   #removes = 0;
 
-  constructor(
-    readonly socket: UeventSocket,
-    readonly partitions: number,
-  ) {}
+  readonly socket: UeventSocket;
+  readonly partitions: number;
+
+  constructor(socket: UeventSocket, partitions: number) {
+    this.socket = socket;
+    this.partitions = partitions;
+  }
 
   /** Takes what has arrived. */
   drain(): void {
