@@ -1,7 +1,7 @@
 /**
  * Files and nodes through libc, for demo.ts: on Deno it needs --allow-ffi and nothing else so, where Deno's
  * own file API wants every permission there is for a device's node. Programs that have them, and those on
- * Bun, use node:fs.
+ * Bun or Node, use node:fs.
  *
  * @module
  */
@@ -54,7 +54,25 @@ function denoLibc(): Libc {
   return { ...symbols, errno: () => new Deno.UnsafePointerView(location).getInt32() };
 }
 
-const libc: Libc = "Bun" in globalThis ? await bunLibc() : denoLibc();
+async function nodeLibc(): Promise<Libc> {
+  const { dlopen, getInt32 } = await import("node:ffi");
+  const { functions } = dlopen("libc.so.6", {
+    open: { arguments: ["buffer", "i32", "u32"], return: "i32" },
+    pread: { arguments: ["i32", "buffer", "u64", "i64"], return: "i64" },
+    pwrite: { arguments: ["i32", "buffer", "u64", "i64"], return: "i64" },
+    close: { arguments: ["i32"], return: "i32" },
+    unlink: { arguments: ["buffer"], return: "i32" },
+    __errno_location: { arguments: [], return: "pointer" },
+  });
+  const location = functions.__errno_location();
+  return { ...functions, errno: () => getInt32(location) };
+}
+
+const libc: Libc = "Deno" in globalThis
+  ? denoLibc()
+  : "Bun" in globalThis
+  ? await bunLibc()
+  : await nodeLibc();
 
 const O_WRONLY = 1;
 const O_CREAT = 0o100;

@@ -6,7 +6,7 @@ import type { Descriptor } from "../lib/runtime/contract.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/kernel/file.ts";
 import { withOwnDevices } from "./support/own_devices.ts";
-import { output, ROOT, scratch, test } from "./support/support.ts";
+import { onThisRuntime, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
   const missing = cString("/no/such/file");
@@ -42,13 +42,13 @@ test("libc's ioctl() takes a negative number", ["root"], async () => {
 });
 
 test("musl 1.2.3 and later have every function that is asked for", ["musl-gcc"], () => {
-  const sources = ["bun", "bun_threads", "deno", "deno_threads"]
+  const sources = ["bun", "deno", "node"].flatMap((name) => [name, `${name}_threads`])
     .map((name) => readFileSync(join(ROOT, `lib/runtime/${name}.ts`), "utf8"));
-  const signatures = /(\w+): \{\s*(?:name: "(\w+)",\s*)?(?:args|parameters): \[/g;
+  const signatures = /(\w+): \{\s*(?:name: "(\w+)",\s*)?(?:args|parameters|arguments): \[/g;
   const names = sources.flatMap((source) =>
     [...source.matchAll(signatures)].map(([, name, symbol = name]) => symbol)
   );
-  assert(names.includes("ioctl") && names.includes("mmap"));
+  assert(["ioctl", "mmap", "_exit"].every((name) => names.includes(name)));
   const source = scratch("musl.c");
   writeFileSync(
     source,
@@ -71,4 +71,18 @@ test("libc's calls take offsets beyond 4 GiB and give what was written", [], () 
   writeAt(file, far, new TextEncoder().encode("far away"));
   assertEquals(new TextDecoder().decode(readAt(file, far, 100)), "far away");
   assertEquals(readAt(file, far + 8, 10).length, 0);
+});
+
+test("a program that libc starts keeps the standard descriptors", [], () => {
+  const program = scratch("spawn.ts");
+  writeFileSync(
+    program,
+    `import { libc } from ${JSON.stringify(join(ROOT, "lib/runtime/libc.ts"))};
+     const args = ["sh", "-c", "echo out; echo err >&2"];
+     const pid = libc().spawn({ path: "/bin/sh", args, env: [], files: [], close: [] });
+     const wait4 = libc().machine === "x86_64" ? 61 : 260;
+     await libc().chain([{ number: wait4, args: [pid, 0, 0, 0] }]);`,
+  );
+  const { stdout, stderr } = run(onThisRuntime(program));
+  assertEquals([stdout, stderr], ["out\n", "err\n"]);
 });

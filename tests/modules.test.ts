@@ -9,6 +9,7 @@ import {
   losetup,
   makeImage,
   MOD,
+  onRuntime,
   ROOT,
   run,
   scratch,
@@ -127,9 +128,10 @@ test(
 test("the library depends on nothing but itself and the runtime's FFI", [], () => {
   for (const file of library()) {
     const foreign = imports(file).filter((specifier) => !/^\.\.?\//.test(specifier));
-    assertEquals(foreign, /runtime\/bun/.test(file) ? ["bun:ffi"] : [], file);
+    const [, runtime] = /^lib\/runtime\/(bun|node)(?:_threads)?\.ts$/.exec(file) ?? [];
+    assertEquals(foreign, runtime === undefined ? [] : [`${runtime}:ffi`], file);
     // In Deno the first touch of `process` costs 16 to 20 ms.
-    if (file === "lib/runtime/bun.ts") continue;
+    if (["bun", "node", "node_threads"].some((name) => file === `lib/runtime/${name}.ts`)) continue;
     assert(!/\bprocess\.|\bBuffer\b|\brequire\(/.test(code(file)), `${file} touches process`);
   }
 });
@@ -213,6 +215,34 @@ test("mod.ts can be imported from a URL on Deno, with --allow-ffi and nothing el
   assert(served.includes("/mod.ts") && served.includes("/lib/runtime/deno.ts"));
   assertEquals(losetup(file), []);
 });
+
+test(
+  "on Node without node:ffi, or without its permission, one line says what to do",
+  ["node"],
+  () => {
+    const script = scratch("refused.ts");
+    const file = makeImage("refused.img", 8, THREE_PARTITIONS);
+    writeFileSync(
+      script,
+      `import { readPartitions } from ${JSON.stringify(MOD)};
+     const { partitions } = await readPartitions(${JSON.stringify(file)});
+     console.log(partitions.map(({ name }) => name).join());`,
+    );
+    const [node, ...quiet] = onRuntime("node", script);
+    const cases = [
+      ["--no-experimental-ffi", "--experimental-ffi"],
+      ["--permission --allow-fs-read=*", "--allow-ffi"],
+    ];
+    for (const [options, remedy] of cases) {
+      const on = (...more: string[]) => run([node, ...options.split(" "), ...more, ...quiet]);
+      const refused = on();
+      const says = /^\w*Error: loopdev calls libc .*/m.exec(refused.stderr)?.[0] ?? refused.stderr;
+      assertStringIncludes(says, `add ${remedy}`);
+      assertEquals([refused.status, refused.stdout], [1, ""]);
+      assertEquals(on(remedy).stdout, "one,zwei ü,three\n", `${options}, and then ${remedy}`);
+    }
+  },
+);
 
 test("mod.ts can be imported without any permission; using it says what is missing", [
   "deno",

@@ -28,6 +28,8 @@ import {
   onThisRuntime,
   openDescriptors,
   output,
+  run,
+  RUNTIME,
   scratch,
   test,
   testsOf,
@@ -131,6 +133,32 @@ test("a process does not end before its call has", ["root"], () => {
   assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
 });
 
+test("a process ends while a call hangs that nobody waits for any more", [], () => {
+  const fifo = scratch("sick");
+  output(["mkfifo", fifo]);
+  const from = (file: string) => JSON.stringify(new URL(`lib/kernel/${file}.ts`, MOD));
+  // Deno itself waits for its pool, except in exit().
+  const ends = ["process.exit(3)", ...RUNTIME === "deno" ? [] : ["process.exitCode = 3"]];
+  for (const [index, end] of ends.entries()) {
+    const body = `import { existsSync } from "node:fs";
+      import process from "node:process";
+      import { chainOnThread } from ${from("chain")};
+      import { cString } from ${from("file")};
+      const [begun, sick] = [${JSON.stringify(scratch(`begun-${index}`))}, ${JSON.stringify(fifo)}];
+      const controller = new AbortController();
+      const open = (path, ...how) => ({ name: "openat", args: [${AT_FDCWD}, cString(path), ...how] });
+      const steps = [open(begun, ${O_CREAT}, 0o600), open(sick, ${O_RDONLY}, 0)];
+      void chainOnThread(steps, controller.signal);
+      while (!existsSync(begun)) await new Promise((resolve) => setTimeout(resolve, 1));
+      controller.abort();
+      console.log("end");
+      ${end};`;
+    const command = onThisRuntime(script(body, ""));
+    const { status, stdout } = run(command, { timeout: 10_000, killSignal: "SIGKILL" });
+    assertEquals([status, stdout], [3, "end\n"], end);
+  }
+});
+
 test("attach() that is aborted while the kernel is busy undoes everything", ["root"], async () => {
   const file = makeImage("aborted.img", 8, THREE_PARTITIONS);
   // A flush by a thread would come before the bind.
@@ -183,15 +211,36 @@ test("an exception in a thread rejects its call, and the next one works", ["root
   assertEquals(loop.strategy, "two-step");
 });
 
+/**
+ * Puts a class with this body in the place of Bun's Worker and of Node's: Deno's threads are no Workers.
+ * `tell(event, value)` is what a Worker tells whoever started it.
+ */
+function fakeWorker(body: string): string {
+  return `import { createRequire } from "node:module";
+    class Fake {
+      #told = {};
+      on(event, callback) { this.#told[event] = callback; }
+      tell(event, value) {
+        const told = event === "message" ? { data: value } : value;
+        setTimeout(() => this[\`on\${event}\`] ? this[\`on\${event}\`](told) : this.#told[event](value), 1);
+      }
+      ref() {}
+      unref() {}
+      terminate() {}
+      ${body}
+    }
+    globalThis.Worker = Fake;
+    if (process.versions.node && !process.versions.bun) {
+      createRequire(import.meta.url)("node:worker_threads").Worker = Fake;
+    }`;
+}
+
 test("where no thread can be started the main one makes the calls", ["root"], () => {
   const file = makeImage("threadless.img", 1);
-  for (const failing of ["throw new Error('no thread')", "this.terminate = () => {}"]) {
-    // Only Bun's threads are Workers. The second kind fails later, as one does that cannot load.
-    const body = `globalThis.Worker = class {
-        constructor() { ${failing}; setTimeout(() => this.onerror({ message: "no thread" }), 1); }
-        ref() {}
-        unref() {}
-      };
+  // The second kind fails later, as one does that cannot load.
+  const later = "this.tell('error', { message: 'no thread' })";
+  for (const failing of ["throw new Error('no thread')", later]) {
+    const body = `${fakeWorker(`constructor() { ${failing}; }`)}
       const loop = await attach(file, ${JSON.stringify(TWO_STEPS)});
       console.log(loop.strategy, await loop.detach());`;
     assertEquals(output(onThisRuntime(script(body, file))), "two-step detached\n");
@@ -217,7 +266,7 @@ const O_WRONLY = 1;
 const threadsOfProcess = () => readdirSync("/proc/self/task").length;
 
 test("calls that hang stop no other", [], async () => {
-  // More than Bun's usual threads.
+  // More than the usual threads of Bun and Node.
   const sick = hang(scratch("sick"), 20);
   try {
     for (let n = 0; n < 20; n++) {
@@ -236,7 +285,7 @@ test("calls that hang stop no other", [], async () => {
 
 test("a call that waits for a thread is taken back by its signal", [], async () => {
   const before = threadsOfProcess();
-  // More than there are threads, on either runtime.
+  // More than there are threads, on any runtime.
   const sick = hang(scratch("sick"), 80);
   try {
     await until(() => threadsOfProcess() > before, "threads");
@@ -261,7 +310,7 @@ test("a call that waits for a thread is taken back by its signal", [], async () 
   } finally {
     sick.end();
   }
-  // Bun's usual ones stay, and the runtimes have some of their own.
+  // The usual ones stay, and the runtimes have some of their own.
   await until(() => threadsOfProcess() < before + 40, "threads to end");
 });
 
@@ -297,24 +346,19 @@ test("an empty buffer goes to the kernel as any other", [], async () => {
 });
 
 test("a thread that dies, or cannot make a call, says so in a line", [], () => {
-  // Only Bun's threads are Workers. The message is as long as the source that Bun puts into one.
-  const body = `globalThis.Worker = class {
-      constructor() { setTimeout(() => this.onmessage({ data: [] }), 1); }
-      postMessage() {
-        const message = "1 | source\\n".repeat(100) + "TypeError: " + "x".repeat(1000);
-        setTimeout(() => this.onerror({ message }), 1);
-      }
-      ref() {}
-      unref() {}
-      terminate() {}
-    };
-    const { uninterruptedOnThread } = await import(${
-    JSON.stringify(new URL("lib/kernel/chain.ts", MOD))
-  });
+  // The message is as long as the source that Bun puts into one.
+  const dying = `constructor() { this.tell("message", []); }
+    postMessage() {
+      const message = "1 | source\\n".repeat(100) + "TypeError: " + "x".repeat(1000);
+      this.tell("error", { message, toString: () => message });
+    }`;
+  const chain = JSON.stringify(new URL("lib/kernel/chain.ts", MOD));
+  const body = `${fakeWorker(dying)}
+    const { uninterruptedOnThread } = await import(${chain});
     await uninterruptedOnThread("fsync", -1).then(
       (result) => console.log(result), ({ message }) => console.log(message));`;
   const said = output(onThisRuntime(script(body, "")));
-  if ("Deno" in globalThis) return assertEquals(said, "-9\n");
+  if (RUNTIME === "deno") return assertEquals(said, "-9\n");
   assert(said.length < 300, said);
   assertMatch(said, /^a thread of loopdev's died: TypeError: x+\n$/);
 });

@@ -5,10 +5,11 @@
  * @module
  */
 import type { Argument, Libc } from "./contract.ts";
-import { bunThreads, type Syscall } from "./bun_threads.ts";
+import { bunThreads } from "./bun_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
+import type { Syscall } from "./workers.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");

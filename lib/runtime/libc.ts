@@ -6,20 +6,12 @@
 import type { Libc } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 
-/** A literal import each, so that both stay in the module graph; only one is ever evaluated. */
+/** A literal import each, so that all stay in the module graph; only one is ever evaluated. */
 const adapter: { load(): Libc } = "Deno" in globalThis
   ? await import("./deno.ts")
   : "Bun" in globalThis
   ? await import("./bun.ts")
-  : refuseRuntime();
-
-/** When imported: a program for the wrong runtime says so before it has done anything. */
-function refuseRuntime(): never {
-  throw new TypeError(
-    "loopdev calls libc through the FFI of Bun or Deno, and this runtime is neither: " +
-      "run it with `bun` or with `deno run --allow-ffi`",
-  );
-}
+  : await import("./node.ts");
 
 let loaded: Libc | undefined;
 let threadless = false;

@@ -14,9 +14,11 @@ import { ownDevices } from "./own_devices.ts";
 import {
   type Finished,
   makeImage,
+  onRuntime,
   output,
   ROOT,
   run,
+  RUNTIME,
   scratch,
   sysfs,
   THREE_PARTITIONS,
@@ -29,8 +31,9 @@ export const CLI: string = join(ROOT, "cli.ts");
 export const ON = {
   bun: [CLI],
   deno: ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", CLI],
+  node: onRuntime("node", CLI),
 };
-export const OURS: string[] = ON["Deno" in globalThis ? "deno" : "bun"];
+export const OURS: string[] = ON[RUNTIME];
 export const env: Record<string, string | undefined> = {
   ...process.env,
   LC_ALL: "C.UTF-8",

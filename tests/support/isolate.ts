@@ -28,10 +28,12 @@ const personality = libcCall("personality", "u64");
 const open = libcCall("open", "buffer", "i32", "i32");
 const dup2 = libcCall("dup2", "i32", "i32");
 const ioctl = libcCall("ioctl", "i32", "u64", "buffer");
+const fcntl = libcCall("fcntl", "i32", "i32", "u64");
 const signal = libcCall("signal", "i32", "u64");
 const sigprocmask = libcCall("sigprocmask", "i32", "buffer", "u64");
 const execvp = libcCall("execvp", "buffer", "buffer");
 
+const F_SETFD = 2;
 const CLONE_NEWNS = 0x20000;
 const [MS_RDONLY, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC] = [1, 4, 32, 4096, 16384];
 const MS_PRIVATE = 1 << 18;
@@ -123,5 +125,7 @@ for (const word of args.slice(0, end)) {
 // Runtimes ignore SIGPIPE, and what is ignored or blocked stays so beyond exec.
 signal(SIGPIPE, SIG_DFL);
 sigprocmask(SIG_SETMASK, zeroed(128), 0);
+// Node makes the standard descriptors close-on-exec.
+for (const fd of [0, 1, 2]) fcntl(fd, F_SETFD, 0);
 const { array, strings } = cStrings(command);
 must(execvp(command[0], array), `cannot run '${command[0]}' (${strings.length} words)`);

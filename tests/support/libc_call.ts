@@ -4,6 +4,7 @@ export type Kind = "i32" | "u64" | "buffer";
 export type Argument = number | bigint | string | Uint8Array;
 
 const bun = "Bun" in globalThis ? await import("bun:ffi") : undefined;
+const node = bun || "Deno" in globalThis ? undefined : await import("node:ffi");
 
 /** From an ArrayBuffer: JavaScriptCore may move the storage of other small arrays. */
 export function zeroed(size: number): Uint8Array<ArrayBuffer> {
@@ -26,6 +27,13 @@ function load(symbol: string, kinds: Kind[], returns: "i32" | "pointer"): Raw {
     const { symbols } = bun.dlopen("libc.so.6", { [symbol]: signature });
     return (symbols as unknown as Record<string, Raw>)[symbol];
   }
+  if (node) {
+    const signature = { [symbol]: { arguments: kinds, return: returns } } as const;
+    const call = node.dlopen("libc.so.6", signature).functions[symbol] as Raw;
+    // Node takes bigint, and nothing else, for 64 bits.
+    return (...args) =>
+      call(...args.map((arg, i) => kinds[i] === "u64" ? BigInt(arg as number) : arg));
+  }
   const signature = { parameters: kinds, result: returns } as const;
   const { symbols } = Deno.dlopen("libc.so.6", { [symbol]: signature });
   return (symbols as unknown as Record<string, Raw>)[symbol];
@@ -33,7 +41,11 @@ function load(symbol: string, kinds: Kind[], returns: "i32" | "pointer"): Raw {
 
 const errnoPointer = load("__errno_location", [], "pointer")() as never;
 const errno = () =>
-  bun ? bun.read.i32(errnoPointer, 0) : new Deno.UnsafePointerView(errnoPointer).getInt32();
+  bun
+    ? bun.read.i32(errnoPointer, 0)
+    : node
+    ? node.getInt32(errnoPointer)
+    : new Deno.UnsafePointerView(errnoPointer).getInt32();
 
 /** One libc function; text is passed as a C string. Gives what it returns, or −errno. */
 export function libcCall(symbol: string, ...kinds: Kind[]): (...args: Argument[]) => number {
@@ -61,5 +73,6 @@ export function cStrings(texts: string[]): { array: Uint8Array; strings: Uint8Ar
 
 function addressOf(buffer: Uint8Array): bigint {
   if (bun) return BigInt(bun.ptr(buffer));
+  if (node) return node.getRawPointer(buffer);
   return Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
 }

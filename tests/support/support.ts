@@ -85,7 +85,7 @@ const TOOLS: Record<string, string> = {
   "actionlint": "npm run setup",
   "tar": "tar",
   "npm": "npm",
-  "node": "nodejs",
+  "node": "npm run setup",
 };
 
 /** Debian keeps sfdisk and losetup beside what a user's PATH leads to: in /usr/sbin. */
@@ -167,15 +167,39 @@ export function output(command: string[], options: SpawnSyncOptions = {}): strin
   return stdout;
 }
 
+export const RUNTIMES = ["bun", "deno", "node"] as const;
+export type Runtime = typeof RUNTIMES[number];
+
+/** The one that runs the tests. */
+export const RUNTIME: Runtime = "Deno" in globalThis
+  ? "deno"
+  : "Bun" in globalThis
+  ? "bun"
+  : "node";
+
+/** The machine's own Node may have no node:ffi. */
+export const NODE: string = RUNTIME === "node"
+  ? process.execPath
+  : join(ROOT, "dev/node_modules/.bin/node");
+
+/** Node warns of what is experimental, and of a script in a folder without a package.json. */
+const QUIET = ["ExperimentalWarning", "MODULE_TYPELESS_PACKAGE_JSON"]
+  .map((warning) => `--disable-warning=${warning}`);
+
+const COMMANDS: Record<Runtime, readonly string[]> = {
+  bun: ["bun", "run"],
+  deno: ["deno", "run", "--no-prompt", "--quiet", "--no-lock", "--allow-all"],
+  node: [NODE, ...QUIET],
+};
+
 /** The command line that runs a script of ours on a runtime. */
-export function onRuntime(runtime: "bun" | "deno", script: string, ...args: string[]): string[] {
-  const deno = ["--no-prompt", "--quiet", "--no-lock", "--allow-all"];
-  return [runtime, "run", ...runtime === "deno" ? deno : [], script, ...args];
+export function onRuntime(runtime: Runtime, script: string, ...args: string[]): string[] {
+  return [...COMMANDS[runtime], script, ...args];
 }
 
 /** The same on the runtime that runs the tests. */
 export function onThisRuntime(script: string, ...args: string[]): string[] {
-  const [, ...rest] = onRuntime("Deno" in globalThis ? "deno" : "bun", script, ...args);
+  const [, ...rest] = onRuntime(RUNTIME, script, ...args);
   return [process.execPath, ...rest];
 }
 

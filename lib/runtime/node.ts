@@ -1,0 +1,177 @@
+/**
+ * {@linkcode Libc} through `node:ffi`, which Node.js has without a flag since 26.10.
+ *
+ * errno: as on Deno, V8's garbage collector may overwrite it. So each call reads errno at once, always,
+ * in the same function with nothing in between: that is why these bodies are alike and must not share a
+ * helper. getInt32() is native, and allocates nothing.
+ *
+ * @module
+ */
+import type { Argument, Libc } from "./contract.ts";
+import { nodeThreads } from "./node_threads.ts";
+import { type SpawnCalls, spawnProgram } from "./spawn.ts";
+import { plainSteps } from "./steps.ts";
+import { Threads } from "./threads.ts";
+import type { Syscall } from "./workers.ts";
+
+// Not a static import: this module must load (and be checked) where node:ffi does not exist.
+const { dlopen, getInt32, getRawPointer } = await import("node:ffi").catch(refuseRuntime);
+
+/** When imported: a program for the wrong runtime says so before it has done anything. */
+function refuseRuntime(): never {
+  const { versions, allowedNodeEnvironmentFlags: flags } = globalThis.process ?? {};
+  const name = versions?.node === undefined ? "this runtime" : `Node.js ${versions.node}`;
+  const remedy = flags?.has("--experimental-ffi")
+    ? "was started without: add --experimental-ffi, the default from Node.js 26.10 on"
+    : "does not have: run it with Node.js 26.10, with `bun` or with `deno run --allow-ffi`";
+  throw new TypeError(`loopdev calls libc through an FFI, which ${name} ${remedy}`);
+}
+
+const F_SETFD = 2;
+
+/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+export function load(): Libc {
+  requirePermission();
+  // 64-bit arguments are given as bigint: Node takes no numbers for them before 26.11.
+  const { functions: libc } = dlopen("libc.so.6", {
+    __errno_location: { arguments: [], return: "pointer" },
+    _exit: { arguments: ["i32"], return: "void" },
+    open: { arguments: ["buffer", "i32", "u32"], return: "i32" },
+    close: { arguments: ["i32"], return: "i32" },
+    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
+    pread: { arguments: ["i32", "buffer", "u64", "i64"], return: "i32" },
+    pwrite: { arguments: ["i32", "buffer", "u64", "i64"], return: "i32" },
+    unlink: { arguments: ["buffer"], return: "i32" },
+    readlink: { arguments: ["buffer", "buffer", "u64"], return: "i32" },
+    fcntl: { arguments: ["i32", "i32", "i64"], return: "i32" },
+    ioctl: { arguments: ["i32", "u64", "i64"], return: "i32" },
+    syscall: { arguments: ["i64", "i32", "buffer", "i64", "i64", "i64"], return: "i32" },
+    uname: { arguments: ["buffer"], return: "i32" },
+  });
+  // The same symbols with other signatures: a second dlopen, as Node has no alias.
+  const { functions: other } = dlopen("libc.so.6", {
+    ioctl: { arguments: ["i32", "u64", "buffer"], return: "i32" },
+    syscall: { arguments: ["i64", "i64", "i64", "i64", "i64", "i64"], return: "i32" },
+  });
+  const errnoPointer = libc.__errno_location();
+  const plain = (argument: Argument) =>
+    argument instanceof Uint8Array ? getRawPointer(argument) : argument;
+  const syscall: Syscall = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]) => {
+    const [A, B, C, D, E] = [a, b, c, d, e].map(BigInt);
+    const result = other.syscall(BigInt(number), A, B, C, D, E);
+    const errno = getInt32(errnoPointer);
+    return result < 0 ? -errno : result;
+  };
+  let threads: Threads | undefined;
+  const startedThreads = () => threads ??= new Threads(nodeThreads(syscall, libc._exit));
+  let spawnCalls: SpawnCalls | undefined;
+
+  return {
+    machine: process.arch === "arm64" ? "aarch64" : "x86_64",
+    open(path, flags, mode) {
+      const result = libc.open(path, flags, mode);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    close(fd) {
+      const result = libc.close(fd);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    pread(fd, buffer, offset) {
+      const result = libc.pread(fd, buffer, BigInt(buffer.length), BigInt(offset));
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    pwrite(fd, buffer, offset) {
+      const result = libc.pwrite(fd, buffer, BigInt(buffer.length), BigInt(offset));
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    unlink(path) {
+      const result = libc.unlink(path);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    readlink(path, buffer) {
+      const result = libc.readlink(path, buffer, BigInt(buffer.length));
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    fcntl(fd, command, argument) {
+      const result = libc.fcntl(fd, command, BigInt(argument));
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    ioctl(fd, request, argument) {
+      const result = libc.ioctl(fd, BigInt(request), BigInt(argument));
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    ioctlBuffer(fd, request, buffer) {
+      const result = other.ioctl(fd, BigInt(request), buffer);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    syscallBuffer(number, fd, buffer, c, d, e = 0) {
+      const [C, D, E] = [BigInt(c), BigInt(d), BigInt(e)];
+      const result = libc.syscall(BigInt(number), fd, buffer, C, D, E);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    uname(buffer) {
+      const result = libc.uname(buffer);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    addressOf: getRawPointer,
+    spawn(program) {
+      // Node has made its standard descriptors close-on-exec. Its own children get them by dup2().
+      for (const fd of [0, 1, 2]) libc.fcntl(fd, F_SETFD, 0n);
+      return spawnProgram(spawnCalls ??= loadSpawn(), getRawPointer, program);
+    },
+    async chain(steps, signal) {
+      // Until the end the buffers whose addresses are given may not be collected.
+      const kept = [steps];
+      const results = await startedThreads().chain(plainSteps(steps, plain), signal);
+      kept.length = 0;
+      return results;
+    },
+    syscall(number, ...args) {
+      const result = syscall(number, ...args.map(plain));
+      args.length = 0;
+      return result;
+    },
+    get threaded() {
+      return threads?.available ?? false;
+    },
+    startThread: () => startedThreads().start(),
+    turn: () => new Promise<void>((resolve) => void setImmediate(resolve)),
+    atNextTurn(callback) {
+      setImmediate(callback).unref();
+    },
+  };
+}
+
+/** Opened when the first program is started: most processes start none. */
+function loadSpawn(): SpawnCalls {
+  const { functions } = dlopen("libc.so.6", {
+    posix_spawn_file_actions_init: { arguments: ["buffer"], return: "i32" },
+    posix_spawn_file_actions_adddup2: { arguments: ["buffer", "i32", "i32"], return: "i32" },
+    posix_spawn_file_actions_addclose: { arguments: ["buffer", "i32"], return: "i32" },
+    posix_spawn_file_actions_destroy: { arguments: ["buffer"], return: "i32" },
+    posix_spawnattr_init: { arguments: ["buffer"], return: "i32" },
+    posix_spawnattr_setflags: { arguments: ["buffer", "i16"], return: "i32" },
+    posix_spawnattr_setsigmask: { arguments: ["buffer", "buffer"], return: "i32" },
+    posix_spawn: {
+      arguments: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
+      return: "i32",
+    },
+  });
+  return functions;
+}
+
+function requirePermission(): void {
+  if (process.permission?.has("ffi") ?? true) return;
+  throw new Error("loopdev calls libc, which --permission forbids: add --allow-ffi");
+}

@@ -1,0 +1,75 @@
+/**
+ * Node's Workers.
+ *
+ * @module
+ */
+import type { ThreadsOf } from "./threads.ts";
+import { type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
+
+/** Runs in the Worker, from its source text: refers to nothing outside itself. */
+async function scope(): Promise<WorkerScope> {
+  const { dlopen, getInt32 } = await import("node:ffi");
+  const { functions: libc } = dlopen("libc.so.6", {
+    __errno_location: { arguments: [], return: "pointer" },
+    syscall: { arguments: ["i64", "i64", "i64", "i64", "i64", "i64"], return: "i32" },
+  });
+  // Each thread has an errno of its own.
+  const errnoPointer = libc.__errno_location();
+  const port = process.getBuiltinModule("node:worker_threads").parentPort!;
+  return {
+    syscall: (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]) => {
+      const [A, B, C, D, E] = [a, b, c, d, e].map(BigInt);
+      const result = libc.syscall(BigInt(number), A, B, C, D, E);
+      const errno = getInt32(errnoPointer);
+      return result < 0 ? -errno : result;
+    },
+    receive: (callback) => port.on("message", callback),
+    send: (answer) => port.postMessage(answer),
+  };
+}
+
+/**
+ * Nothing of the user's is loaded into the Worker: neither what NODE_OPTIONS says nor the process's own
+ * options, of which one is needed before 26.10. node:ffi's warning has been printed already.
+ */
+const OPTIONS = {
+  eval: true,
+  env: {},
+  execArgv: [
+    "--no-warnings",
+    .../^26\.\d\./.test(process.versions.node) ? ["--experimental-ffi"] : [],
+  ],
+};
+
+/** `syscall`: makes a call here. `exit`: `_exit()`. */
+export function nodeThreads(syscall: Syscall, exit: (code: number) => void): ThreadsOf {
+  const threads = process.getBuiltinModule("node:worker_threads");
+  const busy = new Set<object>();
+  // Node waits for its Workers even in process.exit(), and no Worker ends while its call hangs.
+  if (threads.isMainThread) {
+    process.on("exit", (code) => {
+      if (busy.size > 0) exit(Number(process.exitCode ?? code));
+    });
+  }
+  return workerThreads({
+    scope,
+    syscall,
+    start(program, { answered, died }) {
+      const worker = new threads.Worker(program, OPTIONS);
+      worker.on("message", (answer) => {
+        busy.delete(worker);
+        answered(answer);
+      });
+      worker.on("error", (error) => died(String(error)));
+      return {
+        postMessage(steps) {
+          busy.add(worker);
+          worker.postMessage(steps);
+        },
+        ref: () => worker.ref(),
+        unref: () => worker.unref(),
+        terminate: () => worker.terminate(),
+      };
+    },
+  });
+}
