@@ -28,6 +28,7 @@ import {
   testsOf,
   until,
 } from "./support/support.ts";
+import { killAll } from "./support/keepers.ts";
 
 const withExt4 = testsOf("forms of a mount", ["root", "mkfs.ext4", "umount"]);
 const [major, minor] = kernelRelease().split(".").map(Number);
@@ -363,7 +364,7 @@ withExt4(
     mkdirSync(at);
     for (const form of ["directory", "at"]) {
       const first = await startMounter(image, form, at);
-      process.kill(first.keeper, "SIGKILL");
+      killAll([first.keeper]);
       // It mounts once more, which starts another keeper.
       first.child.stdin!.write("again\n");
       await until(() => {
@@ -375,7 +376,7 @@ withExt4(
       await nothingLeft(image, first, at);
 
       const second = await startMounter(image, form, at);
-      process.kill(second.keeper, "SIGKILL");
+      killAll([second.keeper]);
       second.child.kill("SIGKILL");
       await second.exit;
       assertEquals(mountsOf(second.loop).length, 1);
@@ -393,12 +394,11 @@ withExt4("a keeper that could not be started is started by the next mount", ["mo
     `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
      import { spawnSync } from "node:child_process";
      import process from "node:process";
-     import { keepersOf } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
+     import { keepersOf, killAll } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
      const [umount, hider] = process.argv.slice(2);
      await using loop = await attach(${JSON.stringify(ext4Image("restarted.img"))});
      await (await loop.mount()).unmount();
-     for (const keeper of keepersOf(process.pid)) process.kill(keeper, "SIGKILL");
-     while (keepersOf(process.pid).length > 0);
+     killAll(keepersOf(process.pid));
      spawnSync("mount", ["--bind", "/dev/null", umount]);
      const refused = await loop.mount().catch(({ code }) => code);
      spawnSync(hider, ["-l", umount]);

@@ -14,8 +14,8 @@ import { output } from "../tests/support/support.ts";
 import { devicesOf, isBound, type Part, partitionsOf, type Request, type Row } from "./common.ts";
 import { within } from "./common.ts";
 import { touched } from "./leftovers.ts";
-import { keepersOf } from "../tests/support/keepers.ts";
-import { damageOf, endOf, isStopped, killKeepers, leftOf } from "./mount_ends.ts";
+import { keepersOf, killAll } from "../tests/support/keepers.ts";
+import { damageOf, endOf, isStopped, leftOf } from "./mount_ends.ts";
 import { isMount, MARKS, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature, withoutChildren } from "./strace.ts";
 import { makeImages, Subject } from "./subject_process.ts";
@@ -80,7 +80,7 @@ async function killStopped(
   const { pid } = subject;
   await within(STOP_MS, () => isOver || isStopped(pid));
   const stopped = !isOver;
-  await killKeepers(pid);
+  killAll(keepersOf(pid));
   if (victim === "both") return stopped;
   // Until it goes on: strace may hand its stop on only now.
   const goOn = () => isStopped(pid) && process.kill(pid, "SIGCONT");

@@ -1,22 +1,13 @@
 /** What is left of a process's mounts: in the list of mounts, in /run/loopdev, and of its keeper. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import process from "node:process";
 import { attach } from "../mod.ts";
 import { e2fsck, ext4Image, mountsOf } from "../tests/cases/mount_image.ts";
 import { run, scratch } from "../tests/support/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
-import { keepersOf, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
+import { keepersOf, killAll, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
 
 /** As a shell takes for what it unmounts, beside all that a machine does at that time. */
 const CLEAN_MS = 10_000;
-
-/** Kills them, and waits until they are gone. */
-export async function killKeepers(pid: number): Promise<void> {
-  for (const keeper of keepersOf(pid)) unlessGone(() => process.kill(keeper, "SIGKILL"));
-  if (!await within(CLEAN_MS, () => keepersOf(pid).length === 0)) {
-    throw new Error(`a keeper of ${pid} cannot be killed`);
-  }
-}
 
 /** Lines of our list of mounts that name a device of one of the images. */
 export const mountsOfImages = (images: readonly string[]): string[] =>

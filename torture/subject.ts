@@ -27,7 +27,7 @@ import {
   type LoopDevice,
   type MountOptions,
 } from "../mod.ts";
-import { keepersOf } from "../tests/support/keepers.ts";
+import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
 const [gpt, dos, ext4] = process.argv.slice(2);
@@ -86,10 +86,7 @@ const mountAndUnmount = (options: MountOptions, before = () => {}): Scenario => 
   },
 });
 
-function killKeeper(): void {
-  for (const keeper of keepersOf(process.pid)) process.kill(keeper, "SIGKILL");
-  while (keepersOf(process.pid).length > 0);
-}
+const killKeeper = () => killAll(keepersOf(process.pid));
 
 async function detachAll(): Promise<void> {
   for (const { path } of await find(gpt)) await detach(path);

@@ -1,5 +1,6 @@
 /** Whose mounts lie in /run/loopdev, and who ends them. Nothing of the library: a subject imports it. */
 import { readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
 
 const OWNERS = "/run/loopdev";
 
@@ -30,4 +31,26 @@ export function keepersOf(pid: number): number[] {
     const args = unlessGone(() => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")) ?? [];
     return args[0] === "sh" && args.some((arg) => arg.startsWith(prefix));
   });
+}
+
+const PAUSE_MS = 1;
+const END_MS = 10_000;
+
+/**
+ * Kills processes, and returns when they have ended. Whether one has tells its state alone: a killed
+ * process loses its command line before it lets its pipes and locks go.
+ */
+export function killAll(pids: readonly number[]): void {
+  for (const pid of pids) unlessGone(() => process.kill(pid, "SIGKILL"));
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const end = Date.now() + END_MS;
+  while (!pids.every(hasEnded)) {
+    if (Date.now() > end) throw new Error(`${pids.join(" and ")} cannot be killed`);
+    Atomics.wait(pause, 0, 0, PAUSE_MS);
+  }
+}
+
+function hasEnded(pid: number): boolean {
+  const stat = unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
+  return stat === undefined || /\) [ZX] [^)]*$/.test(stat);
 }

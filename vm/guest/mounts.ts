@@ -12,7 +12,7 @@ import process from "node:process";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
 import { attach, type LoopDevice, type MountOptions } from "../../mod.ts";
 import { kernelRelease } from "../../lib/kernel/release.ts";
-import { keepersOf } from "../../tests/support/keepers.ts";
+import { keepersOf, killAll } from "../../tests/support/keepers.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { PARTITIONS } from "./image.ts";
 import { progress, report } from "./report.ts";
@@ -93,7 +93,7 @@ async function mountAndDie(): Promise<string> {
   saved = "written";
   counter.quiet(8);
   const isKept = killed++ % 2 === 0;
-  if (!isKept) { for (const keeper of keepersOf(child.pid!)) process.kill(keeper, "SIGKILL"); }
+  if (!isKept) killAll(keepersOf(child.pid!));
   child.kill("SIGKILL");
   await closed;
   if (!isKept) await mountAnother();
