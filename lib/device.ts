@@ -20,7 +20,7 @@ import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import { loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
-import { asMeantHere, MountSet } from "./mount/mounts.ts";
+import { MountSet, withAbsoluteAt } from "./mount/mounts.ts";
 import type { Partition, SkippedPartition } from "./binding/partitions.ts";
 import type { Strategy } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
@@ -223,7 +223,7 @@ export class LoopDevice implements AsyncDisposable {
    * umount(8). Rejects with {@linkcode LoopError}, in the file system's own words.
    */
   async mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
-    const meant = asMeantHere(options);
+    const meant = withAbsoluteAt(options);
     // What is none is refused with the other options.
     const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
     const mounting = this.#take(

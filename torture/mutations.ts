@@ -217,8 +217,8 @@ export const MUTATIONS: Mutation[] = [
       to: "",
     }, {
       file: "lib/mount/place.ts",
-      from: "  await moved(mount, record, directory);\n",
-      to: "  await moved(mount, record, directory);\n" +
+      from: "  await moveRecorded(mount, record, directory);\n",
+      to: "  await moveRecorded(mount, record, directory);\n" +
         "  const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));\n",
     }],
   },

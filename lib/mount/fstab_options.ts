@@ -1,6 +1,7 @@
 /**
- * Options as they stand in a line of fstab, read as mount(8) reads them: the last word counts; what is
- * mount(8)'s own never reaches the kernel; what is of the mount is a bit; the rest is the file system's.
+ * The options of a line in fstab, read as mount(8) reads them. Of two that contradict each other the last
+ * one counts. Those for mount(8) itself do not reach the kernel, those of the mount are bits, and all
+ * others go to the file system.
  *
  * @module
  */
@@ -17,52 +18,41 @@ import {
   type Setting,
 } from "../kernel/mount.ts";
 
-/** One of the kernel's limits: fsconfig() takes strings of 255 bytes and names of as many. */
+/** fsconfig() takes names and values of 255 bytes. */
 const LONGEST = 255;
 
-const OWNER_SECURE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-const SECURE = OWNER_SECURE | MOUNT_ATTR_NOEXEC;
+/** The word that sets a MOUNT_ATTR_* bit, and the one that clears it. */
+const PAIRS: readonly [bit: number, sets: string, clears: string][] = [
+  [MOUNT_ATTR_RDONLY, "ro", "rw"],
+  [MOUNT_ATTR_NOSUID, "nosuid", "suid"],
+  [MOUNT_ATTR_NODEV, "nodev", "dev"],
+  [MOUNT_ATTR_NOEXEC, "noexec", "exec"],
+  [MOUNT_ATTR_NOATIME, "noatime", "atime"],
+  [MOUNT_ATTR_STRICTATIME, "strictatime", "nostrictatime"],
+  [MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"],
+  [MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"],
+  // No bit: the kernel does as relatime says where none of the others is set.
+  [0, "relatime", "norelatime"],
+];
+const WORDS = new Map(PAIRS.flatMap(([bit, sets, clears]) => [
+  [sets, { bit, set: true }],
+  [clears, { bit, set: false }],
+]));
 
-/** Words for MOUNT_ATTR_* bits: which they set, and which they clear. */
-const ATTRIBUTES = new Map<string, { readonly set?: number; readonly clear?: number }>([
-  ["ro", { set: MOUNT_ATTR_RDONLY }],
-  ["rw", { clear: MOUNT_ATTR_RDONLY }],
-  ["nosuid", { set: MOUNT_ATTR_NOSUID }],
-  ["suid", { clear: MOUNT_ATTR_NOSUID }],
-  ["nodev", { set: MOUNT_ATTR_NODEV }],
-  ["dev", { clear: MOUNT_ATTR_NODEV }],
-  ["noexec", { set: MOUNT_ATTR_NOEXEC }],
-  ["exec", { clear: MOUNT_ATTR_NOEXEC }],
-  ["noatime", { set: MOUNT_ATTR_NOATIME }],
-  ["atime", { clear: MOUNT_ATTR_NOATIME }],
-  ["strictatime", { set: MOUNT_ATTR_STRICTATIME }],
-  ["nostrictatime", { clear: MOUNT_ATTR_STRICTATIME }],
-  ["nodiratime", { set: MOUNT_ATTR_NODIRATIME }],
-  ["diratime", { clear: MOUNT_ATTR_NODIRATIME }],
-  ["nosymfollow", { set: MOUNT_ATTR_NOSYMFOLLOW }],
-  ["symfollow", { clear: MOUNT_ATTR_NOSYMFOLLOW }],
-  // The kernel's own choice of when a time of access is written.
-  ["relatime", {}],
-  ["norelatime", {}],
-]);
+const OWNER = [MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV];
+const USER = [...OWNER, MOUNT_ATTR_NOEXEC];
+/** Words that let an ordinary user mount. mount() does not do that; it sets the bits that they imply. */
+const IMPLIED = new Map([["user", USER], ["users", USER], ["owner", OWNER], ["group", OWNER]]);
 
-/** Words that let an ordinary user mount: that is not asked for here, and what they imply is. */
-const IMPLIED = new Map([
-  ["user", SECURE],
-  ["users", SECURE],
-  ["owner", OWNER_SECURE],
-  ["group", OWNER_SECURE],
-]);
-
-/** Words that say nothing of a mount that is being made: when and by whom, or what the kernel says anyway. */
+/** Words without effect on the mount: they say when, and by whom, mount(8) mounts it. */
 const WITHOUT_EFFECT = new Set([
   ...["defaults", "auto", "noauto", "nofail", "_netdev", "comment", "seclabel"],
   ...["user", "nouser", "nousers", "noowner", "nogroup", "helper", "uhelper"],
-  // The kernel's messages are wanted; drivers count versions always, and fsconfig() knows no such word.
+  // The driver's messages explain a refusal, and drivers always count inode versions.
   ...["silent", "loud", "iversion", "noiversion"],
 ]);
 
-/** What stands for something else here. */
+/** Words for what something else here does. */
 const INSTEAD = new Map([
   ["source", "the partition's number"],
   ["loop", "attach()"],
@@ -74,19 +64,17 @@ const INSTEAD = new Map([
   ["move", "mount(8)"],
   ["X-mount.subdir", "a folder below the mount's path"],
 ]);
-/** They would be heard, and nothing would be done: what they change is not changed here. */
+/** Words that mount(8) acts on and the kernel does not know. */
 const NOT_HERE = /^(X-mount\.(owner|group|mode|idmap)|r?(shared|slave|private|unbindable))$/;
 
 /** What a list of options comes to. */
 export interface FstabOptions {
   /** Of the file system. */
   readonly settings: readonly Setting[];
-  /** Of the directory that is made where there is none, from `X-mount.mkdir`; undefined: none is. */
+  /** Of the directories that `X-mount.mkdir` makes; undefined: none is made. */
   readonly directoryMode: number | undefined;
-  /** Of MOUNT_ATTR_* bits those that a word is about: whether it is to be set. */
-  said(bit: number): boolean | undefined;
-  /** The word that is about it; undefined if another one implies it. */
-  wordFor(bit: number): string | undefined;
+  /** By MOUNT_ATTR_* bit: whether to set it, and the word that says so; undefined if one implies it. */
+  readonly words: ReadonlyMap<number, { readonly set: boolean; readonly word?: string }>;
 }
 
 /** Throws a TypeError or RangeError that names the option. */
@@ -95,37 +83,25 @@ export function readFstabOptions(options: unknown): FstabOptions {
     throw new TypeError(`options must be an array like ["noatime"], not ${show(options)}`);
   }
   const settings: Setting[] = [];
-  const said = new Map<number, { set: boolean; word?: string }>();
+  const words = new Map<number, { set: boolean; word?: string }>();
   let directoryMode: number | undefined;
   for (const option of options) {
     const setting = readOption(option);
     const { name, value } = setting;
+    const word = value === undefined ? WORDS.get(name) : undefined;
     const implied = value === undefined ? IMPLIED.get(name) : undefined;
-    const attribute = value === undefined ? ATTRIBUTES.get(name) : undefined;
     if (/^[xX]-mount\.mkdir$/.test(name)) directoryMode = readMode(option, value);
-    else if (implied !== undefined) {
-      for (const bit of bitsOf(implied)) said.set(bit, { set: true });
-    } else if (attribute) {
-      for (const bit of bitsOf(attribute.set)) said.set(bit, { set: true, word: name });
-      for (const bit of bitsOf(attribute.clear)) said.set(bit, { set: false, word: name });
-    } else if (!WITHOUT_EFFECT.has(name) && !/^[xX]-/.test(name)) settings.push(setting);
+    else if (word) words.set(word.bit, { set: word.set, word: name });
+    else if (implied) { for (const bit of implied) words.set(bit, { set: true }); }
+    else if (!WITHOUT_EFFECT.has(name) && !/^[xX]-/.test(name)) settings.push(setting);
   }
-  return {
-    settings,
-    directoryMode,
-    said: (bit) => said.get(bit)?.set,
-    wordFor: (bit) => said.get(bit)?.word,
-  };
+  return { settings, directoryMode, words };
 }
 
-/** mkdir(2)'s default there is 0755. */
+/** mount(8) makes directories with mode 0755 by default. */
 function readMode(option: unknown, value = "0755"): number {
   if (/^[0-7]{1,4}$/.test(value)) return parseInt(value, 8);
   throw new TypeError(`option ${show(option)}: its mode must be octal, like 0755`);
-}
-
-function bitsOf(mask = 0): number[] {
-  return Array.from({ length: 31 }, (_, i) => 1 << i).filter((bit) => mask & bit);
 }
 
 function readOption(option: unknown): Setting {

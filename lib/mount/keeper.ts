@@ -1,22 +1,22 @@
 /**
- * The keeper: a process that unmounts what this one leaves behind, whatever ends it.
+ * The keeper: a shell that unmounts what this process leaves behind, however it ends.
  *
  * A mount on a directory outlives its process: the kernel has no AUTOCLEAR for mounts. So before its
- * first mount this process starts another one, a shell, and holds the only write end of a pipe that
- * the shell reads. However this process ends, the pipe ends with it; the shell then unmounts what the
- * records say, the last mount first.
+ * first mount this process starts the keeper, and holds the only write end of a pipe that the keeper
+ * reads. When this process ends, the pipe ends. The keeper then unmounts what the records name, the last
+ * mount first.
  *
- * The records are empty files, whose names say it all, in a directory of this process's own:
+ * The records are empty files in a directory of this process's own; their names say everything:
  *
- *     /run/loopdev/1234-k3v9x0q2mz/            locked with flock(2) by its process and by its keeper
- *       .000001.87.directory.loop4p2           mount 87 of /dev/loop4p2, on the directory beside it
- *       .000002.91.at-5f3a90c1.loop4p1         mount 91 of /dev/loop4p1, on a directory of the user's;
- *                                              of this boot, since /run may outlive one
- *       loop4p2-000001/                        where the first one lies
+ *     /run/loopdev/1234-k3v9x0q2mz/            flock()ed by this process and by its keeper
+ *       .000001.87.directory.loop4p2           mount 87, of /dev/loop4p2, on the directory below
+ *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
+ *                                              since the boot 5f3a90c1: /run may outlive a boot
+ *       loop4p2-000001/                        where mount 87 lies
  *
- * Where both die at once, nobody has the lock any more. The next mount() of any process takes the lock
- * over and starts a keeper for what is left. A process that is only in another PID namespace still has
- * its lock: that is why the owner is not looked up by its pid.
+ * Where process and keeper are killed at once, the lock is free. The next mount() of any process takes it
+ * and starts a keeper for what is left. The lock says that the owner lives, and not its pid: the owner
+ * may be in another PID namespace.
  *
  * @module
  */
@@ -41,11 +41,11 @@ import { hasReader, pipe, runScript } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { KEEPER_SCRIPT } from "./keeper_script.ts";
 
-/** All owners' directories. On systems with systemd /run is in memory, and empty at each boot. */
+/** The directories of all owners. With systemd /run is in memory, and empty at each boot. */
 const ALL_OWNERS = "/run/loopdev";
 const OWNER = /^\d+-[0-9a-z]{10}$/;
 const SHELL = "/bin/sh";
-/** Not the user's own: it may name folders of others, and this runs as root. */
+/** Not the user's PATH: the keeper runs as root, and PATH may name folders that others write to. */
 const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const MOST_TRIES = 16;
 
@@ -56,11 +56,11 @@ const NEEDS_SHELL =
 /** The script's exit code where a tool of it is missing. */
 const WITHOUT_TOOLS = 127;
 
-/** Where this process's mounts lie, and what ends them if it cannot. */
+/** Where this process's mounts lie, and the shell that unmounts them. */
 export class Keeper {
   /** "/run/loopdev/1234-k3v9x0q2mz" */
   readonly path: string;
-  /** Locked: whoever gets the lock may take away what is here. */
+  /** Locked. */
   readonly #directory: OpenFile;
   readonly #all: OpenFile;
   #pipe: OpenFile | undefined;
@@ -73,16 +73,16 @@ export class Keeper {
     this.path = directory.path;
   }
 
-  /** This process's; one that watches. Takes away what others have left. */
-  static async ready(): Promise<Keeper> {
-    const keeper = current ??= Keeper.#begin();
-    keeper.#sweep();
-    // Somebody may have killed the keeper.
-    if (!keeper.#pipe || !hasReader(keeper.#pipe)) await (keeper.#starting ??= keeper.#watch());
+  /** This process's keeper, started if it does not run. Starts others for what ended owners left. */
+  static async ensure(): Promise<Keeper> {
+    const keeper = current ??= Keeper.#make();
+    keeper.#adoptAll();
+    // The keeper may have been killed.
+    if (!keeper.#pipe || !hasReader(keeper.#pipe)) await (keeper.#starting ??= keeper.#start());
     return keeper;
   }
 
-  static #begin(): Keeper {
+  static #make(): Keeper {
     const all = openAllOwners();
     try {
       return new Keeper(all, makeOwner(all));
@@ -92,10 +92,10 @@ export class Keeper {
     }
   }
 
-  async #watch(): Promise<void> {
+  async #start(): Promise<void> {
     try {
       this.#pipe?.close();
-      // Without a keeper until another one has begun.
+      // If the start fails there is no keeper, and the next mount() tries again.
       this.#pipe = undefined;
       this.#pipe = await startKeeper(this.#directory);
     } finally {
@@ -103,8 +103,8 @@ export class Keeper {
     }
   }
 
-  /** A record of mount `id` of a device, and, unless it lies on a directory of the user's, one of ours. */
-  record(device: string, id: number, kind: "directory" | "at"): MountRecord {
+  /** Makes the record of mount `id`, and with `kind` "directory" a directory for it to lie on. */
+  addRecord(device: string, id: number, kind: "directory" | "at"): MountRecord {
     const parent = this.#directory;
     const number = `${++this.#records}`.padStart(6, "0");
     const name = device.slice(device.lastIndexOf("/") + 1);
@@ -120,7 +120,7 @@ export class Keeper {
       folder,
       parent,
       async remove() {
-        // One that is in use as somebody's mount point keeps its record, for who comes after us.
+        // A directory on which others have mounted something stays, and its record with it.
         if (folder === undefined || await removeDirectory(folder, parent)) {
           removeFile(record, parent);
         }
@@ -128,46 +128,40 @@ export class Keeper {
     };
   }
 
-  /** Starts a keeper for each owner that has none any more. What cannot be looked at keeps nobody waiting. */
-  #sweep(): void {
+  /** Adopts every directory without an owner. One that cannot be read does not stop a mount(). */
+  #adoptAll(): void {
     try {
       const names = listDirectory(ALL_OWNERS).filter((name) => OWNER.test(name));
-      for (const name of names) if (!this.path.endsWith(name)) this.#takeOver(name);
+      for (const name of names) if (!this.path.endsWith(name)) this.#adopt(name);
     } catch (error) {
       if (!isRefusal(error)) throw error;
     }
   }
 
-  /** Starts a keeper, which finds the pipe at its end; not while the owner or its keeper lives. */
-  #takeOver(name: string): void {
-    const left = ifExists(() => openDirectory(name, this.#all));
+  /** Starts a keeper for a directory without an owner. Its pipe is closed at once, so it unmounts. */
+  #adopt(name: string): void {
+    const left = openLocked(name, this.#all);
     if (!left) return;
-    try {
-      if (!tryFlock(left, LOCK_EX)) return left.close();
-    } catch (error) {
-      left.close();
-      throw error;
-    }
-    // The lock is handed on: what we close here stays locked until that keeper has ended.
+    // That keeper inherits the lock, and holds it until it ends.
     startKeeper(left).then((writeEnd) => writeEnd.close(), () => {}).finally(() => left.close());
   }
 }
 
-/** The first eight digits of this boot's name. */
+/** The first eight digits of this boot's id. */
 const bootId = () => readText("/proc/sys/kernel/random/boot_id").slice(0, 8);
 
 /** What the keeper knows of a mount. */
 export interface MountRecord {
-  /** A directory of the mount's own below `parent`; undefined: it lies on one of the user's. */
+  /** The directory that was made for the mount, in `parent`; undefined: it lies on one of the user's. */
   readonly folder: string | undefined;
   readonly parent: OpenFile;
-  /** When the mount is gone. */
+  /** Removes both, after the mount's end. */
   remove(): Promise<void>;
 }
 
 let current: Keeper | undefined;
 
-/** Makes /run/loopdev, or looks whether it is what we would have made. */
+/** Makes /run/loopdev, or checks that nobody but us can enter the one that is there. */
 function openAllOwners(): OpenFile {
   const made = makeDirectory(ALL_OWNERS);
   let all: OpenFile | undefined;
@@ -177,14 +171,14 @@ function openAllOwners(): OpenFile {
     if (uid === fileStatus("/proc/self").uid && (mode & 0o077) === 0) return all;
   } catch (error) {
     all?.close();
-    // Why it could not be made says more than that it is not there.
+    // Why mkdir() failed says more than that the directory is not there.
     checkMade(made, ALL_OWNERS);
     throw error;
   }
   all.close();
   const hint = "others may enter or own this directory, in which mounts lie: " +
     `chown root ${ALL_OWNERS} && chmod 700 ${ALL_OWNERS}`;
-  throw new LoopError({ code: "EPERM", syscall: "mkdir", path: ALL_OWNERS, hint });
+  throw new LoopError({ code: "EPERM", path: ALL_OWNERS, hint });
 }
 
 function checkMade(result: number, path: string): void {
@@ -195,37 +189,42 @@ function checkMade(result: number, path: string): void {
   throw new LoopError({ code: -result, syscall: "mkdir", path, hint });
 }
 
-/** A new directory that nobody else takes for one that was left. */
+/** A new directory, locked. */
 function makeOwner(all: OpenFile): OpenFile {
   for (let tries = 1;; tries++) {
     const name = `${readLink("/proc/self")}-${randomName()}`;
     checkMade(makeDirectory(name, all), `${ALL_OWNERS}/${name}`);
-    const directory = ifExists(() => openDirectory(name, all));
-    try {
-      // Until it is locked another process may find it, empty, and remove it.
-      if (directory && tryFlock(directory, LOCK_EX) && fileStatus(directory).links > 0) {
-        return directory;
-      }
-    } catch (error) {
-      directory?.close();
-      throw error;
-    }
-    directory?.close();
+    // Between mkdir() and flock() another process may adopt it, empty as it is, and remove it.
+    const directory = openLocked(name, all);
+    if (directory) return directory;
     if (tries === MOST_TRIES) {
       throw new LoopError({ code: "EAGAIN", syscall: "flock", path: `${ALL_OWNERS}/${name}` });
     }
   }
 }
 
+/** Opens an owner's directory and locks it; undefined: it is gone, or somebody has the lock. */
+function openLocked(name: string, all: OpenFile): OpenFile | undefined {
+  const directory = ifExists(() => openDirectory(name, all));
+  let isLocked = false;
+  try {
+    isLocked = directory !== undefined && tryFlock(directory, LOCK_EX) &&
+      fileStatus(directory).links > 0;
+    return isLocked ? directory : undefined;
+  } finally {
+    if (!isLocked) directory?.close();
+  }
+}
+
 const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz";
 
-/** Ten letters and digits: 51 bits that nobody can guess. */
+/** Ten letters and digits: 51 bits, which nobody guesses. */
 export function randomName(): string {
   const random = crypto.getRandomValues(new Uint32Array(10));
   return [...random].map((number) => DIGITS[number % DIGITS.length]).join("");
 }
 
-/** Starts a keeper for a directory that we have locked; what it gives is the pipe's write end. */
+/** Starts a keeper for a directory that we have locked. Resolves to the pipe's write end. */
 async function startKeeper(directory: OpenFile): Promise<OpenFile> {
   const { readEnd, writeEnd } = pipe("the keeper's pipe");
   try {
@@ -243,7 +242,7 @@ async function startKeeper(directory: OpenFile): Promise<OpenFile> {
     if (status === 0) return writeEnd;
     const [code, path, hint] = status === WITHOUT_TOOLS
       ? ["ENOENT", "umount", `the keeper needs umount, rm and rmdir; ${NEEDS_SHELL}`] as const
-      : ["EIO", SHELL, `the keeper ended with ${status}; ${NEEDS_SHELL}`] as const;
+      : ["EIO", SHELL, `the keeper ended with exit code ${status}; ${NEEDS_SHELL}`] as const;
     throw new LoopError({ code, syscall: "posix_spawn", path, hint });
   } catch (error) {
     writeEnd.close();

@@ -1,15 +1,15 @@
 /**
- * What a keeper does, in the language of a POSIX shell. dash, bash and busybox run it; beside them it
- * needs umount, rm and rmdir.
+ * What a keeper does, as a script for a POSIX shell: dash, bash or busybox. It needs umount, rm and rmdir
+ * besides.
  *
  * @module
  */
 
 /**
- * `$1` is the owner's directory, descriptor 3 the pipe. The mounts are found by their numbers in
- * mountinfo, since a directory may have been renamed, or have another mount on it by now. umount takes
- * a name alone: so it is asked before whether the name leads to that very mount (fdinfo's mnt_id), and
- * whether anybody has mounted something below it. What others hold stays, with its record.
+ * `$1` is the owner's directory, descriptor 3 the pipe. The script finds a mount by its id in mountinfo,
+ * since its directory may have been renamed. umount takes a path, which may lead to another mount; so
+ * the script first compares the mnt_id in fdinfo, and looks whether anybody has mounted something on it
+ * or below it. Where others have, the mount stays, and its record with it.
  */
 export const KEEPER_SCRIPT = `
 for tool in umount rm rmdir; do command -v "$tool" >/dev/null || exit 127; done
@@ -17,7 +17,7 @@ cd "$1" || exit 126
 trap '' HUP INT QUIT TERM
 exec >/dev/null 2>&1
 
-# find ID NAME [WHERE]: sets where, as mountinfo writes it; 1: it is gone, 2: another mount lies on it.
+# find ID NAME [WHERE]: sets where, as mountinfo writes it. Status 1: it is gone; 2: a mount lies on it.
 find() {
   where=
   while read -r id parent dev root point options rest; do
@@ -29,7 +29,7 @@ find() {
   [ -n "$where" ]
 }
 
-# unescape POINT: sets path; mountinfo has spaces and the like as octal numbers.
+# unescape POINT: sets path. mountinfo writes spaces and the like as octal numbers.
 unescape() {
   path=
   while case $1 in *\\\\*) true ;; *) false ;; esac; do
@@ -41,7 +41,7 @@ unescape() {
   path=$path$1
 }
 
-# leads ID: whether path leads to the mount, and not to one that lies over it.
+# leads ID: whether path leads to that mount.
 leads() {
   found=
   { while read -r key value; do
@@ -49,7 +49,7 @@ leads() {
   done </proc/self/fdinfo/9; } 9<"$path" && [ "$found" = "$1" ]
 }
 
-# end ID NAME [WHERE]: unmounts it. One that is in use goes when the last user is gone.
+# end ID NAME [WHERE]: unmounts it; where it is in use, the kernel does so after the last user.
 end() {
   find "$@"
   case $? in 1) return 0 ;; 2) return 1 ;; esac

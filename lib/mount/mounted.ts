@@ -8,40 +8,50 @@ import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
 import { holdOf } from "../holders/exclusive.ts";
+import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
-import { openWithoutWaiting } from "../kernel/blocking.ts";
-import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
+import { fileStatus } from "../kernel/stat.ts";
 import type { Place } from "./place.ts";
 import { resolveBelow } from "./resolve.ts";
 
 /**
- * A file that a runtime closes at its leisure; a child between fork() and exec(), which has all that we
- * have. Longer, and they hold it.
+ * unmount() waits so long for users that are about to leave: a runtime closes a file some time after the
+ * last use, and a child has our descriptors between fork() and exec().
  */
 const PASSING_USERS_MS = 1000;
 
-/** Of what a handle is made. */
-export interface LoopMountInit {
-  readonly device: string;
+/** What is mounted: a partition, or the whole device. */
+export interface MountSource {
+  /** "/dev/loop4p2" */
+  readonly node: string;
+  /** The loop device's number. */
+  readonly number: number;
+  /** undefined: the whole device. */
   readonly partition: number | undefined;
-  readonly type: string;
-  /** The backing file's path. */
+  /** Of the device. */
+  readonly readOnly: boolean;
+  /** Of the device: the file's path. */
   readonly backingFile: string;
-  /** Its root directory is open since the beginning, and remembers what could not be written. */
+}
+
+/** A mount in its place, which {@linkcode LoopMount} ends. */
+interface PlacedMount {
+  readonly source: MountSource;
+  readonly type: string;
+  /** Its root has been open since the beginning: syncfs() there reports every write that failed since. */
   readonly made: NewMount;
-  /** Device number of its files. */
-  readonly dev: string;
   readonly place: Place;
-  /** Told when unmount() is done. */
+  /** Called when unmount() is done. */
   readonly onEnd: (mount: LoopMount) => void;
 }
 
 /** For mount() alone. */
-export let makeLoopMount: (init: LoopMountInit) => LoopMount;
+export let makeLoopMount: (placed: PlacedMount) => LoopMount;
 
-/** Those of this process that lie in its list of mounts, by their numbers there. */
+/** This process's mounts by their ids in mountinfo, without the detached ones. */
 const listed = new Map<number, LoopMount>();
 
 /**
@@ -65,7 +75,7 @@ export class LoopMount implements AsyncDisposable {
   /**
    * The directory of its files, absolute: `"/run/loopdev/1234-k3v9x0q2mz/loop4p2-000001"`, the one that
    * `at` names, or with `detached` `"/proc/1234/fd/17/…/loop4p2"`. The first and the last are never
-   * used again. A symbolic link of the image can lead out of it: {@linkcode LoopMount.resolve}.
+   * used again. Open files by {@linkcode LoopMount.resolve}: a link of the image can lead out of it.
    */
   readonly path: string;
   /** What is mounted: `"/dev/loop4p2"`. */
@@ -77,30 +87,34 @@ export class LoopMount implements AsyncDisposable {
   /** Whether its files cannot be changed. */
   readonly readOnly: boolean;
 
-  readonly #init: LoopMountInit;
+  readonly #placed: PlacedMount;
+  /** Device number of its files. */
+  readonly #dev: string;
   #unmounted: Promise<"unmounted" | "deferred"> | undefined;
-  /** Whether somebody heard how it failed: an error is told once. */
+  /** A caller of unmount() has got the error: the end of the block does not throw it again. */
   #isTold = false;
 
   static {
-    makeLoopMount = (init) => new LoopMount(init);
+    makeLoopMount = (placed) => new LoopMount(placed);
     showAsData(this);
   }
 
-  private constructor(init: LoopMountInit) {
-    const { device, place, dev, made } = init;
+  private constructor(placed: PlacedMount) {
+    const { source, type, place, made } = placed;
     this.path = place.path;
-    this.device = device;
-    this.partition = init.partition;
-    this.type = init.type;
+    this.device = source.node;
+    this.partition = source.partition;
+    this.type = type;
     this.readOnly = made.readOnly;
-    this.#init = init;
-    const number = (file: OpenFile) => file.call((fd) => fd);
-    const descriptors = [made.mount, made.root, place.holder].flatMap((file) =>
-      file ? [number(file)] : []
-    );
-    setOwnMount(this, { device, path: place.path, dev, descriptors });
+    this.#placed = placed;
+    this.#dev = fileStatus(made.root).dev;
+    const files = [made.mount, made.root, place.holder].filter((file) => file !== undefined);
+    this.#setOwnMount(files.map((file) => file.call((fd) => fd)));
     if (place.id !== undefined) listed.set(place.id, this);
+  }
+
+  #setOwnMount(descriptors: readonly number[]): void {
+    setOwnMount(this, { device: this.device, path: this.path, dev: this.#dev, descriptors });
   }
 
   /** All of these as plain data; what JSON.stringify() and console.log() show. */
@@ -110,13 +124,14 @@ export class LoopMount implements AsyncDisposable {
   }
 
   /**
-   * The path of a file of the image, with the image's own links followed inside the image, as a process
-   * would see them whose root directory this is: `etc/hostname` may be a link to `/etc/HOSTNAME`, which
-   * by its name alone would be the host's. What does not exist resolves to where it would be made.
+   * The path of a file of the image. The image's links are followed inside the image, as a process
+   * follows them whose root directory this is: `etc/hostname` may be a link to `/etc/HOSTNAME`, and a
+   * program that opens it by its plain name gets the host's file. What does not exist resolves to where
+   * it would be made.
    *
-   * `name` is taken from the root of the mount, with or without a slash before it; `..` does not lead
+   * `name` counts from the root of the mount, with or without a slash before it; `..` does not lead
    * out of it. Rejects with {@linkcode LoopError}: ELOOP after 40 links, ENOTDIR where a file stands in
-   * the way, EBADF after the unmount. The path holds as long as nobody else changes the directories and
+   * the way, EBADF after the unmount. The path is right as long as nobody changes the directories and
    * links on the way.
    *
    * @example
@@ -128,21 +143,21 @@ export class LoopMount implements AsyncDisposable {
    */
   async resolve(name: string): Promise<string> {
     checkPath("name", name);
-    const below = await resolveBelow(this.#init.made.root, name, this.path);
+    const below = await resolveBelow(this.#placed.made.root, name, this.path);
     return below === "" ? this.path : `${this.path}/${below}`;
   }
 
   /**
-   * Writes everything back and unmounts; what this process mounted below it, first. Resolves to
-   * `"unmounted"` when the kernel has let go of the device. To `"deferred"` if somebody still has a file
-   * open there, or his working directory ({@linkcode LoopDevice.holders} says who), or the same file
-   * system is mounted elsewhere: the path is gone for all, and it is unmounted when the last of them
-   * lets go.
+   * Writes everything back and unmounts. What this process has mounted below it is unmounted first.
+   * Resolves to `"unmounted"` when the kernel has released the device; to `"deferred"` if a process has
+   * a file or its working directory there ({@linkcode LoopDevice.holders} names it), or the same file
+   * system is mounted elsewhere: the path is gone for all, and the kernel unmounts it after the last of
+   * them.
    *
-   * Rejects with {@linkcode LoopError} EBUSY, which names it, if somebody else has mounted something on
-   * or below it: nothing has changed then, and unmount() can be called again. If anything that was
-   * written since the mount did not reach the backing file (from Linux 5.8 on), with EIO or ENOSPC; it
-   * is unmounted all the same. Calling it again gives the same answer.
+   * Rejects with {@linkcode LoopError}: with EBUSY if another process has mounted something on or below
+   * it, which the message names. Nothing has changed then, and unmount() can be called again. With EIO or
+   * ENOSPC if anything that was written since the mount did not reach the backing file (from Linux 5.8
+   * on); it is unmounted all the same. Called again it gives the same answer.
    *
    * @param options `signal` stops the wait: it rejects with the signal's reason, and the unmount goes on.
    */
@@ -165,21 +180,21 @@ export class LoopMount implements AsyncDisposable {
 
   async #unmount(): Promise<"unmounted" | "deferred"> {
     try {
-      await this.#clearWay();
+      await this.#unmountChildren();
     } catch (error) {
       this.#unmounted = undefined;
       throw error;
     }
     try {
-      return await this.#takeAway();
+      return await this.#unmountItself();
     } finally {
-      this.#init.onEnd(this);
+      this.#placed.onEnd(this);
     }
   }
 
-  /** Unmounts what this process has mounted below it; what others have is theirs. */
-  async #clearWay(): Promise<void> {
-    const { id } = this.#init.place;
+  /** Unmounts what this process has mounted below it. Throws where another process has. */
+  async #unmountChildren(): Promise<void> {
+    const { id } = this.#placed.place;
     if (id === undefined) return;
     for (const child of childrenOf(id)) {
       const own = listed.get(child.id);
@@ -190,54 +205,50 @@ export class LoopMount implements AsyncDisposable {
     const hint =
       `another mount lies on ${other.point} (${other.type}, mount ${other.id}): unmount ` +
       "that one first";
-    throw new LoopError({ code: "EBUSY", syscall: "umount2", path: this.path, hint });
+    throw new LoopError({ code: "EBUSY", path: this.path, hint });
   }
 
-  async #takeAway(): Promise<"unmounted" | "deferred"> {
-    const { made, place, device, path, dev } = { ...this.#init, path: this.path };
-    const { id, holder } = place;
+  async #unmountItself(): Promise<"unmounted" | "deferred"> {
+    const { made, place: { id, holder, remove } } = this.#placed;
     const written = !this.readOnly;
-    using node = written ? await openIfPossible(device) : undefined;
+    using node = written ? await openIfPossible(this.device) : undefined;
     const ended = await endMount(made, { node, written, attached: id !== undefined, holder });
     if (id !== undefined) listed.delete(id);
-    setOwnMount(this, { device, path, dev, descriptors: [] });
-    if (ended.isGone) await place.remove();
-    const outcome = await this.#isOver() ? "unmounted" : "deferred";
-    if (outcome === "unmounted") removeOwnMount(this);
+    this.#setOwnMount([]);
+    if (ended.isGone) await remove();
+    const isReleased = await this.#waitForRelease();
+    if (isReleased) removeOwnMount(this);
     this.#checkEnd(ended);
-    return outcome;
+    return isReleased ? "unmounted" : "deferred";
   }
 
-  async #isOver(): Promise<boolean> {
-    const { device } = this.#init;
-    const isOver = async () => await holdOf(device) === "free" || undefined;
-    // Another mount of it in this process is not just about to go.
-    if (ownMountsOf([device]).some(({ descriptors }) => descriptors.length > 0)) return false;
-    return await poll(isOver, PASSING_USERS_MS) ?? false;
+  /** Whether the kernel releases the device within a second. */
+  async #waitForRelease(): Promise<boolean> {
+    // Another mount of it in this process does not end within that second.
+    const others = ownMountsOf([this.device]).filter(({ descriptors }) => descriptors.length > 0);
+    if (others.length > 0) return false;
+    const isReleased = async () => await holdOf(this.device) === "free" || undefined;
+    return await poll(isReleased, PASSING_USERS_MS) ?? false;
   }
 
   #checkEnd({ synced, flushed, unmounted, named, isGone }: EndedMount): void {
-    const { device: path, backingFile } = this.#init;
     const [code, syscall] = synced < 0 ? [-synced, "syncfs"] : [-flushed, "fsync"];
     if (code > 0) {
       const hint =
-        `not all that was written has reached ${backingFile}, and it is lost: is there ` +
-        "space left, is its disk in order? The file system is unmounted; check it before use";
-      throw new LoopError({ code, syscall, path, hint });
+        `not all that was written has reached ${this.#placed.source.backingFile}, and it is lost: is ` +
+        "there space left, is its disk in order? The file system is unmounted; check it before use";
+      throw new LoopError({ code, syscall, path: this.device, hint });
     }
-    // Somebody was faster: it lies in no namespace any more.
+    // EINVAL: another process has unmounted it first.
     const wasGone = isGone && isErrno(unmounted, "EINVAL");
     if (!wasGone) check(unmounted, "umount2", this.path);
     check(named, "readlink", this.path);
     if (isGone) return;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
-    throw new LoopError({ code: "EBUSY", syscall: "umount2", path: this.path, hint });
+    throw new LoopError({ code: "EBUSY", path: this.path, hint });
   }
 
-  /**
-   * Unmounts it, and rejects if something was not written, or it cannot be unmounted; not if that was
-   * the answer of {@linkcode LoopMount.unmount} already.
-   */
+  /** Unmounts it, and rejects as {@linkcode LoopMount.unmount} does, unless that has rejected already. */
   async [Symbol.asyncDispose](): Promise<void> {
     const isTold = this.#isTold;
     try {
@@ -248,12 +259,12 @@ export class LoopMount implements AsyncDisposable {
   }
 }
 
-/** What lies on a mount, or below it, the last one first: a mount of a mount is not listed. */
+/** The mounts on a mount or below it, the last one first. A mount of a child is not its own. */
 function childrenOf(parent: number): Mount[] {
   return mounts().filter((mount) => mount.parent === parent).reverse();
 }
 
-/** A node that is gone, or may not be opened, cannot be flushed. */
+/** undefined: the node is gone, or may not be opened. Then nothing can be flushed through it. */
 async function openIfPossible(path: string): Promise<OpenFile | undefined> {
   try {
     return await openWithoutWaiting(path, O_RDONLY);

@@ -1,25 +1,25 @@
 /**
- * The mounts of one handle, and the module behind them, which is loaded when it is wanted.
+ * The mounts of one handle.
  *
  * @module
  */
 import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
-import { absolutePath } from "../kernel/file.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";
-import { loadFileSystem, loadMount } from "./late.ts";
-import type { MountOptions } from "./options.ts";
-import type { LoopMount } from "./mounted.ts";
+import { absolutePath } from "../kernel/file.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
+import { loadFileSystem, loadMount } from "./late.ts";
+import type { LoopMount } from "./mounted.ts";
+import type { MountOptions } from "./options.ts";
 
-/** Options with `at` as it is meant now: the working directory may be another one when it is used. */
-export function asMeantHere(options: MountOptions): MountOptions {
+/** The options with an absolute `at`: the working directory may be another one when it is used. */
+export function withAbsoluteAt(options: MountOptions): MountOptions {
   const { at } = options ?? {};
   if (typeof at !== "string" || at === "") return options;
   return { ...options, at: absolutePath(at) };
 }
 
-/** Kept: to ask for it anew takes as long as a dozen system calls. */
+/** Cached: another import() of it takes as long as a dozen system calls. */
 let module: ReturnType<typeof load> | undefined;
 
 function load() {
@@ -28,34 +28,33 @@ function load() {
   return loading;
 }
 
-/** Those that are not unmounted. */
+/** The mounts that are not unmounted yet. */
 export class MountSet {
   readonly #alive = new Set<LoopMount>();
 
   async mount(
-    device: BoundDevice,
+    bound: BoundDevice,
     partition: number | undefined,
     options: MountOptions,
   ): Promise<LoopMount> {
-    const node = nodeOf(device, partition);
-    const { number, readOnly, backingFile } = device.facts;
+    const { number, readOnly, backingFile } = bound.facts;
+    const source = { node: nodeOf(bound, partition), number, partition, readOnly, backingFile };
     const { mount } = await (module ??= load());
-    const source = { device: node, number, partition, readOnly, backingFile };
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);
     return mounted;
   }
 
   async fileSystem(
-    device: BoundDevice,
+    bound: BoundDevice,
     partition: number | undefined,
   ): Promise<FileSystem | undefined> {
-    const node = nodeOf(device, partition);
+    const node = nodeOf(bound, partition);
     const { onlyFileSystem } = await loadFileSystem();
     return await onlyFileSystem(node);
   }
 
-  /** Unmounts all, the last one first; gives the first error that nobody was told, when all are unmounted. */
+  /** Unmounts all, the last one first. Resolves to the first error that no unmount() has given yet. */
   async end(): Promise<{ error: unknown } | undefined> {
     let failed: { error: unknown } | undefined;
     for (const mount of [...this.#alive].reverse()) {
@@ -65,25 +64,25 @@ export class MountSet {
   }
 }
 
-function nodeOf(
-  { path, partitions: { list }, skipped }: BoundDevice,
-  partition: number | undefined,
-): string {
+/** The node of a partition, or of the whole device. */
+function nodeOf(bound: BoundDevice, partition: number | undefined): string {
   checkPartition(partition);
-  if (partition === undefined) return path;
-  const found = list.find(({ number }) => number === partition);
+  if (partition === undefined) return bound.path;
+  const found = bound.partitions.list.find(({ number }) => number === partition);
   if (found) return found.path;
+  throw new LoopError({ code: "ENXIO", path: bound.path, hint: whyMissing(bound, partition) });
+}
+
+function whyMissing({ partitions: { list }, skipped }: BoundDevice, partition: number): string {
   const other = skipped.find(({ number }) => number === partition);
   if (other) {
     const { offset, sizelimit, reason } = other;
-    const hint = `partition ${partition} was skipped, ${reason}: attach() the file with ` +
+    return `partition ${partition} was skipped, ${reason}: attach() the file with ` +
       `{ offset: ${offset}, sizelimit: ${sizelimit} }, and mount that device`;
-    throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });
   }
   const numbers = list.map(({ number }) => number).join(", ");
-  const hint = `there is no partition ${partition} of it: ` +
+  return `there is no partition ${partition} of it: ` +
     (list.length > 0
       ? `it has ${numbers}`
       : "it was attached without partscan, or has none; rescan() looks again");
-  throw new LoopError({ code: "ENXIO", syscall: "mount", path, hint });
 }

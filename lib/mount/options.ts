@@ -3,15 +3,8 @@
  *
  * @module
  */
-import {
-  checkBoolean,
-  checkNames,
-  checkOneOf,
-  checkPath,
-  checkWait,
-  show,
-} from "../base/checks.ts";
-import { type FstabOptions, readFstabOptions } from "./fstab_options.ts";
+import { checkBoolean, checkNames, checkPath, checkWait, show } from "../base/checks.ts";
+import { readFstabOptions } from "./fstab_options.ts";
 import {
   MOUNT_ATTR_NOATIME,
   MOUNT_ATTR_NODEV,
@@ -38,17 +31,17 @@ export interface MountOptions {
   /** As the kernel calls it: `"ext4"`, `"vfat"`. Default: what the superblock says. */
   type?: string;
   /**
-   * `true`: no file can be changed; a journal that needs it is replayed all the same, which only a
-   * device that is read-only itself prevents. Default: the device's {@linkcode LoopDevice.readOnly}.
+   * `true`: no file can be changed. The kernel replays a journal that needs it all the same, unless the
+   * device itself is read-only. Default: the device's {@linkcode LoopDevice.readOnly}.
    */
   readOnly?: boolean;
   /**
-   * As in a line of fstab, or behind mount(8)'s `-o`, one a string:
-   * `["noatime", "data=journal", "uid=1000", "nofail"]`. They are read as mount(8) reads them: the last
-   * word counts, and what is mount(8)'s own (`noauto`, `user`, `x-…`) has no effect but what it implies.
-   * `ro`, `nosuid`, `exec` and their like stand for the options of that name here, and are a TypeError
-   * beside one that says the opposite. ext2, ext3 and ext4 get `errors=remount-ro` unless an option
-   * says otherwise: their superblock may ask the kernel to panic.
+   * The options of a line in fstab, or of mount(8)'s `-o`, each as its own string:
+   * `["noatime", "data=journal", "uid=1000", "nofail"]`. They mean what they mean to mount(8): of two that
+   * contradict each other the last one counts, and those that are for mount(8) itself (`noauto`, `user`,
+   * `x-…`) do nothing but what they imply. `ro`, `nosuid`, `exec` and the like stand for the options of
+   * the same name here; beside one that says the opposite they are a TypeError. ext2, ext3 and ext4 get
+   * `errors=remount-ro` unless an option says otherwise: their superblock may ask the kernel to panic.
    */
   options?: readonly string[];
   /** Set-user-ID bits and file capabilities have no effect. Default `true`. */
@@ -58,122 +51,121 @@ export interface MountOptions {
   /** Nothing can be executed. Default `false`. */
   noexec?: boolean;
   /**
-   * A directory to mount it on, as mount(8) does, instead of one that is made for it and removed after
-   * it. A relative one is taken from the working directory of the time of the call.
+   * A directory of yours to mount it on, as mount(8) does. By default mount() makes one and removes it
+   * afterwards. A relative path counts from the working directory at the time of the call.
    */
   at?: string | URL;
   /**
-   * `true`: no list of mounts shows it, in this namespace or another, and no keeper is needed, since the
-   * kernel ends it with this process. Its files are below /proc/PID/fd; programs that ask for a file's
-   * real path get an error, and Deno wants `--allow-all`. Linux 6.15. Default `false`.
+   * `true`: no list of mounts shows it, in any namespace, and no keeper is needed, since the kernel ends
+   * it with this process. Its files are below /proc/PID/fd. Programs that ask for a file's real path get
+   * an error, and Deno wants `--allow-all`. Linux 6.15. Default `false`.
    */
   detached?: boolean;
   /**
-   * Stops mount(), which then undoes what it did and rejects with the signal's reason. Nothing stops
-   * the kernel while it replays a journal: that is waited for.
+   * Stops mount(), which then undoes what it did and rejects with the signal's reason. It waits until the
+   * kernel has replayed a journal: nothing stops that.
    */
   signal?: AbortSignal;
 }
 
+/** Each option's check, which throws a TypeError or RangeError. What is undefined is not checked. */
+const CHECKS: { readonly [Name in keyof MountOptions]-?: (value: unknown, name: Name) => void } = {
+  type: checkType,
+  readOnly: checkFlag,
+  options: readFstabOptions,
+  nosuid: checkFlag,
+  nodev: checkFlag,
+  noexec: checkFlag,
+  at: (at) => checkPath("at", at),
+  detached: checkFlag,
+  signal: (signal) => checkWait({ signal }),
+};
+
+/**
+ * What mount() sets on a mount: where neither the option of this name nor a word of fstab says it, the
+ * default counts.
+ */
+const ATTRIBUTES: readonly [
+  bit: number,
+  byDefault: boolean,
+  "nosuid" | "nodev" | "noexec" | null,
+][] = [
+  [MOUNT_ATTR_NOSUID, true, "nosuid"],
+  [MOUNT_ATTR_NODEV, true, "nodev"],
+  [MOUNT_ATTR_NOEXEC, false, "noexec"],
+  [MOUNT_ATTR_NOATIME, false, null],
+  [MOUNT_ATTR_STRICTATIME, false, null],
+  [MOUNT_ATTR_NODIRATIME, false, null],
+  [MOUNT_ATTR_NOSYMFOLLOW, false, null],
+];
+
 /** Options in the kernel's terms. */
-export interface CheckedMount {
-  readonly type: string | undefined;
-  readonly readOnly: boolean | undefined;
+export interface CheckedMount extends Pick<MountOptions, "type" | "readOnly" | "signal"> {
   /** Of the file system. */
   readonly settings: readonly Setting[];
   /** Of the mount: MOUNT_ATTR_* bits, without MOUNT_ATTR_RDONLY. */
   readonly attributes: number;
   readonly at: string | undefined;
-  /** undefined: `at` must be there. */
+  /** Of the directories that are made for `at`; undefined: it must be there. */
   readonly directoryMode: number | undefined;
   readonly detached: boolean;
-  readonly signal: AbortSignal | undefined;
 }
-
-const NAMES = [
-  ...["type", "readOnly", "options", "nosuid", "nodev", "noexec", "at", "detached", "signal"],
-];
-
-/** Of the mount, and no option of their own here. */
-const OTHER_BITS = [
-  MOUNT_ATTR_NOATIME,
-  MOUNT_ATTR_STRICTATIME,
-  MOUNT_ATTR_NODIRATIME,
-  MOUNT_ATTR_NOSYMFOLLOW,
-];
-
-/** One of the kernel's limits. */
-const LONGEST_TYPE = 255;
 
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkMountOptions(options: MountOptions): CheckedMount {
-  checkNames(options, NAMES);
-  const { type, readOnly, nosuid, nodev, noexec, at, detached = false, signal } = options;
-  if (type !== undefined) checkType(type);
-  checkOneOf("readOnly", readOnly, [undefined, true, false]);
-  for (const [name, value] of Object.entries({ nosuid, nodev, noexec })) {
-    if (value !== undefined) checkBoolean(name, value);
+  checkNames(options, Object.keys(CHECKS));
+  for (const [name, check] of Object.entries(CHECKS)) {
+    const value = options[name as keyof MountOptions];
+    if (value !== undefined) check(value, name as never);
   }
-  checkBoolean("detached", detached);
+  const { type, at, detached = false, signal } = options;
   if (detached && at !== undefined) {
     throw new TypeError(
       "at and detached exclude each other: a detached mount lies on no directory",
     );
   }
-  checkWait({ signal });
-  const fstab = readFstabOptions(options.options ?? []);
-  const bits = [
-    choose(fstab, MOUNT_ATTR_NOSUID, { nosuid }) ?? true ? MOUNT_ATTR_NOSUID : 0,
-    choose(fstab, MOUNT_ATTR_NODEV, { nodev }) ?? true ? MOUNT_ATTR_NODEV : 0,
-    choose(fstab, MOUNT_ATTR_NOEXEC, { noexec }) ?? false ? MOUNT_ATTR_NOEXEC : 0,
-    ...OTHER_BITS.filter((bit) => fstab.said(bit)),
-  ];
-  if (bits.includes(MOUNT_ATTR_NOATIME) && bits.includes(MOUNT_ATTR_STRICTATIME)) {
+  const { settings, directoryMode, words } = readFstabOptions(options.options ?? []);
+  /** What an option of ours says of a bit, or else a word of the list. */
+  const choose = (bit: number, name: "readOnly" | "nosuid" | "nodev" | "noexec" | null) => {
+    const value = name === null ? undefined : options[name];
+    const { set, word } = words.get(bit) ?? {};
+    if (value !== undefined && word !== undefined && set !== value) {
+      throw new TypeError(`option "${word}" says the opposite of ${name}: ${value}`);
+    }
+    return value ?? set;
+  };
+  const bits = ATTRIBUTES.filter(([bit, byDefault, name]) => choose(bit, name) ?? byDefault);
+  const attributes = bits.reduce((all, [bit]) => all | bit, 0);
+  if (attributes & MOUNT_ATTR_NOATIME && attributes & MOUNT_ATTR_STRICTATIME) {
     throw new TypeError('options "noatime" and "strictatime" exclude one another');
   }
-  const isReadOnly = choose(fstab, MOUNT_ATTR_RDONLY, { readOnly });
   return {
     type,
-    // "rw" is what every line of fstab says: no demand that a read-only device cannot meet.
-    readOnly: isReadOnly === false ? readOnly : isReadOnly,
-    settings: fstab.settings,
-    attributes: bits.reduce((all, bit) => all | bit, 0),
+    // Every line of fstab may say "rw": unlike readOnly: false it demands nothing of the device.
+    readOnly: choose(MOUNT_ATTR_RDONLY, "readOnly") || options.readOnly,
+    settings,
+    attributes,
     at: at === undefined ? undefined : checkPath("at", at),
-    directoryMode: fstab.directoryMode,
+    directoryMode,
     detached,
     signal,
   };
 }
 
-/** What an option of ours says of a bit, or else a word of the list; undefined: neither of them. */
-function choose(
-  fstab: FstabOptions,
-  bit: number,
-  own: Record<string, boolean | undefined>,
-): boolean | undefined {
-  const [[name, value]] = Object.entries(own);
-  const said = fstab.said(bit);
-  const word = fstab.wordFor(bit);
-  if (value !== undefined && word !== undefined && said !== value) {
-    throw new TypeError(`option "${word}" says the opposite of ${name}: ${value}`);
-  }
-  return value ?? said;
-}
-
-/** The attributes of a mount. */
-export function attributesOf({ attributes }: CheckedMount, readOnly: boolean): number {
-  return attributes | (readOnly ? MOUNT_ATTR_RDONLY : 0);
-}
-
 const ERRORS: Setting = { name: "errors", value: "remount-ro" };
 
-/** What the file system is told: a stranger's superblock may say that errors shall be a panic. */
+/** What the file system is told: a stranger's superblock may ask the kernel to panic at an error. */
 export function settingsOf({ settings }: CheckedMount, type: string): readonly Setting[] {
   if (!/^ext[234]$/.test(type) || settings.some(({ name }) => name === "errors")) return settings;
   return [ERRORS, ...settings];
 }
 
+function checkFlag(value: unknown, name: string): void {
+  checkBoolean(name, value);
+}
+
+/** The kernel takes a name of 255 bytes. */
 function checkType(type: unknown): void {
-  if (typeof type === "string" && /^[\w.-]+$/.test(type) && type.length <= LONGEST_TYPE) return;
+  if (typeof type === "string" && /^[\w.-]{1,255}$/.test(type)) return;
   throw new TypeError(`type must be a file system's name like "ext4", not ${show(type)}`);
 }

@@ -1,6 +1,6 @@
 /**
- * Where a mount lies, in one of three forms: on a directory made for it, on one of the user's, or where
- * only this process's descriptor leads to. In none of them does a path lead out of the mount.
+ * Where a mount lies: on a directory made for it, on one of the user's, or below a descriptor of this
+ * process.
  *
  * @module
  */
@@ -26,22 +26,22 @@ import { type Keeper, type MountRecord, randomName } from "./keeper.ts";
 
 /** Where a mount lies. */
 export interface Place {
-  /** To its root directory. */
+  /** Its root directory. */
   readonly path: string;
-  /** Its number in the list of mounts; undefined: it is in none. */
+  /** Its id in mountinfo; undefined: no mountinfo has it. */
   readonly id: number | undefined;
-  /** The mount that it lies in, which ends with its descriptor. */
+  /** The mount that it lies on, which ends with this descriptor. */
   readonly holder: OpenFile | undefined;
-  /** When the mount is gone: what was made for it. */
+  /** Removes what was made for the mount, after its end. */
   remove(): Promise<void>;
 }
 
-/** On a directory of its own below /run/loopdev, removed after it. */
+/** On a directory below /run/loopdev that is made for it. */
 export async function placeOnOwnDirectory(mount: OpenFile, keeper: Keeper): Promise<Place> {
   const id = mountIdOf(mount);
-  const record = keeper.record(mount.path, id, "directory");
+  const record = keeper.addRecord(mount.path, id, "directory");
   const { parent, folder } = record;
-  await moved(mount, record, parent, folder);
+  await moveRecorded(mount, record, parent, folder);
   return { path: `${parent.path}/${folder}`, id, holder: undefined, remove: record.remove };
 }
 
@@ -57,25 +57,26 @@ export async function placeAt(
   const around = mountIdOf(directory);
   if (!mounts().some(({ id }) => id === around)) {
     const hint =
-      "at: it lies in a mount that no list shows, from which no other one could be taken " +
+      "at: it lies in a mount that no list shows, below which nothing could be unmounted " +
       "again: mount the outer one without detached";
-    throw new LoopError({ code: "EINVAL", syscall: "move_mount", path: at, hint });
+    throw new LoopError({ code: "EINVAL", path: at, hint });
   }
   const id = mountIdOf(mount);
-  // Before the move: what fails behind it would leave the mount there.
+  // Before the move: a failure after it would leave the mount there.
   const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));
-  const record = keeper.record(mount.path, id, "at");
-  await moved(mount, record, directory);
+  const record = keeper.addRecord(mount.path, id, "at");
+  await moveRecorded(mount, record, directory);
   return { path, id, holder: undefined, remove: record.remove };
 }
 
-/** As mkdir -p does: what is there is left as it is, and is judged when it is opened. */
+/** As mkdir -p does. Errors are not looked at here: opening the directory tells them. */
 function makeDirectories(path: string, mode: number): void {
   const ends = [...path.matchAll(/[^/]+/g)].map(({ index, 0: { length } }) => index + length);
   for (const end of ends) makeDirectory(path.slice(0, end), undefined, mode);
 }
 
-async function moved(
+/** Moves the mount there, or removes its record. */
+async function moveRecorded(
   mount: OpenFile,
   record: MountRecord,
   directory: OpenFile,
@@ -94,7 +95,7 @@ async function moved(
   }
 }
 
-/** The directory itself, whatever it is renamed to. By another thread: it may lie on a dead network. */
+/** Opens the directory on another thread: it may lie on a network that does not answer. */
 async function openDirectory(path: string): Promise<OpenFile> {
   const flags = O_PATH | O_CLOEXEC;
   const fd = await uninterruptedOnThread("openat", AT_FDCWD, cString(path), flags, 0);
@@ -105,20 +106,19 @@ async function openDirectory(path: string): Promise<OpenFile> {
   const directory = new OpenFile(check(fd, "open", path), path);
   try {
     if (fileStatus(directory).type === "directory") return directory;
+    throw new LoopError({ code: "ENOTDIR", path, hint: "at: it is no directory" });
   } catch (error) {
     directory.close();
     throw error;
   }
-  directory.close();
-  throw new LoopError({ code: "ENOTDIR", syscall: "open", path, hint: "at: it is no directory" });
 }
 
 /**
- * In no namespace: on a directory of a second mount that has no place itself (Linux 6.15). The root of a
- * mount without a place is called "/": realpath(3) takes it for the host's. Two levels below, the name is
- * "/RANDOM/loop4p2", which nothing on the host has; one level would not do, since readlink -f lets the
- * last name be missing. After the end no other file has the path either, even if the descriptor's number
- * is given away.
+ * In no mount namespace: on a directory of a second mount, the holder, which is not attached either
+ * (Linux 6.15). The kernel names the root of an unattached mount "/", which realpath(3) takes for the
+ * host's root. The mount therefore lies two levels below, at "/RANDOM/loop4p2", which the host does not
+ * have. One level is not enough: readlink -f accepts a name whose last part is missing. A random name
+ * also keeps the path from leading elsewhere when the descriptor's number is used again.
  */
 export async function placeNowhere(mount: OpenFile): Promise<Place> {
   const device = mount.path.slice(mount.path.lastIndexOf("/") + 1);
@@ -129,7 +129,7 @@ export async function placeNowhere(mount: OpenFile): Promise<Place> {
     await moveMount(mount, holder, name, mount.path).catch((error) => {
       if (!isRefusal(error, "EINVAL")) throw error;
       throw error.withHint(
-        `detached: true takes Linux 6.15 or later, and this is ${kernelRelease()}: leave it out, and ` +
+        `detached: true needs Linux 6.15 or later, and this is ${kernelRelease()}: leave it out, and ` +
           "the mount lies on a directory of its own and ends with this process, too",
       );
     });
@@ -139,7 +139,7 @@ export async function placeNowhere(mount: OpenFile): Promise<Place> {
       return { path, id: undefined, holder, remove: () => Promise.resolve() };
     }
     const hint = "is proc mounted on /proc? The files of a detached mount are found through it";
-    throw new LoopError({ code: "ENOENT", syscall: "open", path, hint });
+    throw new LoopError({ code: "ENOENT", path, hint });
   } catch (error) {
     holder.close();
     throw error;

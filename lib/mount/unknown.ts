@@ -24,7 +24,7 @@ export async function refuseUnknown(
   const hint = known.length > 0
     ? `it has no file system but partitions: mount one of ${known.join(", ")}`
     : await describeUnknown(device);
-  return new LoopError({ code: "EINVAL", syscall: "mount", path: device, hint });
+  return new LoopError({ code: "EINVAL", path: device, hint });
 }
 
 async function describeUnknown(device: string): Promise<string> {
