@@ -38,10 +38,29 @@ for (const path of ["docs/guarantees.md", "docs/surroundings.md"]) {
 test("every page of docs/ is linked from the README", [], () => {
   const readme = read("README.md");
   for (const page of readdirSync(join(ROOT, "docs"))) {
+    // A folder is linked by its index.
+    if (page === "decisions") continue;
     // A picture or the data of a page are linked from that page.
     const own = page.replace(/\.(svg|json)$/, ".md");
     const isLinked = own !== page && read(`docs/${own}`).includes(`(${page})`);
     assert(readme.includes(`docs/${page}`) || isLinked, page);
+  }
+});
+
+test("every decision is linked from their index, and that from the README", [], () => {
+  assert(read("README.md").includes("(docs/decisions/README.md)"));
+  const index = read("docs/decisions/README.md");
+  const records = readdirSync(join(ROOT, "docs/decisions")).filter((name) => name !== "README.md");
+  assert(records.length >= 10);
+  for (const record of records) {
+    assert(index.includes(`(${record})`), record);
+    const text = read(`docs/decisions/${record}`);
+    for (const part of ["Context", "Decision", "Consequences", "Evidence"]) {
+      assert(text.includes(`**${part}.**`), `${record}: ${part}`);
+    }
+    for (const [, link] of text.matchAll(/\]\(([^)#:]+)\)/g)) {
+      assert(existsSync(join(ROOT, "docs/decisions", link)), `${record}: ${link}`);
+    }
   }
 });
 
