@@ -356,7 +356,7 @@ for (const form of ["directory", "at"]) {
 }
 
 withExt4(
-  "a keeper that was killed is replaced, and two deaths are mended by the next mount",
+  "a keeper that was killed is replaced, and the next mount cleans up after two deaths",
   [],
   async () => {
     const image = ext4Image("keeper.img");

@@ -18,7 +18,7 @@ async function refusal(attempt: () => Promise<unknown>): Promise<string> {
 const commandIn = (message: string) => /truncate -s .*(?=\)$)/.exec(message)![0];
 
 for (const sectorSize of [512, 4096]) {
-  test(`the command in the message mends a cut-off GPT of ${sectorSize}-byte sectors`, [
+  test(`the command in the message repairs a cut-off GPT of ${sectorSize}-byte sectors`, [
     "root",
   ], async () => {
     const file = makeImage("it's cut off.img", 8, THREE_PARTITIONS, sectorSize);
@@ -32,8 +32,8 @@ for (const sectorSize of [512, 4096]) {
         assertStringIncludes(message, `its GPT is made for a disk of ${8 * MIB} bytes`);
         assertEquals(losetup(file), []);
         output(["sh", "-c", commandIn(message)]);
-        const mended = await readPartitions(file);
-        assertEquals([mended.header, mended.partitions], ["primary", whole.partitions]);
+        const repaired = await readPartitions(file);
+        assertEquals([repaired.header, repaired.partitions], ["primary", whole.partitions]);
         await using loop = await attach(file, asked);
         const places = loop.partitions.map(({ number, start, size }) => [number, start, size]);
         assertEquals(
