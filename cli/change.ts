@@ -1,5 +1,5 @@
 /**
- * What changes a device that is attached.
+ * Changes a device that is attached.
  *
  * @module
  */
@@ -35,8 +35,7 @@ function changes(
     case "sector-size":
       return ["set logical block size", (device) => loopSetBlockSize(device, sectorSize)];
     default:
-      // With other openers this sets LO_FLAGS_AUTOCLEAR and no more, also where LOOP_SET_STATUS64
-      // answers EBUSY while the device is mounted (from 6.19).
+      // With other openers LOOP_CLR_FD only sets LO_FLAGS_AUTOCLEAR.
       return ["set autoclear", loopClrFd];
   }
 }

@@ -13,11 +13,11 @@ export interface Column {
   readonly help: string;
   /** Of its values in JSON. */
   readonly json: "string" | "number" | "boolean";
-  /** Smallest width that its values get, if it is wider than the heading. */
+  /** Smallest width for its values, if they are wider than the heading. */
   readonly width: number;
   /** Flush right. */
   readonly right: boolean;
-  /** May become narrower on a terminal; what does not fit then breaks the line. */
+  /** May become narrower on a terminal; a value that does not fit then breaks the line. */
   readonly shrinks?: boolean;
   /** The value as text; undefined if it cannot be known. */
   value(device: Device, padded: boolean): string | undefined;
@@ -53,7 +53,7 @@ function backingDev({ backingDev }: Device): string | undefined {
 /** In losetup's order, which is that of --output-all. */
 export const COLUMNS: readonly Column[] = [
   text("NAME", 0, "the device's node", ({ path, lost }) => lost ? `${path} (lost)` : path),
-  flag("AUTOCLEAR", "goes with its last user", "loop/autoclear"),
+  flag("AUTOCLEAR", "detached after its last user", "loop/autoclear"),
   { ...text("BACK-FILE", 0, "the file", ({ backingFile }) => backingFile), shrinks: true },
   number("BACK-INO", 4, "the file's inode", ({ backingInode }) => backingInode?.toString()),
   text(
@@ -98,12 +98,12 @@ function byName(name: string): Column {
   return COLUMNS.find((column) => column.name === name)!;
 }
 
-/** More than these were never asked for in earnest. */
+/** More columns than a user can mean: losetup fails there, too. */
 const MOST_COLUMNS = 2 * COLUMNS.length;
 
 /**
- * The columns that --output names; +list adds to `known`. Where losetup fails without a word, so do
- * we: the message is empty then.
+ * The columns that --output names; +list adds to `known`. Where losetup fails without a message, the
+ * error's message is empty.
  */
 export function parseColumns(list: string, known: readonly Column[]): Column[] {
   const add = list.startsWith("+");

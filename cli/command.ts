@@ -1,5 +1,5 @@
 /**
- * From arguments to what shall be done, in losetup's order and with its refusals.
+ * From arguments to a command, in losetup's order and with its errors.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { getopt, UsageError } from "./getopt.ts";
 import { EXCLUSIVE } from "./options.ts";
 import { parseSize } from "./size.ts";
 
-/** What one call of the program shall do. */
+/** What one run of the program does. */
 export type Action =
   | "help"
   | "version"
@@ -25,21 +25,21 @@ export type Action =
   | "sector-size"
   | "autoclear";
 
-/** The command line, understood. */
+/** A command line that was parsed. */
 export interface Command {
   action: Action;
   /** The first device named, as a path. */
   device?: string;
   /** The devices behind it. */
   others: string[];
-  /** To attach, or to look for. */
+  /** The file to attach, or to look for. */
   file?: string;
   offset?: bigint;
   sizelimit?: bigint;
   sectorSize?: bigint;
   partscan: boolean | "userspace";
   readOnly: boolean;
-  /** undefined: not mentioned. */
+  /** undefined: not given. */
   directIo?: boolean;
   reference?: string;
   nooverlap: boolean;
@@ -59,7 +59,7 @@ export interface Command {
 
 const WORKAROUNDS = ["auto", "probe", "always", "never"] as const;
 
-/** Understands the arguments; throws {@linkcode UsageError}. */
+/** Parses the arguments; throws {@linkcode UsageError}. */
 export function parseCommand(args: readonly string[]): Command {
   const command: Command = {
     action: "create",
@@ -88,7 +88,7 @@ export function parseCommand(args: readonly string[]): Command {
       return { ...command, action: given.action };
     }
   }
-  // Nothing at all, or nothing but a format: everything, as a table.
+  // Without arguments, or with a format alone: all devices, as a table.
   if (args.length === 0 || args.length === 1 && (command.raw || command.json)) {
     given.action ??= "show";
     command.table = true;
@@ -102,11 +102,11 @@ export function parseCommand(args: readonly string[]): Command {
   return command;
 }
 
-/** What is needed only until the command is understood. */
+/** What only parsing needs. */
 interface Given {
   action?: Action;
   columns?: string;
-  /** Of each exclusive group the option that came first. */
+  /** Of each group of {@linkcode EXCLUSIVE} the option that came first. */
   readonly first: (string | undefined)[];
 }
 
@@ -197,12 +197,12 @@ function unsupported(value: string): UsageError {
   return new UsageError(`unsupported argument: ${value}`);
 }
 
-/** Shares the operands out, and says what follows from which there are. */
+/** Takes device and file from the operands, and returns the action that they mean. */
 function chooseAction(command: Command, given: Given, operands: string[]): Action {
   const device = () => {
     const name = operands.shift();
     if (name === undefined) throw new UsageError("no loop device specified");
-    // Names that are no paths are nodes in /dev.
+    // A name without a slash at its beginning is a node in /dev.
     return name.startsWith("/") ? name : `/dev/${name}`;
   };
   const { action } = given;
@@ -230,7 +230,7 @@ function chooseAction(command: Command, given: Given, operands: string[]): Actio
   return command.autoclear ? "autoclear" : "show-one";
 }
 
-/** Options that mean nothing with this action. */
+/** Throws if an option has no meaning with the action. */
 function checkContext(command: Command): void {
   const { action, file } = command;
   if (action === "create") return;

@@ -1,5 +1,5 @@
 /**
- * Detaching, with and without waiting for the kernel to let go.
+ * Detaches devices, and with --wait waits until the kernel has let go.
  *
  * @module
  */
@@ -7,22 +7,19 @@ import { describeHolders, detachUnchecked, removeDevice as remove } from "../lib
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";
 
-/**
- * Detaches the device at `path`; the kernel does it later if the device is in use, and only `wait`
- * waits for that.
- */
+/** Detaches the device at `path`. If it is in use the kernel does that later; `wait` waits for it. */
 export async function detachDevice(path: string, { wait, timeout }: Command): Promise<void> {
   const holders = await detachUnchecked(path, wait ? timeout : undefined).catch((error) => {
     throw new Failure(`${path}: detach failed`, error);
   });
   if (holders === undefined) return;
-  const who = describeHolders(holders) || "somebody out of sight";
+  const who = describeHolders(holders) || "something that this process cannot see";
   throw new Failure(
-    `${path}: still in use after ${timeout} ms (${who}); it goes with its last user`,
+    `${path}: still in use after ${timeout} ms (${who}); the kernel detaches it after its last user`,
   );
 }
 
-/** Removes the device itself; its number is in its name. */
+/** Removes a device. As in losetup, the number in its name says which. */
 export async function removeDevice(path: string): Promise<void> {
   const [, digits] = /\/(?:loop)?(\d+)[^/]*$/.exec(path) ?? [];
   if (digits === undefined) throw new Failure(`${path}: remove failed: Invalid argument`);

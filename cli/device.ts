@@ -1,5 +1,5 @@
 /**
- * A device as the lists want it: each fact is read when it is asked for, since most are not.
+ * A device as the lists show it. Each fact is read when it is asked for: a list shows few of them.
  *
  * @module
  */
@@ -21,9 +21,9 @@ import {
   readText,
 } from "../lib/losetup/list.ts";
 
-/** Any device that was named, or one that a file is attached to. What is not known is undefined. */
+/** A device that was named, or one with a file. What cannot be known is undefined. */
 export class Device {
-  /** As it was named. */
+  /** As the user named it. */
   readonly path: string;
   readonly #folder: string | undefined;
   #info: ReturnType<typeof loop_info64.reader> | undefined;
@@ -82,7 +82,7 @@ export class Device {
     return folder === undefined ? undefined : ifExists(() => readText(`${folder}/${name}`));
   }
 
-  /** Whether this very file is attached: the inode, whatever its name. Undefined: it cannot be known. */
+  /** Whether its file is this one, by the inode. Undefined: it cannot be known. */
   isBackedBy({ dev, inode }: FileStatus): boolean | undefined {
     const device = this.backingDev;
     return device === undefined
@@ -110,7 +110,7 @@ export class Device {
   }
 }
 
-/** Every device with a file, in the order of the directory, as losetup has them. */
+/** Every device with a file, in the order of /sys/block, as in losetup. */
 export function* boundDevices(): Generator<Device> {
   for (const name of ifExists(() => listDirectory("/sys/block")) ?? []) {
     if (!/^loop\d+$/.test(name)) continue;
@@ -119,7 +119,7 @@ export function* boundDevices(): Generator<Device> {
   }
 }
 
-/** The device of this name, whatever it is; without a node what the kernel calls by that name. */
+/** The device of this name; without a node the one that the kernel calls so. */
 export function namedDevice(path: string): Device {
   const node = statusOf(path);
   const folder = node === undefined
@@ -129,7 +129,7 @@ export function namedDevice(path: string): Device {
   return new Device(path, isBlock && statusOf(folder) !== undefined ? folder : undefined);
 }
 
-/** What a name leads to; undefined also where it may not be seen. */
+/** What a name leads to; undefined: nothing, or it may not be asked. */
 export function statusOf(path: string): FileStatus | undefined {
   try {
     return fileStatus(path);

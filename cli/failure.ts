@@ -13,19 +13,19 @@ export class Failure extends Error {
   }
 }
 
-/** What an error says, and the causes behind it; of several at once each. */
+/** The message of an error and of its causes; of an error that holds several, those of each. */
 export function messagesOf(error: unknown): string[] {
   if (error === undefined) return [];
   if (!(error instanceof Error)) return [String(error)];
   const { error: later, suppressed, errors } = error as Partial<SuppressedError & AggregateError>;
-  // The end of a block has failed after its body; and several have failed together.
+  // A SuppressedError holds the end of a block that failed after its body.
   const parts = suppressed === undefined ? errors ?? [] : [suppressed, later];
   return parts.length > 0
     ? parts.flatMap(messagesOf)
     : [error.message || error.name, ...messagesOf(error.cause)];
 }
 
-/** What strerror(3) says: LoopError has glibc's wording, in lower case. */
+/** What strerror(3) says. LoopError.reason has glibc's wording, in lower case. */
 function strerror(error: unknown): string {
   if (!isRefusal(error)) return error instanceof Error ? error.message : String(error);
   if (error.code === "ETIMEDOUT") return "Connection timed out";

@@ -1,7 +1,7 @@
 /**
- * getopt_long(3): the one way in which losetup reads its arguments. In the order given, since an
- * error or --help ends the program there; with clusters (-fP), abbreviations (--sector), and its
- * messages word by word. `@std/cli/parse-args` has no order, no abbreviations and no messages.
+ * getopt_long(3), with which losetup reads its arguments. The order counts, since an error or --help
+ * ends the program. There are clusters (-fP), abbreviations (--sector) and glibc's messages, word by
+ * word. `@std/cli/parse-args` has no order, no abbreviations and no messages.
  *
  * @module
  */
@@ -18,7 +18,7 @@ export class UsageError extends Error {
   }
 }
 
-/** An option as it was given. */
+/** An option that was given. */
 export interface Given {
   readonly option: Option;
   readonly value: string | undefined;
@@ -59,7 +59,7 @@ function longOption(argument: string, rest: string[], operands: string[]): Given
 function byLongName(name: string, argument: string): Option {
   const exact = OPTIONS.find(({ long }) => long === name);
   if (exact) return exact;
-  // --verbose is gone since 2.40, and must not be in the way of --ver.
+  // losetup has no --verbose since 2.40: --ver must stay an abbreviation of --version.
   const candidates = OPTIONS.filter(({ long }) => long.startsWith(name) && long !== "verbose");
   if (candidates.length === 1) return candidates[0];
   if (candidates.length === 0) throw new UsageError(`unrecognized option '${argument}'`, true);
@@ -88,12 +88,12 @@ function* cluster(letters: string, rest: string[], operands: string[]): Generato
   }
 }
 
-/** Until util-linux 2.39 these took an argument: scripts may say -d/dev/loop4, --detach=/dev/loop4. */
+/** Until util-linux 2.39 these took an argument: scripts may have -d/dev/loop4, --detach=/dev/loop4. */
 function takesDevice({ long }: Option): boolean {
   return long === "detach" || long === "set-capacity";
 }
 
-/** losetup's own order, in which it names the possibilities of an ambiguous abbreviation. */
+/** The order in which losetup lists the options that an ambiguous abbreviation may mean. */
 const ORDER = ("all set-capacity detach detach-all find nooverlap help associated json list " +
   "sector-size noheadings offset output output-all sizelimit partscan read-only direct-io raw " +
   "loop-ref show version remove").split(" ");

@@ -6,13 +6,13 @@
 import { COLUMNS } from "./columns.ts";
 import { type Option, OPTIONS } from "./options.ts";
 
-/** One line each: how the program is called. */
+/** How the program is called, one line for each way. */
 export const SYNOPSIS: readonly string[] = [
   "[options] [<loopdev>]",
   "[options] -f | <loopdev> <file>",
 ];
 
-/** What it is, in a line. */
+/** What it is, in one line. */
 export const SUMMARY = "Set up and control loop devices.";
 
 const SECTIONS: readonly [Option["section"], heading: string][] = [

@@ -5,7 +5,7 @@
  */
 import { report } from "../mod.ts";
 
-/** The report as text, or as JSON. */
+/** report() as text, or as JSON. */
 export async function formatReport(json: boolean): Promise<string> {
   const found = await report();
   if (json) return `${JSON.stringify({ report: found }, null, 3)}\n`;

@@ -53,12 +53,12 @@ class Program {
   }
 
   warn(message: string): void {
-    // Names can contain what a terminal would obey.
+    // A name can have control sequences, which a terminal obeys.
     const safe = terminalWidth("stderr") === undefined ? message : encodeControls(message);
     this.#say(`${this.name}: ${safe}\n`);
   }
 
-  /** Says what went wrong, and goes on. */
+  /** Reports an error; the program goes on. */
   async complain(error: unknown): Promise<void> {
     this.exitCode = 1;
     if (error instanceof Failure || error instanceof UsageError) {
@@ -70,7 +70,7 @@ class Program {
     } else for (const message of messagesOf(error)) this.warn(message);
   }
 
-  /** What is behind an error. */
+  /** Prints the cause of an error, and what helps. */
   async #explain({ action, device = "" }: Command, cause: unknown): Promise<void> {
     const { explainFile, inOurWords } = await import("./words.ts");
     const given = action === "create" ? "" : isRefusal(cause) ? cause.path : device;
@@ -83,12 +83,12 @@ class Program {
     try {
       writeError(this.#runtime, line);
     } catch {
-      // There is nowhere left to say it.
+      // stderr cannot be written: the exit code is all that is left.
       this.exitCode = 1;
     }
   }
 
-  /** Loads what the action needs: the most frequent ones need little, and start the faster. */
+  /** Loads the modules of the action only: the start counts, and most actions need few of them. */
   async run(command: Command): Promise<void> {
     this.#command = command;
     switch (command.action) {
@@ -137,7 +137,7 @@ class Program {
     }
   }
 
-  /** All of them, whatever becomes of the others. */
+  /** Acts on each path, also after one has failed. */
   async #each(paths: string[], act: (path: string) => void | Promise<void>): Promise<void> {
     for (const path of paths) {
       try {

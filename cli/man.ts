@@ -11,29 +11,29 @@ import { type Option, OPTIONS } from "./options.ts";
 import { LOSETUP_VERSION, VERSION } from "./program.ts";
 
 const DESCRIPTION = [
-  "`loopdev` attaches files and block devices as loop devices, detaches them, and tells which there " +
-  "are. It takes the options of losetup(8) of util-linux " + LOSETUP_VERSION +
-  ", and prints what " +
-  "it prints; called `losetup` it says so in its messages. Without arguments it lists all attached " +
-  "devices. A device stays attached when the program ends.",
-  "What it does differently: two of them never take the same device; with `--partscan` the " +
-  "partitions are there when it returns, and do not vanish again; and its exit does not wake udev " +
-  "to read the partition table again.",
-  "A <loopdev> without a slash at its beginning is a node in /dev. A <num> may have a fraction and " +
-  "a suffix: K, M, G, T, P, E, Z, Y, or KiB and so on, are powers of 1024; KB and so on powers of " +
-  "1000. 0x and 0 begin hexadecimal and octal numbers.",
+  "`loopdev` attaches files and block devices as loop devices, detaches them, and lists them. It " +
+  "takes the options of losetup(8) of util-linux " + LOSETUP_VERSION +
+  ", and prints the same. Called " +
+  "`losetup`, it uses that name in its messages. Without arguments it lists all attached devices. A " +
+  "device stays attached when the program ends.",
+  "It differs from losetup in this: two processes never take the same device. With `--partscan` the " +
+  "partitions are there when it returns, and do not vanish again. When it exits, udev does not read " +
+  "the partition table again.",
+  "A <loopdev> that does not begin with a slash is a node in /dev. A <num> may have a fraction and a " +
+  "suffix. K, M, G, T, P, E, Z, Y, and KiB and so on are powers of 1024; KB and so on are powers of " +
+  "1000. Hexadecimal numbers begin with 0x, octal numbers with 0.",
 ];
 
 const DIFFERENCES = [
-  "`--partscan` fails where not every partition of the table can be made usable in time.",
-  "`--remove` fails where it is not permitted; losetup does nothing then, and succeeds.",
-  "`--offset` and `--sizelimit` end at 2^53-1.",
-  "Messages are English, and names are UTF-8 in every locale; the bytes of one that is not are kept, " +
-  "and are \\udc80 to \\udcff in JSON.",
+  "`--partscan` fails if not every partition of the table can be made usable in time.",
+  "`--remove` fails where it is not permitted; losetup does nothing there, and succeeds.",
+  "`--offset` and `--sizelimit` are at most 2^53-1.",
+  "Messages are English, and names are UTF-8 in every locale. Bytes that are not UTF-8 are kept; in " +
+  "JSON they are \\udc80 to \\udcff.",
   "`--verbose`, `--detach=`<loopdev> and `-d`<loopdev>, which util-linux has dropped, still work.",
-  "In a deleted working directory neither Deno nor a compiled program starts; without /proc neither " +
-  "Bun nor a compiled program; and none of them where memory cannot be made executable.",
-  "docs/losetup.md has all of them, each with its reason.",
+  "In a deleted working directory neither Deno nor a compiled program starts. Without /proc neither " +
+  "Bun nor a compiled program starts. None of them starts where memory cannot be made executable.",
+  "docs/losetup.md has all differences, each with its reason.",
 ];
 
 const EXAMPLES: [string, string][] = [
@@ -46,7 +46,7 @@ const EXAMPLES: [string, string][] = [
     ].join("\n"),
   ],
   [
-    "Wait until a device is really gone, or be told who holds it:",
+    "Wait until a device is detached, or learn who holds it:",
     "# loopdev -d --wait /dev/loop0",
   ],
   [

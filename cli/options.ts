@@ -1,5 +1,5 @@
 /**
- * Every option, once: the parser, --help and the manual page read this table.
+ * The one table of options: the parser, --help and the manual page read it.
  *
  * @module
  */
@@ -8,11 +8,11 @@
 export interface Option {
   readonly short?: string;
   readonly long: string;
-  /** "required": its own or the next argument. "optional": only behind a `=`, never after -x. */
+  /** "required": behind a `=`, or the next argument. "optional": only behind a `=`, never after -x. */
   readonly argument?: "required" | "optional";
-  /** What stands behind it in --help: " <num>". */
+  /** Its argument in --help: " <num>". */
   readonly value?: string;
-  /** Where it stands in --help. */
+  /** Its part of --help. */
   readonly section: "command" | "setup" | "output" | "beyond" | "general";
   readonly help: string;
   /** For the manual page; `help` if left out. */
@@ -27,8 +27,8 @@ export const OPTIONS: readonly Option[] = [
     section: "command",
     help: "list all attached devices",
     manual:
-      "Lists every attached device, one a line. What only root may ask is left out for others. " +
-      "With `--list`, `--raw`, `--json` or `--output`: as a table.",
+      "Lists every attached device, one on each line. Without root it leaves out what only root may " +
+      "ask. With `--list`, `--raw`, `--json` or `--output`: as a table.",
   },
   {
     short: "d",
@@ -37,9 +37,9 @@ export const OPTIONS: readonly Option[] = [
     section: "command",
     help: "detach one or more devices",
     manual:
-      "Detaches the devices, and returns at once. One that is mounted, or otherwise in use, is " +
-      "detached by the kernel after its last user, and that is a success: udev too is a user, for " +
-      "some milliseconds. See `--wait`.",
+      "Detaches the devices, and returns at once. If one is mounted or otherwise in use, the kernel " +
+      "detaches it after its last user. This counts as a success, since udev is such a user for some " +
+      "milliseconds. See `--wait`.",
   },
   {
     short: "D",
@@ -54,9 +54,9 @@ export const OPTIONS: readonly Option[] = [
     section: "command",
     help: "use, or print, the first unused device",
     manual:
-      "With a <file>: attaches it to an unused device; when other processes are faster it is tried " +
-      "again, so that no lock is needed. Without: prints the first unused device, which another " +
-      "process may take at any time.",
+      "With a <file>: attaches it to an unused device, and tries again with another one if another " +
+      "process takes that device first; scripts need no lock. Without: prints the first unused device, " +
+      "which another process may take at any time.",
   },
   {
     short: "c",
@@ -64,6 +64,7 @@ export const OPTIONS: readonly Option[] = [
     value: " <loopdev>",
     section: "command",
     help: "take over a new size of the file",
+    manual: "Gives the device the file's present size.",
   },
   {
     short: "j",
@@ -74,7 +75,7 @@ export const OPTIONS: readonly Option[] = [
     help: "list all devices that <file> is attached to",
     manual:
       "Lists the devices that <file> is attached to; with `--offset` only those that begin there. " +
-      "The file is known by its inode, or by its name if it is gone.",
+      "It goes by the file's inode, or by its name if the file does not exist.",
   },
   {
     short: "L",
@@ -82,7 +83,7 @@ export const OPTIONS: readonly Option[] = [
     section: "command",
     help: "never attach a part of a file twice",
     manual:
-      "With `--find`: the device that has just this part of the file already is used again; any " +
+      "With `--find`: if a device already has exactly this part of the file, it is used again; any " +
       "other overlap is an error. With <loopdev>: every overlap is an error.",
   },
   {
@@ -90,7 +91,7 @@ export const OPTIONS: readonly Option[] = [
     value: " <loopdev>...",
     section: "command",
     help: "remove one or more unused devices",
-    manual: "Removes devices that nothing is attached to, and their nodes.",
+    manual: "Removes devices without a file, and their nodes.",
   },
   {
     short: "o",
@@ -115,8 +116,8 @@ export const OPTIONS: readonly Option[] = [
     section: "setup",
     help: "set the logical sector size to <num>",
     manual:
-      "Sets the logical sector size, of a new device or of an attached one. A partition table is " +
-      "read in these units.",
+      "Sets the logical sector size of a new device or of an attached one. The kernel reads a " +
+      "partition table in units of this size.",
   },
   {
     short: "P",
@@ -126,12 +127,11 @@ export const OPTIONS: readonly Option[] = [
     section: "setup",
     help: "make the file's partitions usable",
     manual:
-      "Makes the partitions usable, and returns when every node exists and is the right device; if " +
-      "that takes longer than `--timeout` the device is detached, and it is an error. Where the " +
-      "image has a GPT that is damaged, or is made for another sector size, the file is attached " +
-      "without partitions, and a warning says why. No partition " +
-      "vanishes again, as it can after `losetup -P` on most kernels. `--partscan=userspace`: the " +
-      "kernel never scans, the partitions are added one by one.",
+      "Makes the partitions usable, and returns when every node exists and is the right device. If " +
+      "that takes longer than `--timeout`, it detaches the device and fails. If the image's GPT is " +
+      "damaged, or is made for another sector size, it attaches the file without partitions, and a " +
+      "warning says why. No partition vanishes again, as it can after `losetup -P` on most kernels. " +
+      "With `--partscan=userspace` the kernel never scans: loopdev adds the partitions one by one.",
   },
   {
     short: "r",
@@ -146,8 +146,8 @@ export const OPTIONS: readonly Option[] = [
     section: "setup",
     help: "bypass the file's page cache",
     manual:
-      "Bypasses the file's page cache, of a new device or of an attached one. A new device goes on " +
-      "without where the file does not allow it.",
+      "Makes a new device or an attached one bypass the file's page cache. Where the file does not " +
+      "allow that, a new device is attached without it.",
   },
   {
     long: "loop-ref",
@@ -156,8 +156,8 @@ export const OPTIONS: readonly Option[] = [
     section: "setup",
     help: "reference string, instead of the file's name",
     manual:
-      "The device's reference string (`--output REF`), of which the kernel keeps 63 bytes. By " +
-      "default the file's path. udev makes /dev/disk/by-loop-ref of it.",
+      "The device's reference string (`--output REF`). The kernel keeps 63 bytes of it. The default is " +
+      "the file's path. udev makes the link in /dev/disk/by-loop-ref from it.",
   },
   {
     long: "show",
@@ -190,8 +190,8 @@ export const OPTIONS: readonly Option[] = [
     section: "output",
     help: "print these columns of the table",
     manual:
-      "The columns of the table, separated by commas, in any case; `+`<cols> adds them to the " +
-      "default ones.",
+      "The columns of the table, separated by commas, in upper or lower case; `+`<cols> adds them to " +
+      "the default ones.",
   },
   {
     long: "output-all",
@@ -217,44 +217,45 @@ export const OPTIONS: readonly Option[] = [
     section: "beyond",
     help: "the kernel's partscan race: auto, probe, always, never",
     manual:
-      "When `--partscan` walks around the kernel's race: `auto`, the default, decides by the " +
-      "kernel's release, `probe` by trying (for vendor kernels), `always`, or `never`.",
+      "When `--partscan` works around the kernel's race. `auto`, the default: where the kernel's " +
+      "release is affected. `probe`: where a test of the running kernel shows the race (for vendor " +
+      "kernels). `always`, or `never`.",
   },
   {
     long: "autoclear",
     section: "beyond",
     help: "detach the device after its last user",
     manual:
-      "Lets the kernel detach the device after its last user, for instance at umount. On an " +
-      "attached <loopdev>: from now on; one that nobody uses is detached at once. At setup: this " +
-      "program is its first user, so the device is gone when it exits, unless another has opened " +
-      "or mounted it by then.",
+      "Lets the kernel detach the device after its last user, for instance at umount. If nobody uses " +
+      "an attached <loopdev>, it is detached at once. At setup this program is the first user, so " +
+      "the device is detached when it exits, unless another process has opened or mounted it by then.",
   },
   {
     long: "wait",
     section: "beyond",
     help: "-d, -D: return when the kernel has let go",
-    manual: "With `--detach` and `--detach-all`: returns when the kernel has let go of file and " +
-      "partitions. Then all that was written is in the file, which can be moved or attached " +
-      "elsewhere, and the device can be used again; without it any of these may come a moment too " +
-      "early. Partitions that older kernels leave behind, since somebody had them open, are removed " +
-      "when they are let go. If the kernel has not let go after `--timeout` it is an error that " +
-      "names who holds the device.",
+    manual:
+      "With `--detach` and `--detach-all`: returns when the kernel has let go of the file and " +
+      "the partitions. Then all that was written is in the file, the file can be moved or attached " +
+      "elsewhere, and the device can be used again. Without `--wait` each of these may come a moment " +
+      "later. Older kernels leave partitions behind that a process had open; they are removed when it " +
+      "closes them. If the kernel has not let go after `--timeout`, it is an error that names who " +
+      "holds the device.",
   },
   {
     long: "report",
     section: "beyond",
     help: "what this host is, and what -P does on it",
     manual:
-      "Prints what this host is, what `--partscan` therefore does, and why; with `--json` as JSON. " +
-      "Attaches three scratch devices for it.",
+      "Prints what this host is, what `--partscan` does on it, and why; with `--json` as JSON. To find " +
+      "out, it attaches three scratch devices.",
   },
   {
     short: "v",
     long: "verbose",
     section: "beyond",
     help: "explain errors",
-    manual: "Prints cause and remedy behind an error, where they are known.",
+    manual: "Prints the cause of an error and what helps, after the error, where they are known.",
   },
   {
     short: "h",
@@ -270,7 +271,7 @@ export const OPTIONS: readonly Option[] = [
   },
 ];
 
-/** Groups of options that exclude each other, by their long names. */
+/** Options that exclude each other, by their long names: one group on each line. */
 export const EXCLUSIVE: readonly (readonly string[])[] = [
   ["detach-all", "all", "set-capacity", "detach", "find", "associated", "remove", "report"],
   ["detach-all", "set-capacity", "detach", "find", "list", "remove", "report"],

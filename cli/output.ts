@@ -1,5 +1,5 @@
 /**
- * What the program prints: as stdio does it, in pieces of 4096 bytes, on a terminal line by line.
+ * Writes as stdio does: in pieces of 4096 bytes, on a terminal line by line.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import type { Screen } from "./show.ts";
 
 type Stream = "stdout" | "stderr";
 
-/** stdout, and what it is. */
+/** stdout. */
 export class Output implements Screen {
   readonly #runtime: Runtime;
   readonly #piece = new Uint8Array(4096);
@@ -31,7 +31,7 @@ export class Output implements Screen {
     return layout === "compact" || layout === "lines" ? layout : "pretty";
   }
 
-  /** A reader that has gone ends the program at the next piece, whatever is still to come. */
+  /** If the reader is gone, the next piece ends the program. */
   write(texts: Iterable<string>): void {
     for (const text of texts) {
       for (let bytes = encodeName(text); bytes.length > 0;) {
@@ -49,7 +49,7 @@ export class Output implements Screen {
   flush(): void {
     const pending = this.#piece.subarray(0, this.#used);
     this.#used = 0;
-    // Without FFI even writing nothing is a call, which fails again where one has failed.
+    // After a failure the end of the program flushes once more, and must not fail a second time.
     if (pending.length === 0) return;
     try {
       writeAll(this.#runtime, "stdout", pending);
@@ -64,7 +64,7 @@ export function writeError(runtime: Runtime, text: string): void {
   writeAll(runtime, "stderr", encodeName(text));
 }
 
-/** Where nobody reads any more the program ends as others do, by SIGPIPE and without a word. */
+/** If the reader is gone the program ends as others do: by SIGPIPE, without a message. */
 function writeAll(runtime: Runtime, stream: Stream, bytes: Uint8Array): void {
   if (!canCall()) return runtime.write(stream, bytes);
   for (let done = 0; done < bytes.length;) {
@@ -79,15 +79,15 @@ const SIGPIPE = 13;
 /** The kernel's struct sigaction, 32 bytes: SIG_DFL, no flags, and a mask of eight bytes. */
 const DEFAULT_ACTION = new Uint8Array(new ArrayBuffer(32));
 
-/** Both runtimes ignore SIGPIPE for themselves. */
+/** Both runtimes ignore SIGPIPE. */
 function endBySigpipe(runtime: Runtime): never {
   libc().syscall(SYS("rt_sigaction"), SIGPIPE, DEFAULT_ACTION, 0, 8);
   libc().syscall(SYS("kill"), libc().syscall(SYS("getpid")), SIGPIPE);
-  // What a shell calls a program that SIGPIPE has ended.
+  // The exit code with which a shell reports a program that SIGPIPE ended.
   runtime.exit(128 + SIGPIPE);
 }
 
-/** Without Deno's permission for FFI there is an error to be written all the same. */
+/** Without Deno's permission for FFI there is still an error to write. */
 function canCall(): boolean {
   try {
     return Boolean(libc());
@@ -97,18 +97,18 @@ function canCall(): boolean {
 }
 
 const TIOCGWINSZ = 0x5413;
-/** Of every process, and never closed. */
+/** These two are never closed. */
 const DESCRIPTORS = { stdout: 1 as Descriptor, stderr: 2 as Descriptor };
 
 /**
- * How wide the terminal is; undefined if it is none. A serial console does not know: then COLUMNS
- * says it, or it is 80.
+ * How wide the terminal is; undefined if it is none. A serial console does not know its width: then
+ * COLUMNS counts, or 80.
  */
 export function terminalWidth(stream: Stream): number | undefined {
   // struct winsize: rows, columns, and both in pixels
   const winsize = new Uint16Array(new ArrayBuffer(8));
   const bytes = new Uint8Array(winsize.buffer);
-  // What cannot be known is taken for a terminal, where nothing raw may go.
+  // Without FFI nobody can tell: it is taken for a terminal, to which nothing raw may go.
   if (canCall() && libc().ioctlBuffer(DESCRIPTORS[stream], TIOCGWINSZ, bytes) < 0) return undefined;
   const [, columns] = winsize;
   if (columns > 0) return columns;

@@ -1,5 +1,5 @@
 /**
- * What a program needs of its runtime: the only file here that names one.
+ * What the program needs of its runtime. No other file of cli/ names a runtime.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export interface Runtime {
   exit(code: number): never;
 }
 
-/** On Deno no `process`, on neither `node:`: they cost more than all the rest. */
+/** Without `process` on Deno and `node:` on either: each costs more time than the rest of the start. */
 export function currentRuntime(): Runtime {
   return "Deno" in globalThis ? denoRuntime() : bunRuntime();
 }
@@ -27,7 +27,7 @@ function denoRuntime(): Runtime {
 
 const DESCRIPTORS = { stdout: 1, stderr: 2 };
 
-/** Bun and Node have it; not by an import, which Deno would load, too. */
+/** Not imported: Deno would load an import, too. */
 function nodeFs(): { writeSync(fd: number, bytes: Uint8Array): number } {
   return process.getBuiltinModule("node:fs");
 }
@@ -35,7 +35,7 @@ function nodeFs(): { writeSync(fd: number, bytes: Uint8Array): number } {
 function bunRuntime(): Runtime {
   return {
     args: process.argv.slice(2),
-    // Not process.stdout.write(): what that cannot write it says later, when the program has ended.
+    // Not process.stdout.write(): it reports a failed write later, when the program has ended.
     write(stream, bytes) {
       const { writeSync } = nodeFs();
       for (let done = 0; done < bytes.length;) {

@@ -1,5 +1,5 @@
 /**
- * Attaching a file so that the device outlives the program, as losetup does.
+ * Attaches a file so that the device outlives the program, as losetup does.
  *
  * @module
  */
@@ -31,7 +31,7 @@ import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 import { inOurWords } from "./words.ts";
 
-/** What came of it. */
+/** A device that was set up. */
 export interface Setup {
   readonly path: string;
   readonly warning: string | undefined;
@@ -70,7 +70,7 @@ function explain(error: unknown, { device }: Command, file: string): unknown {
       `${file}: partitions are not usable: ${inOurWords((error as Error).message)}`,
     );
   }
-  // losetup asks for a device first, and names the one it was given until that is open.
+  // losetup opens the device first, and until then its errors name the device.
   const notOpen = isRefusal(error) && error.request === undefined && error.code !== "EINVAL";
   if (notOpen && device === undefined) checkLoopControl();
   if (file === "") return new Failure(`: failed to use backing file: Invalid argument`);
@@ -85,7 +85,7 @@ function checkLoopControl(): void {
   }
 }
 
-/** Number of the device that is wanted, which need not exist yet. */
+/** The number of the wanted device, which need not exist yet. */
 function wantedNumber(device: string | undefined, file: string): number | undefined {
   if (device === undefined) return undefined;
   const digits = /^\/dev\/loop(0|[1-9]\d{0,6})$/.exec(device)?.[1];
@@ -118,13 +118,13 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
     const path = await attachUnchecked(file, { ...options, autoclear, partscan: scanned });
     return { path, warning: undefined };
   }
-  // The check is not for names: theirs are the bytes that were given, UTF-8 or not.
+  // checkOptions() would refuse a reference that is not UTF-8; losetup takes any bytes.
   const { reference, ...checkable } = options;
   const checked = checkOptions({ ...checkable, partscan, workaround, timeout } as AttachOptions);
   const wanted = { ...checked, reference };
   try {
     const loop = await attachChecked(file, wanted).catch((error) => {
-      // losetup goes on where the kernel cannot bypass the cache: a wish, not a demand.
+      // losetup attaches without direct I/O where the kernel refuses it.
       if (!options.directIo || !isRefusal(error, "EOPNOTSUPP")) throw error;
       return attachChecked(file, { ...wanted, directIo: false });
     });
@@ -138,7 +138,7 @@ async function attachPersistently(command: Command, file: string): Promise<Setup
   }
 }
 
-/** lo_file_name holds 63 bytes; losetup cuts without a word, and within a character if need be. */
+/** lo_file_name holds 63 bytes. losetup cuts without a warning, even within a character. */
 function cutToFit(reference: string): string {
   return decodeName(encodeName(reference).subarray(0, LO_NAME_SIZE - 1));
 }
@@ -150,8 +150,8 @@ function toNumber(bytes: bigint | undefined, file: string): number | undefined {
 }
 
 /**
- * A GPT for another sector size, a damaged one, a table that we cannot read, or an image that is no
- * disk yet: losetup attaches it.
+ * Whether attach() refused the table, which losetup attaches: a GPT for another sector size or a damaged
+ * one, a table of an unknown kind, or an image that is no disk yet.
  */
 function isUnreadableTable(error: unknown): error is LoopError {
   return isRefusal(error, "EMEDIUMTYPE", "EUCLEAN", "EINVAL") && error.syscall === "pread";
@@ -172,7 +172,7 @@ async function warnTable(
     if (isRefusal(error, "EMEDIUMTYPE")) return undefined;
     throw error;
   });
-  // Refused in sectors of any size: the kernel may know the kind.
+  // Refused with every sector size: the kernel may know a table of this kind.
   if (!table) {
     const why = "its partition table is of a kind that loopdev cannot read";
     return `${file}: Warning: no partitions are shown but those that the kernel finds; ${why}.`;
@@ -198,7 +198,7 @@ interface Range {
   readonly sectorSize?: number;
 }
 
-/** What attach() refuses with a reason, and losetup does: no whole sector, sectors above 4096 bytes. */
+/** What losetup attaches and attach() refuses: less than a sector, or sectors above 4096 bytes. */
 function isOutOfRange(
   file: string,
   { offset = 0, sizelimit = 0, sectorSize = 512 }: Range,
@@ -208,11 +208,11 @@ function isOutOfRange(
   return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
 }
 
-/** The device that has just the wanted part of the file; an error if there is one and one is named. */
+/** The device that has exactly the wanted part of the file. Throws if a device is named as well. */
 function findSame(command: Command, file: string): Device | undefined {
   const identity = ifExists(() => fileStatus(file));
   const { offset = 0n, sizelimit = 0n, device, readOnly } = command;
-  // Like losetup, the first one that has any of it decides.
+  // As in losetup, the first device that overlaps decides.
   for (const other of boundDevices()) {
     if (!identity || !other.isBackedBy(identity)) continue;
     const range = {
@@ -251,10 +251,10 @@ async function useAgain(
   return { path: same.path, warning };
 }
 
-/** What losetup says of a size that is no whole number of sectors. */
+/** losetup's warning of a size that is no whole number of sectors. */
 function warnSize({ offset = 0n, sizelimit = 0n }: Command, file: string): string | undefined {
   const { type, size } = fileStatus(file);
-  // Like losetup's, the difference has 64 bits and no sign.
+  // As in losetup, the difference has 64 bits and no sign.
   const bytes = sizelimit || (type === "file" ? BigInt.asUintN(64, BigInt(size) - offset) : 512n);
   if (bytes < 512n) {
     return `${file}: Warning: file is smaller than 512 bytes; the loop device may be useless or ` +

@@ -1,5 +1,5 @@
 /**
- * Listing: as lines, aligned, raw, JSON.
+ * Lists devices: as lines, an aligned table, a raw one, or JSON.
  *
  * @module
  */
@@ -19,13 +19,13 @@ import { encodeControls } from "./text.ts";
 
 /** Where the lists go. */
 export interface Screen {
-  /** Its width, if it is a terminal. */
+  /** Its width; undefined: it is no terminal. */
   readonly terminal: number | undefined;
   /** How JSON is laid out. */
   readonly jsonLayout: JsonLayout;
 }
 
-/** Lists what is attached: everything, or what `command.file` is attached to. Piece by piece. */
+/** Lists all devices, or those that `command.file` is attached to. Piece by piece. */
 export function* show(command: Command, screen: Screen): Generator<string> {
   const { file, offset, table } = command;
   const isWanted = file === undefined ? () => true : isAssociated(file, offset);
@@ -47,7 +47,7 @@ export function* showOne(command: Command, screen: Screen): Generator<string> {
   yield line;
 }
 
-/** By inode; by name where there is no inode, or the device does not tell its own. */
+/** By inode; by name if the file does not exist, or the device's inode cannot be known. */
 function isAssociated(file: string, offset: bigint | undefined): (device: Device) => boolean {
   let identity: FileStatus | undefined;
   try {
@@ -63,7 +63,7 @@ function isAssociated(file: string, offset: bigint | undefined): (device: Device
   };
 }
 
-/** The path without links and dots, as the kernel knows it; as it is where that cannot be found. */
+/** The kernel's path of the file, without links and dots; the given one if it cannot be opened. */
 export function canonicalPath(file: string): string {
   try {
     using found = open(file, O_PATH | O_RDONLY);
@@ -74,7 +74,7 @@ export function canonicalPath(file: string): string {
   }
 }
 
-/** Neither reads nor waits: just the name. */
+/** Opens just the name: nothing is read, and nothing is waited for. */
 const O_PATH = 0o10000000;
 
 function formatTable(
@@ -91,7 +91,7 @@ function formatTable(
 
 /**
  * "/dev/loop0: [2049]:12 (/path), offset 512"; without permission the brackets are empty. Undefined
- * without a file. Names are for programs to read, so only a terminal gets them encoded.
+ * without a file. Programs read these lines, so names are encoded on a terminal only.
  */
 function formatLine(device: Device, { terminal }: Screen): string | undefined {
   const { path, lost, backingFile } = device;

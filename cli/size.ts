@@ -1,6 +1,6 @@
 /**
- * Sizes as losetup reads them: 512, 0x200, 1K, 1KiB (1024), 1KB (1000), 1.5M. As ul_parse_size() of
- * util-linux does it, its whole numbers of 64 bits included: another result would attach another part
+ * Sizes as losetup reads them: 512, 0x200, 1K, 1KiB (1024), 1KB (1000), 1.5M. The arithmetic is that of
+ * ul_parse_size() of util-linux, in whole numbers of 64 bits: another result would attach another part
  * of the file.
  *
  * @module
@@ -10,7 +10,7 @@ import { UsageError } from "./getopt.ts";
 const SUFFIXES = "KMGTPEZY";
 const MOST = 2n ** 64n - 1n;
 
-/** Behind the first number; zeros may come in several parts (1.0.5K is 1.05K), as in losetup. */
+/** Behind the first number. As in losetup, zeros may have several points: 1.0.5K is 1.05K. */
 const REST = /^((?:\.0*)*)([1-9][0-9]*)?([KMGTPEZY])(i?[Bb])?$/i;
 
 /** Parses `text`; throws UsageError "failed to parse `what`: …" as losetup words it. */
@@ -34,7 +34,7 @@ export function parseSize(text: string, what: string): bigint {
   return BigInt.asUintN(64, number * base ** BigInt(power) + part);
 }
 
-/** The power of the base, or the last one that has 64 bits: what 0.5Y is a part of. */
+/** The power of the base, or the largest that 64 bits hold: 0.5Y is a part of that. */
 function scale(base: bigint, power: number): bigint {
   let scaled = 1n;
   for (let i = 0; i < power && scaled <= MOST / base; i++) scaled *= base;
@@ -42,8 +42,8 @@ function scale(base: bigint, power: number): bigint {
 }
 
 /**
- * losetup divides in whole numbers, digit by digit, so that 1.3K is 1365 and 1.10K is 2048. Digits
- * beyond the 19th are dropped.
+ * As losetup does, in whole numbers and digit by digit: 1.3K is 1365 and 1.10K is 2048. Digits beyond
+ * the 19th do not count.
  */
 function fractionOf(fraction: bigint, zeros: number, scaled: bigint): bigint {
   if (fraction === 0n) return 0n;

@@ -17,7 +17,7 @@ export interface Layout {
 /** Rows of cells, in the order of the columns. */
 export type Rows = readonly (readonly string[])[];
 
-/** An aligned table; `terminal` is the terminal's width, if it is one. Line by line. */
+/** An aligned table, line by line. `terminal` is the terminal's width; undefined: it is none. */
 export function* listTable(
   columns: readonly Layout[],
   rows: Rows,
@@ -41,7 +41,7 @@ function columnWidths(columns: readonly Layout[], cells: Rows, headings: boolean
   });
 }
 
-/** On a terminal: the file's column gives way if the line is too long; else there may be room. */
+/** Fits the widths to a terminal: the file's column shrinks if a line is too long, else columns grow. */
 function fit(
   columns: readonly Layout[],
   cells: Rows,
@@ -79,14 +79,14 @@ function formatLine(columns: readonly Layout[], cells: readonly string[], widths
     if (columns[i].right && cell !== "") line += padding + cell;
     else line += isLast ? cell : cell + padding;
     if (isLast) break;
-    // What does not fit breaks the line; the next column goes on below its heading.
+    // A value that is too wide breaks the line; the next column goes on below its heading.
     indent += widths[i] + 1;
     line += taken > widths[i] ? "\n" + " ".repeat(indent) : " ";
   }
   return line + "\n";
 }
 
-/** One space between values; blanks and whatever is not printable ASCII as \xHH. Line by line. */
+/** Values with a space between them, line by line. Blanks and all but printable ASCII are \xHH. */
 export function* rawTable(
   columns: readonly Layout[],
   rows: Rows,
@@ -97,10 +97,10 @@ export function* rawTable(
   for (const row of rows) yield row.map(encodeNonBlank).join(" ") + "\n";
 }
 
-/** What libsmartcols makes of LIBSMARTCOLS_JSON: one row a line, within the table or without one. */
+/** libsmartcols's layouts, by LIBSMARTCOLS_JSON: indented; a row on each line; rows without a table. */
 export type JsonLayout = "pretty" | "compact" | "lines";
 
-/** `{"loopdevices": [{…}]}`; what is not known is null. Row by row. */
+/** `{"loopdevices": [{…}]}`, row by row. What is not known is null. */
 export function* jsonTable(
   columns: readonly Layout[],
   rows: Rows,

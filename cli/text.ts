@@ -1,12 +1,12 @@
 /**
- * Text on a terminal: how wide it is, and what must not get there raw.
+ * Text on a terminal: its width, and which characters must not get there raw.
  *
  * @module
  */
 
 import { encodeName } from "../lib/losetup/list.ts";
 
-/** What nearly everything is, and what spares a closer look: printable ASCII without a backslash. */
+/** Printable ASCII without a backslash, as nearly all text is: it needs no closer look. */
 const PLAIN = /^[\x20-\x5b\x5d-\x7e]*$/;
 
 function hex(text: string): string {
@@ -15,15 +15,16 @@ function hex(text: string): string {
 }
 
 /**
- * What is no printable character as \xHH, byte by byte, and so the backslash of a literal \x. Those
- * that turn the direction of writing, which losetup lets through, can make a line read as another.
+ * Encodes characters that are not printable as \xHH, byte by byte, and the backslash of a literal \x. So
+ * are those that change the direction of writing: they make a name look like another. losetup does not
+ * encode these.
  */
 export function encodeControls(text: string): string {
   if (PLAIN.test(text)) return text;
   return text.replace(/\\(?=x)|[\p{Cc}\p{Cs}\p{Cn}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu, hex);
 }
 
-/** The same in a JSON string, whose value stays: what JSON.stringify() leaves alone as \uHHHH. */
+/** A JSON string of the same value, with those characters as \uHHHH that JSON.stringify() leaves raw. */
 export function quoteJson(text: string): string {
   return JSON.stringify(text).replace(
     /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
@@ -31,16 +32,16 @@ export function quoteJson(text: string): string {
   );
 }
 
-/** Blanks, backslashes and everything but printable ASCII as \xHH. */
+/** Encodes blanks, backslashes and all but printable ASCII as \xHH. */
 export function encodeNonBlank(text: string): string {
   return text.replace(/[^\x21-\x5b\x5d-\x7e]/gu, hex);
 }
 
-/** East Asian wide and fullwidth, and emoji, as far as file names need it. */
+/** East Asian wide and fullwidth characters, and emoji. */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 
-/** Terminal cells that `text` takes. */
+/** How many cells of a terminal `text` takes. */
 export function width(text: string): number {
   if (PLAIN.test(text)) return text.length;
   let cells = 0;

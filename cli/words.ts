@@ -1,11 +1,11 @@
 /**
- * What --verbose says: the cause behind an error, in this program's words.
+ * What --verbose prints: the cause of an error, in this program's words.
  *
  * @module
  */
 import { statusOf } from "./device.ts";
 
-/** The library's advice names its own functions and options; here is what does the same. */
+/** The library's advice names functions and options of the library; here is what does the same. */
 const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/; without it: readPartitions\(\), or systemd-mountfsd/g, ""],
   [/(attach|read) it with sectorSize: (\d+), or "auto"/g, "$1 it with --sector-size $2"],
@@ -18,14 +18,14 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/write it again, then persist\(\)/g, "write it again, then attach it again"],
 ];
 
-/** The message of an error, with the options of this program in it. */
+/** The message of an error, with this program's options in it. */
 export function inOurWords(message: string): string {
   return ADVICE.reduce((text, [theirs, ours]) => text.replaceAll(theirs, ours), message);
 }
 
 /**
- * What to do where a file was given for a device: an option is missing. A name without a slash was
- * taken for a node in /dev.
+ * What to do if the user named a file where a device belongs: an option is missing. A name without a
+ * slash counts as a node in /dev.
  */
 export function explainFile(device: string): string | undefined {
   const file = [device, device.replace(/^\/dev\//, "")].find((path) =>
