@@ -19,15 +19,6 @@ export function withAbsoluteAt(options: MountOptions): MountOptions {
   return { ...options, at: absolutePath(at) };
 }
 
-/** Cached: another import() of it takes as long as a dozen system calls. */
-let module: ReturnType<typeof load> | undefined;
-
-function load() {
-  const loading = loadMount();
-  loading.catch(() => module = undefined);
-  return loading;
-}
-
 /** The mounts that are not unmounted yet. */
 export class MountSet {
   readonly #alive = new Set<LoopMount>();
@@ -39,7 +30,7 @@ export class MountSet {
   ): Promise<LoopMount> {
     const { number, readOnly, backingFile } = bound.facts;
     const source = { node: nodeOf(bound, partition), number, partition, readOnly, backingFile };
-    const { mount } = await (module ??= load());
+    const { mount } = await loadMount();
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);
     return mounted;
