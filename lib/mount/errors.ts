@@ -61,11 +61,11 @@ export async function explainRefusal(
 
 /** What the driver said to the context, or to the kernel's log. */
 function driversWords(
-  { source: { node }, type, log }: Attempt,
+  { source: { device }, type, log }: Attempt,
   { context }: FailedMount,
 ): string[] {
   const toContext = context ? readLog(context) : [];
-  const name = node.slice(node.lastIndexOf("/") + 1);
+  const name = device.slice(device.lastIndexOf("/") + 1);
   const matches = new RegExp(`\\b${name}\\b|${NAMELESS.get(type) ?? "^$."}`);
   const toLog = log ? readKernelLog(log, matches) : [];
   const said = [...new Set([...toContext, ...toLog])].filter((line) => !NO_CAUSE.test(line));
@@ -115,9 +115,9 @@ async function adviceOnCreate(
   { source, type, options }: Attempt,
   said: readonly string[],
 ): Promise<string | undefined> {
-  const { node } = source;
-  if (await sizeOf(node) === 0) return NO_BYTES;
-  const mounting = { type, device: node };
+  const { device } = source;
+  if (await sizeOf(device) === 0) return NO_BYTES;
+  const mounting = { type, device };
   const remedy = remedyOf(said, mounting);
   if (remedy !== undefined) return remedy;
   const check = checkCommand(mounting);
@@ -130,11 +130,11 @@ async function adviceOnCreate(
     case "EACCES":
       return isNodev("/dev")
         ? "/dev is mounted nodev: mount -o remount,dev /dev"
-        : adviceIfReadOnly(node);
+        : adviceIfReadOnly(device);
     case "ENOENT":
     case "ENOTBLK":
     case "ENXIO":
-      return nodeProblem(node) ?? (isSilent ? missingSubvolume(options) : undefined);
+      return nodeProblem(device) ?? (isSilent ? missingSubvolume(options) : undefined);
     case "EUCLEAN":
     case "EBADMSG":
       return "the file system is damaged" + (check ? `: look at it with ${check}` : "");
@@ -142,7 +142,7 @@ async function adviceOnCreate(
       if (!isSilent) return check && `${check} may say more`;
       return "perhaps the image is cut off, or the disk below it does not read";
     case "EINVAL":
-      return await whatIsThere(type, node) ?? (isSilent ? guess(type, options) : undefined);
+      return await whatIsThere(type, device) ?? (isSilent ? guess(type, options) : undefined);
     default:
       return undefined;
   }
@@ -175,13 +175,13 @@ function guess(type: string, { settings }: CheckedMount): string {
     "what is on the device is damaged, cut off, or newer than this kernel";
 }
 
-async function whoUses({ number, node }: MountSource): Promise<string> {
+async function whoUses({ number, device }: MountSource): Promise<string> {
   const others = (await findHolders(number)).filter(({ kind }) => kind !== "process");
   if (others.length === 0) {
     return "perhaps something in another mount namespace, which this process cannot see, has it " +
       "exclusively";
   }
-  const isMounted = others.some(({ kind, path }) => kind === "mount" && path === node);
+  const isMounted = others.some(({ kind, path }) => kind === "mount" && path === device);
   return `it is in use already: ${describeHolders(others)}` +
     (isMounted ? "; a second mount of it must have the same readOnly" : "");
 }

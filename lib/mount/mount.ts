@@ -22,15 +22,15 @@ export async function mount(
   onEnd: (mount: LoopMount) => void,
 ): Promise<LoopMount> {
   const options = checkMountOptions(asked);
-  const { node } = source;
+  const { device } = source;
   const { signal } = options;
   signal?.throwIfAborted();
-  if (options.type !== undefined) await refuseNodev(options.type, node);
+  if (options.type !== undefined) await refuseNodev(options.type, device);
   // Its shell starts while the superblock is read.
   const keeper = options.detached ? undefined : Keeper.ensure();
   keeper?.catch(() => {});
-  const type = options.type ?? (await onlyFileSystem(node))?.type;
-  if (type === undefined) throw await refuseUnknown({ ...source, device: node });
+  const type = options.type ?? (await onlyFileSystem(device))?.type;
+  if (type === undefined) throw await refuseUnknown(source);
   // Open before the first call: what the kernel logs from here on may explain a refusal.
   using log = openKernelLog();
   const made = await makeSuitable({ source, type, options, log });
@@ -75,7 +75,7 @@ async function makeSuitable(attempt: Attempt): Promise<NewMount> {
 }
 
 async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
-  const { source: { node }, type, options } = attempt;
+  const { source: { device }, type, options } = attempt;
   options.signal?.throwIfAborted();
   const settings = [
     ...readOnly ? [{ name: "ro", value: undefined }] : [],
@@ -83,7 +83,7 @@ async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
   ];
   const attributes = options.attributes | (readOnly ? MOUNT_ATTR_RDONLY : 0);
   return await makeMount(
-    { type, device: node, settings, attributes },
+    { type, device, settings, attributes },
     (error, failed) => explainRefusal(error, attempt, failed),
   );
 }

@@ -25,8 +25,8 @@ const PASSING_USERS_MS = 1000;
 
 /** What is mounted: a partition, or the whole device. */
 export interface MountSource {
-  /** "/dev/loop4p2" */
-  readonly node: string;
+  /** The node: "/dev/loop4p2". */
+  readonly device: string;
   /** The loop device's number. */
   readonly number: number;
   /** undefined: the whole device. */
@@ -102,7 +102,7 @@ export class LoopMount implements AsyncDisposable {
   private constructor(placed: PlacedMount) {
     const { source, type, place, made } = placed;
     this.path = place.path;
-    this.device = source.node;
+    this.device = source.device;
     this.partition = source.partition;
     this.type = type;
     this.readOnly = made.readOnly;

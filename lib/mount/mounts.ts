@@ -29,7 +29,7 @@ export class MountSet {
     options: MountOptions,
   ): Promise<LoopMount> {
     const { number, readOnly, backingFile } = bound.facts;
-    const source = { node: nodeOf(bound, partition), number, partition, readOnly, backingFile };
+    const source = { device: nodeOf(bound, partition), number, partition, readOnly, backingFile };
     const { mount } = await loadMount();
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);
