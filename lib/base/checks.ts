@@ -65,11 +65,6 @@ export function checkSignal(name: string, value: unknown): void {
   throw new TypeError(`${name} must be an AbortSignal, not ${show(value)}`);
 }
 
-export function checkWait({ timeout, signal }: { timeout?: unknown; signal?: unknown }): void {
-  if (timeout !== undefined) checkTimeout("timeout", timeout);
-  if (signal !== undefined) checkSignal("signal", signal);
-}
-
 export function checkBoolean(name: string, value: unknown): void {
   checkOneOf(name, value, [true, false]);
 }

@@ -3,10 +3,12 @@
  *
  * @module
  */
-import { checkNames, checkPath, checkWait } from "../base/checks.ts";
+import { checkPath, checkSignal } from "../base/checks.ts";
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { checkAgainst } from "../base/options.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
+import type { LoopFacts } from "../binding/facts.ts";
 import { holdOf } from "../holders/exclusive.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
@@ -23,18 +25,12 @@ import { resolveBelow } from "./resolve.ts";
  */
 const PASSING_USERS_MS = 1000;
 
-/** What is mounted: a partition, or the whole device. */
-export interface MountSource {
+/** What is mounted: a partition, or the whole device; and the facts of the loop device then. */
+export interface MountSource extends Pick<LoopFacts, "number" | "readOnly" | "backingFile"> {
   /** The node: "/dev/loop4p2". */
   readonly device: string;
-  /** The loop device's number. */
-  readonly number: number;
   /** undefined: the whole device. */
   readonly partition: number | undefined;
-  /** Of the device. */
-  readonly readOnly: boolean;
-  /** Of the device: the file's path. */
-  readonly backingFile: string;
 }
 
 /** A mount in its place, which {@linkcode LoopMount} ends. */
@@ -162,8 +158,7 @@ export class LoopMount implements AsyncDisposable {
    * @param options `signal` stops the wait: it rejects with the signal's reason, and the unmount goes on.
    */
   async unmount(options: { signal?: AbortSignal } = {}): Promise<"unmounted" | "deferred"> {
-    checkNames(options, ["signal"]);
-    checkWait(options);
+    checkAgainst(options, { signal: { check: checkSignal } });
     options.signal?.throwIfAborted();
     const ended = this.#end();
     try {

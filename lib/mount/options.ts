@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { checkBoolean, checkNames, checkPath, checkWait, show } from "../base/checks.ts";
+import { checkBoolean, checkPath, checkSignal, show } from "../base/checks.ts";
+import { checkAgainst, type Rows } from "../base/options.ts";
 import { readFstabOptions } from "./fstab_options.ts";
 import {
   MOUNT_ATTR_NOATIME,
@@ -68,36 +69,33 @@ export interface MountOptions {
   signal?: AbortSignal;
 }
 
-/** Each option's check, which throws a TypeError or RangeError. What is undefined is not checked. */
-const CHECKS: { readonly [Name in keyof MountOptions]-?: (value: unknown, name: Name) => void } = {
-  type: checkType,
-  readOnly: checkFlag,
-  options: readFstabOptions,
-  nosuid: checkFlag,
-  nodev: checkFlag,
-  noexec: checkFlag,
-  at: (at) => checkPath("at", at),
-  detached: checkFlag,
-  signal: (signal) => checkWait({ signal }),
-};
+/** What mount() takes. */
+const MOUNT = {
+  type: { check: checkType },
+  readOnly: { check: checkBoolean },
+  options: { check: (_, options) => void readFstabOptions(options), default: [] },
+  nosuid: { check: checkBoolean },
+  nodev: { check: checkBoolean },
+  noexec: { check: checkBoolean },
+  at: { check: checkPath },
+  detached: { check: checkBoolean, default: false },
+  signal: { check: checkSignal },
+} satisfies Rows<MountOptions>;
 
 /**
- * What mount() sets on a mount: where neither the option of this name nor a word of fstab says it, the
- * default counts.
+ * The bits that mount() sets. The option of that name decides, or else a word of fstab, or else the
+ * default here.
  */
-const ATTRIBUTES: readonly [
-  bit: number,
-  byDefault: boolean,
-  "nosuid" | "nodev" | "noexec" | null,
-][] = [
+const ATTRIBUTES: readonly [bit: number, byDefault: boolean, option?: Flag][] = [
   [MOUNT_ATTR_NOSUID, true, "nosuid"],
   [MOUNT_ATTR_NODEV, true, "nodev"],
   [MOUNT_ATTR_NOEXEC, false, "noexec"],
-  [MOUNT_ATTR_NOATIME, false, null],
-  [MOUNT_ATTR_STRICTATIME, false, null],
-  [MOUNT_ATTR_NODIRATIME, false, null],
-  [MOUNT_ATTR_NOSYMFOLLOW, false, null],
+  [MOUNT_ATTR_NOATIME, false],
+  [MOUNT_ATTR_STRICTATIME, false],
+  [MOUNT_ATTR_NODIRATIME, false],
+  [MOUNT_ATTR_NOSYMFOLLOW, false],
 ];
+type Flag = "readOnly" | "nosuid" | "nodev" | "noexec";
 
 /** Options in the kernel's terms. */
 export interface CheckedMount extends Pick<MountOptions, "type" | "readOnly" | "signal"> {
@@ -113,21 +111,17 @@ export interface CheckedMount extends Pick<MountOptions, "type" | "readOnly" | "
 
 /** Throws a TypeError or RangeError that names the option and what it takes. */
 export function checkMountOptions(options: MountOptions): CheckedMount {
-  checkNames(options, Object.keys(CHECKS));
-  for (const [name, check] of Object.entries(CHECKS)) {
-    const value = options[name as keyof MountOptions];
-    if (value !== undefined) check(value, name as never);
-  }
-  const { type, at, detached = false, signal } = options;
+  const checked = checkAgainst(options, MOUNT);
+  const { type, at, detached, signal } = checked;
   if (detached && at !== undefined) {
     throw new TypeError(
       "at and detached exclude each other: a detached mount lies on no directory",
     );
   }
-  const { settings, directoryMode, words } = readFstabOptions(options.options ?? []);
+  const { settings, directoryMode, words } = readFstabOptions(checked.options);
   /** What an option of ours says of a bit, or else a word of the list. */
-  const choose = (bit: number, name: "readOnly" | "nosuid" | "nodev" | "noexec" | null) => {
-    const value = name === null ? undefined : options[name];
+  const choose = (bit: number, name?: Flag) => {
+    const value = name && checked[name];
     const { set, word } = words.get(bit) ?? {};
     if (value !== undefined && word !== undefined && set !== value) {
       throw new TypeError(`option "${word}" says the opposite of ${name}: ${value}`);
@@ -142,7 +136,7 @@ export function checkMountOptions(options: MountOptions): CheckedMount {
   return {
     type,
     // Every line of fstab may say "rw": unlike readOnly: false it demands nothing of the device.
-    readOnly: choose(MOUNT_ATTR_RDONLY, "readOnly") || options.readOnly,
+    readOnly: choose(MOUNT_ATTR_RDONLY, "readOnly") || checked.readOnly,
     settings,
     attributes,
     at: at === undefined ? undefined : checkPath("at", at),
@@ -160,12 +154,8 @@ export function settingsOf({ settings }: CheckedMount, type: string): readonly S
   return [ERRORS, ...settings];
 }
 
-function checkFlag(value: unknown, name: string): void {
-  checkBoolean(name, value);
-}
-
 /** The kernel takes a name of 255 bytes. */
-function checkType(type: unknown): void {
+function checkType(name: string, type: unknown): void {
   if (typeof type === "string" && /^[\w.-]{1,255}$/.test(type)) return;
-  throw new TypeError(`type must be a file system's name like "ext4", not ${show(type)}`);
+  throw new TypeError(`${name} must be a file system's name like "ext4", not ${show(type)}`);
 }
