@@ -95,11 +95,11 @@ test("the numbers of the pages are the code's", [], () => {
   ];
   for (const [said, real] of pairs) assertEquals([said, typeof said], [real, "string"]);
   assert(pages.replaceAll(/\s+/g, " ").includes("up to eight Workers"));
-  assertEquals(has("lib/runtime/bun_threads.ts", /USUAL_THREADS = (\d+)/), "8");
+  assertEquals(has("lib/runtime/workers.ts", /USUAL_THREADS = (\d+)/), "8");
   assertEquals(
     [says(/with those that hang up\s+to (\d+)/), says(/on Deno up to (\d+) of the\s+32/)],
-    ["bun", "deno"].map((runtime) =>
-      has(`lib/runtime/${runtime}_threads.ts`, /MOST_THREADS = (\d+)/)
+    ["workers", "deno_threads"].map((file) =>
+      has(`lib/runtime/${file}.ts`, /MOST_THREADS = (\d+)/)
     ),
   );
 });
