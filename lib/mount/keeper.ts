@@ -151,7 +151,7 @@ export class Keeper {
 const bootId = () => readText("/proc/sys/kernel/random/boot_id").slice(0, 8);
 
 /** What the keeper knows of a mount. */
-export interface MountRecord {
+interface MountRecord {
   /** The directory that was made for the mount, in `parent`; undefined: it lies on one of the user's. */
   readonly folder: string | undefined;
   readonly parent: OpenFile;

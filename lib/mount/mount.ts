@@ -12,7 +12,7 @@ import { Keeper } from "./keeper.ts";
 import { type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
 import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
-import { type Place, placeAt, placeNowhere, placeOnOwnDirectory } from "./place.ts";
+import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
 import { refuseUnknown } from "./unknown.ts";
 
 /** Mounts it. On failure everything is undone. */
@@ -56,7 +56,7 @@ async function findPlace(
   keeper: Keeper | undefined,
 ): Promise<Place> {
   if (keeper === undefined) return await placeNowhere(mount);
-  if (at === undefined) return await placeOnOwnDirectory(mount, keeper);
+  if (at === undefined) return await placeKept(mount, keeper);
   return await placeAt(mount, at, keeper, directoryMode);
 }
 

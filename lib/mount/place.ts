@@ -22,7 +22,7 @@ import { makeHolder, moveMount } from "../kernel/mount.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
 import { kernelRelease } from "../kernel/release.ts";
-import { type Keeper, type MountRecord, randomName } from "./keeper.ts";
+import { type Keeper, randomName } from "./keeper.ts";
 
 /** Where a mount lies. */
 export interface Place {
@@ -34,15 +34,6 @@ export interface Place {
   readonly holder: OpenFile | undefined;
   /** Removes what was made for the mount, after its end. */
   remove(): Promise<void>;
-}
-
-/** On a directory below /run/loopdev that is made for it. */
-export async function placeOnOwnDirectory(mount: OpenFile, keeper: Keeper): Promise<Place> {
-  const id = mountIdOf(mount);
-  const record = keeper.addRecord(mount.path, id, "directory");
-  const { parent, folder } = record;
-  await moveRecorded(mount, record, parent, folder);
-  return { path: `${parent.path}/${folder}`, id, holder: undefined, remove: record.remove };
 }
 
 /** On a directory of the user's. */
@@ -61,12 +52,7 @@ export async function placeAt(
       "again: mount the outer one without detached";
     throw new LoopError({ code: "EINVAL", path: at, hint });
   }
-  const id = mountIdOf(mount);
-  // Before the move: a failure after it would leave the mount there.
-  const path = directory.call((fd) => readLink(`/proc/self/fd/${fd}`));
-  const record = keeper.addRecord(mount.path, id, "at");
-  await moveRecorded(mount, record, directory);
-  return { path, id, holder: undefined, remove: record.remove };
+  return await placeKept(mount, keeper, directory);
 }
 
 /** As mkdir -p does. Errors are not looked at here: opening the directory tells them. */
@@ -75,17 +61,21 @@ function makeDirectories(path: string, mode: number): void {
   for (const end of ends) makeDirectory(path.slice(0, end), undefined, mode);
 }
 
-/** Moves the mount there, or removes its record. */
-async function moveRecorded(
+/** Where the keeper ends it: on `directory`, or on one below /run/loopdev that is made for it. */
+export async function placeKept(
   mount: OpenFile,
-  record: MountRecord,
-  directory: OpenFile,
-  name?: string,
-): Promise<void> {
+  keeper: Keeper,
+  directory?: OpenFile,
+): Promise<Place> {
+  const id = mountIdOf(mount);
+  // Before the move: a failure after it would leave the mount there.
+  const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));
+  const kind = directory ? "at" : "directory";
+  const { parent, folder, remove } = keeper.addRecord(mount.path, id, kind);
   try {
-    await moveMount(mount, directory, name);
+    await moveMount(mount, directory ?? parent, folder);
   } catch (error) {
-    await record.remove();
+    await remove();
     if (!isRefusal(error, "EPERM", "EINVAL")) throw error;
     throw error.withHint(
       error.code === "EPERM"
@@ -93,6 +83,7 @@ async function moveRecorded(
         : "nothing can be mounted there: perhaps it lies in another mount namespace",
     );
   }
+  return { path: path ?? `${parent.path}/${folder}`, id, holder: undefined, remove };
 }
 
 /** Opens the directory on another thread: it may lie on a network that does not answer. */
