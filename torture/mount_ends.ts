@@ -4,7 +4,7 @@ import { attach } from "../mod.ts";
 import { e2fsck, ext4Image, mountsOf } from "../tests/cases/mount_image.ts";
 import { run, scratch } from "../tests/support/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
-import { keepersOf, killAll, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
+import { keepersOf, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
 
 /** As a shell takes for what it unmounts, beside all that a machine does at that time. */
 const CLEAN_MS = 10_000;
