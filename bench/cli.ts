@@ -5,28 +5,47 @@
  * Starting a process costs the one who starts it, too, and that would stand on both sides and flatter
  * the slower one. So the figures are the CPU time of the program alone, as the kernel counts it, and
  * beside it the time until it has ended, whose first row is a program that does nothing at all.
- *
- *     deno task bench:cli [--rounds 21] [--devices 200] [--unbound 640]
  */
-import { parseArgs } from "@std/cli/parse-args";
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { table } from "../dev/terminal.ts";
 import { COMPILE } from "../dev/compile.ts";
+import { numberOf, readOptions } from "../dev/options.ts";
+import { onSignal, signalCode } from "../examples/program.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlAdd } from "../lib/kernel/loop.ts";
-import { type OwnDevices, ownDevices } from "../tests/support/own_devices.ts";
+import { detachBelow, type OwnDevices, ownDevices } from "../tests/support/own_devices.ts";
 import { must } from "./contenders.ts";
 import { makeImage, makeImages, median } from "./measure.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
-const { rounds, devices, unbound } = parseArgs(process.argv.slice(2), {
-  string: ["rounds", "devices", "unbound"],
-  default: { rounds: "21", devices: "200", unbound: "640" },
+const HELP = `Usage: bench/cli.ts [options]
+
+Measures the compiled cli.ts beside losetup: what lists, attaching and detaching cost. Needs root, bun
+and losetup. Touches no loop device but its own, and leaves none, not even when it is interrupted.
+Exits with 1 if an aim is missed.
+
+      --rounds N   turns of each call (21)
+      --devices N  attached devices that are listed, at most 1023 (200)
+      --unbound N  devices without a file that are listed, at most 1023 (640)
+  -h, --help       this text`;
+
+const { values } = readOptions(HELP, {
+  rounds: { type: "string" },
+  devices: { type: "string" },
+  unbound: { type: "string" },
 });
+const rounds = numberOf("rounds", values.rounds, 21, 1);
+const devices = numberOf("devices", values.devices, 200, 1);
+const unbound = numberOf("unbound", values.unbound, 640, 1);
+
+/** Aborted by the first signal: what runs is ended, and everything taken away. */
+const stop = new AbortController();
+onSignal((signal) => stop.abort(signal));
+
 /** Runs of a turn: one alone would be too short to be told from the shell's own work. */
 const RUNS = 5;
 
@@ -46,14 +65,33 @@ const LOOP = `begin=$EPOCHREALTIME
 while read -r -a words; do "$@" "\${words[@]}" >> "$OUT" || exit; done <<< "$LINES"
 echo "$begin $EPOCHREALTIME"; times`;
 
-function run(command: string[], lines: string[]): Cost & { said: string } {
+/** Its process group ends with us: a losetup that goes on would attach after everything is detached. */
+async function bash(args: string[], env: Record<string, string>): Promise<string> {
+  stop.signal.throwIfAborted();
+  const child = spawn("bash", ["-c", LOOP, "bash", ...args], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (data) => stdout += data);
+  child.stderr.on("data", (data) => stderr += data);
+  const end = () => child.pid !== undefined && process.kill(-child.pid, "SIGTERM");
+  stop.signal.addEventListener("abort", end);
+  const status = await new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", resolve);
+  });
+  stop.signal.removeEventListener("abort", end);
+  stop.signal.throwIfAborted();
+  if (status !== 0) throw new Error(`${args.join(" ")} failed: ${stderr}`);
+  return stdout;
+}
+
+async function run(command: string[], lines: string[]): Promise<Cost & { said: string }> {
   const OUT = join(folder, "said");
   writeFileSync(OUT, "");
-  const { status, stdout, stderr } = spawnSync("bash", ["-c", LOOP, "bash", ...command], {
-    encoding: "utf8",
-    env: { ...process.env, LC_ALL: "C", LINES: lines.join("\n"), OUT },
-  });
-  if (status !== 0) throw new Error(`${command.join(" ")} failed: ${stderr}`);
+  const stdout = await bash(command, { LC_ALL: "C", LINES: lines.join("\n"), OUT });
   const [clock, , children] = stdout.split("\n");
   const [begin, end] = clock.split(" ").map(Number);
   // "0m0.012s 0m0.034s": in user mode, and in the kernel.
@@ -76,11 +114,11 @@ const BLANK: string[] = Array(RUNS).fill("");
 const TOOLS = { losetup: "losetup", ours };
 
 /** What only asks, with what it is called. */
-function measureLists(measured: Measured, calls: Record<string, string[]>): void {
-  for (let round = -1; round < Number(rounds); round++) {
+async function measureLists(measured: Measured, calls: Record<string, string[]>): Promise<void> {
+  for (let round = -1; round < rounds; round++) {
     for (const [name, args] of Object.entries(calls)) {
       for (const [tool, program] of Object.entries(TOOLS)) {
-        const cost = run([program, ...args], BLANK);
+        const cost = await run([program, ...args], BLANK);
         // The first round fills the caches.
         if (round >= 0) add(measured, `${tool} ${name}`, cost);
       }
@@ -89,12 +127,12 @@ function measureLists(measured: Measured, calls: Record<string, string[]>): void
 }
 
 /** Attaching RUNS times, and detaching what was attached. */
-function measureChanges(measured: Measured, partitioned: string): void {
-  for (let round = -1; round < Number(rounds); round++) {
+async function measureChanges(measured: Measured, partitioned: string): Promise<void> {
+  for (let round = -1; round < rounds; round++) {
     for (const [tool, program] of Object.entries(TOOLS)) {
       for (const [name, file] of [["-f FILE", image], ["-fP FILE", partitioned]]) {
-        const attached = run([program, name.split(" ")[0], "--show", file], BLANK);
-        const detached = run([program, "-d"], attached.said.trim().split("\n"));
+        const attached = await run([program, name.split(" ")[0], "--show", file], BLANK);
+        const detached = await run([program, "-d"], attached.said.trim().split("\n"));
         if (round < 0) continue;
         add(measured, `${tool} ${name}`, attached);
         if (name === "-f FILE") add(measured, `${tool} -d`, detached);
@@ -103,10 +141,10 @@ function measureChanges(measured: Measured, partitioned: string): void {
   }
 }
 
-function measureEmpty(measured: Measured): void {
-  for (let round = -1; round < Number(rounds); round++) {
+async function measureEmpty(measured: Measured): Promise<void> {
+  for (let round = -1; round < rounds; round++) {
     for (const [name, program] of [["true", "/bin/true"], ["empty", empty]]) {
-      const cost = run([program], BLANK);
+      const cost = await run([program], BLANK);
       if (round >= 0) add(measured, name, cost);
     }
   }
@@ -142,37 +180,42 @@ function aboveStart(measured: Measured, name: string): number {
 }
 
 const own: OwnDevices[] = [];
-const bound: string[] = [];
-try {
+
+/** Takes numbers that nobody else is offered. */
+function take(count: number): OwnDevices {
+  own.push(ownDevices(count));
+  return own.at(-1)!;
+}
+
+async function measureAll(): Promise<void> {
   must("bun", ["build", ...COMPILE, join(ROOT, "cli.ts"), "--outfile", ours]);
   writeFileSync(join(folder, "empty.ts"), "");
   must("bun", ["build", ...COMPILE, join(folder, "empty.ts"), "--outfile", empty]);
   const measured: Measured = new Map();
-  measureEmpty(measured);
-  measureChanges(measured, makeImages(folder).partitioned);
+  await measureEmpty(measured);
+  await measureChanges(measured, makeImages(folder).partitioned);
 
-  const free = ownDevices(Number(unbound));
-  own.push(free);
+  const free = take(unbound);
   {
     using control = open("/dev/loop-control", O_RDWR);
     for (const number of free.numbers) loopCtlAdd(control, number);
   }
   const beside = `-l beside ${unbound} unbound`;
-  measureLists(measured, { [beside]: ["-l"] });
+  await measureLists(measured, { [beside]: ["-l"] });
   await own.pop()![Symbol.asyncDispose]();
 
-  own.push(ownDevices(Number(devices)));
-  for (const device of own[0].paths) {
-    must("losetup", [device, image]);
-    bound.push(device);
-  }
+  await run(["losetup"], take(devices).paths.map((device) => `${device} ${image}`));
   const calls = { "--version": ["--version"], "-f": ["-f"], "-l": ["-l"], "-a": ["-a"] };
-  measureLists(measured, { ...calls, "-j": ["-j", other] });
+  await measureLists(measured, { ...calls, "-j": ["-j", other] });
 
   print(measured, [...Object.keys(calls), "-j", beside, "-f FILE", "-fP FILE", "-d"]);
   for (const name of ["-l", "-a", "-j", beside]) {
     console.log(`${name} above start-up: ${aboveStart(measured, name).toFixed(1)} ×`);
   }
+  judge(measured, beside);
+}
+
+function judge(measured: Measured, beside: string): void {
   const start = ["ours", "losetup"].map((tool) => middle(measured, `${tool} -f`, "wall"));
   const aims: [what: string, ratio: number, most: number][] = [
     ["-f until its end, beside losetup", start[0] / start[1], 10],
@@ -184,8 +227,15 @@ try {
     console.log(`${what}: ${ratio.toFixed(2)} × (at most ${most}: ${verdict})`);
     if (ratio > most) process.exitCode = 1;
   }
+}
+
+try {
+  await measureAll();
+} catch (error) {
+  if (!stop.signal.aborted) throw error;
+  process.exitCode = signalCode(stop.signal.reason);
 } finally {
-  for (const device of bound) spawnSync("losetup", ["-d", device]);
+  detachBelow(folder);
   for (const devices of own) await devices[Symbol.asyncDispose]();
   rmSync(folder, { recursive: true });
 }

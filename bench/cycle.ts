@@ -5,9 +5,16 @@
 import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { readOptions } from "../dev/options.ts";
 import { attach, type AttachOptions } from "../mod.ts";
 
-const [image, partitioned] = process.argv.slice(2);
+const HELP = `Usage: bench/cycle.ts IMAGE PARTITIONED
+
+What bench/run.ts starts: reads lines "STRATEGY CYCLES" and answers each with the nanoseconds of every
+attach + detach. Strategies: none, one-step, two-step, "two-step, 4 partitions", userspace, losetup.
+
+  -h, --help  this text`;
+const { operands: [image, partitioned] } = readOptions(HELP, {}, { least: 2, most: 2 });
 
 /** "one-step" and "two-step" on an image without a table: what the kernel's own parser finds is its affair. */
 const OPTIONS: Record<string, [file: string, options: AttachOptions]> = {

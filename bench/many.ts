@@ -3,10 +3,15 @@
  * process. Prints JSON. The first round makes the devices, the second is the measurement.
  */
 import { readFileSync } from "node:fs";
-import process from "node:process";
+import { readOptions } from "../dev/options.ts";
 import { attach, type LoopDevice } from "../mod.ts";
 
-const files = process.argv.slice(2);
+const HELP = `Usage: bench/many.ts IMAGE...
+
+What bench/run.ts starts: attaches all images at the same time and detaches them, twice; prints JSON.
+
+  -h, --help  this text`;
+const { operands: files } = readOptions(HELP, {}, { least: 1, most: Infinity });
 
 function residentKiB(): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync("/proc/self/status", "utf8"))![1]);

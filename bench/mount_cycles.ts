@@ -8,11 +8,17 @@
 import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
+import { readOptions } from "../dev/options.ts";
 import { attach } from "../mod.ts";
 import { must } from "./contenders.ts";
 
-const [image, program, rounds] = process.argv.slice(2);
+const HELP = `Usage: bench/mount_cycles.ts IMAGE PROGRAM ROUNDS
+
+What bench/mounts.ts starts: mounts and unmounts IMAGE so often by loopdev, by PROGRAM, which is
+bench/mount_cycle.c compiled, and by mount(8) and umount(8); prints JSON.
+
+  -h, --help  this text`;
+const { operands: [image, program, rounds] } = readOptions(HELP, {}, { least: 3, most: 3 });
 const at = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 const times = {
   first: [] as number[],

@@ -9,6 +9,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readOptions } from "../dev/options.ts";
 import { ROOT } from "../tests/support/support.ts";
 import { command, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
 import { median } from "./measure.ts";
@@ -49,7 +50,15 @@ export function measureMounts(runtime: RuntimeName): MountTimes {
   }
 }
 
+const HELP = `Usage: bench/mounts.ts
+
+Measures mount() and unmount() beside mount(8) and umount(8), and C with the same calls, on each
+runtime. Needs root, cc, mkfs.ext4 and mount.
+
+  -h, --help  this text`;
+
 if (import.meta.main) {
+  readOptions(HELP, {});
   for (const runtime of RUNTIMES) {
     const { first, loopdev, c, mount } = measureMounts(runtime);
     const ms = (times: number[]) => `${median(times).toFixed(2)} ms`;

@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { numberOf, readOptions } from "../dev/options.ts";
 import { progress, table } from "../dev/terminal.ts";
 import { removeMade } from "../tests/support/own_devices.ts";
 import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
@@ -18,17 +18,26 @@ import { type Figure, figures, type Measured, mediansOf, type Waits } from "./fi
 import { measureMounts } from "./mounts.ts";
 import { measureStartup } from "./startup.ts";
 
-const HELP = `Usage: run.ts [--rounds N] [--json FILE] [--c FILE] [--cycles-only]
+const HELP = `Usage: bench/run.ts [options]
 
 Measures attach + detach with each strategy beside C and losetup, and the figures that loopdev
 promises. Needs root, cc, bun, deno, losetup, sfdisk and mkfs.ext4; says so and goes on where one is missing.
 The start-up is that of dist/loopdev.js: deno task build before.
 Exits with 1 if a figure misses its target.
 
-  --rounds N     turns of each contender (20)
-  --json FILE    writes everything measured
-  --c FILE       bench/cycle.c, compiled already
-  --cycles-only  the cycles, without event loop, memory and start-up`;
+      --rounds N     turns of each contender (20)
+      --json FILE    writes everything measured
+      --c FILE       bench/cycle.c, compiled already
+      --cycles-only  the cycles, without event loop, memory and start-up
+  -h, --help         this text`;
+
+const { values: options } = readOptions(HELP, {
+  "rounds": { type: "string" },
+  "json": { type: "string" },
+  "c": { type: "string" },
+  "cycles-only": { type: "boolean" },
+});
+const rounds = numberOf("rounds", options.rounds, 20, 1);
 
 const MANY = 1000;
 const CONCURRENT = 64;
@@ -85,20 +94,10 @@ function printFigures(all: Figure[]): void {
 }
 
 async function main(): Promise<number> {
-  const options = parseArgs(process.argv.slice(2), {
-    string: ["rounds", "json", "c"],
-    boolean: ["help", "cycles-only"],
-    default: { rounds: "20" },
-  });
-  if (options.help) {
-    console.log(HELP);
-    return 0;
-  }
   const c = options.c ?? join(folder, "cycle");
   const all = contenders({ c, ...makeImages(folder) });
   const measured: Measured = { cycles: {}, waits: {} };
   try {
-    const rounds = Number(options.rounds);
     measured.cycles = await measureCycles(
       all,
       rounds,

@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { readOptions } from "../dev/options.ts";
 import { onRuntime, ROOT } from "../tests/support/support.ts";
 import { makeImage, median } from "./measure.ts";
 
@@ -56,7 +57,15 @@ export function measureStartup(runtime: "bun" | "deno"): Startup | undefined {
   }
 }
 
+const HELP = `Usage: bench/startup.ts
+
+Measures a script that imports dist/loopdev.js, attaches and detaches once, beside one that does
+nothing, on each runtime. Needs root, and deno task build before.
+
+  -h, --help  this text`;
+
 if (import.meta.main) {
+  readOptions(HELP, {});
   for (const runtime of ["bun", "deno"] as const) {
     const times = measureStartup(runtime);
     if (!times) throw new Error("nothing is built: deno task build");

@@ -3,10 +3,16 @@
  * take beside as many in a row. Prints JSON; times in ms.
  */
 import { spawnSync } from "node:child_process";
-import process from "node:process";
+import { readOptions } from "../dev/options.ts";
 import { attach, attachAll } from "../mod.ts";
 
-const [what, ...files] = process.argv.slice(2);
+const HELP = `Usage: bench/waits.ts gap IMAGE | concurrency IMAGE...
+
+What bench/run.ts starts: measures the longest gap in the event loop, or many attaches at once beside
+as many in a row; prints JSON. "gap" overwrites 256 MiB of IMAGE.
+
+  -h, --help  this text`;
+const { operands: [what, ...files] } = readOptions(HELP, {}, { least: 2, most: Infinity });
 const TWO_STEPS = { partscan: true, workaround: "always" } as const;
 const DIRTY_MIB = 256;
 

@@ -1,7 +1,7 @@
 /**
  * getopt_long(3), with which losetup reads its arguments. The order counts, since an error or --help
  * ends the program. There are clusters (-fP), abbreviations (--sector) and glibc's messages, word by
- * word. `@std/cli/parse-args` has no order, no abbreviations and no messages.
+ * word. node:util's parseArgs() has neither abbreviations nor these messages.
  *
  * @module
  */

@@ -1,7 +1,5 @@
 /**
- * The manual page loopdev(8), from the same tables as --help:
- *
- *     deno run cli/man.ts > docs/loopdev.8
+ * The manual page loopdev(8), from the same tables as --help. dev/man_page.ts prints it.
  *
  * @module
  */
@@ -114,5 +112,3 @@ export function manPage(): string {
     section("SEE ALSO", inline("losetup(8), loop(4), mount(8)") + "\n"),
   ].join("");
 }
-
-if (import.meta.main) console.log(manPage().trimEnd());

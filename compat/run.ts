@@ -8,36 +8,29 @@ import { mkdirSync, rmSync } from "node:fs";
 import { machine, release } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { fail, readOptions } from "../dev/options.ts";
 import { readReport } from "../dev/junit.mjs";
 import { type Cell, CELLS, CORE } from "./cells.ts";
 import { install } from "./install.ts";
 import { type Row, writeRows } from "./page.ts";
 
-const HELP = `Runs the demo and the core tests on these runtimes, which npm brings:
+const HELP = `Usage: compat/run.ts [options]
+
+Runs the demo and the core tests on these runtimes, which npm brings:
 
 ${CELLS.map(({ name }) => `  ${name}`).join("\n")}
 
-  --only TEXT   cells whose names have it; repeatable (all)
-  --page        writes the results to docs/machines.md
-`;
+      --only TEXT  cells whose names have it; repeatable (all)
+      --page       writes the results to docs/machines.md
+  -h, --help       this text`;
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const REPORTS = join(ROOT, "reports/compat");
 
-const options = parseArgs(process.argv.slice(2), {
-  string: ["only"],
-  boolean: ["page", "help"],
-  collect: ["only"],
-  unknown: (argument: string) => {
-    console.error(`unknown: ${argument}\n\n${HELP}`);
-    process.exit(2);
-  },
-}) as unknown as { only: string[]; page: boolean; help: boolean };
-if (options.help) {
-  console.log(HELP);
-  process.exit(0);
-}
+const { values: options } = readOptions(HELP, {
+  only: { type: "string", multiple: true },
+  page: { type: "boolean" },
+});
 
 /** Whether the command ends with 0; what it prints is shown. */
 function succeeds(command: string[], env: Record<string, string>): boolean {
@@ -133,8 +126,7 @@ const chosen = CELLS.filter(({ name }) =>
   only.length === 0 || only.some((text) => name.includes(text))
 );
 if (chosen.length === 0) {
-  console.error(`no such runtime: ${only.join(", ")}\n\n${HELP}`);
-  process.exit(2);
+  fail(`no such runtime: ${only.join(", ")}; try --help`);
 }
 const rows = chosen.map(runCell);
 console.log();

@@ -15,6 +15,14 @@ import config from "../deno.json" with { type: "json" };
 import about from "../package.json" with { type: "json" };
 import { COMPILE } from "./compile.ts";
 import { manifest, packageReadme, REQUIRE, SHARED } from "./npm_package.ts";
+import { readOptions } from "./options.ts";
+
+const HELP = `Usage: dev/build.ts
+
+Builds what users get into dist/, which is removed first. Needs npm run setup before.
+
+  -h, --help  this text`;
+readOptions(HELP, {});
 
 const ROOT = join(import.meta.dirname!, "..");
 const DIST = join(ROOT, "dist");

@@ -1,9 +1,5 @@
 // npm's deno-std carries no types, and JSR's packages have no name of their own there: just enough
 // for tsc. Deno checks the same imports against the JavaScript.
-declare module "@std/cli/parse-args" {
-  // deno-lint-ignore no-explicit-any
-  export function parseArgs(args: string[], options?: object): any;
-}
 declare module "@std/assert" {
   export function assert(value: unknown, message?: string): asserts value;
   export function assertEquals<T>(

@@ -7,6 +7,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
 
 const REPORTS = "reports";
@@ -20,7 +21,27 @@ const RUNNERS = {
 };
 const EXPERIMENTS = ["vm", "torture"];
 
-const broken = process.argv.slice(2);
+const HELP = `Usage: node dev/summary.mjs [STEP THAT FAILED]...
+
+Says what the reports of .ci/run count, what failed, and the sums. Exits with 1 if anything failed.
+
+  -h, --help  this text`;
+
+/** The steps that failed; whatever else fails is added. */
+const broken = [];
+try {
+  const options = { help: { type: "boolean", short: "h" } };
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  if (values.help) {
+    console.log(HELP);
+    process.exit();
+  }
+  broken.push(...positionals);
+} catch (error) {
+  console.error(`dev/summary.mjs: ${error.message}`);
+  process.exit(2);
+}
+
 const wrong = [];
 const sum = { passed: 0, failed: 0, skipped: 0 };
 let skippedOnBare = 0;

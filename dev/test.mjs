@@ -10,7 +10,25 @@ import { mkdirSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
+
+const HELP = `Usage: node dev/test.mjs
+
+Runs the tests on every runtime, and says what was skipped for want of what. Needs npm run setup
+before. Reports are in reports/, or in the folder that LOOPDEV_REPORTS names.
+
+  -h, --help  this text`;
+try {
+  const options = { help: { type: "boolean", short: "h" } };
+  if (parseArgs({ options }).values.help) {
+    console.log(HELP);
+    process.exit();
+  }
+} catch (error) {
+  console.error(`dev/test.mjs: ${error.message}`);
+  process.exit(2);
+}
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");

@@ -21,6 +21,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { ROOT } from "../tests/support/support.ts";
 import { copyTree } from "../torture/tree.ts";
+import { readOptions } from "./options.ts";
 
 /**
  * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
@@ -85,7 +86,13 @@ function leaveOut(tree: string, file: string, name: string): void {
   writeFileSync(path, source.replace(whole, ""));
 }
 
-const [first, ...rest] = process.argv.slice(2);
+const HELP = `Usage: dev/test_dist.ts [bun | deno] [FILE...]
+
+Runs the tests, or those of FILEs, against dist/, on both runtimes or one. Needs deno task build
+before. Reports are in reports/.
+
+  -h, --help  this text`;
+const { operands: [first, ...rest] } = readOptions(HELP, {}, { most: Infinity });
 const runtimes = first === "bun" || first === "deno" ? [first] as const : ["bun", "deno"] as const;
 const wanted = runtimes.length === 1 || first === undefined ? rest : [first, ...rest];
 

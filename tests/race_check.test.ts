@@ -180,7 +180,7 @@ test("race_check.ts says what is wrong in one line", ["root"], () => {
       /^race_check: EACCES: .* \(attaching loop devices needs root; .*\)\n$/,
     ],
     [onThisRuntime(RACE_CHECK, "--cycles=0"), /^race_check: --cycles takes a number from 1 on/],
-    [onThisRuntime(RACE_CHECK, "-x"), /^race_check: unknown argument '-x'; try --help\n$/],
+    [onThisRuntime(RACE_CHECK, "-x"), /^race_check: unknown option '-x'; try --help\n$/],
     [onThisRuntime(RACE_CHECK, "--svg=/no/file"), /^race_check: ENOENT: .*'\/no\/file'\n$/],
   ];
   for (const [command, message] of cases) {

@@ -4,7 +4,7 @@ import { constants } from "node:os";
 import { basename, dirname } from "node:path";
 import process from "node:process";
 import { scratch } from "../tests/support/support.ts";
-import { detachBelow } from "./leftovers.ts";
+import { detachBelow } from "../tests/support/own_devices.ts";
 
 /** Detaches what is bound to images of this run, and removes the folder of scratch(), and no other. */
 export function cleanUp(): void {

@@ -8,9 +8,15 @@
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { readOptions } from "../dev/options.ts";
 import { attach, type LoopDevice } from "../mod.ts";
 
-const images = process.argv.slice(2);
+const HELP = `Usage: torture/contender.ts IMAGE...
+
+What part "contention" starts. It reads what to do from stdin: hold, drop, or cycle N.
+
+  -h, --help  this text`;
+const { operands: images } = readOptions(HELP, {}, { least: 1, most: Infinity });
 let held: LoopDevice[] = [];
 
 /** Whether the device shows just this image, at its begin and at its end. */

@@ -21,14 +21,16 @@ import {
 } from "../tests/cases/superblock_cases.ts";
 import { parseTableOptions } from "../tests/cases/table_options.ts";
 
-const HELP = `Damages the superblocks that file systems' own tools make, and checks what is found.
+const HELP = `Usage: torture/file_systems.ts [options]
+
+Damages the superblocks that file systems' own tools make, and checks what is found.
 Exits with 1 if a damaged checksum passes, random bytes are a file system, anything throws, reads
 beyond the disk or without end, or is found where blkid finds nothing.
 
-  --count N    how many damaged disks (100000)
-  --seed N     gives the same ones again (random)
-  --json FILE  writes the verdicts
-`;
+      --count N    how many damaged disks (100000)
+      --seed N     gives the same ones again (random)
+      --json FILE  writes the verdicts
+  -h, --help       this text`;
 /** For one disk: two root directories, and UDF's sequences in blocks of four sizes. */
 const MOST_READS = 1000;
 const MOST_BYTES = 4 * 1024 * 1024;

@@ -1,6 +1,14 @@
 /** Holds the first free loop devices O_EXCL, and those that become free, until stdin ends. */
 import { constants, existsSync, openSync, readdirSync } from "node:fs";
 import process from "node:process";
+import { readOptions } from "../dev/options.ts";
+
+const HELP = `Usage: torture/hold_exclusively.ts
+
+Holds the first free loop devices exclusively, and those that become free, until stdin ends.
+
+  -h, --help  this text`;
+readOptions(HELP, {});
 
 const DEVICES = 8;
 const PAUSE_MS = 2;

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { progress, say } from "../dev/terminal.ts";
 import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
-import { detachBelow } from "./leftovers.ts";
+import { detachBelow } from "../tests/support/own_devices.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
 const SEED = 1;

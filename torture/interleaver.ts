@@ -8,12 +8,20 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { readOptions } from "../dev/options.ts";
 import { onThisRuntime, ROOT } from "../tests/support/support.ts";
 import { type Lane, PROGRAMS, Unable } from "./programs.ts";
 import { Random } from "../tests/cases/random.ts";
 
-const [seed, from, count, lanes, firstNumber] = process.argv.slice(2, 7).map(Number);
-const folder = process.argv[7];
+const HELP = `Usage: torture/interleaver.ts SEED FROM COUNT LANES FIRST_NUMBER FOLDER
+
+What part "interleave" starts: runs COUNT random programs of SEED, LANES at a time, on devices from
+FIRST_NUMBER on.
+
+  -h, --help  this text`;
+const { operands } = readOptions(HELP, {}, { least: 6, most: 6 });
+const [seed, from, count, lanes, firstNumber] = operands.map(Number);
+const folder = operands[5];
 const IMAGES = 3;
 const DEVICES = 2;
 

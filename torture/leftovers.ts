@@ -1,5 +1,5 @@
 /** What an act left in the kernel, and taking it away, so that the next act begins clean. */
-import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { output, run } from "../tests/support/support.ts";
 import { devicesOf, isBound, partitionsOf, within } from "./common.ts";
 import type { Call } from "./strace.ts";
@@ -52,17 +52,4 @@ export function takeAway({ devices, partitions, nodes }: Leftovers): void {
     run(["delpart", disk, number]);
   }
   for (const node of nodes) rmSync(node, { force: true });
-}
-
-/** Detaches every device that is bound to a file below `folder`. */
-export function detachBelow(folder: string): void {
-  for (const name of readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name))) {
-    const attribute = `/sys/block/${name}/loop/backing_file`;
-    try {
-      if (!readFileSync(attribute, "utf8").startsWith(`${folder}/`)) continue;
-    } catch {
-      continue;
-    }
-    run(["losetup", "--detach", `/dev/${name}`]);
-  }
 }

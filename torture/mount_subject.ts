@@ -14,9 +14,15 @@ import {
 } from "node:fs";
 import { release } from "node:os";
 import process from "node:process";
+import { readOptions } from "../dev/options.ts";
 import { attach, type MountOptions } from "../mod.ts";
 
-const [image, first] = process.argv.slice(2);
+const HELP = `Usage: torture/mount_subject.ts IMAGE FIRST
+
+What part "mounts" starts, and kills. FIRST is the number of the form of mount to begin with.
+
+  -h, --help  this text`;
+const { operands: [image, first] } = readOptions(HELP, {}, { least: 2, most: 2 });
 
 const at = `${image}.at`;
 mkdirSync(at, { recursive: true });

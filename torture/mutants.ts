@@ -7,14 +7,24 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { readOptions } from "../dev/options.ts";
 import { output, run, scratch } from "../tests/support/support.ts";
 import { say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Row } from "./common.ts";
-import { detachBelow } from "./leftovers.ts";
+import { detachBelow } from "../tests/support/own_devices.ts";
 import { CHECKS, MUTATIONS } from "./mutations.ts";
 import { copyTree, replaceOnce } from "./tree.ts";
+
+const HELP = `Usage: torture/mutants.ts [options]
+
+Breaks loopdev in copies of the tree, in one way after the other, and shows which check notices.
+Needs what the checks need. Exits with 1 if one goes unnoticed.
+
+      --json FILE  writes the verdicts
+  -h, --help       this text`;
+
+const { values: { json } } = readOptions(HELP, { json: { type: "string" } });
 
 /** Runs a check in a copy, with a temporary folder of its own; gives what it says, if it fails. */
 function check(name: keyof typeof CHECKS, folder: string): string | undefined {
@@ -31,7 +41,6 @@ function check(name: keyof typeof CHECKS, folder: string): string | undefined {
 }
 
 function main(): Row[] {
-  const { json } = parseArgs(process.argv.slice(2), { string: ["json"] });
   const rows: Row[] = [];
   const intact = scratch("intact");
   copyTree(intact);

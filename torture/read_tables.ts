@@ -30,14 +30,16 @@ import {
   type TableOptions,
 } from "../tests/cases/table_options.ts";
 
-const HELP = `Reads generated partition tables from a file and from memory, which must agree.
+const HELP = `Usage: torture/read_tables.ts [options]
+
+Reads generated partition tables from a file and from memory, which must agree.
 Exits with 1 if they do not, for one of them.
 
-  --count N    how many tables (1000000)
-  --seed N     gives the same tables again (random)
-  --case N     this table of the seed alone
-  --json FILE  writes the summary
-`;
+      --count N    how many tables (1000000)
+      --seed N     gives the same tables again (random)
+      --case N     this table of the seed alone
+      --json FILE  writes the summary
+  -h, --help       this text`;
 const options = parseTableOptions(HELP);
 
 // In memory, and with room for the largest disks: no other file system has files of 4 PiB.

@@ -6,7 +6,7 @@
  */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { readOptions } from "../dev/options.ts";
 import { progress, say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Part, Request, Row } from "./common.ts";
@@ -46,57 +46,55 @@ const PARTS: Record<string, Part> = {
   mutants: script("mutants", () => []),
 };
 
-const HELP = `Usage: run.ts [options]
+const HELP = `Usage: torture/run.ts [options]
 
 Needs root, strace, losetup, sfdisk, delpart and e2fsprogs, bun and deno; touches no loop device but its own.
 Exits with 1 if any guarantee was violated.
 
-  --part NAME      ${Object.keys(PARTS).join(", ")}; repeatable (all)
-  --size SIZE      ci or full (full)
-  --scale X        multiplies how often things are done (1)
-  --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (both)
-  --scenario NAME  of faults and kill: ${SCENARIOS.join(", ")}; repeatable (all)
-  --only PATTERN   of faults and kill: only cases whose names match
-  --json FILE      writes the verdicts
-  -h, --help       this text`;
+      --part NAME      ${Object.keys(PARTS).join(", ")}; repeatable (all)
+      --size SIZE      ci or full (full)
+      --scale X        multiplies how often things are done (1)
+      --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (both)
+      --scenario NAME  of faults and kill: ${SCENARIOS.join(", ")}; repeatable (all)
+      --only PATTERN   of faults and kill: only cases whose names match
+      --json FILE      writes the verdicts
+  -h, --help           this text`;
 
-function parse(args: string[]) {
-  const flags = parseArgs(args, {
-    string: ["part", "size", "scale", "runtime", "scenario", "only", "json"],
-    boolean: ["help"],
-    collect: ["part", "runtime", "scenario"],
-    default: { size: "full", scale: "1" },
-    alias: { h: "help" },
-    unknown(argument: string) {
-      throw new Error(`unknown argument '${argument}'; try --help`);
-    },
+function parse() {
+  const { values: flags } = readOptions(HELP, {
+    part: { type: "string", multiple: true },
+    size: { type: "string" },
+    scale: { type: "string" },
+    runtime: { type: "string", multiple: true },
+    scenario: { type: "string", multiple: true },
+    only: { type: "string" },
+    json: { type: "string" },
   });
-  const choose = <T extends string>(flag: string, all: readonly T[]): readonly T[] => {
-    const chosen = [flags[flag]].flat();
+  const choose = <T extends string>(
+    flag: "part" | "runtime" | "scenario" | "size",
+    all: readonly T[],
+  ): readonly T[] => {
+    const chosen = [flags[flag] ?? []].flat() as T[];
     for (const name of chosen) {
       if (!all.includes(name)) throw new Error(`--${flag} takes ${all.join(", ")}, not '${name}'`);
     }
     return chosen.length > 0 ? chosen : all;
   };
-  const scale = Number(flags.scale);
+  const scale = Number(flags.scale ?? 1);
   if (!(scale > 0)) throw new Error(`--scale takes a number above 0, not '${flags.scale}'`);
   const request: Request = {
-    full: choose("size", ["ci", "full"])[0] === "full",
+    full: choose("size", ["full", "ci"])[0] === "full",
     scale,
     runtimes: choose<RuntimeName>("runtime", RUNTIMES),
     scenarios: choose<ScenarioName>("scenario", SCENARIOS),
     only: flags.only === undefined ? undefined : new RegExp(flags.only),
   };
   const parts = choose("part", Object.keys(PARTS));
-  return { help: flags.help, parts, request, json: flags.json as string | undefined };
+  return { parts, request, json: flags.json };
 }
 
-async function main(args: string[]): Promise<number> {
-  const { help, parts, request, json } = parse(args);
-  if (help) {
-    console.log(HELP);
-    return 0;
-  }
+async function main(): Promise<number> {
+  const { parts, request, json } = parse();
   if (process.getuid?.() !== 0) throw new Error("needs root");
   const rows: Row[] = [];
   for (const part of parts) {
@@ -117,7 +115,7 @@ async function main(args: string[]): Promise<number> {
 cleanUpWhenInterrupted();
 let status = 1;
 try {
-  status = await main(process.argv.slice(2));
+  status = await main();
 } catch (error) {
   console.error(`torture: ${error instanceof Error ? error.message : error}`);
 } finally {

@@ -9,7 +9,15 @@
 import { closeSync, openSync, rmSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { readOptions } from "../dev/options.ts";
 import { attach, detach } from "../mod.ts";
+
+const HELP = `Usage: torture/stranger.ts
+
+Somebody else on the machine, for part "interleave". It reads what to do from stdin.
+
+  -h, --help  this text`;
+readOptions(HELP, {});
 
 const VERBS: Record<string, (number: number, rest: string) => Promise<unknown>> = {
   async attach(number, file) {

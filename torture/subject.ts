@@ -27,10 +27,16 @@ import {
   type LoopDevice,
   type MountOptions,
 } from "../mod.ts";
+import { readOptions } from "../dev/options.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
-const [gpt, dos, ext4] = process.argv.slice(2);
+const HELP = `Usage: torture/subject.ts GPT DOS EXT4
+
+What parts "faults" and "kill" start, with three images. It reads what to do from stdin.
+
+  -h, --help  this text`;
+const { operands: [gpt, dos, ext4] } = readOptions(HELP, {}, { most: 3 });
 
 let loop: LoopDevice | undefined;
 

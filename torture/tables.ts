@@ -23,14 +23,16 @@ import {
   tryTable,
 } from "../tests/cases/table_properties.ts";
 
-const HELP = `Reads generated partition tables, whole, damaged and hostile ones, and checks what
+const HELP = `Usage: torture/tables.ts [options]
+
+Reads generated partition tables, whole, damaged and hostile ones, and checks what
 loopdev makes of each. Exits with 1 if anything is wrong with one of them.
 
-  --count N    how many tables (1000000)
-  --seed N     gives the same tables again (random)
-  --case N     reads this table of the seed alone, and shows it
-  --json FILE  writes the summary
-`;
+      --count N    how many tables (1000000)
+      --seed N     gives the same tables again (random)
+      --case N     reads this table of the seed alone, and shows it
+      --json FILE  writes the summary
+  -h, --help       this text`;
 
 interface Tally {
   tables: number;

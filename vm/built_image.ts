@@ -19,7 +19,7 @@ import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { readOptions } from "../dev/options.ts";
 import { readPartitions } from "../mod.ts";
 import { onRuntime, output } from "../tests/support/support.ts";
 import { Apt } from "./apt.ts";
@@ -28,10 +28,12 @@ import { CpioWriter } from "./cpio.ts";
 import { fetchKernel, findKernel, listKernels } from "./kernel.ts";
 import { fetchModules } from "./modules.ts";
 
-const HELP = `Boots a disk that examples/build_image.ts builds.
+const HELP = `Usage: vm/built_image.ts [options]
 
-  --kernel ID   a row of the matrix ("7.2")
-`;
+Boots a disk that examples/build_image.ts builds.
+
+      --kernel ID  a row of the matrix (7.2)
+  -h, --help       this text`;
 /** Emulated, a boot takes 10 s; machines can be busy. */
 const MOST_SECONDS = 300;
 /** What the kernel needs to find the disk and what is on it. */
@@ -40,12 +42,7 @@ const MODULES = ["virtio_pci", "virtio_blk", "ext4"];
 const BUSYBOX = "/bin/busybox";
 const GUEST = join(import.meta.dirname!, "guest");
 
-const options = parseArgs(process.argv.slice(2), {
-  string: ["kernel"],
-  boolean: ["help"],
-  default: { kernel: "7.2" },
-  unknown: (argument: string) => fail(`unknown: ${argument}\n\n${HELP}`),
-});
+const { values: options } = readOptions(HELP, { kernel: { type: "string" } });
 
 function fail(reason: string): never {
   console.error(reason);
@@ -102,8 +99,7 @@ function boot(image: string): Promise<string> {
   });
 }
 
-const row = KERNELS.find(({ id }) => id === options.kernel);
-if (options.help) fail(HELP);
+const row = KERNELS.find(({ id }) => id === (options.kernel ?? "7.2"));
 if (row === undefined) fail(`no kernel is called '${options.kernel}'`);
 const caches = process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", ".cache");
 const cache = join(caches, "loopdev-vm");

@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { fail, numberOf, oneOf, readOptions } from "../dev/options.ts";
 import { type Cell, cellName, chooseCells, type Init } from "./cells.ts";
 import { Store } from "./fetch.ts";
 import type { GuestOptions } from "./initramfs.ts";
@@ -18,95 +18,95 @@ import { type CellReport, runCell } from "./run_cell.ts";
 import { STEPS, stepsIn } from "./steps.ts";
 import { Progress, table } from "../dev/terminal.ts";
 
-const HELP =
-  `Boots Debian kernels with a real systemd-udevd and counts how often partitions flicker.
+const HELP = `Usage: vm/run.ts [options]
 
-  --kernel PATTERN   a row ("6.12 fixed"), a series ("7.0") or a release ("7.0.9"); repeatable
-  --udev VERSION     247, 252, 257, 262 or a suite's name; repeatable
-  --cell K/U         kernel K with udev U, instead of both of the above; repeatable
-  --runtime NAME     bun or deno; repeatable (both)
-  --step NAME        ${
-    STEPS.map(({ name }) => name).join(", ")
-  }; repeatable (all but links, mounts, restricted, services, ways and bench)
-  --cycles N         attach and detach cycles of each strategy, on each runtime (100)
-  --tables N         partition tables that are compared with the kernel's view of them (500)
-  --seed N           of these tables: another one gives others (1)
-  --jobs N           machines at a time (1: more of them on few processors hide the race)
-  --thread KIND      QEMU's emulation: multi shows the race, single is steady (multi)
-  --flavour KIND     the kernels' flavour: cloud, or generic, which has all partition parsers (cloud)
-  --dev KIND         the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
-  --init KIND        the guest's PID 1 in all cells: steps, or systemd where the suite has it
-  --max-part N       the loop module's parameter
-  --muted            the loop module sends no uevents of its own, as that of Linux 5.19 to 6.14 (amd64)
-  --without-udevd    runs no udevd in the guest: what is left is the kernel's own
-  --project DIR      the tree that goes to /project in the guest (.)
-  --json FILE        writes all results
-  --resume           takes what cells gave in earlier runs of this commit with these settings
-  --require-all      fails unless every chosen cell was fetched and ran to its end
-  --update           updates apt's lists first, even when they are fresh
-  --list             shows the cells and the kernels that the archive offers, and exits
-`;
+Boots Debian kernels with a real systemd-udevd and counts how often partitions flicker.
 
-const options = parseArgs(process.argv.slice(2), {
-  string: [
-    ...["kernel", "udev", "cell", "runtime", "step", "cycles", "jobs", "thread", "project", "json"],
-    ...["dev", "init", "max-part", "tables", "seed", "flavour"],
-  ],
-  boolean: ["muted", "without-udevd", "resume", "require-all", "update", "list", "help"],
-  collect: ["kernel", "udev", "cell", "runtime", "step"],
-  default: {
-    cycles: "100",
-    tables: "500",
-    seed: "1",
-    jobs: "1",
-    thread: "multi",
-    flavour: "cloud",
-    project: ".",
-    dev: "devtmpfs",
-  },
-  unknown: (argument: string) => {
-    console.error(`unknown: ${argument}\n\n${HELP}`);
-    process.exit(2);
-  },
-}) as Record<string, unknown> & {
-  kernel: string[];
-  udev: string[];
-  cell: string[];
-  step: string[];
-};
-if (options.help) {
-  console.log(HELP);
-  process.exit(0);
-}
+      --kernel PATTERN  a row ("6.12 fixed"), a series ("7.0") or a release ("7.0.9"); repeatable
+      --udev VERSION    247, 252, 257, 262 or a suite's name; repeatable
+      --cell K/U        kernel K with udev U, instead of both of the above; repeatable
+      --runtime NAME    bun or deno; repeatable (both)
+      --step NAME       ${STEPS.map(({ name }) => name).join(", ")};
+                        repeatable (all but links, mounts, restricted, services, ways and bench)
+      --cycles N        attach and detach cycles of each strategy, on each runtime (100)
+      --tables N        partition tables that are compared with the kernel's view of them (500)
+      --seed N          of these tables: another one gives others (1)
+      --jobs N          machines at a time (1: more of them on few processors hide the race)
+      --thread KIND     QEMU's emulation: multi shows the race, single is steady (multi)
+      --flavour KIND    the kernels' flavour: cloud, or generic, which has all partition parsers (cloud)
+      --dev KIND        the guest's /dev: devtmpfs, or static as in containers (devtmpfs)
+      --init KIND       the guest's PID 1 in all cells: steps, or systemd where the suite has it
+      --max-part N      the loop module's parameter
+      --muted           the loop module sends no uevents of its own, as that of Linux 5.19 to 6.14
+                        (amd64)
+      --without-udevd   runs no udevd in the guest: what is left is the kernel's own
+      --project DIR     the tree that goes to /project in the guest (.)
+      --json FILE       writes all results
+      --resume          takes what cells gave in earlier runs of this commit with these settings
+      --require-all     fails unless every chosen cell was fetched and ran to its end
+      --update          updates apt's lists first, even when they are fresh
+      --list            shows the cells and the kernels that the archive offers, and exits
+  -h, --help            this text`;
+
+const { values: options } = readOptions(HELP, {
+  "kernel": { type: "string", multiple: true },
+  "udev": { type: "string", multiple: true },
+  "cell": { type: "string", multiple: true },
+  "runtime": { type: "string", multiple: true },
+  "step": { type: "string", multiple: true },
+  "cycles": { type: "string" },
+  "tables": { type: "string" },
+  "seed": { type: "string" },
+  "jobs": { type: "string" },
+  "thread": { type: "string" },
+  "flavour": { type: "string" },
+  "dev": { type: "string" },
+  "init": { type: "string" },
+  "max-part": { type: "string" },
+  "muted": { type: "boolean" },
+  "without-udevd": { type: "boolean" },
+  "project": { type: "string" },
+  "json": { type: "string" },
+  "resume": { type: "boolean" },
+  "require-all": { type: "boolean" },
+  "update": { type: "boolean" },
+  "list": { type: "boolean" },
+});
+const cycles = numberOf("cycles", options.cycles, 100, 1);
+const tables = numberOf("tables", options.tables, 500);
+const seed = numberOf("seed", options.seed, 1);
+const jobs = numberOf("jobs", options.jobs, 1, 1);
+const thread = oneOf("thread", options.thread, ["multi", "single"]);
+const flavour: Flavour = oneOf("flavour", options.flavour, ["cloud", "generic"]);
+const runtimes: readonly Runtime[] =
+  options.runtime?.map((name) => oneOf<Runtime>("runtime", name, ["bun", "deno"])) ??
+    ["bun", "deno"];
 
 const cache = join(
   process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", ".cache"),
   "loopdev-vm",
 );
 mkdirSync(cache, { recursive: true });
-const runtimes = (options.runtime as Runtime[]).length > 0
-  ? options.runtime as Runtime[]
-  : ["bun", "deno"] as const;
+const unknown = options.step?.find((wanted) => STEPS.every(({ name }) => name !== wanted));
+if (unknown !== undefined) fail(`no step is called '${unknown}'; try --help`);
 const steps = STEPS.filter(({ name, unasked }) =>
-  options.step.length === 0 ? unasked !== false : options.step.includes(name)
+  options.step?.includes(name) ?? unasked !== false
 );
-if (steps.length === 0) {
-  console.error(`no step is called ${options.step.join(" or ")}`);
-  process.exit(2);
-}
 // Steps that run under systemd only need no --init beside them.
-const init = (options.init ??
-  (steps.every(({ init }) => init === "systemd") ? "systemd" : undefined)) as Init | undefined;
-const chosen = options.cell.length === 0
-  ? chooseCells(options.kernel, options.udev, init)
+const init: Init | undefined = options.init !== undefined
+  ? oneOf<Init>("init", options.init, ["steps", "systemd"])
+  : steps.every(({ init }) => init === "systemd")
+  ? "systemd"
+  : undefined;
+const chosen = options.cell === undefined
+  ? chooseCells(options.kernel ?? [], options.udev ?? [], init)
   : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u], init));
 const cells = chosen.filter((cell) => stepsIn(steps, cell, init).length > 0);
 
 const ext4 = steps.some(({ needs }) => needs === "ext4");
-const flavour = options.flavour as Flavour;
 const store = new Store(
   cache,
-  Boolean(options.update),
+  options.update ?? false,
   (text) => console.error(text),
   ext4,
   flavour,
@@ -138,10 +138,12 @@ const ready = cells.flatMap((cell) => {
 });
 
 const guest: GuestOptions = {
-  dev: options.dev as "devtmpfs" | "static",
+  dev: oneOf("dev", options.dev, ["devtmpfs", "static"]),
   udev: !options["without-udevd"],
-  muted: Boolean(options.muted),
-  maxPart: options["max-part"] === undefined ? undefined : Number(options["max-part"]),
+  muted: options.muted ?? false,
+  maxPart: options["max-part"] === undefined
+    ? undefined
+    : numberOf("max-part", options["max-part"], 0),
 };
 // QEMU's processes are killed by an "exit" handler, which a signal's default would not run.
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
@@ -154,9 +156,9 @@ function save(): void {
     date: new Date().toISOString(),
     qemu: /version (\S+)/.exec(qemu)?.[1],
     runtimes: store.versions,
-    cycles: Number(options.cycles),
-    tables: Number(options.tables),
-    seed: Number(options.seed),
+    cycles,
+    tables,
+    seed,
     cells: reports,
     unfetched: unfetched.map(({ cell, reason }) => ({
       id: cell.kernel.id,
@@ -165,11 +167,10 @@ function save(): void {
       reason,
     })),
   };
-  writeFileSync(String(options.json), JSON.stringify(json, null, 2) + "\n");
+  writeFileSync(options.json, JSON.stringify(json, null, 2) + "\n");
 }
 
-const project = resolve(String(options.project));
-const { cycles, tables, seed } = options;
+const project = resolve(options.project ?? ".");
 const settings = {
   steps: steps.map(({ name }) => name),
   runtimes,
@@ -189,7 +190,7 @@ const progress = new Progress(ready.length);
 const reports: CellReport[] = [];
 const queue = ready.values();
 await Promise.all(
-  Array.from({ length: Number(options.jobs) }, async () => {
+  Array.from({ length: jobs }, async () => {
     for (const { cell, kernel, base } of queue) {
       const name = cellName(kernel.release, cell);
       const earlier = options.resume ? results.read(name) : undefined;
@@ -203,10 +204,10 @@ await Promise.all(
         guest,
         steps: stepsIn(steps, cell, init),
         runtimes,
-        cycles: Number(cycles),
-        tables: Number(tables),
-        seed: Number(seed),
-        thread: options.thread as "multi" | "single",
+        cycles,
+        tables,
+        seed,
+        thread,
         directory: join(cache, "runs"),
         progress: (text) => progress.show(text),
         log: (text) => progress.log(text),

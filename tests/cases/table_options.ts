@@ -1,6 +1,6 @@
 /** The command line of programs that try generated partition tables. */
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
+import { numberOf, readOptions } from "../../dev/options.ts";
 import { progress, say } from "../../dev/terminal.ts";
 
 export interface TableOptions {
@@ -19,30 +19,18 @@ export const MOST_SHOWN = 20;
 
 /** Ends the program at --help, and at a mistake. */
 export function parseTableOptions(help: string): TableOptions {
-  const fail = (message: string): never => {
-    console.error(message);
-    return process.exit(2);
-  };
-  const options = parseArgs(process.argv.slice(2), {
-    string: ["count", "seed", "case", "json"],
-    boolean: ["help"],
-    default: { count: "1000000", seed: String(crypto.getRandomValues(new Uint32Array(1))[0]) },
-    unknown: (argument: string) => fail(`unknown: ${argument}\n\n${help}`),
+  const { values } = readOptions(help, {
+    count: { type: "string" },
+    seed: { type: "string" },
+    case: { type: "string" },
+    json: { type: "string" },
   });
-  if (options.help) {
-    console.log(help);
-    process.exit(0);
-  }
-  const numeric = (name: "count" | "seed" | "case"): number => {
-    const value = Number(options[name]);
-    const isNumber = Number.isSafeInteger(value) && value >= 0;
-    return isNumber ? value : fail(`--${name} takes a number, not '${options[name]}'`);
-  };
+  const seed = crypto.getRandomValues(new Uint32Array(1))[0];
   return {
-    count: numeric("count"),
-    seed: numeric("seed"),
-    case: options.case === undefined ? undefined : numeric("case"),
-    json: options.json,
+    count: numberOf("count", values.count, 1_000_000),
+    seed: numberOf("seed", values.seed, seed),
+    case: values.case === undefined ? undefined : numberOf("case", values.case, 0),
+    json: values.json,
   };
 }
 

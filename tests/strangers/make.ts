@@ -18,7 +18,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { gzipSync } from "node:zlib";
+import { readOptions } from "../../dev/options.ts";
 import type { Sketch } from "./images.ts";
+
+const HELP = `Usage: tests/strangers/make.ts
+
+Makes the images of strangers by the tools of strangers, and writes images.json. Needs root, and the
+Debian packages that this file's head names.
+
+  -h, --help  this text`;
+readOptions(HELP, {});
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-strangers-"));
 const IMAGE = join(folder, "image");

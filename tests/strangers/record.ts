@@ -8,7 +8,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
+import { readOptions } from "../../dev/options.ts";
 import type { GuestView } from "./ours.ts";
 
 interface Cell {
@@ -24,7 +24,14 @@ function rowsOf(file: string): { release: string; rows: [name: string, partition
   return { release, rows };
 }
 
-const [generic, cloud] = process.argv.slice(2).map(rowsOf);
+const HELP = `Usage: tests/strangers/record.ts GENERIC CLOUD
+
+Writes kernel.json: what kernels show of each image, of what two runs of
+deno task vm --step strangers --json FILE gave, one with --flavour generic, one with a cloud's.
+
+  -h, --help  this text`;
+const { operands } = readOptions(HELP, {}, { least: 2, most: 2 });
+const [generic, cloud] = operands.map(rowsOf);
 const known = new Map(generic.rows);
 const recorded = {
   kernel: generic.release,

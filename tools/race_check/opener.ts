@@ -13,6 +13,7 @@
 import process from "node:process";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 import { cString, O_CLOEXEC } from "../../lib/kernel/file.ts";
+import { readOptions } from "../../dev/options.ts";
 import type { Descriptor } from "../../lib/runtime/contract.ts";
 import { libc } from "../../lib/runtime/libc.ts";
 import { UeventSocket } from "./uevents.ts";
@@ -120,13 +121,19 @@ export async function startOpener(): Promise<Opener> {
   return opener;
 }
 
+const HELP = `Usage: opener.ts DISK [react | spin]
+
+Opens DISK, which is loop0 or the like, at each of its uevents, or all the time, until it is killed.
+
+  -h, --help  this text`;
+
 if (!isMainThread) {
   if (workerData instanceof Int32Array) work(workerData);
 } else if (import.meta.main) {
-  const [disk, kind = "react"] = process.argv.slice(2);
-  const number = /^(?:\/dev\/)?loop(\d+)$/.exec(disk ?? "")?.[1];
+  const { operands: [disk = "", kind = "react"] } = readOptions(HELP, {}, { most: 2 });
+  const number = /^(?:\/dev\/)?loop(\d+)$/.exec(disk)?.[1];
   if (number === undefined || !OPENER_KINDS.includes(kind as OpenerKind)) {
-    console.error("Usage: opener.ts DISK [react | spin], where DISK is loop0 or the like");
+    console.error(HELP);
     process.exit(1);
   }
   work(Int32Array.of(taskOf(Number(number), kind as OpenerKind), 0), () => console.log("ready"));

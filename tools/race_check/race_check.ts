@@ -8,7 +8,6 @@
  * It touches only devices that it attached itself. (Deno wants to read the code of its threads.)
  */
 import process from "node:process";
-import { parseArgs } from "@std/cli/parse-args";
 import {
   attach,
   isAffected,
@@ -23,7 +22,7 @@ import { kernelRelease } from "../../lib/kernel/release.ts";
 import { isThere } from "../../lib/kernel/stat.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
 import { Listener, Tally } from "./partition_events.ts";
-import { messagesOf } from "../../examples/printable.ts";
+import { parseOptions, print, runMain } from "../../examples/program.ts";
 import { drawSvg, drawText, type Timeline } from "./timeline.ts";
 
 const HELP = `Usage: race_check.ts [options]
@@ -39,21 +38,20 @@ flicker. Needs root. Exit code 0 if loopdev is clean, 1 otherwise.
   -h, --help       this text`;
 
 function parse(args: string[]) {
-  const { cycles, svg, json, opener, help } = parseArgs(args, {
-    string: ["cycles", "svg"],
-    boolean: ["json", "opener", "help"],
-    negatable: ["opener"],
-    default: { cycles: "100", opener: true },
-    alias: { h: "help" },
-    unknown(argument: string) {
-      throw new Error(`unknown argument '${argument}'; try --help`);
-    },
-  });
+  const { values: { cycles = "100", svg, json, "no-opener": noOpener, help }, operands: [other] } =
+    parseOptions(args, {
+      "cycles": { type: "string" },
+      "svg": { type: "string" },
+      "json": { type: "boolean" },
+      "no-opener": { type: "boolean" },
+      "help": { type: "boolean", short: "h" },
+    });
+  if (other !== undefined) throw new Error(`'${other}' is one too many; try --help`);
   if (!/^[1-9]\d{0,5}$/.test(cycles)) {
     throw new Error(`--cycles takes a number from 1 on, not '${cycles}'`);
   }
   if (svg === "") throw new Error("--svg takes a file");
-  return { cycles: Number(cycles), svg: svg as string | undefined, json, opener, help };
+  return { cycles: Number(cycles), svg, json, opener: !noOpener, help };
 }
 
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -243,7 +241,7 @@ function line(way: Way, { cycles, flickered, spurious, missing }: Tally): string
 async function main(args: string[], stop: AbortSignal): Promise<number> {
   const { cycles, svg, json, opener, help } = parse(args);
   if (help) {
-    console.log(HELP);
+    print(HELP);
     return 0;
   }
   const release = kernelRelease();
@@ -251,7 +249,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   const verdicts: Verdicts = { release, gate, probe: await probePartscanRace() };
   // Before the work: a mistake in the name shall not cost the result.
   using file = svg === undefined ? null : open(svg, O_RDWR | O_CREAT | O_TRUNC, 0o644);
-  const say = (label: string, text: string) => json || console.log(label.padEnd(11) + text);
+  const say = (label: string, text: string) => json || print(label.padEnd(11) + text);
   say("kernel:", `${release}, ${gate} by its release, ${verdicts.probe} by the probe`);
   const image = `/tmp/loopdev-race-check-${crypto.randomUUID().slice(0, 8)}.img`;
   say("image:", image);
@@ -265,7 +263,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   if (json) {
     const counts = ({ picture: _, ...counts }: Tally) => counts;
     const result = { ...verdicts, parsers, opener, strategy, clean, advice: todo, timeline };
-    console.log(
+    print(
       JSON.stringify({ ...result, oneStep: counts(oneStep), loopdev: counts(loopdev) }, null, 2),
     );
   } else {
@@ -276,27 +274,14 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
         : "this kernel has no partition parser: the kernel cannot flicker here; only what loopdev " +
           "adds itself is measured",
     );
-    console.log(`\n${line("oneStep", oneStep)}\n${line("loopdev", loopdev)}, strategy ${strategy}`);
+    print(`\n${line("oneStep", oneStep)}\n${line("loopdev", loopdev)}, strategy ${strategy}`);
     if (oneStep.flickered + loopdev.flickered === 0) {
-      console.log("\nNo flicker was seen. This is loopdev's attach:");
+      print("\nNo flicker was seen. This is loopdev's attach:");
     }
-    console.log(`\n${drawText(timeline)}\n    (when heard, some µs after it happened)\n\n${todo}`);
+    print(`\n${drawText(timeline)}\n    (when heard, some µs after it happened)\n\n${todo}`);
   }
   if (!clean) console.error(`race_check: ${line("loopdev", loopdev)}`);
   return clean ? 0 : 1;
 }
 
-// From the start: a signal must undo what is attached, and remove the image.
-const stop = new AbortController();
-const CODES = { SIGINT: 130, SIGTERM: 143 } as const;
-for (const [signal, code] of Object.entries(CODES)) process.on(signal, () => stop.abort(code));
-let status: number;
-try {
-  status = await main(process.argv.slice(2), stop.signal);
-} catch (error) {
-  status = stop.signal.aborted ? stop.signal.reason : 1;
-  if (!stop.signal.aborted) {
-    for (const message of messagesOf(error)) console.error(`race_check: ${message}`);
-  }
-}
-process.exit(status);
+await runMain("race_check", main);
