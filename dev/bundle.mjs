@@ -7,7 +7,7 @@
  * message, and older Buns can run it. Names stay: people read them in stack traces.
  */
 import { dirname, join } from "node:path";
-import { argv } from "node:process";
+import { readOptions } from "./options.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const LATE = join(ROOT, "lib/mount/late.ts");
@@ -25,7 +25,12 @@ const atOnce = {
   },
 };
 
-const [entry, outfile] = argv.slice(2);
+const HELP = `Usage: dev/bundle.mjs ENTRY OUTFILE
+
+Makes one file of ENTRY and all that it imports. Runs on Bun.
+
+  -h, --help  this text`;
+const { operands: [entry, outfile] } = readOptions(HELP, {}, { least: 2, most: 2 });
 const { outputs } = await Bun.build({
   entrypoints: [join(ROOT, entry)],
   target: "node",

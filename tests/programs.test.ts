@@ -4,7 +4,16 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { bound, onThisRuntime, ROOT, run, scratch, test, until } from "./support/support.ts";
+import {
+  bound,
+  onRuntime,
+  onThisRuntime,
+  ROOT,
+  run,
+  scratch,
+  test,
+  until,
+} from "./support/support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const code = (path: string) => read(path).replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, "");
@@ -29,7 +38,7 @@ const programs = files.filter((path) =>
 );
 
 test("all that reads a command line is a program that is tried here", [], () => {
-  const reading = files.filter((path) => /\bprocess\.argv\b|\bDeno\.args\b/.test(code(path)));
+  const reading = files.filter((path) => /\bargv\b|\bDeno\.args\b/.test(code(path)));
   assertEquals(reading.filter((path) => !programs.includes(path) && !FIXTURES.test(path)), []);
   const tasks: (string | { command: string })[] = Object.values(
     JSON.parse(read("deno.json")).tasks,
@@ -43,6 +52,7 @@ test("all that reads a command line is a program that is tried here", [], () => 
 /** Without a runtime's options, and without the bare name that a user's PATH leads to. */
 function commandOf(path: string): string[] {
   if (path === ".ci/run") return [join(ROOT, path)];
+  if (path === "dev/bundle.mjs") return onRuntime("bun", join(ROOT, path));
   return path.endsWith(".mjs") ? ["node", join(ROOT, path)] : onThisRuntime(join(ROOT, path));
 }
 
