@@ -9,7 +9,8 @@ import { onRuntime, ROOT } from "../tests/support/support.ts";
 export interface Contender {
   name: string;
   run(strategy: string, cycles: number): Promise<number[]>;
-  stop(): void;
+  /** Ends its process, after the cycles that it was asked for: one in the middle would leave a device. */
+  stop(): Promise<void>;
 }
 
 export const RUNTIMES = ["Bun", "Deno"] as const;
@@ -45,6 +46,7 @@ interface Program {
 
 function program({ name, command: [file, ...args], strategies }: Program): Contender {
   const child: ChildProcess = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
   return {
     name,
@@ -59,7 +61,10 @@ function program({ name, command: [file, ...args], strategies }: Program): Conte
       const mean = (performance.now() - start) * 1e6 / cycles;
       return value === "done" ? [mean] : value.trim().split(" ").map(Number);
     },
-    stop: () => void child.stdin!.end(),
+    stop() {
+      child.stdin!.end();
+      return closed;
+    },
   };
 }
 

@@ -10,9 +10,18 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { numberOf, readOptions } from "../dev/options.ts";
+import { onSignal, signalCode } from "../examples/program.ts";
 import { progress, table } from "../dev/terminal.ts";
-import { removeMade } from "../tests/support/own_devices.ts";
-import { attempt, command, contenders, must, type RuntimeName, RUNTIMES } from "./contenders.ts";
+import { detachBelow, removeMade } from "../tests/support/own_devices.ts";
+import {
+  attempt,
+  command,
+  type Contender,
+  contenders,
+  must,
+  type RuntimeName,
+  RUNTIMES,
+} from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, mediansOf, type Waits } from "./figures.ts";
 import { measureMounts } from "./mounts.ts";
@@ -43,7 +52,23 @@ const MANY = 1000;
 const CONCURRENT = 64;
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const existing = existingDevices();
+let all: Contender[] = [];
+let stoppedBy: NodeJS.Signals | undefined;
+let cleaning: Promise<void> | undefined;
+
+/** What a run leaves in no case, not even when it is interrupted. */
+async function cleanUp(): Promise<void> {
+  await Promise.all(all.map((contender) => contender.stop()));
+  detachBelow(folder);
+  await removeMade([...existingDevices()].filter((number) => !existing.has(number)));
+  rmSync(folder, { recursive: true, force: true });
+}
+
+onSignal((signal) => {
+  stoppedBy ??= signal;
+  cleaning ??= cleanUp().finally(() => process.exit(signalCode(signal)));
+});
 
 /** Runs a subject and gives the JSON that it prints. */
 function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
@@ -95,7 +120,7 @@ function printFigures(all: Figure[]): void {
 
 async function main(): Promise<number> {
   const c = options.c ?? join(folder, "cycle");
-  const all = contenders({ c, ...makeImages(folder) });
+  all = contenders({ c, ...makeImages(folder) });
   const measured: Measured = { cycles: {}, waits: {} };
   try {
     measured.cycles = await measureCycles(
@@ -104,15 +129,13 @@ async function main(): Promise<number> {
       (round) => progress(`cycles, round ${round} of ${rounds}`),
     );
   } finally {
-    for (const contender of all) contender.stop();
+    await Promise.all(all.map((contender) => contender.stop()));
   }
   if (!options["cycles-only"]) {
-    const existing = existingDevices();
     for (const runtime of RUNTIMES) {
       if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
       measured.waits[runtime] = measureWaits(runtime);
     }
-    await removeMade([...existingDevices()].filter((number) => !existing.has(number)));
   }
   progress("");
 
@@ -139,4 +162,11 @@ async function main(): Promise<number> {
   return result.every(({ holds }) => holds) ? 0 : 1;
 }
 
-process.exit(await main());
+let status = 1;
+try {
+  status = await main();
+} catch (error) {
+  if (stoppedBy === undefined) console.error(`bench/run.ts: ${(error as Error).message}`);
+}
+await (cleaning ??= cleanUp());
+process.exit(stoppedBy === undefined ? status : signalCode(stoppedBy));

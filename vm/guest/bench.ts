@@ -10,7 +10,7 @@ const folder = mkdtempSync("/tmp/bench-");
 const c = new URL("../../bench/cycle", import.meta.url).pathname;
 const all = contenders({ c, ...makeImages(folder) });
 const cycles = await measureCycles(all, rounds, (round) => progress(round, rounds), 20);
-for (const contender of all) contender.stop();
+await Promise.all(all.map((contender) => contender.stop()));
 for (const [strategy, byContender] of Object.entries(cycles)) {
   for (const [contender, times] of Object.entries(byContender)) {
     const nanoseconds = median(times);
