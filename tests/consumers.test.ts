@@ -3,10 +3,10 @@
  * `deno task build` before.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { spawn } from "node:child_process";
+import { spawn, type SpawnOptionsWithoutStdio } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -55,27 +55,47 @@ withDist("loopdev.js imports bun:ffi alone, loopdev.d.ts nothing", ["dist"], () 
   assertStringIncludes(declared, "declare function attach(");
 });
 
-/** A server of dist/: what it has as a content type for a name's end, or for all others (""). */
-async function serve(types: Record<string, string | undefined>) {
+async function listen(answer: (path: string, response: ServerResponse) => void) {
   const requests: string[] = [];
-  const server = createServer((request, response) => {
-    requests.push(request.url!);
-    const [name, extension] = /^\/([\w.]+\.(\w+))$/.exec(request.url!)!.slice(1);
+  const server = createServer(({ url }, response) => {
+    requests.push(url!);
+    answer(url!, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { host, requests, [Symbol.dispose]: () => void server.close() };
+}
+
+/** A server of dist/: what it has as a content type for a name's end, or for all others (""). */
+function serve(types: Record<string, string | undefined>) {
+  return listen((path, response) => {
+    const [name, extension] = /^\/([\w.]+\.(\w+))$/.exec(path)!.slice(1);
     const type = types[extension] ?? types[""];
     if (type !== undefined) response.setHeader("content-type", type);
     response.end(dist(name));
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    host: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    requests,
-    [Symbol.dispose]: () => void server.close(),
-  };
 }
 
-/** Runs Deno to its end; a server of ours answers it meanwhile. */
-async function deno(...args: string[]) {
-  const child = spawn("deno", args, { env: { ...process.env, NO_COLOR: "1" } });
+/** A registry that has the package alone. */
+function registry() {
+  const tarball = readFileSync(TARBALL);
+  const integrity = `sha512-${createHash("sha512").update(tarball).digest("base64")}`;
+  return listen((path, response) => {
+    if (path.endsWith(".tgz")) return response.end(tarball);
+    if (path !== "/loopdev") return response.writeHead(404).end("{}");
+    const dist = { integrity, tarball: `http://${response.req.headers.host}/loopdev.tgz` };
+    const version = { ...JSON.parse(readFileSync(join(DIST, "npm/package.json"), "utf8")), dist };
+    const tags = { latest: VERSION };
+    response.setHeader("content-type", "application/json");
+    response.end(
+      JSON.stringify({ name: "loopdev", "dist-tags": tags, versions: { [VERSION]: version } }),
+    );
+  });
+}
+
+/** Runs a command to its end; a server of ours answers it meanwhile. */
+async function finish([name, ...args]: string[], options: SpawnOptionsWithoutStdio = {}) {
+  const child = spawn(name, args, options);
   let stdout = "", stderr = "";
   child.stdout.on("data", (data) => stdout += data);
   child.stderr.on("data", (data) => stderr += data);
@@ -93,7 +113,7 @@ withDist("loopdev.js from a URL on Deno: one request, --allow-import and --allow
   using server = await serve({ js: "text/javascript" });
   const script = program(`http://${server.host}/loopdev.js`, file);
   const options = ["--no-prompt", ...ALONE, "--allow-ffi", `--allow-import=${server.host}`];
-  const { status, stdout, stderr } = await deno("run", ...options, script);
+  const { status, stdout, stderr } = await finish(["deno", "run", ...options, script]);
   assertEquals([status, stdout], [0, PRINTED], stderr);
   assertEquals(server.requests, ["/loopdev.js"]);
   assertEquals(losetup(file), []);
@@ -131,7 +151,9 @@ for (const [name, types] of Object.entries(SERVERS)) {
       `import { attach } ${from("loopdev")}import { encodeGpt } ${from("gpt")}` +
         "const loop = await attach(1);\nloop.size satisfies number;\nencodeGpt(2);\n",
     );
-    const { stderr } = await deno("check", ...ALONE, "--allow-import", script);
+    const env = { ...process.env, NO_COLOR: "1" };
+    const command = ["deno", "check", ...ALONE, "--allow-import", script];
+    const { stderr } = await finish(command, { env });
     const wrong = [...stderr.matchAll(/^(TS\d+) \[ERROR\].*\n(.*)$/gm)];
     assertEquals(wrong.map(([, code, line]) => `${code} ${line}`), [
       "TS2345 const loop = await attach(1);",
@@ -178,26 +200,41 @@ const BINS: Record<string, string[]> = {
   "bunx": ["bunx", "loopdev"],
   "npx of the tarball": ["npx", "--offline", "--yes", `--package=${TARBALL}`, "loopdev"],
   "bunx of the tarball": ["bunx", `--package=${TARBALL}`, "loopdev"],
+  "npx of a registry": ["npx", "--yes", "loopdev"],
+  "bunx of a registry": ["bunx", "loopdev"],
   "Deno": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
+  "Deno of a registry": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
 };
 for (const [name, command] of Object.entries(BINS)) {
   const needs = ["dist", "root", "npm", "bun", "deno", ...command[0] === "npx" ? ["npx"] : []];
-  withDist(`the package's program by ${name}`, needs, () => {
-    const isInstalled = !name.includes("tarball");
-    const folder = isInstalled ? project("npm") : dirname(scratch("elsewhere"));
+  withDist(`the package's program by ${name}`, needs, async () => {
+    const cwd = name.includes(" of ") ? dirname(scratch("elsewhere")) : project("npm");
+    using server = await registry();
+    const cache = scratch("cache");
+    const ofRegistry = {
+      ...{ npm_config_registry: `http://${server.host}/`, npm_config_cache: cache },
+      ...{ NPM_CONFIG_REGISTRY: `http://${server.host}/`, DENO_DIR: cache },
+      ...{ BUN_INSTALL_CACHE_DIR: cache, TMPDIR: cwd },
+    };
+    const env = { ...process.env, ...name.includes("registry") ? ofRegistry : {} };
     const file = makeImage("bin.img", 1);
-    const use = (...args: string[]) => output([...command, ...args], { cwd: folder }).trim();
-    const device = use("--find", "--show", file);
+    const use = async (...args: string[]) => {
+      const { status, stdout, stderr } = await finish([...command, ...args], { cwd, env });
+      assertEquals(status, 0, stderr);
+      return stdout.trim();
+    };
+    const device = await use("--find", "--show", file);
     try {
       assertEquals(losetup(file).map(({ name }) => name), [device]);
     } finally {
-      use("--detach", device);
+      await use("--detach", device);
     }
     assertEquals(losetup(file), []);
     assertMatch(
-      use("--version"),
+      await use("--version"),
       new RegExp(`^loopdev from util-linux [\\d.]+ \\(loopdev ${VERSION}\\)$`, "m"),
     );
+    assertEquals(server.requests.includes("/loopdev"), name.includes("registry"));
   });
 }
 

