@@ -138,10 +138,10 @@ export const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/kernel/file.ts",
-        from: "    if (this.#underWay > 0) await",
+        from: "    if (this.#inFlight > 0) await",
         to: "    if (false) await",
       },
-      { file: "lib/kernel/file.ts", from: "    if (this.#underWay > 0) {", to: "    if (false) {" },
+      { file: "lib/kernel/file.ts", from: "    if (this.#inFlight > 0) {", to: "    if (false) {" },
       OUT_OF_TURN,
     ],
   },

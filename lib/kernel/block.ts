@@ -1,13 +1,12 @@
 /**
- * TypeScript's `<linux/blkpg.h>` and the few requests of `<linux/fs.h>` that any block device
- * answers.
+ * `<linux/blkpg.h>`, and the requests of `<linux/fs.h>` that any block device answers.
  *
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
-import { __u64, bytes, int, long_long, struct } from "../base/struct.ts";
+import { bytes, int, long_long, struct } from "../base/struct.ts";
 import { ioctlOnThread } from "./blocking.ts";
 
 const BLKPG = 0x1269;
@@ -35,13 +34,11 @@ export const blkpg_partition = struct("blkpg_partition", 152, {
   volname: bytes(64),
 });
 
-/** What the kernel fills where a request takes a plain `int *` or `__u64 *`. */
-const an_int = struct("int", 4, { value: int });
-const a_u64 = struct("__u64", 8, { value: __u64 });
-const [intBuffer, u64Buffer] = [an_int.buffer(), a_u64.buffer()];
-const [readInt, readU64] = [an_int.reader(intBuffer), a_u64.reader(u64Buffer)];
+/** Filled by requests that take an `int *` or a `__u64 *`. */
+const value = new Uint8Array(new ArrayBuffer(8));
+const view = new DataView(value.buffer);
 
-/** A partition's number, and where it lies; bytes. */
+/** A partition's number, start and size; bytes. */
 export interface Extent {
   readonly number: number;
   readonly start: number;
@@ -54,7 +51,7 @@ function blkpg(
   op: number,
   { number, start, size }: Extent,
 ): void {
-  // Argument and data in one buffer: passing it keeps both alive during the call.
+  // Argument and data in one buffer, so that passing it keeps both alive during the call.
   const buffer = new Uint8Array(new ArrayBuffer(blkpg_ioctl_arg.size + blkpg_partition.size));
   const data = libc().addressOf(buffer) + BigInt(blkpg_ioctl_arg.size);
   buffer.set(blkpg_ioctl_arg.encode({ op, datalen: blkpg_partition.size, data }));
@@ -65,31 +62,25 @@ function blkpg(
 
 /**
  * `ioctl(fd, BLKPG)` with BLKPG_ADD_PARTITION: EBUSY if the number is taken or the range overlaps
- * another partition, EINVAL if it is not aligned to the logical block size. Bytes.
+ * another partition, EINVAL if it is not aligned to the logical block size.
  */
-export function blkpgAddPartition(
-  device: OpenFile,
-  partition: Extent,
-): void {
+export function blkpgAddPartition(device: OpenFile, partition: Extent): void {
   blkpg(device, "BLKPG_ADD_PARTITION", BLKPG_ADD_PARTITION, partition);
 }
 
-/** `ioctl(fd, BLKPG)` with BLKPG_RESIZE_PARTITION: a new size at the same start; in use or not. Bytes. */
-export function blkpgResizePartition(
-  device: OpenFile,
-  partition: Extent,
-): void {
+/** `ioctl(fd, BLKPG)` with BLKPG_RESIZE_PARTITION: a new size at the same start, even while in use. */
+export function blkpgResizePartition(device: OpenFile, partition: Extent): void {
   blkpg(device, "BLKPG_RESIZE_PARTITION", BLKPG_RESIZE_PARTITION, partition);
 }
 
-/** `ioctl(fd, BLKPG)` with BLKPG_DEL_PARTITION: EBUSY while somebody has it open, ENXIO if there is none. */
+/** `ioctl(fd, BLKPG)` with BLKPG_DEL_PARTITION: EBUSY while it is open, ENXIO if there is none. */
 export function blkpgDelPartition(device: OpenFile, number: number): void {
   blkpg(device, "BLKPG_DEL_PARTITION", BLKPG_DEL_PARTITION, { number, start: 0, size: 0 });
 }
 
 function getInt(device: OpenFile, name: string, request: number): number {
-  ioctl(device, name, request, intBuffer);
-  return readInt("value");
+  ioctl(device, name, request, value);
+  return view.getInt32(0, true);
 }
 
 /** `ioctl(fd, BLKSSZGET)`: the logical sector size in bytes. */
@@ -103,8 +94,8 @@ export function blkRoGet(device: OpenFile): boolean {
 }
 
 function getU64(device: OpenFile, name: string, request: number): number {
-  ioctl(device, name, request, u64Buffer);
-  return Number(readU64("value"));
+  ioctl(device, name, request, value);
+  return Number(view.getBigUint64(0, true));
 }
 
 /** `ioctl(fd, BLKGETSIZE64)`: the device's size in bytes. */
@@ -120,13 +111,13 @@ export function blkGetDiskseq(device: OpenFile): number | undefined {
   try {
     return getU64(device, "BLKGETDISKSEQ", BLKGETDISKSEQ);
   } catch (error) {
-    // The answers of kernels that do not know the request.
+    // Kernels that do not know the request.
     if (isRefusal(error, "ENOTTY", "EINVAL")) return undefined;
     throw error;
   }
 }
 
-/** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and forgets the clean ones. Needs CAP_SYS_ADMIN. */
+/** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and drops the clean ones. Needs CAP_SYS_ADMIN. */
 export async function blkFlsBuf(device: OpenFile): Promise<void> {
   await ioctlOnThread(device, "BLKFLSBUF", BLKFLSBUF);
 }

@@ -1,10 +1,10 @@
 /**
- * Calls that can wait for storage, made by another thread where they would, so that the event loop goes
- * on. What can be known beforehand is asked first: most of these calls wait for nothing, and a
- * thread costs 40 to 70 µs a call, the first one in Bun 3 ms.
+ * Calls that can wait for storage. Those that would are made by another thread, so that the event loop
+ * goes on. Whether one would is asked first where the kernel can tell: most wait for nothing, and a
+ * thread costs 40 to 70 µs a call, its start in Bun 3 ms.
  *
- * Never waits: LOOP_CONFIGURE. The kernel flushes the backing file in it, so we do that before
- * ({@linkcode flush}); from then to the bind no other call of this process comes in between.
+ * LOOP_CONFIGURE flushes the backing file. It is made by this thread, right after {@linkcode flush},
+ * which leaves it nothing to wait for.
  *
  * @module
  */
@@ -28,11 +28,11 @@ import type { Descriptor } from "../runtime/contract.ts";
 /** `<linux/openat2.h>` */
 export const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
 const RESOLVE_CACHED = 0x20n;
-/** Of these there is one for all calls, each of which is done with it when it returns. */
+/** One for all calls, which are synchronous. */
 const how = open_how.buffer();
 let howAddress: bigint | undefined;
 
-/** `<linux/mman.h>`: struct cachestat_range, and struct cachestat behind it. */
+/** `<linux/mman.h>`: struct cachestat_range, then struct cachestat. */
 export const cachestat = struct("cachestat", 56, {
   off: __u64,
   len: __u64,
@@ -44,9 +44,9 @@ export const cachestat = struct("cachestat", 56, {
 });
 
 /**
- * `open(path, flags)`, by a thread if the path is not in the kernel's cache of names: its directories
- * are on a disk or at the other end of a network then. Before Linux 5.12 nobody can tell. `signal` takes
- * it back while it waits for a thread.
+ * `open(path, flags)`, by another thread if the path is not in the kernel's dentry cache, since its
+ * directories must then be read from a disk or a network. Before Linux 5.12 the kernel does not tell, and
+ * this thread opens it. `signal` cancels the call while it waits for a thread.
  */
 export async function openWithoutWaiting(
   path: string,
@@ -60,14 +60,14 @@ export async function openWithoutWaiting(
     libc().syscallBuffer(SYS("openat2"), AT_FDCWD, name, howAddress!, open_how.size)
   );
   if (fd >= 0) return new OpenFile(fd, path);
-  // Whatever else it is, open() says it better: kernels and seccomp filters do not know openat2().
+  // Any other error may mean that the kernel or a seccomp filter does not know openat2().
   if (!isErrno(fd, "EAGAIN")) return open(path, flags);
   const step: NamedStep = { name: "openat", args: [AT_FDCWD, name, flags | O_CLOEXEC, 0] };
   const [opened] = await chainOnThread([step], signal);
   return new OpenFile(check(opened, "open", path), path);
 }
 
-/** `ioctl(fd, request, argument)` by a thread: for requests that freeze the queue or write back. */
+/** `ioctl(fd, request, argument)` by another thread: for requests that freeze the queue or write back. */
 export async function ioctlOnThread(
   file: OpenFile,
   name: string,
@@ -80,10 +80,7 @@ export async function ioctlOnThread(
   check(result, "ioctl", file.path, name);
 }
 
-/**
- * Writes a file of `size` bytes back, as LOOP_CONFIGURE would. What fails here fails there as well,
- * where the kernel does not care.
- */
+/** Writes a file of `size` bytes back, as LOOP_CONFIGURE would. Errors are ignored: the kernel does so too. */
 export async function flush(file: OpenFile, size: number, signal?: AbortSignal): Promise<void> {
   if (!waitsForStorage(file, size)) return;
   await file.callOnThread((fd) => chainOnThread([{ name: "fsync", args: [fd] }], signal));
@@ -97,32 +94,33 @@ const WRITE_AND_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
   SYNC_FILE_RANGE_WAIT_AFTER;
 
 /**
- * Makes an open file forget which writes have failed before now. A failed write-back is remembered until
- * somebody asks, and whoever opened the file before that is told of it, whosever it was.
+ * Makes an open file forget failed write-backs. The kernel reports each failure once to everyone who has
+ * the file open, whoever wrote the data, and keeps an unreported one for the next opener.
  */
 export function forgetFailures(file: OpenFile): void {
   const flags = SYNC_FILE_RANGE_WAIT_BEFORE;
   file.call((fd) => libc().syscall(SYS("sync_file_range"), fd, 0, 0, flags));
 }
 
-/** A file, and how many bytes it has. */
+/** A file and its size in bytes. */
 export interface SizedFile {
   readonly file: OpenFile;
   readonly size: number;
 }
 
-/** A write-back that failed: of which file, by which call, and −errno. */
+/** A write-back that failed. */
 export interface FailedWrite {
   readonly path: string;
   readonly syscall: string;
+  /** −errno */
   readonly result: number;
 }
 
 /**
- * Writes back what `nodes` of a block device have in their page caches, one after another, and the file
- * below them, which is behind the last of them. Gives the first write that has failed since that node
- * was opened, or before that if nobody was told of it. By another thread if it can take long, and
- * always without `backing`, the file below: nobody can tell then what waits for its disk.
+ * Writes back the page caches of `nodes` of a block device, in order, and the backing file, which fsync()
+ * of the last node reaches. Gives the first failure since a node was opened, or an earlier one that was
+ * never reported. By another thread if it can take long; also if `backing` is not given, since its dirty
+ * pages cannot be counted then.
  */
 export async function writeBack(
   nodes: readonly SizedFile[],
@@ -144,7 +142,7 @@ export async function writeBack(
     calls[files.length - 1] = "fsync";
     results = await eachOf(files, calls, range);
   }
-  // A seccomp filter may not know it.
+  // A seccomp filter may forbid sync_file_range().
   if (results.some((result) => isErrno(result, "ENOSYS") || isErrno(result, "EPERM"))) {
     calls = files.map(() => "fsync");
     results = await eachOf(files, calls, []);
@@ -154,7 +152,7 @@ export async function writeBack(
   return { path: files[failed].path, syscall: calls[failed], result: results[failed] };
 }
 
-/** A call on each file, one after another, by another thread. */
+/** Makes one call on each file, in order, by another thread. */
 async function eachOf(
   files: readonly OpenFile[],
   names: readonly SyscallName[],
@@ -172,30 +170,37 @@ export async function closeFlushed(file: OpenFile, size: number): Promise<void> 
   else file.close();
 }
 
-/** What a disk writes in a millisecond or two: less than a first thread takes to start. */
-const FEW_PAGES = 256;
-/** The kernel looks at each page that it has of a file: some µs a GiB that is not there, ms if it is. */
-const PIECE = 2 ** 30;
-const PATIENCE_MS = 1;
-
 const pages = cachestat.buffer();
 const count = cachestat.reader(pages);
 let resultAddress: bigint | undefined;
 
-/** Whether so much of a file is dirty that writing it back is worth a thread. */
-function waitsForStorage(file: OpenFile, size: number): boolean {
+/**
+ * `cachestat(fd)` into `pages`; whether the kernel tells: Linux 6.5, and not of a file that this process
+ * neither owns nor may write.
+ */
+function countPages(file: OpenFile, offset: number, length: number): boolean {
+  cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
   resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
+  const result = file.call((fd) =>
+    libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)
+  );
+  return result >= 0;
+}
+
+/** A disk writes these in 1 or 2 ms, less than a first thread takes to start. */
+const FEW_PAGES = 256;
+/** cachestat() visits each cached page: µs for a GiB that is not cached, ms for one that is. */
+const PIECE = 2 ** 30;
+const PATIENCE_MS = 1;
+
+/** Whether enough of a file may be dirty for its write-back to be worth a thread. */
+function waitsForStorage(file: OpenFile, size: number): boolean {
   const few = libc().threaded ? 0 : FEW_PAGES;
   const start = performance.now();
   let unwritten = 0;
   let offset = 0;
   do {
-    cachestat.write(pages, { off: BigInt(offset), len: BigInt(PIECE) });
-    // Before Linux 6.5, and where only the owner may know, we cannot.
-    const result = file.call((fd) =>
-      libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)
-    );
-    if (result < 0) return true;
+    if (!countPages(file, offset, PIECE)) return true;
     unwritten += Number(count("nr_dirty") + count("nr_writeback"));
     if (unwritten > few) return true;
     offset += PIECE;
@@ -203,31 +208,21 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
   return offset < size;
 }
 
-/** The smallest page there is: where pages are larger, all reads are made by a thread. */
+/** The smallest page size. Where pages are larger, too few are counted, and a thread makes the read. */
 const PAGE = 4096;
 
-/** Whether all of a part of a file is in memory. Before Linux 6.5 nobody can tell: then it is not. */
-function isInMemory(file: OpenFile, offset: number, length: number): boolean {
-  cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
-  resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
-  const result = file.call((fd) =>
-    libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)
-  );
-  if (result < 0) return false;
+function isCached(file: OpenFile, offset: number, length: number): boolean {
   const wanted = Math.ceil((offset + length) / PAGE) - Math.floor(offset / PAGE);
-  return Number(count("nr_cache")) >= wanted;
+  return countPages(file, offset, length) && Number(count("nr_cache")) >= wanted;
 }
 
-/**
- * Up to `length` bytes from `offset`, by a thread where they would have to be fetched; fewer at the end
- * of the file.
- */
+/** Like {@linkcode readAt}, by another thread unless the bytes are certainly cached. */
 export async function readWithoutWaiting(
   file: OpenFile,
   offset: number,
   length: number,
 ): Promise<Uint8Array> {
-  if (isInMemory(file, offset, length)) return readAt(file, offset, length);
+  if (isCached(file, offset, length)) return readAt(file, offset, length);
   const buffer = new Uint8Array(new ArrayBuffer(length));
   let done = 0;
   while (done < length) {

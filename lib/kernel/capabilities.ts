@@ -1,5 +1,5 @@
 /**
- * What this process may do, as the kernel has it.
+ * Which capabilities this process has.
  *
  * @module
  */
@@ -19,24 +19,20 @@ const header = new Uint32Array(new ArrayBuffer(8));
 const data = new Uint32Array(new ArrayBuffer(24));
 const [headerBytes, dataBytes] = [header, data].map(({ buffer }) => new Uint8Array(buffer));
 
-/** Whether this thread has the capability now, in its own user namespace. */
+/** Whether this thread has the capability in effect, in its own user namespace. */
 export function hasCapability(capability: Capability): boolean {
   header[0] = _LINUX_CAPABILITY_VERSION_3;
   if (libc().syscall(SYS("capget"), headerBytes, dataBytes) < 0) return false;
   return (data[0] & 1 << CAPABILITIES[capability]) !== 0;
 }
 
-/** Whether users of this process's namespace are all those of the machine. */
-function isOfMachine(): boolean | undefined {
-  const map = ifExists(() => readText("/proc/self/uid_map"));
-  return map === undefined ? undefined : /^\s*0\s+0\s+4294967295$/.test(map);
-}
-
-/** Why the kernel may have refused what `needs` a capability. */
+/** A hint at why the kernel refused `what`, which needs a capability. */
 export function whyNotPermitted(what: string, capability: Capability): string {
   const needs = `${what} needs ${capability}`;
   if (!hasCapability(capability)) return needs;
-  return isOfMachine() === false
+  const map = ifExists(() => readText("/proc/self/uid_map"));
+  const isMachinesNamespace = map === undefined || /^\s*0\s+0\s+4294967295$/.test(map);
+  return !isMachinesNamespace
     ? `${needs} of the machine, and this process has it in a user namespace alone (a rootless ` +
       "container?)"
     : `${needs}; this process has it, so perhaps a security module or a filter of system calls ` +

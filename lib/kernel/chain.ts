@@ -1,6 +1,6 @@
 /**
- * System calls by another thread, so that the event loop goes on: a chain of them in one turn, since
- * to wake a thread and be woken by it takes longer than most of them do.
+ * System calls by another thread, so that the event loop goes on. A chain of them is sent at once, since
+ * waking a thread and being woken by it takes longer than most calls.
  *
  * @module
  */
@@ -11,22 +11,20 @@ import { SYS, type SyscallName } from "./syscalls.ts";
 
 const MOST_INTERRUPTIONS = 100;
 
-/** A call that a signal interrupted has done nothing yet: it is made again. Never close(). */
+/** Whether a call was interrupted by a signal before it did anything, and so is repeated. Never close(). */
 export function isInterrupted(result: number, times: number): boolean {
   return isErrno(result, "EINTR") && times < MOST_INTERRUPTIONS;
 }
 
-/** A call of a chain. */
 export interface NamedStep extends Omit<Step, "number"> {
   readonly name: SyscallName;
-  /** Not made again after a signal: half of it may have been done. */
+  /** Not repeated after a signal, since half of it may have been done. */
   readonly once?: boolean;
 }
 
 /**
- * Calls one after another by one turn of another thread, up to the first that fails; what each of them
- * returned. One that a signal of the system's interrupts is made again. `signal` takes back what no thread
- * has begun with.
+ * Makes the calls in order, up to the first that fails, and gives what each returned. A call that a signal
+ * interrupts is repeated. `signal`, an AbortSignal, cancels the chain while no thread has begun with it.
  */
 export async function chainOnThread(
   steps: readonly NamedStep[],
@@ -49,7 +47,7 @@ export async function chainOnThread(
   }
 }
 
-/** The same, whatever becomes of each: in as few turns as it takes. */
+/** The same, but goes on after a call that fails. */
 export async function eachOnThread(steps: readonly NamedStep[]): Promise<number[]> {
   const results: number[] = [];
   while (results.length < steps.length) {
@@ -58,7 +56,7 @@ export async function eachOnThread(steps: readonly NamedStep[]): Promise<number[
   return results;
 }
 
-/** Makes a call until no signal interrupts it. */
+/** One call, repeated while signals interrupt it. */
 export async function uninterruptedOnThread(
   name: SyscallName,
   ...args: Argument[]

@@ -1,30 +1,28 @@
 /**
- * Devices that this process is about to take for itself by another thread. Whoever opens one of them
- * with O_EXCL meanwhile, be it for a microsecond, takes it away from that thread: EBUSY.
+ * Devices that another thread of this process is about to claim exclusively, by a mount. If this thread
+ * opened one with O_EXCL meanwhile, even for a microsecond, the mount would get EBUSY.
  *
  * @module
  */
 
-/** How many threads are at each. */
-const underWay = new Map<string, number>();
+/** The nodes being claimed; one entry for each claim in flight. */
+const inFlight: string[] = [];
 
-/** Makes `claim`, which takes the node at `path` for itself. */
+/** Runs `claim`, which claims the node at `path`. */
 export async function whileClaiming<T>(path: string, claim: () => Promise<T>): Promise<T> {
-  underWay.set(path, (underWay.get(path) ?? 0) + 1);
+  inFlight.push(path);
   try {
     return await claim();
   } finally {
-    const others = underWay.get(path)! - 1;
-    if (others > 0) underWay.set(path, others);
-    else underWay.delete(path);
+    inFlight.splice(inFlight.indexOf(path), 1);
   }
 }
 
 /** Whether this device is being claimed, its disk, or, if it is a disk, one of its partitions. */
 export function isBeingClaimed(path: string): boolean {
-  return [...underWay.keys()].some((other) => {
-    return other === path || diskOf(other) === path || other === diskOf(path);
-  });
+  return inFlight.some((other) =>
+    other === path || diskOf(other) === path || other === diskOf(path)
+  );
 }
 
 /** "/dev/loop4" of "/dev/loop4p1". */

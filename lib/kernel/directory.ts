@@ -1,6 +1,6 @@
 /**
- * Directories by their descriptors: what is made and removed below one is there, whatever it is renamed
- * to, and whatever lies over it.
+ * Making and removing entries of directories by descriptor: a descriptor stays with its directory when
+ * that is renamed or something is mounted over it.
  *
  * @module
  */
@@ -36,14 +36,14 @@ export function makeEmptyFile(name: string, parent: OpenFile): void {
   check(result, "mknod", `${parent.path}/${name}`);
 }
 
-/** `unlinkat(parent, name, 0)`; one that is not there is no error, nor is any other one told. */
+/** `unlinkat(parent, name, 0)`; errors are ignored. */
 export function removeFile(name: string, parent: OpenFile): void {
   parent.call((fd) => libc().syscall(SYS("unlinkat"), fd, cString(name), 0));
 }
 
 /**
- * `unlinkat(parent, name, AT_REMOVEDIR)`: whether it is gone. Takes away what is mounted on it in other
- * namespaces, which may have to be written back: by another thread. In this one it is EBUSY then.
+ * `unlinkat(parent, name, AT_REMOVEDIR)`: whether the directory is gone. A mount on it in this namespace is
+ * EBUSY; mounts on it in other namespaces are unmounted, which can write back, so another thread does it.
  */
 export async function removeDirectory(name: string, parent: OpenFile): Promise<boolean> {
   const result = await parent.callOnThread((fd) =>

@@ -1,7 +1,7 @@
 /**
- * Files through libc: open, read, ioctl, list, close. Each gives a value or throws a LoopError that
- * names call, file and request. All of /dev and /sys goes through here, since Deno's own file API
- * asks for every permission there is before it touches them.
+ * Files through libc: open, read, ioctl, list, close. Each function gives a value or throws a LoopError that
+ * names call, file and request. /dev, /proc and /sys are read this way too, since Deno's own file API
+ * needs --allow-all for them.
  *
  * @module
  */
@@ -25,20 +25,19 @@ const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
 const S_IFBLK = 0o060000;
-/** Names are relative to the working directory. */
 export const AT_FDCWD = -100 as Descriptor;
 
 const CLOSED = -1 as Descriptor;
 
 /**
- * An open file that knows its name, and owns its descriptor, calls that other threads make on it
- * included: the number is given to somebody else only after the last of them. On a closed file every
- * call is EBADF. Closing is idempotent; `using` closes it.
+ * An open file. It owns its descriptor: closing waits for the calls in flight on other threads, so that none
+ * of them meets a number that already belongs to another file. On a closed file every call is EBADF, and
+ * closing it again does nothing.
  */
 export class OpenFile implements Disposable {
   readonly path: string;
   #fd: Descriptor;
-  #underWay = 0;
+  #inFlight = 0;
   #whenIdle: (() => void) | undefined;
 
   constructor(fd: number, path: string) {
@@ -50,25 +49,25 @@ export class OpenFile implements Disposable {
     return this.#fd === CLOSED;
   }
 
-  /** A call on the descriptor that is over when `make` returns. */
+  /** Lends the descriptor to a call that is over when `make` returns. */
   call<T>(make: (fd: Descriptor) => T): T {
     return make(this.#fd);
   }
 
-  /** A call on the descriptor that is over when the promise is settled. */
+  /** Lends the descriptor to a call that is over when the promise is settled. */
   async callOnThread<T>(make: (fd: Descriptor) => Promise<T>): Promise<T> {
-    this.#underWay++;
+    this.#inFlight++;
     try {
       return await make(this.#fd);
     } finally {
-      if (--this.#underWay === 0) this.#whenIdle?.();
+      if (--this.#inFlight === 0) this.#whenIdle?.();
     }
   }
 
-  /** After the calls that are under way. */
+  /** Closes it at once, or after the calls in flight. */
   close(): void {
-    if (this.#underWay > 0) {
-      // Nobody waits for this one. What close() reports comes too late to act on anyway.
+    if (this.#inFlight > 0) {
+      // An error of close() comes too late to act on.
       this.closeOnThread().catch(() => {});
       return;
     }
@@ -76,29 +75,29 @@ export class OpenFile implements Disposable {
     if (fd !== CLOSED) libc().close(fd);
   }
 
-  /** By another thread, after the calls that are under way; resolves when it is closed. */
+  /** Closes it by another thread, after the calls in flight; resolves when it is closed. */
   closeOnThread(): Promise<void> {
     return closeInOrder([this]);
   }
 
-  /** After the calls that are under way: the descriptor, for whoever closes it. */
+  /** Resolves after the calls in flight to the descriptor, which the caller then has to close. */
   async giveAway(): Promise<Descriptor | undefined> {
     const fd = this.#release();
     if (fd === CLOSED) return undefined;
-    if (this.#underWay > 0) await new Promise<void>((resolve) => this.#whenIdle = resolve);
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle = resolve);
     return fd;
   }
 
   /**
-   * `fcntl(fd, F_DUPFD_CLOEXEC, least)`: the same open file, with what it remembers of failed writes, by
-   * another number, `least` or higher.
+   * `fcntl(fd, F_DUPFD_CLOEXEC, least)`: another descriptor, `least` or higher, of the same file
+   * description, which keeps what it has to report of failed writes.
    */
   duplicate(least = 0): OpenFile {
     const fd = this.call((fd) => libc().fcntl(fd, F_DUPFD_CLOEXEC, least));
     return new OpenFile(check(fd, "fcntl", this.path), this.path);
   }
 
-  /** From now on every new call is EBADF, never another file's. */
+  /** Makes every later call EBADF. */
   #release(): Descriptor {
     const fd = this.#fd;
     this.#fd = CLOSED;
@@ -110,25 +109,25 @@ export class OpenFile implements Disposable {
   }
 }
 
-/** Closes files one after another, by another thread. */
+/** Closes files in this order, by another thread. */
 export async function closeInOrder(files: readonly OpenFile[]): Promise<void> {
   const given = await Promise.all(files.map((file) => file.giveAway()));
   const steps = given.filter((fd) => fd !== undefined).map(closeStep);
-  // What close() reports has no remedy, and the descriptor is gone all the same.
+  // Errors are ignored: close() releases the descriptor even if it fails.
   await eachOnThread(steps);
 }
 
-/** close() as a step: never made again, the number may be another file's. */
+/** close() as a step. Never repeated: the number may belong to another file by then. */
 export const closeStep = (fd: Descriptor): NamedStep => ({ name: "close", args: [fd], once: true });
 
-/** A result ≥ 0 passes, −errno throws. */
+/** Passes a result ≥ 0 on, and throws −errno as a LoopError. */
 export function check(result: number, syscall: string, path: string, request?: string): number {
   if (result >= 0) return result;
   const hint = isErrno(result, "ENOENT") ? whatIsMissing(path) : undefined;
   throw new LoopError({ code: -result, syscall, path, request, hint });
 }
 
-/** Whether it is a node that is missing, its device, or sysfs as a whole. */
+/** A hint that tells whether the node is missing, its device, or sysfs as a whole. */
 function whatIsMissing(path: string): string | undefined {
   const [, disk, partition = ""] = /^\/dev\/(loop\d+)(p\d+)?$/.exec(path) ?? [];
   if (disk === undefined && !path.startsWith("/sys/")) return undefined;
@@ -146,7 +145,7 @@ function isThere(path: string): boolean {
   return fd >= 0;
 }
 
-/** Makes a call until no signal interrupts it. */
+/** Makes a call, and repeats it while signals interrupt it. */
 export function uninterrupted(call: () => number): number {
   for (let times = 0;; times++) {
     const result = call();
@@ -158,9 +157,9 @@ const MOST_KEPT = 64;
 const kept = new Map<string, Uint8Array<ArrayBuffer>>();
 
 /**
- * A path as C wants it, in memory that stays where it is: JavaScriptCore may move a small array that
- * is not made over an ArrayBuffer (oven-sh/bun#32055). The same few are asked for again and again, and
- * making one costs more than most system calls.
+ * A path with a NUL at its end, over an ArrayBuffer, since JavaScriptCore may move a small array that is
+ * not (oven-sh/bun#32055). Cached, since making one takes longer than most system calls and the same few
+ * paths are used again and again.
  */
 export function cString(path: string): Uint8Array<ArrayBuffer> {
   let bytes = kept.get(path);
@@ -172,10 +171,7 @@ export function cString(path: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/**
- * `open(path, flags | O_CLOEXEC, mode)`: no descriptor of ours reaches a child process. `name`: what
- * users know the file by.
- */
+/** `open(path, flags | O_CLOEXEC, mode)`. `name`: what errors call the file. */
 export function open(path: string, flags: number, mode = 0, name = path): OpenFile {
   const bytes = cString(path);
   const fd = uninterrupted(() => libc().open(bytes, flags | O_CLOEXEC, mode));
@@ -188,7 +184,7 @@ export function setStatusFlags(file: OpenFile, flags: number): void {
   check(result, "fcntl", file.path);
 }
 
-/** `ioctl(fd, request, argument)`: a buffer is passed by address, and filled by the kernel. */
+/** `ioctl(fd, request, argument)`: a buffer is passed by address. */
 export function ioctl(
   file: OpenFile,
   name: string,
@@ -206,8 +202,8 @@ export function ioctl(
 }
 
 /**
- * The path with the working directory of this moment before it, if it is relative: the program may have
- * another one by the time that the file is opened. "" stays as it is, and all do where /proc is missing.
+ * A relative path made absolute, since the program may have changed its working directory by the time that
+ * the file is opened. Without /proc it stays relative; "" stays "".
  */
 export function absolutePath(path: string): string {
   if (path === "" || path.startsWith("/")) return path;
@@ -238,7 +234,7 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
   }
 }
 
-/** Makes a node for block device `dev` ("7:4"), by default for root alone. Needs CAP_MKNOD. */
+/** Makes a node for block device `dev` ("7:4"). Needs CAP_MKNOD. */
 export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
   const type = S_IFBLK | mode;
   const result = libc().syscallBuffer(
@@ -252,15 +248,15 @@ export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
 }
 
 /**
- * "8:1" in the kernel's 32 bits: the minor number's upper bits lie above the major number. Without a
- * sign, since Bun 1.3 makes 0 of a negative number.
+ * "8:1" in the kernel's 32 bits, where the minor number's upper bits lie above the major number. Unsigned,
+ * since Bun 1.3 passes a negative number as 0.
  */
 export function encodeDev(dev: string): number {
   const [major, minor] = dev.split(":").map(Number);
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
 
-/** Back to "8:1". */
+/** The inverse of {@linkcode encodeDev}. */
 export function decodeDev(encoded: number | bigint): string {
   const dev = Number(encoded);
   return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
@@ -283,14 +279,13 @@ export function memoryFile(name: string, size: number): OpenFile {
   }
 }
 
-/** Removes a file's name. */
 export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
 const NEWLINE = 10;
 
-/** For what is read and decoded at once: a page, which has up to 64 KiB on aarch64. */
+/** A buffer for what is decoded right after the read. A page has up to 64 KiB on aarch64. */
 const page = new Uint8Array(65536);
 
 /** Where a symbolic link leads. */
@@ -300,8 +295,8 @@ export function readLink(path: string): string {
 }
 
 /**
- * A small file of /sys or /proc as text, without the newline at its end. One page is the most that a
- * sysfs attribute has, and one read gives all of it. For a list of /proc: {@linkcode readLines}.
+ * A small file of /sys or /proc as text, without the newline at its end. One read gives all of a sysfs
+ * attribute, which has at most one page. For lists of /proc see {@linkcode readLines}.
  */
 export function readText(path: string): string {
   using file = open(path, O_RDONLY);
@@ -311,8 +306,8 @@ export function readText(path: string): string {
 }
 
 /**
- * The lines of a list of /proc, to its end: one read gives some of them, and what changes meanwhile
- * moves none of the others.
+ * All lines of a list of /proc. One read gives some of them and may end within a line. Reading on at that
+ * offset neither repeats nor skips any, even if the list changes meanwhile.
  */
 export function readLines(path: string): string[] {
   using file = open(path, O_RDONLY);
@@ -333,10 +328,10 @@ export function readLines(path: string): string[] {
   return lines;
 }
 
-/** What is not there (any more). ENODEV: the attribute's device went away between open and read. */
+/** The file is not there (any more). ENODEV: a sysfs attribute's device went away after the open. */
 export const ABSENCE: readonly ErrorCode[] = ["ENOENT", "ENOTDIR", "ENODEV", "ENXIO"];
 
-/** `undefined` instead of ENOENT and the like: a name that is not there (any more) is an answer. */
+/** Gives undefined where `look` throws one of {@linkcode ABSENCE}. */
 export function ifExists<T>(look: () => T): T | undefined {
   try {
     return look();

@@ -1,6 +1,6 @@
 /**
- * flock(2): a lock of an inode, owned by the open file description, advisory. Two descriptors of one
- * process exclude each other like those of two.
+ * flock(2): an advisory lock of an inode, owned by the open file description, so that two descriptors of
+ * one process exclude each other.
  *
  * @module
  */
@@ -14,8 +14,8 @@ export const LOCK_EX = 2;
 const LOCK_NB = 4;
 
 /**
- * `flock(fd, kind | LOCK_NB)`: whether the descriptor has a lock of this kind now. One that has the
- * other kind is converted: in one step if it can be, and if not, what it had is lost.
+ * `flock(fd, kind | LOCK_NB)`: whether the descriptor now has a lock of this kind. A lock of the other kind
+ * is converted; if that fails, it is lost.
  */
 export function tryFlock(file: OpenFile, kind: number): boolean {
   const result = file.call((fd) =>

@@ -1,6 +1,5 @@
 /**
- * The kernel's log, where drivers say why they refuse: of the file systems on disks few say it to
- * the fs context.
+ * The kernel's log. File systems tell there why they refuse to mount; few tell the fs context.
  *
  * @module
  */
@@ -12,12 +11,12 @@ import { SYS } from "./syscalls.ts";
 
 const SEEK_END = 2;
 const WARNING = 4;
-/** So much is read at most: others may fill the log as fast as we read it. */
+/** Others may fill the log as fast as we read it. */
 const MOST_RECORDS = 1000;
 
 const record = new Uint8Array(new ArrayBuffer(8192));
 
-/** Begins to listen; undefined where this process may not, or there is no /dev/kmsg. */
+/** Opens the log at its end; undefined where there is no /dev/kmsg, or this process may not read it. */
 export function openKernelLog(): OpenFile | undefined {
   let log: OpenFile | undefined;
   try {
@@ -30,12 +29,12 @@ export function openKernelLog(): OpenFile | undefined {
   return log;
 }
 
-/** Errors and warnings since then that `matches`. */
+/** The errors and warnings since the last read that match. */
 export function readKernelLog(log: OpenFile, matches: RegExp): string[] {
   const lines: string[] = [];
   for (let records = 0; records < MOST_RECORDS; records++) {
     const length = log.call((fd) => libc().syscall(SYS("read"), fd, record, record.length));
-    // Overwritten before we came to it: the next read goes on behind it.
+    // A record was overwritten before we read it: the next read goes on behind it.
     if (isErrno(length, "EPIPE")) continue;
     if (length <= 0) break;
     // "6,1234,5678901,-;message", and lines of properties that begin with a space.

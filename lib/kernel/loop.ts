@@ -1,7 +1,6 @@
 /**
- * TypeScript's `<linux/loop.h>`: constants, structs and one function a request. The kernel's words
- * are the kernel's: grep them in Documentation/ and loop(4). A request that freezes the device's
- * queue waits for an RCU grace period, 5 to 16 ms and more, and is a promise here.
+ * `<linux/loop.h>`: its constants, structs and one function a request; see loop(4). A request that freezes
+ * the device's queue waits for an RCU grace period, 5 to 16 ms and more, so another thread makes it.
  *
  * @module
  */
@@ -10,7 +9,7 @@ import { AT_FDCWD, cString, ioctl, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.
 import { __u32, __u64, array, bytes, struct, type Value } from "../base/struct.ts";
 import { ioctlOnThread } from "./blocking.ts";
 
-/** Most bytes of lo_file_name and lo_crypt_name, the NUL included. */
+/** Size of lo_file_name and lo_crypt_name, the NUL included. */
 export const LO_NAME_SIZE = 64;
 const LO_KEY_SIZE = 32;
 
@@ -55,19 +54,19 @@ export const loop_config = struct("loop_config", 304, {
   __reserved: array(__u64, 8),
 });
 
-/** What LOOP_CONFIGURE takes beside the backing file; fields left out are zero. */
+/** LOOP_CONFIGURE's argument without the backing file; fields left out are zero. */
 export type LoopConfig = Omit<Partial<Value<typeof loop_config>>, "fd" | "info"> & {
   info: Partial<Value<typeof loop_info64>>;
 };
 
 const NO_FILE = 0xffffffff;
 
-/** `ioctl(fd, LOOP_CTL_GET_FREE)`: the number of a free loop device, made if none is left. */
+/** `ioctl(fd, LOOP_CTL_GET_FREE)`: the number of a free loop device, which is made if none is left. */
 export function loopCtlGetFree(control: OpenFile): number {
   return ioctl(control, "LOOP_CTL_GET_FREE", LOOP_CTL_GET_FREE);
 }
 
-/** `ioctl(fd, LOOP_CTL_ADD)`: makes device `number`; EEXIST if there is one. −1: any; gives which. */
+/** `ioctl(fd, LOOP_CTL_ADD)`: makes device `number`, or with −1 any; gives its number. EEXIST if it exists. */
 export function loopCtlAdd(control: OpenFile, number: number): number {
   return ioctl(control, "LOOP_CTL_ADD", LOOP_CTL_ADD, number);
 }
@@ -82,7 +81,8 @@ export async function loopCtlRemove(control: OpenFile, number: number): Promise<
 
 /**
  * `ioctl(fd, LOOP_CONFIGURE)`: binds a backing file and sets everything in one step. Linux 5.8;
- * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9. Without a file: EBADF where it is known.
+ * LO_FLAGS_PARTSCAN and lo_sizelimit work in it from 5.9. Without a file it is EBADF on kernels that know
+ * the request.
  */
 export function loopConfigure(
   device: OpenFile,
@@ -97,7 +97,7 @@ export function loopConfigure(
   else configure(NO_FILE);
 }
 
-/** `ioctl(fd, LOOP_GET_STATUS64)`: a loop_info64 as it lies in memory; ENXIO if no file is bound. */
+/** `ioctl(fd, LOOP_GET_STATUS64)`: an encoded loop_info64; ENXIO if no file is bound. */
 export function loopGetStatus64(device: OpenFile): Uint8Array {
   const info = loop_info64.buffer();
   ioctl(device, "LOOP_GET_STATUS64", LOOP_GET_STATUS64, info);
@@ -105,8 +105,8 @@ export function loopGetStatus64(device: OpenFile): Uint8Array {
 }
 
 /**
- * The same of the device at `path`, opened and closed by another thread: it may be somebody's whose disk
- * hangs, and then either call waits. Undefined where the kernel refuses one of them.
+ * The same for the device at `path`, by another thread, since opening, asking or closing it waits if its
+ * disk hangs. Undefined where the kernel refuses.
  */
 export async function loopStatusAt(path: string): Promise<Uint8Array | undefined> {
   const info = loop_info64.buffer();
@@ -119,8 +119,8 @@ export async function loopStatusAt(path: string): Promise<Uint8Array | undefined
 }
 
 /**
- * `ioctl(fd, LOOP_SET_STATUS64)`: rewrites offset, sizelimit, name and flags together, so begin
- * with what LOOP_GET_STATUS64 gave. Freezes the queue.
+ * `ioctl(fd, LOOP_SET_STATUS64)`: overwrites offset, sizelimit, name and flags together, so start from what
+ * LOOP_GET_STATUS64 gave. Freezes the queue.
  */
 export async function loopSetStatus64(device: OpenFile, info: Uint8Array): Promise<void> {
   await ioctlOnThread(device, "LOOP_SET_STATUS64", LOOP_SET_STATUS64, info);
@@ -135,14 +135,14 @@ export async function loopChangeFd(device: OpenFile, backing: OpenFile): Promise
 }
 
 /**
- * `ioctl(fd, LOOP_CLR_FD)`: unbinds; with other openers, and from 6.11 always, only when the last one
- * has closed the device. ENXIO if no file is bound. Until 6.10 it freezes the queue and writes back.
+ * `ioctl(fd, LOOP_CLR_FD)`: unbinds the file; with other openers, and from 6.11 always, only at the last
+ * close of the device. ENXIO if no file is bound. Up to 6.10 it freezes the queue and writes back.
  */
 export async function loopClrFd(device: OpenFile): Promise<void> {
   await ioctlOnThread(device, "LOOP_CLR_FD", LOOP_CLR_FD);
 }
 
-/** `ioctl(fd, LOOP_SET_CAPACITY)`: takes the backing file's size over. */
+/** `ioctl(fd, LOOP_SET_CAPACITY)`: adopts the backing file's current size. */
 export function loopSetCapacity(device: OpenFile): void {
   ioctl(device, "LOOP_SET_CAPACITY", LOOP_SET_CAPACITY);
 }

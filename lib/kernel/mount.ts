@@ -1,8 +1,8 @@
 /**
- * Mounts, Linux 5.2: fsopen → fsconfig → fsmount → move_mount. What fsmount() gives owns the mount until
- * it has a place: when the last reference to that descriptor is gone, SIGKILL included, so is the mount.
- * The calls are made by another thread: the driver may have to be loaded, a journal be replayed, and
- * whoever mounts something else at that time holds the same locks.
+ * Mounts, Linux 5.2: fsopen → fsconfig → fsmount → move_mount. The descriptor that fsmount() gives owns the
+ * mount until move_mount() gives it a place: the kernel unmounts when it is closed, by SIGKILL too.
+ * Another thread makes the calls, since they may load a driver, replay a journal, or wait for the locks of
+ * another process's mount.
  *
  * @module
  */
@@ -64,13 +64,12 @@ export const statfs = struct("statfs", 120, {
 });
 const ST_RDONLY = 1n;
 
-/** One option of a file system: `name`, or `name=value`. */
+/** A mount option of a file system: `name`, or `name=value`. */
 export interface Setting {
   readonly name: string;
   readonly value: string | undefined;
 }
 
-/** What shall be mounted. */
 export interface MountPlan {
   readonly type: string;
   readonly device: string;
@@ -79,34 +78,45 @@ export interface MountPlan {
   readonly attributes: number;
 }
 
-/** Where a plan failed. */
 export interface FailedMount {
-  /** What fsopen() gave, for its log. Closed when who looks at it has done so. */
+  /** fsopen()'s descriptor, for its log. Closed when `explain` has ended. */
   readonly context: OpenFile | undefined;
-  /** The one that was refused. */
+  /** The setting that was refused, if it was one. */
   readonly setting: Setting | undefined;
 }
 
-/** A mount that nobody sees yet. */
+/** A mount without a place. */
 export interface NewMount {
-  /** O_PATH: of no use to syncfs(). */
+  /** fsmount()'s descriptor; O_PATH, so that syncfs() refuses it. */
   readonly mount: OpenFile;
   /** Its root directory. */
   readonly root: OpenFile;
-  /** Some file systems take no writes, whatever they were asked for. */
+  /** What the file system says, which may differ from what it was asked for. */
   readonly readOnly: boolean;
 }
 
-/** A call, and how an error names it. */
+/** A call, and how an error names it where that differs. */
 interface MountStep extends NamedStep {
   readonly syscall?: string;
   readonly request?: string;
 }
 
+/** Throws the error of the last call that was made, if it is one. */
+function checkLast(steps: readonly MountStep[], results: readonly number[], path: string): void {
+  const last = results.length - 1;
+  const { name, syscall = name, request } = steps[last];
+  check(results[last], syscall, path, request);
+}
+
+/** What a step opened, if it was made and succeeded. */
+function openedBy(results: readonly number[], step: number, path: string): OpenFile | undefined {
+  return results[step] >= 0 ? new OpenFile(results[step], path) : undefined;
+}
+
 /**
  * fsopen → fsconfig for each setting → FSCONFIG_CMD_CREATE, which reads the superblock and replays the
- * journal → fsmount → open its root → fstatfs. On failure nothing is left, and what `explain` makes of
- * the error is thrown.
+ * journal → fsmount → open its root → fstatfs. If one fails, nothing is left mounted, and the error that
+ * `explain` resolves to is thrown.
  */
 export async function makeMount(
   { type, device, settings, attributes }: MountPlan,
@@ -125,14 +135,11 @@ export async function makeMount(
     { name: "fstatfs", on: root, args: [buffer] },
   ];
   const results = await whileClaiming(device, () => chainOnThread(steps));
-  const opened = [context, mount, root].map((step) =>
-    results[step] >= 0 ? new OpenFile(results[step], device) : undefined
-  );
-  const last = results.length - 1;
+  const opened = [context, mount, root].map((step) => openedBy(results, step, device));
   try {
-    const { name, syscall = name, request } = steps[last];
-    check(results[last], syscall, device, request);
+    checkLast(steps, results, device);
   } catch (error) {
+    const last = results.length - 1;
     const setting = last < create ? all[last - 1] : undefined;
     try {
       throw await explain(error, { context: opened[0], setting });
@@ -145,7 +152,7 @@ export async function makeMount(
   return { mount: opened[1]!, root: opened[2]!, readOnly };
 }
 
-/** Never made twice: a context that failed is of no use. `on`: the context is the first step's. */
+/** Not repeated after a signal, since a context that failed cannot be used again. `on`: fsopen()'s step. */
 const CREATE: MountStep = {
   name: "fsconfig",
   request: "FSCONFIG_CMD_CREATE",
@@ -161,18 +168,17 @@ function stepOf({ name, value }: Setting): MountStep {
   return { name: "fsconfig", request, args };
 }
 
-/** How a mount ends. */
 export interface MountEnd {
   /**
-   * The device's node, which is flushed in the end: some file systems (vfat; ext4 with `nobarrier`)
-   * never ask the device to. undefined: it cannot be opened, or nothing was written.
+   * The device's node, which is flushed at last, since some file systems never have the device flushed
+   * (vfat; ext4 with `nobarrier`). undefined: it cannot be opened, or nothing was written.
    */
   readonly node: OpenFile | undefined;
-  /** Something may have been written. */
+  /** Whether anything may have been written. */
   readonly written: boolean;
-  /** It lies in this namespace. */
+  /** Whether the mount has a place in this namespace. */
   readonly attached: boolean;
-  /** What else belongs to the mount, and is closed after it. */
+  /** Belongs to the mount and is closed after it. */
   readonly holder: OpenFile | undefined;
 }
 
@@ -181,15 +187,15 @@ export interface EndedMount {
   readonly synced: number;
   readonly flushed: number;
   readonly unmounted: number;
-  /** readlinkat(), which is asked what `isGone` says. */
+  /** readlinkat()'s, which `isGone` rests on. */
   readonly named: number;
-  /** Whether umount2() took the mount that was meant, and not one that came over it meanwhile. */
+  /** Whether umount2() took this mount, and not one that was mounted over it meanwhile. */
   readonly isGone: boolean;
 }
 
 /**
- * syncfs → umount2 → close → fsync of the node. All of them, whatever becomes of each. From Linux 5.8 on
- * syncfs() reports whatever was not written since the mount.
+ * syncfs → umount2 → close → fsync of the node. Each is made even if one before it failed. From Linux 5.8
+ * on syncfs() reports every write since the mount that failed.
  */
 export async function endMount(
   { mount, root }: NewMount,
@@ -218,14 +224,14 @@ export async function endMount(
     flushed: resultOf("fsync"),
     unmounted: resultOf("umount2"),
     named: resultOf("readlinkat"),
-    // Outside every namespace a mount's root is called "/".
+    // The root of a mount that is in no namespace has the path "/".
     isGone: !attached || resultOf("readlinkat") === 1,
   };
 }
 
 /**
- * Takes a mount out of its namespace, whoever uses it. umount2() goes from there to whatever lies on top:
- * look at mountinfo before. There is no call that takes a mount by its descriptor.
+ * Unmounts lazily. umount2() takes a path and so the topmost mount there: the caller has looked at mountinfo
+ * first. No call unmounts by descriptor.
  */
 function unmountStep(mount: Descriptor): NamedStep {
   return { name: "umount2", args: [cString(`/proc/self/fd/${mount}`), MNT_DETACH] };
@@ -237,8 +243,8 @@ function nameStep(file: Descriptor, buffer: Uint8Array): NamedStep {
 }
 
 /**
- * Gives a mount a place: it is no longer its descriptor's from then on. Without `name`, on `directory`.
- * `path` is what errors call it.
+ * Gives a mount a place: `name` in `directory`, or without a name `directory` itself. The mount then
+ * outlives its descriptor. `path`: what errors call the place.
  */
 export async function moveMount(
   mount: OpenFile,
@@ -256,8 +262,8 @@ export async function moveMount(
 }
 
 /**
- * A mount without a place, of an empty file system in memory, with a directory in it and another one in
- * that: `names`. `path` is what errors call it.
+ * Mounts a tmpfs without a place, with directory `outer` in it and `inner` in that. `path`: what errors
+ * call it.
  */
 export async function makeHolder(
   [outer, inner]: readonly [string, string],
@@ -274,14 +280,10 @@ export async function makeHolder(
     { name: "mkdirat", on: 3, args: [cString(`${outer}/${inner}`), 0o700], syscall: "mkdir" },
   ];
   const results = await chainOnThread(steps);
-  const last = results.length - 1;
-  const [context, holder] = [results[0], results[3]].map((fd) =>
-    fd >= 0 ? new OpenFile(fd, path) : undefined
-  );
-  context?.close();
+  openedBy(results, 0, path)?.close();
+  const holder = openedBy(results, 3, path);
   try {
-    const { name, syscall = name, request } = steps[last];
-    check(results[last], syscall, path, request);
+    checkLast(steps, results, path);
     return holder!;
   } catch (error) {
     holder?.close();
@@ -291,12 +293,11 @@ export async function makeHolder(
 
 const message = new Uint8Array(new ArrayBuffer(1024));
 
-/** What the file system said: "ext4: Unknown parameter 'x'". The kernel keeps the last eight. */
+/** The file system's messages: "ext4: Unknown parameter 'x'". The kernel keeps the last eight. */
 export function readLog(context: OpenFile): string[] {
   const lines: string[] = [];
   for (;;) {
     const length = context.call((fd) => libc().syscall(SYS("read"), fd, message, message.length));
-    // ENODATA: no more.
     if (length <= 0) return lines;
     // "e " an error, "w " a warning, "i " an information.
     lines.push(decodeName(message.subarray(0, length)).replace(/^[ewi] /, "").trim());

@@ -1,23 +1,21 @@
 /**
- * What is mounted in this process's namespace: /proc/self/mountinfo as values, see proc(5).
+ * The mounts of this process's namespace: /proc/self/mountinfo as values, see proc(5).
  *
  * @module
  */
 import { readLines } from "./file.ts";
 
-/** One mount. */
 export interface Mount {
-  /** As statx() and /proc/PID/fdinfo have it. */
+  /** The same as statx()'s and /proc/PID/fdinfo's. */
   readonly id: number;
   /** The mount that it lies on. */
   readonly parent: number;
   /** Device number of the file system: "7:4". */
   readonly dev: string;
-  /** Where. */
   readonly point: string;
-  /** "ext4", "devtmpfs". */
+  /** "ext4", "devtmpfs" */
   readonly type: string;
-  /** What it was mounted from, as whoever did it called it: "/dev/loop4". */
+  /** As it was given to mount: "/dev/loop4". */
   readonly source: string;
   /** Of the mount, not of the file system: "rw", "nodev". */
   readonly options: readonly string[];
@@ -25,10 +23,10 @@ export interface Mount {
   readonly superOptions: readonly string[];
 }
 
-/** In the order in which they were mounted: of two at one point the last is the one that is seen. */
+/** In the order in which they were mounted: of two at one point, the last hides the other. */
 export function mounts(): Mount[] {
   return readLines("/proc/self/mountinfo").map((line) => {
-    // Optional fields stand between the sixth and " - ". The kernel escapes spaces in all names.
+    // Optional fields precede " - ". The kernel escapes spaces in all names.
     const [mount, ...rest] = line.split(" - ");
     const [id, parent, dev, , point, options] = mount.split(" ");
     const [type, source, superOptions] = rest.join(" - ").split(" ");
@@ -45,7 +43,7 @@ export function mounts(): Mount[] {
   });
 }
 
-/** Whether device nodes below `folder`, which is a mount point or lies on the root's, cannot be opened. */
+/** Whether `folder`'s mount has the option nodev. `folder` is a mount point or lies on the root mount. */
 export function isNodev(folder: string): boolean {
   const all = mounts();
   const mount = all.findLast(({ point }) => point === folder) ??
@@ -58,7 +56,7 @@ export function isDevtmpfs(): boolean {
   return mounts().findLast(({ point }) => point === "/dev")?.type === "devtmpfs";
 }
 
-/** Spaces and the like stand as octal in lists of /proc. */
+/** Lists of /proc have spaces and the like as octal numbers. */
 export function unescapeOctal(name: string): string {
   return name.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }

@@ -1,6 +1,6 @@
 /**
- * inotify(7), for one question: has anybody opened this node? It knows opens by this very inode, those of
- * this process included.
+ * inotify(7), to find out whether anybody opened a node. It counts opens through this inode only, this
+ * process's own included.
  *
  * @module
  */
@@ -10,15 +10,15 @@ import { libc } from "../runtime/libc.ts";
 import { SYS } from "./syscalls.ts";
 
 const IN_OPEN = 0x20;
-/** Of several; one with a name as long as it may be would fit, and a watched node's event has none. */
+/** Room for many events: those of a watched node carry no name. */
 const EVENT_BYTES = 4096;
 
-/** Listens from when it is made. */
+/** Watches from its construction on. */
 export class OpenWatch implements Disposable {
   readonly #queue: OpenFile;
   readonly #buffer = new Uint8Array(new ArrayBuffer(EVENT_BYTES));
 
-  /** ENOENT if there is no such node: then nobody can open it either. */
+  /** ENOENT if there is no such node. */
   constructor(path: string) {
     // IN_CLOEXEC and IN_NONBLOCK are the open flags.
     const fd = libc().syscall(SYS("inotify_init1"), O_CLOEXEC | O_NONBLOCK);
@@ -30,7 +30,7 @@ export class OpenWatch implements Disposable {
     check(watch, "inotify_add_watch", path);
   }
 
-  /** Whether anybody has opened it since the last question. */
+  /** Whether anybody has opened it since the last call. */
   get wasOpened(): boolean {
     const length = this.#queue.call((fd) =>
       libc().syscall(SYS("read"), fd, this.#buffer, EVENT_BYTES)

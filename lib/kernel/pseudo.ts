@@ -1,5 +1,6 @@
 /**
- * File systems whose files the kernel makes up when they are read, and acts on when they are written.
+ * File systems without stored data: the kernel generates a file's content at each read, and a write is a
+ * command.
  *
  * @module
  */
@@ -8,7 +9,7 @@ import { libc } from "../runtime/libc.ts";
 import { statfs } from "./mount.ts";
 import { SYS } from "./syscalls.ts";
 
-/** `f_type` by the name in `<linux/magic.h>`, or in the kernel's source, and what mount(8) calls it. */
+/** By their names in `<linux/magic.h>` or the kernel's source: `f_type`, and mount(8)'s name. */
 export const PSEUDO: Readonly<Record<string, readonly [magic: number, name: string]>> = {
   AAFS_MAGIC: [0x5a3c69f0, "apparmorfs"],
   BINFMTFS_MAGIC: [0x42494e4d, "binfmt_misc"],
@@ -33,11 +34,11 @@ export const PSEUDO: Readonly<Record<string, readonly [magic: number, name: stri
   XENFS_SUPER_MAGIC: [0xabba1974, "xenfs"],
 };
 
-/** Of these there is one for all calls, each of which is done with it when it returns. */
+/** One for all calls, which are synchronous. */
 const buffer = statfs.buffer();
 const f_type = statfs.reader(buffer);
 
-/** `fstatfs(fd)`: the name of the pseudo file system that an open file lies on; undefined: another. */
+/** `fstatfs(fd)`: the pseudo file system that an open file lies on; undefined if it is on another kind. */
 export function pseudoFileSystem(file: OpenFile): string | undefined {
   const result = file.call((fd) => libc().syscall(SYS("fstatfs"), fd, buffer));
   check(result, "fstatfs", file.path);

@@ -1,10 +1,9 @@
 /**
- * Whether a file system lives on a block device, by quotactl(2): to find out whose quotas are asked for,
- * the kernel looks for the superblock of the device, in whatever mount namespace it is mounted, on a
- * directory or on none. It takes nothing for that, needs no descriptor and no privilege, and does not
- * care whether there are quotas.
+ * Whether a block device is mounted, by quotactl(2): it looks up the device's superblock, in whichever
+ * mount namespace the device is mounted, with or without a directory, and with or without quotas. It claims
+ * nothing, and needs neither a descriptor nor a privilege.
  *
- * Not of a file system that has a device number of its own, as btrfs: that is asked by other ways.
+ * It does not find file systems with device numbers of their own, such as btrfs.
  *
  * @module
  */
@@ -21,17 +20,16 @@ const SUBCMDSHIFT = 8;
 const USRQUOTA = 0;
 const GET_FORMAT = ((Q_GETFMT << SUBCMDSHIFT) | USRQUOTA) >>> 0;
 
-/** So long the kernel may take; longer, a mount or an unmount of it has the superblock locked. */
+/** If the kernel takes longer, a mount or an unmount has the superblock locked. */
 const PATIENCE_MS = 1000;
 
-/** A superblock that stays locked keeps one thread, however often it is asked for. */
+/** A superblock that stays locked blocks one thread, however often it is asked for. */
 const asked = new Shared<boolean | undefined>();
 
 /** Undefined where it cannot be known: no such node, a kernel without quotas, a seccomp filter. */
 export async function hasSuperblock(path: string): Promise<boolean | undefined> {
-  // Without a device: ENODEV, where there is this call.
+  // A kernel with quotas answers ENODEV to a call without a device.
   if (!isErrno(libc().syscall(SYS("quotactl"), GET_FORMAT, 0, 0, 0), "ENODEV")) return undefined;
-  // There is one that stays locked.
   return await within(asked.ask(path, () => ask(path)), PATIENCE_MS, true);
 }
 
@@ -39,9 +37,9 @@ async function ask(path: string): Promise<boolean | undefined> {
   const format = new Uint8Array(new ArrayBuffer(4));
   const result = await uninterruptedOnThread("quotactl", GET_FORMAT, cString(path), 0, format);
   if (isErrno(result, "ENODEV")) return false;
-  // What the file system says: no quotas are on, of that kind there are none, or of none at all.
-  const isAnswered = result >= 0 || ANSWERS.some((code) => isErrno(result, code));
-  return isAnswered || undefined;
+  if (result >= 0 || NO_QUOTAS.some((code) => isErrno(result, code))) return true;
+  return undefined;
 }
 
-const ANSWERS = ["ESRCH", "EINVAL", "ENOSYS"] as const;
+/** A mounted file system's answers without quotas: they are off, of another kind, or not implemented. */
+const NO_QUOTAS = ["ESRCH", "EINVAL", "ENOSYS"] as const;

@@ -1,7 +1,7 @@
 /**
- * fcntl(2)'s locks of an open file description (F_OFD_SETLK): advisory, of a byte of an inode, which need
- * not exist. They are others than those of flock(2), which users and udev take for purposes of their own,
- * and work on read-only files, block devices and NFS.
+ * fcntl(2)'s locks of an open file description (F_OFD_SETLK): an advisory lock of one byte of an inode,
+ * which may lie beyond the file's end. They are independent of flock(2)'s locks, which users and udev take
+ * for their own purposes, and work on read-only files, block devices and NFS.
  *
  * @module
  */
@@ -28,8 +28,8 @@ export const flock = struct("flock", 32, {
 const ofByte = (l_type: number, at: bigint) => flock.encode({ l_type, l_start: at, l_len: 1n });
 
 /**
- * The same file by a description of its own, for reading: a lock of it goes with this process, whoever
- * else has `file`. The kernel's loop driver keeps the very description that it was given.
+ * The same file by a file description of its own, for reading. A lock of it ends with this process, while
+ * the loop driver keeps the description of `file`.
  */
 export async function openAgain(file: OpenFile): Promise<OpenFile> {
   const fd = await file.callOnThread((fd) => {
@@ -40,10 +40,9 @@ export async function openAgain(file: OpenFile): Promise<OpenFile> {
 }
 
 /**
- * Whether the description has byte `at` for itself now. Who may only read a file may not lock a byte for
- * writing (EBADF). So all lock it for reading, and look then whether another has done so: two who come at
- * the same moment can both get `false`, never both `true`. By another thread: the file may lie at the other
- * end of a network.
+ * Tries to lock byte `at` for this description alone. A write lock needs a file open for writing (EBADF), so
+ * everybody takes a read lock and then looks for others: two at the same moment can both get `false`,
+ * never both `true`. By another thread, since the file may lie on a network.
  */
 export async function tryLockAlone(file: OpenFile, at: bigint): Promise<boolean> {
   const other = ofByte(F_WRLCK, at);
@@ -54,7 +53,7 @@ export async function tryLockAlone(file: OpenFile, at: bigint): Promise<boolean>
     });
     return chainOnThread([step(F_OFD_SETLK, ofByte(F_RDLCK, at)), step(F_OFD_GETLK, other)]);
   });
-  // Somebody has it for writing: fcntl(2) names both.
+  // Somebody has a write lock: fcntl(2) names both codes.
   if (isErrno(locked, "EAGAIN") || isErrno(locked, "EACCES")) return false;
   check(locked, "fcntl", file.path, "F_OFD_SETLK");
   check(looked, "fcntl", file.path, "F_OFD_GETLK");

@@ -1,6 +1,6 @@
 /**
- * Kernel releases and the bugs they have: parse, compare, decide. Versions are data; whatever a
- * release string does not prove counts as affected.
+ * Kernel releases, and which bugs they have. Whatever a release string does not disprove counts as
+ * affected.
  *
  * @module
  */
@@ -29,19 +29,19 @@ export interface KernelBug {
   /** One line: what a user sees. */
   readonly symptom: string;
   /**
-   * A lower number proves nothing: nobody asks on such a kernel, so a personality has made it up
-   * (`setarch --uname-2.6`).
+   * Below this release the library does not work at all. So a lower number is made up by a personality
+   * (`setarch --uname-2.6`) and proves nothing.
    */
   readonly oldest?: string;
   /** First release with the bug, and the commit that brought it. */
   readonly since: { readonly release: string; readonly commit: string };
-  /** First mainline release without the bug, and the commit that mended it. */
+  /** First mainline release without the bug, and the commit that fixed it. */
   readonly until: { readonly release: string; readonly commit: string };
-  /** Stable series that got the mend: first release with it, and the commit there where it is known. */
+  /** Stable series that got the fix: first release with it, and the commit there where it is known. */
   readonly backports: readonly { readonly release: string; readonly commit?: string }[];
 }
 
-/** A kernel release, as far as its string can be believed. */
+/** A kernel release, as far as its string tells. */
 export interface Release {
   readonly major: number;
   readonly minor: number;
@@ -52,14 +52,15 @@ export interface Release {
 }
 
 /**
- * Who built a kernel, by what its number says of the block layer in it.
+ * Who built a kernel, and so what its number says about its block layer.
  *
- *     upstream     kernel.org itself: everything
- *     debian       the series is genuine; the third number is, or is left out (0)
+ *     upstream     kernel.org: the number says all
+ *     debian       the series is genuine; the third number is genuine or left out (0)
  *     ubuntu       the series is genuine, the third number is left out (0)
- *     rolling      built anew from each stable release, all of which the number says; SLE had the form, too
- *     enterprise   one series for ten years, with a block layer from later ones: below a mend nothing
- *     unknown      the number is that of the stable release below, which others may have changed
+ *     rolling      each stable release is built anew, so the number says all; old SLE kernels look alike
+ *     enterprise   one series for ten years, with a block layer from later ones: a number below the fix
+ *                  says nothing
+ *     unknown      the number of the stable release that it was made from, perhaps with changes
  */
 type Origin = "upstream" | "debian" | "ubuntu" | "rolling" | "enterprise" | "unknown";
 
@@ -78,7 +79,7 @@ export function parseRelease(release: string): Release | undefined {
   };
 }
 
-/** By the tail of a release; the first row that matches is it. */
+/** By the tail of a release; the first match wins. */
 const BUILDERS: readonly { readonly tail: RegExp; readonly origin: Origin }[] = [
   { tail: /^(-rc\d+)?$/, origin: "upstream" },
   // 6.18.33-1.el9.elrepo.x86_64: kernel-ml and kernel-lt are kernel.org's, packed for RHEL.
@@ -88,8 +89,8 @@ const BUILDERS: readonly { readonly tail: RegExp; readonly origin: Origin }[] = 
   // SLE and Leap count builds by product, in six digits: 5.14.21-150500.55.19-default,
   // 6.12.0-160000.5-default; Leap 15.2 said 5.3.18-lp152.19-default.
   { tail: /^-(\d{6}|lp\d+)\./, origin: "enterprise" },
-  // Tumbleweed packs each stable release, and counts from 1: 6.18.33-1-default. SLE before 15.3 did it
-  // likewise (5.3.18-22-default), but from no series with LOOP_CONFIGURE.
+  // Tumbleweed packs each stable release, and counts from 1: 6.18.33-1-default. SLE before 15.3 looks
+  // alike (5.3.18-22-default), but has no LOOP_CONFIGURE.
   { tail: /^-\d{1,3}(\.\d+)?-default$/, origin: "rolling" },
   // 6.1.0-56-amd64, 5.10.0-0.deb10.30-cloud-amd64, 6.12.94+deb13+1-amd64
   { tail: /^(\+deb\d+\S*|-\d+|-0\.(deb|bpo)\S+)(-cloud|-rt)?-(amd64|arm64)$/, origin: "debian" },
@@ -99,9 +100,10 @@ const BUILDERS: readonly { readonly tail: RegExp; readonly origin: Origin }[] = 
 
 /**
  * Whether a kernel of this release must be treated as having `bug`: true unless its release proves
- * otherwise. A series that had the mend from its first release on is proof, whoever built it. A stable
- * release with the mend is, but for enterprise kernels, whose third number is their own. A series below the
- * bug's birth is only where the builder is known not to carry a later block layer.
+ * otherwise. What is proof:
+ *   - a series that had the fix from its first release on, whoever built the kernel
+ *   - a stable release with the fix, except of enterprise kernels, whose third number is their own
+ *   - a series older than the bug, if the builder is known to backport no later block layer
  */
 export function hasBug(release: string, bug: KernelBug): boolean {
   const kernel = parseRelease(release);
@@ -114,7 +116,7 @@ export function hasBug(release: string, bug: KernelBug): boolean {
     return !["upstream", "debian", "ubuntu"].includes(kernel.origin);
   }
   const own = bug.backports.map(({ release }) => version(release))
-    .find((mended) => compareSeries(kernel, mended) === 0);
+    .find((fixed) => compareSeries(kernel, fixed) === 0);
   return own === undefined || compare(kernel, own) < 0;
 }
 

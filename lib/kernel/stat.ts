@@ -50,7 +50,6 @@ export const statx = struct("statx", 256, {
   __spare2: bytes(104),
 });
 
-/** What kind of file it is, and which. */
 export interface FileStatus {
   readonly type:
     | "file"
@@ -60,7 +59,7 @@ export interface FileStatus {
     | "FIFO"
     | "socket"
     | "unknown";
-  /** Hard links; of a directory: 2, and one for each directory in it. */
+  /** Hard links; of a directory 2, and one more for each directory in it. */
   readonly links: number;
   /** Bytes; 0 for devices. */
   readonly size: number;
@@ -73,7 +72,7 @@ export interface FileStatus {
   readonly uid: number;
   /** Permission bits: 0o755. */
   readonly mode: number;
-  /** When its content was last changed, in ms since 1970; up to 10 ms early. */
+  /** When its content last changed, in ms since 1970; up to one tick (10 ms) early. */
   readonly modified: number;
 }
 
@@ -87,7 +86,7 @@ const TYPES: Record<number, FileStatus["type"]> = {
 };
 
 const NO_NAME = cString("");
-/** One for all calls, each of which is done with it when it returns. */
+/** One for all calls, which are synchronous. */
 const buffer = statx.buffer();
 const stx = statx.reader(buffer);
 let address: number | undefined;
@@ -98,19 +97,16 @@ function callStatx(fd: Descriptor, name: Uint8Array, flags: number, mask: number
   return libc().syscallBuffer(SYS("statx"), fd, name, flags, mask, address);
 }
 
-/** The mount that an open file lies in, as mountinfo numbers it (Linux 5.8). */
+/** The mount that an open file lies in, by mountinfo's number (Linux 5.8). */
 export function mountIdOf(file: OpenFile): number {
   const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH, STATX_MNT_ID));
   check(result, "statx", file.path);
   if ((stx("stx_mask") & STATX_MNT_ID) !== 0) return Number(stx("stx_mnt_id"));
-  const hint = "this kernel does not tell mounts by number: that takes Linux 5.8";
-  throw new LoopError({ code: "EOPNOTSUPP", syscall: "statx", path: file.path, hint });
+  const hint = "this kernel does not number mounts: that takes Linux 5.8";
+  throw new LoopError({ code: "EOPNOTSUPP", path: file.path, hint });
 }
 
-/**
- * Whether there is anything of that name. "No" is an answer as good as "yes", and costs no more: an
- * error costs several times the call.
- */
+/** Whether a name exists. Makes no error for "no": one takes several times as long as the call. */
 export function isThere(path: string): boolean {
   const result = callStatx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS);
   if (result >= 0) return true;
@@ -127,11 +123,9 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     check(result, "statx", file.path);
   }
   return {
-    type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",
+    ...devicesOf(stx),
     links: stx("stx_nlink"),
     size: Number(stx("stx_size")),
-    rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
-    dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
     inode: stx("stx_ino"),
     uid: stx("stx_uid"),
     mode: stx("stx_mode") & ~S_IFMT,
@@ -139,16 +133,22 @@ export function fileStatus(file: OpenFile | string): FileStatus {
   };
 }
 
-/** Where a name lies. */
-export interface Place extends Pick<FileStatus, "type" | "dev" | "rdev"> {
-  /** In which mount, from Linux 5.8 on. */
+type Devices = Pick<FileStatus, "type" | "dev" | "rdev">;
+
+function devicesOf(read: typeof stx): Devices {
+  return {
+    type: TYPES[read("stx_mode") & S_IFMT] ?? "unknown",
+    dev: `${read("stx_dev_major")}:${read("stx_dev_minor")}`,
+    rdev: `${read("stx_rdev_major")}:${read("stx_rdev_minor")}`,
+  };
+}
+
+export interface Place extends Devices {
+  /** The number of its mount, from Linux 5.8 on. */
   readonly mount: number | undefined;
 }
 
-/**
- * Where a name lies; undefined if it cannot be looked at. By another thread: it may be at the other end
- * of a network.
- */
+/** Undefined where statx() fails. By another thread, since the file may lie on a network. */
 export async function placeOf(path: string): Promise<Place | undefined> {
   const buffer = statx.buffer();
   const mask = STATX_TYPE | STATX_MNT_ID;
@@ -156,20 +156,15 @@ export async function placeOf(path: string): Promise<Place | undefined> {
     ...["statx", AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, mask, buffer] as const,
   );
   if (result < 0) return undefined;
-  const stx = statx.reader(buffer);
-  const isKnown = (stx("stx_mask") & STATX_MNT_ID) !== 0;
-  return {
-    type: TYPES[stx("stx_mode") & S_IFMT] ?? "unknown",
-    dev: `${stx("stx_dev_major")}:${stx("stx_dev_minor")}`,
-    rdev: `${stx("stx_rdev_major")}:${stx("stx_rdev_minor")}`,
-    mount: isKnown ? Number(stx("stx_mnt_id")) : undefined,
-  };
+  const read = statx.reader(buffer);
+  const isKnown = (read("stx_mask") & STATX_MNT_ID) !== 0;
+  return { ...devicesOf(read), mount: isKnown ? Number(read("stx_mnt_id")) : undefined };
 }
 
 const STATX_ATTR_IMMUTABLE = 0x10n;
 const STATX_ATTR_APPEND = 0x20n;
 
-/** What chattr(1) has done to the file of this name, for which open() to write is EPERM. */
+/** chattr(1)'s attribute that makes opening the file for writing EPERM. */
 export function unwritableBy(path: string): { name: string; attribute: string } | undefined {
   if (callStatx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS) < 0) return undefined;
   const attributes = stx("stx_attributes");

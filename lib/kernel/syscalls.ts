@@ -7,8 +7,8 @@ import type { Machine } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 
 /**
- * `<asm/unistd.h>`: what is called by number, by another thread or because older libcs lack it: musl
- * has statx() since 1.2.5, and one symbol that is missing keeps the others from being loaded.
+ * `<asm/unistd.h>`: calls by number, which other threads make, or which older libcs lack: musl has statx()
+ * since 1.2.5, and a missing symbol would keep the whole library from being loaded.
  */
 export const SYSCALLS = {
   read: { x86_64: 0, aarch64: 63 },
@@ -52,7 +52,6 @@ export const SYSCALLS = {
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;
 
-/** One that has a number here. */
 export type SyscallName = keyof typeof SYSCALLS;
 
 /** The number of a system call on this machine. */
@@ -66,7 +65,6 @@ export const OPEN_FLAGS = {
   O_NOFOLLOW: { x86_64: 0o400000, aarch64: 0o100000 },
 } satisfies Record<string, Record<Machine, number>>;
 
-/** The value of such a flag on this machine. */
 export function openFlag(name: keyof typeof OPEN_FLAGS): number {
   return OPEN_FLAGS[name][libc().machine];
 }

@@ -1,6 +1,5 @@
 /**
- * /sys/block/loopN as values. What is not there (any more) is undefined or missing, never an error:
- * devices and partitions come and go while we look.
+ * /sys/block/loopN as values. Devices and partitions come and go while it is read.
  *
  * @module
  */
@@ -20,65 +19,70 @@ export interface SysfsPartition {
   readonly dev: string;
 }
 
-/** Links of a loop device's folder that has neither a file bound to it nor a partition. */
+/**
+ * How many links the folder of a loop device without a bound file and partitions has. `loop`, which exists
+ * while a file is bound, and each partition add one. Learnt from the first listing, it saves listing the
+ * folder and reading 30 names. 0: not known yet.
+ */
 let bareLinks = 0;
 /** A folder's name, and its ".". */
 const OWN_LINKS = 2;
 
-/** Whether loop device `number` is free: no file bound, no partition left. One call, not a listing. */
+/** Whether loop device `number` has neither a bound file nor a partition. One call, no listing. */
 export function sysfsIsBare(number: number): boolean {
   return fileStatus(diskFolder(number)).links <= bareLinks;
 }
 
 /** The partitions that the kernel has on loop device `number`, in the order of their numbers. */
 export function sysfsPartitions(number: number): SysfsPartition[] {
-  return listPartitions(number, bareLinks);
+  return readPartitions(number, bareLinks);
 }
 
-/** The same of a device that a file is bound to for certain: one without partitions is not listed. */
+/** The same for a device that certainly has a bound file: without partitions, its folder is not listed. */
 export function boundPartitions(number: number): SysfsPartition[] {
-  return listPartitions(number, bareLinks + 1);
+  return readPartitions(number, bareLinks + 1);
 }
 
-/** `none`: the links of a device without partitions. */
-function listPartitions(number: number, none: number): SysfsPartition[] {
-  const disk = diskFolder(number);
-  // Partitions are folders in it, and so is `loop` while a file is bound. The others are the same on
-  // all loop devices, so that their number, once learnt, saves listing and reading 30 names.
-  const { links } = fileStatus(disk);
-  if (links <= none) return [];
-  const folders = listDirectory(disk, DT_DIR);
-  const partitions = folders.filter((name) => name.startsWith(`loop${number}p`));
-  // Never from `links`: a partition that is about to go still counts there, and is no longer listed.
-  const others = folders.length - partitions.length - Number(folders.includes("loop"));
-  bareLinks = Math.min(others + OWN_LINKS, bareLinks || Infinity);
-  return partitions
-    .flatMap((name) => readPartition(disk, name) ?? [])
+function readPartitions(number: number, linksWithout: number): SysfsPartition[] {
+  return partitionNames(number, linksWithout)
+    .flatMap((name) => readPartition(diskFolder(number), name) ?? [])
     .sort((a, b) => a.number - b.number);
 }
 
-/** Where partition `partition` begins, in bytes; undefined if there is none. One read. */
+/** `linksWithout`: how many links the device's folder has if there are none. */
+function partitionNames(number: number, linksWithout: number): string[] {
+  const disk = diskFolder(number);
+  if (fileStatus(disk).links <= linksWithout) return [];
+  const folders = listDirectory(disk, DT_DIR);
+  const partitions = folders.filter((name) => name.startsWith(`loop${number}p`));
+  // Not from the links: a partition that is being removed still counts there, but is not listed.
+  const others = folders.length - partitions.length - Number(folders.includes("loop"));
+  bareLinks = Math.min(others + OWN_LINKS, bareLinks || Infinity);
+  return partitions;
+}
+
+/** The start of a partition in bytes; undefined if there is none. One read. */
 export function sysfsPartitionStart(number: number, partition: number): number | undefined {
   const start = ifExists(() => readText(`${diskFolder(number)}/loop${number}p${partition}/start`));
   return start === undefined ? undefined : Number(start) * SECTOR;
 }
 
-/** Tells a partition ("loop4p1") from a later one of its name; undefined if there is none. */
+/**
+ * Tells a partition ("loop4p1") from a later one with the same name, by the inode of its folder; undefined
+ * if there is none.
+ */
 export function sysfsPartitionIdentity(number: number, name: string): bigint | undefined {
-  // The kernel makes a folder for each partition, and gives its inode number to no other for long.
   return ifExists(() => fileStatus(`${diskFolder(number)}/${name}`).inode);
 }
 
-/** The nodes' names and device numbers of its partitions, while a file is bound to it. */
+/** Names and device numbers of the partitions of a device that certainly has a bound file. */
 export function sysfsPartitionDevs(number: number): { name: string; dev: string }[] {
-  const disk = diskFolder(number);
-  if (fileStatus(disk).links <= bareLinks + 1) return [];
-  return listDirectory(disk, DT_DIR)
-    .filter((name) => name.startsWith(`loop${number}p`))
-    .flatMap((name) => ifExists(() => ({ name, dev: readText(`${disk}/${name}/dev`) })) ?? []);
+  return partitionNames(number, bareLinks + 1).flatMap((name) =>
+    ifExists(() => ({ name, dev: readText(`${diskFolder(number)}/${name}/dev`) })) ?? []
+  );
 }
 
-/** Whether all of these partitions are still there: a call each, and no listing. */
+/** Whether all of these partitions still exist. One call each, no listing. */
 export function sysfsStillHas(number: number, partitions: readonly SysfsPartition[]): boolean {
   return partitions.every(({ name }) => isThere(`${diskFolder(number)}/${name}`));
 }
@@ -98,22 +102,21 @@ function readPartition(disk: string, name: string): SysfsPartition | undefined {
   }));
 }
 
-/** The backing file's whole path as the kernel knows it; an error if nothing is bound. */
+/** The backing file's path as the kernel has it; an error if no file is bound. */
 export function sysfsBoundFile(number: number): string {
   return readText(`/sys/block/loop${number}/loop/backing_file`);
 }
 
-/** Whether a file is bound to loop device `number`. */
 export function sysfsIsBound(number: number): boolean {
   return isThere(`/sys/block/loop${number}/loop`);
 }
 
-/** The backing file's whole path, or undefined if nothing is bound. */
+/** The same, or undefined if no file is bound. */
 export function sysfsBackingFile(number: number): string | undefined {
   return ifExists(() => sysfsBoundFile(number));
 }
 
-/** Device number of loop device `number`: "7:4". With loop.max_part the minor is not the number. */
+/** The device number: "7:4". With loop.max_part the minor number is not `number`. */
 export function sysfsDev(number: number): string {
   return readText(`/sys/block/loop${number}/dev`);
 }
@@ -124,17 +127,14 @@ export function sysfsDiskseq(number: number): number | undefined {
   return diskseq === undefined ? undefined : Number(diskseq);
 }
 
-/**
- * Has the kernel announce the device or one of its partitions again, as changed. `uuid`: what the event
- * carries as SYNTH_UUID.
- */
+/** Has the kernel send a change event for the device or one of its partitions, with SYNTH_UUID `uuid`. */
 export function sysfsAnnounce(number: number, name: string, uuid = ""): void {
   const folder = name === `loop${number}` ? diskFolder(number) : `${diskFolder(number)}/${name}`;
   using uevent = open(`${folder}/uevent`, O_RDWR);
   writeAt(uevent, 0, new TextEncoder().encode(`change ${uuid}`.trim()));
 }
 
-/** loop.max_part: above 0 the kernel sets LO_FLAGS_PARTSCAN on every device by itself. */
+/** loop.max_part: if it is not 0, the kernel sets LO_FLAGS_PARTSCAN on every device. */
 export function sysfsMaxPart(): number {
   return Number(ifExists(() => readText("/sys/module/loop/parameters/max_part")) ?? 0);
 }

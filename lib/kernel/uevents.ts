@@ -1,6 +1,6 @@
 /**
- * NETLINK_KOBJECT_UEVENT: the socket on which the kernel announces devices, and udevd repeats it when it
- * is done with each.
+ * NETLINK_KOBJECT_UEVENT: the socket on which the kernel sends its uevents, and udevd sends each again once
+ * it has processed it.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { SYS } from "./syscalls.ts";
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const NETLINK_KOBJECT_UEVENT = 15;
-/** udevd's with all their properties; the kernel's own have 2 KiB at most, and a path. */
+/** Room for udevd's messages with all their properties; the kernel's have at most 2 KiB and a path. */
 const MESSAGE_BYTES = 32 * 1024;
 
 /** libudev's UDEV_MONITOR_KERNEL and UDEV_MONITOR_UDEV. */
@@ -26,7 +26,10 @@ export const sockaddr_nl = struct("sockaddr_nl", 12, {
   nl_groups: __u32,
 });
 
-/** Listens from when it is made; needs no privilege. The kernel lets only CAP_NET_ADMIN send here. */
+/**
+ * Listens from its construction on. Listening needs no privilege; sending needs CAP_NET_ADMIN, so that the
+ * messages can be trusted.
+ */
 export class UeventGroup implements Disposable {
   readonly socket: OpenFile;
   readonly #buffer = new Uint8Array(new ArrayBuffer(MESSAGE_BYTES));
@@ -46,8 +49,8 @@ export class UeventGroup implements Disposable {
   }
 
   /**
-   * The next message, which the next call overwrites, or −errno. EAGAIN: that was all so far. ENOBUFS:
-   * the kernel dropped some because the socket's buffer was full; the next call goes on.
+   * The next message, valid until the next call, or −errno. EAGAIN: there is none yet. ENOBUFS: the
+   * kernel dropped some because the socket's buffer was full; the next call goes on.
    */
   read(): Uint8Array<ArrayBuffer> | number {
     const length = this.socket.call((fd) =>
