@@ -153,7 +153,7 @@ test("rescan() removes the nodes of partitions that are gone, and keeps the othe
     file,
     `const loop = await attach(file, { partscan: true });
      const { writeTable } = await import(${
-      JSON.stringify(new URL("disk_image.ts", import.meta.url))
+      JSON.stringify(new URL("cases/disk_image.ts", import.meta.url))
     });
      writeTable(file, ${JSON.stringify(WITHOUT_THE_SECOND)});
      await loop.rescan();
