@@ -34,6 +34,9 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");
 const REPORTS = process.env.LOOPDEV_REPORTS ?? "reports";
 
+/** Where tests are: of the library, and of the programs that try and measure it. */
+const FOLDERS = ["tests", "torture", "vm"];
+
 const COMMANDS = {
   bun: (
     report,
@@ -42,11 +45,12 @@ const COMMANDS = {
     "test",
     "--reporter=junit",
     `--reporter-outfile=${report}`,
-    "tests/",
+    ...FOLDERS.map((folder) => `${folder}/`),
   ],
   deno: (report) => [
     ...["deno", "test", "--allow-all", "--doc", `--junit-path=${report}`],
-    ...["tests/", "lib/", "mod.ts", "gpt.ts"],
+    ...FOLDERS.map((folder) => `${folder}/`),
+    ...["lib/", "mod.ts", "gpt.ts"],
   ],
 };
 

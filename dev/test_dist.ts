@@ -19,9 +19,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { ROOT } from "../tests/support/support.ts";
-import { copyTree } from "../torture/tree.ts";
+import { copyTree } from "./copy_tree.ts";
 import { readOptions } from "./options.ts";
+import { ROOT } from "./runtimes.ts";
 
 /**
  * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
@@ -34,9 +34,7 @@ const OTHERS = [
   "file_systems.test.ts",
   "headers.test.ts",
   "libc.test.ts",
-  "matrix_page.test.ts",
   "modules.test.ts",
-  "mutations.test.ts",
   "partition_table.test.ts",
   "sector_size.test.ts",
   "struct.test.ts",

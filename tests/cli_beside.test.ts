@@ -1,11 +1,11 @@
 /** cli.ts beside the machine's losetup, on many command lines. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { report } from "../mod.ts";
-import { Beside, type Case, cliDevices, env, IS_238, OURS } from "./support/cli_beside.ts";
+import { Beside, cliDevices, env, IS_238, OURS } from "./support/cli_beside.ts";
 import { LINES } from "./cases/cli_cases.ts";
 import { DIFFERENCES } from "./cases/cli_differences.ts";
 import { randomCases } from "./cases/cli_random.ts";
-import { MANGLED, type STATES } from "./cases/cli_states.ts";
+import { type Case, MANGLED, type STATES } from "./cases/cli_states.ts";
 import { output, run, scratch, test, testsOf } from "./support/support.ts";
 
 const withLosetup = testsOf("cli.ts does what losetup does", ["losetup"]);

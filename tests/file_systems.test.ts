@@ -4,7 +4,7 @@ import { closeSync, openSync, readSync, statSync } from "node:fs";
 import type { Image } from "../lib/table/disk.ts";
 import { findFileSystems } from "../lib/superblocks/file_systems.ts";
 import { readPartitions } from "../mod.ts";
-import { blkid, CASES, make } from "./cases/file_system_cases.ts";
+import { blkid, CASES, make } from "./support/file_system_cases.ts";
 import { testsOf } from "./support/support.ts";
 
 /** What is found in a file; a read beyond its end is an error. */

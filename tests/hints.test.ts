@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, openLoop, status } from "../mod.ts";
-import { ext4Image } from "./cases/mount_image.ts";
+import { ext4Image } from "./support/mount_image.ts";
 import {
   isolated,
   makeImage,

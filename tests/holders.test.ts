@@ -9,7 +9,7 @@ import { poll } from "../lib/base/retry.ts";
 import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
 import { describeHolders } from "../lib/holders/holder.ts";
 import { libc } from "../lib/runtime/libc.ts";
-import { ext4Image } from "./cases/mount_image.ts";
+import { ext4Image } from "./support/mount_image.ts";
 import {
   holdBy,
   makeImage,

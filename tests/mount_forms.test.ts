@@ -16,7 +16,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { attach, type LoopDevice, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
-import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./cases/mount_image.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
 import {
   isolated,
   losetup,

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { attach, type LoopDevice, LoopError, type MountOptions } from "../mod.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
-import { ext4Image, mountsOf } from "./cases/mount_image.ts";
+import { ext4Image, mountsOf } from "./support/mount_image.ts";
 import { makeImage, type Need, output, scratch, test, testsOf } from "./support/support.ts";
 
 const withFileSystem = testsOf("options of a mount", ["root", "mkfs.ext4", "mount"]);

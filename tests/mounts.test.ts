@@ -26,7 +26,7 @@ import {
 import process from "node:process";
 import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
-import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./cases/mount_image.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
 import {
   isolated,
   leftNodes,

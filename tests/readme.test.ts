@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { readPartitions } from "../mod.ts";
-import { makeExt4 } from "./cases/mount_image.ts";
+import { makeExt4 } from "./support/mount_image.ts";
 import {
   losetup,
   makeImage,

@@ -5,7 +5,7 @@ import { basename, dirname } from "node:path";
 import { attach, attachAll, LoopError, readPartitions } from "../mod.ts";
 import type { Image } from "../lib/table/disk.ts";
 import { findWrapper } from "../lib/superblocks/wrappers.ts";
-import { ext4Image } from "./cases/mount_image.ts";
+import { ext4Image } from "./support/mount_image.ts";
 import {
   losetup,
   makeImage,

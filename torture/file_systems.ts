@@ -18,8 +18,8 @@ import {
   makeTemplates,
   summedIn,
   type Template,
-} from "../tests/cases/superblock_cases.ts";
-import { parseTableOptions } from "../tests/cases/table_options.ts";
+} from "../tests/support/superblock_cases.ts";
+import { parseTableOptions } from "./table_options.ts";
 
 const HELP = `Usage: torture/file_systems.ts [options]
 

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { progress, say } from "../dev/terminal.ts";
-import { ext4Image } from "../tests/cases/mount_image.ts";
+import { ext4Image } from "../tests/support/mount_image.ts";
 import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
 import type { Part, Row } from "./common.ts";
 import { keepersOf } from "../tests/support/keepers.ts";

@@ -1,7 +1,7 @@
 /** What is left of a process's mounts: in the list of mounts, in /run/loopdev, and of its keeper. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { attach } from "../mod.ts";
-import { e2fsck, ext4Image, mountsOf } from "../tests/cases/mount_image.ts";
+import { e2fsck, ext4Image, mountsOf } from "../tests/support/mount_image.ts";
 import { run, scratch } from "../tests/support/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
 import { keepersOf, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";

@@ -13,7 +13,6 @@ import {
   writeSync,
 } from "node:fs";
 import { release } from "node:os";
-import process from "node:process";
 import { readOptions } from "../dev/options.ts";
 import { attach, type MountOptions } from "../mod.ts";
 

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { attach } from "../mod.ts";
-import { ext4Partitions } from "../tests/cases/mount_image.ts";
+import { ext4Partitions } from "../tests/support/mount_image.ts";
 import { onRuntime, ROOT } from "../tests/support/support.ts";
 import { devicesOf, isBound, type Part, partitionsOf, type Row } from "./common.ts";
 import { progress, say } from "../dev/terminal.ts";

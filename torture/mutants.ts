@@ -14,7 +14,8 @@ import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Row } from "./common.ts";
 import { detachBelow } from "../tests/support/own_devices.ts";
 import { CHECKS, MUTATIONS } from "./mutations.ts";
-import { copyTree, replaceOnce } from "./tree.ts";
+import { copyTree } from "../dev/copy_tree.ts";
+import { replaceOnce } from "./replace.ts";
 
 const HELP = `Usage: torture/mutants.ts [options]
 

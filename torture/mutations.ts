@@ -1,5 +1,5 @@
 /** What is broken on purpose, and which check has to notice. */
-import type { Replacement } from "./tree.ts";
+import type { Replacement } from "./replace.ts";
 
 const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
 const torture = (...args: string[]) => [...DENO, "torture/run.ts", "--size", "full", ...args];

@@ -28,7 +28,7 @@ import {
   PROGRESS_MS,
   showProgress,
   type TableOptions,
-} from "../tests/cases/table_options.ts";
+} from "./table_options.ts";
 
 const HELP = `Usage: torture/read_tables.ts [options]
 

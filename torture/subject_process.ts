@@ -3,7 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { ext4Image } from "../tests/cases/mount_image.ts";
+import { ext4Image } from "../tests/support/mount_image.ts";
 import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support/support.ts";
 import { openFiles } from "./common.ts";
 import { type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";

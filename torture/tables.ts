@@ -8,12 +8,7 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { progress, table } from "../dev/terminal.ts";
 import { KINDS, makeCase } from "../tests/cases/table_cases.ts";
-import {
-  MOST_SHOWN,
-  parseTableOptions,
-  PROGRESS_MS,
-  showProgress,
-} from "../tests/cases/table_options.ts";
+import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 import {
   LONGEST_READ,
   MOST_BYTES,

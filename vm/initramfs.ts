@@ -4,7 +4,7 @@ import { closeSync, existsSync, openSync, readFileSync, rmSync, writeSync } from
 import { truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { writeTable } from "../tests/cases/disk_image.ts";
-import { makeExt4 } from "../tests/cases/mount_image.ts";
+import { makeExt4 } from "../tests/support/mount_image.ts";
 import { CpioWriter } from "./cpio.ts";
 import type { Init } from "./cells.ts";
 import type { Kernel } from "./kernel.ts";

@@ -12,3 +12,9 @@ export const STATES = {
   readOnly: [["-r", "$D", "a.img"]],
   mangled: [["$D", MANGLED]],
 } as const;
+
+/** A command line, and the state on which it is run. `VARIABLE=value` may stand before it. */
+export interface Case {
+  readonly state: keyof typeof STATES;
+  readonly line: string;
+}

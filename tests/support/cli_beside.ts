@@ -8,7 +8,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { parseCommand } from "../../cli/command.ts";
 import { DIFFERENCES, DIFFERENCES_TO_242 } from "../cases/cli_differences.ts";
-import { MANGLED, STATES } from "../cases/cli_states.ts";
+import { type Case, MANGLED, STATES } from "../cases/cli_states.ts";
 import { detachElsewhere } from "./others.ts";
 import { ownDevices } from "./own_devices.ts";
 import {
@@ -100,12 +100,6 @@ function normalize(text: string, { D, E }: CliDevices): string {
       /\/dev\/loop\d+(?= |$)/gm,
       (path) => path === D || path === E ? path : "/dev/loopN",
     );
-}
-
-/** A command line, and the state on which it is run. `VARIABLE=value` may stand before it. */
-export interface Case {
-  readonly state: keyof typeof STATES;
-  readonly line: string;
 }
 
 interface Observed extends Finished {

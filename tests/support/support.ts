@@ -16,9 +16,11 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { test as nodeTest } from "node:test";
+import { onThisRuntime, ROOT } from "../../dev/runtimes.ts";
 import { writeTable } from "../cases/disk_image.ts";
 
-export const ROOT: string = new URL("../..", import.meta.url).pathname;
+export { NODE, onRuntime, onThisRuntime, ROOT, RUNTIME, type Runtime } from "../../dev/runtimes.ts";
+export { RUNTIME_NAMES, RUNTIMES } from "../../dev/runtimes.ts";
 export const MOD: string = new URL("../../mod.ts", import.meta.url).href;
 
 const NATIVE = "gcc libc6-dev";
@@ -165,42 +167,6 @@ export function output(command: string[], options: SpawnSyncOptions = {}): strin
   const { status, stdout, stderr } = run(command, options);
   if (status !== 0) throw new Error(`${command.join(" ")} exited with ${status}: ${stderr}`);
   return stdout;
-}
-
-export const RUNTIMES = ["bun", "deno", "node"] as const;
-export type Runtime = typeof RUNTIMES[number];
-
-/** The one that runs the tests. */
-export const RUNTIME: Runtime = "Deno" in globalThis
-  ? "deno"
-  : "Bun" in globalThis
-  ? "bun"
-  : "node";
-
-/** The machine's own Node may have no node:ffi. */
-export const NODE: string = RUNTIME === "node"
-  ? process.execPath
-  : join(ROOT, "dev/node_modules/.bin/node");
-
-/** Node warns of what is experimental, and of a script in a folder without a package.json. */
-const QUIET = ["ExperimentalWarning", "MODULE_TYPELESS_PACKAGE_JSON"]
-  .map((warning) => `--disable-warning=${warning}`);
-
-const COMMANDS: Record<Runtime, readonly string[]> = {
-  bun: ["bun", "run"],
-  deno: ["deno", "run", "--no-prompt", "--quiet", "--no-lock", "--allow-all"],
-  node: [NODE, ...QUIET],
-};
-
-/** The command line that runs a script of ours on a runtime. */
-export function onRuntime(runtime: Runtime, script: string, ...args: string[]): string[] {
-  return [...COMMANDS[runtime], script, ...args];
-}
-
-/** The same on the runtime that runs the tests. */
-export function onThisRuntime(script: string, ...args: string[]): string[] {
-  const [, ...rest] = onRuntime(RUNTIME, script, ...args);
-  return [process.execPath, ...rest];
 }
 
 /** Makes an image of `mib` MiB, with a table that is said in sfdisk's language (disk_image.ts). */

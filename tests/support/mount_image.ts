@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, readFileSync } from "node:fs";
 import { readPartitions } from "../../mod.ts";
-import { makeImage, output, run, scratch } from "../support/support.ts";
+import { makeImage, output, run, scratch } from "./support.ts";
 
 /** An image of 8 MiB with an ext4 that has a journal, and the label "data". */
 export function ext4Image(name: string): string {

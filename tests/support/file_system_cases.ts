@@ -2,7 +2,7 @@
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { decodeName } from "../../lib/base/names.ts";
-import { type Need, output, run, scratch } from "../support/support.ts";
+import { type Need, output, run, scratch } from "./support.ts";
 
 /** A command line that makes a file system in `image`, a file of `mib` MiB, or of what `folder` has. */
 export interface Case {

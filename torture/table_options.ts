@@ -1,7 +1,7 @@
 /** The command line of programs that try generated partition tables. */
 import process from "node:process";
-import { numberOf, readOptions } from "../../dev/options.ts";
-import { progress, say } from "../../dev/terminal.ts";
+import { numberOf, readOptions } from "../dev/options.ts";
+import { progress, say } from "../dev/terminal.ts";
 
 export interface TableOptions {
   readonly count: number;

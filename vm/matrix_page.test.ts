@@ -1,8 +1,8 @@
 /** The page of the kernel matrix: results of several runs as one. */
 import { assertEquals } from "@std/assert";
-import { test } from "./support/support.ts";
-import { withEarlier } from "../vm/earlier.ts";
-import type { CellReport, Result } from "../vm/run_cell.ts";
+import { test } from "../tests/support/support.ts";
+import { withEarlier } from "./earlier.ts";
+import type { CellReport, Result } from "./run_cell.ts";
 
 const cell = (suite: string, commit: string, rows: Record<string, number>): CellReport => ({
   id: "7.2",

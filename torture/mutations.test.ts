@@ -1,8 +1,8 @@
 /** The torture test's mutations are changes of the source as it is now. */
 import { assertEquals } from "@std/assert";
-import { MUTATIONS } from "../torture/mutations.ts";
-import { timesIn } from "../torture/tree.ts";
-import { ROOT, test } from "./support/support.ts";
+import { MUTATIONS } from "./mutations.ts";
+import { timesIn } from "./replace.ts";
+import { ROOT, test } from "../tests/support/support.ts";
 
 test("each line that a mutation changes stands in its file once", [], () => {
   for (const { name, replacements } of MUTATIONS) {

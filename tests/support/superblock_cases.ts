@@ -7,9 +7,9 @@
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { findFileSystems } from "../../lib/superblocks/file_systems.ts";
 import { CASES, make } from "./file_system_cases.ts";
-import { missing } from "../support/support.ts";
-import type { Random } from "./random.ts";
-import { SparseDisk } from "./sparse_disk.ts";
+import { missing } from "./support.ts";
+import type { Random } from "../cases/random.ts";
+import { SparseDisk } from "../cases/sparse_disk.ts";
 
 /** A disk with a file system, as far as it is looked at; the rest is zero. */
 export interface Template {
