@@ -15,7 +15,8 @@ import { attach, LoopError, readPartitions, type ReadPartitionsOptions } from ".
 import { SECTOR_SIZES, type SectorSize } from "../lib/table/sectors.ts";
 import type { SparseDisk } from "./cases/sparse_disk.ts";
 import { makeCase } from "./cases/table_cases.ts";
-import { gptImage, putMbr, START } from "./cases/gpt_image.ts";
+import { gptImage, START } from "./cases/gpt_image.ts";
+import { putEntries } from "./cases/mbr.ts";
 import {
   losetup,
   makeImage,
@@ -132,7 +133,7 @@ test("readPartitions() tells GPT, MBR, none, and a GPT that cannot be read", [],
   const image = new Uint8Array(MIB);
   writeFileSync(file, image);
   assertEquals(await readPartitions(file), { kind: "none", sectorSize: 512, partitions: [] });
-  putMbr(image, [{ type: 0x83, start: 64, count: 64, boot: 0x80 }]);
+  putEntries(image, [{ type: 0x83, start: 64, count: 64, boot: 0x80 }]);
   image.set([0x4d, 0x3c, 0x2b, 0x1a], 440);
   writeFileSync(file, image);
   assertEquals(await readPartitions(file), {

@@ -2,7 +2,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { findTable } from "../lib/table/sector_size.ts";
-import { type Copy, gptImage, putCopy, putMbr, reader, summary } from "./cases/gpt_image.ts";
+import { type Copy, gptImage, putCopy, reader, summary } from "./cases/gpt_image.ts";
+import { putEntries } from "./cases/mbr.ts";
 import { test } from "./support/support.ts";
 
 type Wanted = number | "auto";
@@ -106,7 +107,11 @@ test(
     }
     // Type 0xEE elsewhere than at sector 1: the kernel looks for no GPT, and takes no other entry.
     const elsewhere = gptImage(both(512, 1));
-    putMbr(elsewhere, [{ type: 0xee, start: 2, count: 9 }, { type: 0x83, start: 99, count: 9 }]);
+    putEntries(elsewhere, [{ type: 0xee, start: 2, count: 9 }, {
+      type: 0x83,
+      start: 99,
+      count: 9,
+    }]);
     for (const wanted of WANTED) {
       const size = wanted === "auto" ? 512 : wanted;
       assertEquals(find(alone, wanted), `${size} gpt`, "alone");
@@ -119,7 +124,7 @@ test(
 test("findTable() believes in no GPT without a protective MBR, as the kernel does", [], () => {
   for (const sectorSize of SECTOR_SIZES) {
     const image = gptImage(both(sectorSize, 1));
-    putMbr(image, [{ type: 0x83, start: 64, count: 64 }]);
+    putEntries(image, [{ type: 0x83, start: 64, count: 64 }]);
     assertEquals(find(image, "auto"), "512 mbr 0x83");
     assertEquals(find(image, 4096), "4096 mbr 0x83");
     image.fill(0, 0, 512);
@@ -147,7 +152,7 @@ test("findTable() reads the beginning once, and more only where the GPT is not t
   const usual = (sectorSize: number) =>
     gptImage([{ sectorSize, header: "primary", entriesAt: 2 * sectorSize }]);
   const mbr = new Uint8Array(65536);
-  putMbr(mbr, [{ type: 0x83, start: 64, count: 64 }]);
+  putEntries(mbr, [{ type: 0x83, start: 64, count: 64 }]);
   for (const wanted of WANTED) {
     assertEquals(count(new Uint8Array(65536), wanted), 1, "nothing");
     assertEquals(count(mbr, wanted), 1, "MBR");
@@ -164,7 +169,7 @@ test("findTable() reads the beginning once, and more only where the GPT is not t
 test("findTable() reads images of any length, and only what they have", [], () => {
   for (let size = 0; size <= 9 * 4096; size += 512) {
     const image = new Uint8Array(Math.max(size, 512));
-    putMbr(image, [{ type: 0xee, start: 1, count: 1 }]);
+    putEntries(image, [{ type: 0xee, start: 1, count: 1 }]);
     for (const wanted of WANTED) {
       const disk = reader(image.subarray(0, size));
       findTable(disk, wanted);
@@ -180,10 +185,10 @@ test("findTable() reads hybrid images by their GPT, where the MBR protects one",
   const iso = gptImage(both(512, 1));
   iso.set(new TextEncoder().encode("\x01CD001\x01"), 32768);
   const others = [{ type: 0xee, start: 1, count: 63 }, { type: 0xef, start: 2048, count: 64 }];
-  putMbr(iso, [{ type: 0, start: 0, count: 1, boot: 0x80 }, ...others]);
+  putEntries(iso, [{ type: 0, start: 0, count: 1, boot: 0x80 }, ...others]);
   for (const wanted of WANTED) assertEquals(find(iso, wanted), "512 primary table 1");
   // As isohybrid leaves it: nothing protects the GPT, so the MBR counts.
-  putMbr(iso, [{ type: 0x17, start: 0, count: 4096, boot: 0x80 }, others[1], others[1]]);
+  putEntries(iso, [{ type: 0x17, start: 0, count: 4096, boot: 0x80 }, others[1], others[1]]);
   assertEquals(find(iso, "auto"), "512 mbr 0x17 0xef 0xef");
   // A table for the medium's own sectors.
   const medium = gptImage(both(2048, 1));

@@ -2,8 +2,7 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, readPartitions } from "../mod.ts";
-import { gpt_header } from "../lib/table/gpt.ts";
-import { crc32 } from "../lib/base/checksums.ts";
+import { HEADER, type Header, HEADER_BYTES, put, seal } from "./cases/gpt.ts";
 import { losetup, makeImage, output, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
 
 const MIB = 2 ** 20;
@@ -83,21 +82,18 @@ test("rescan() says how a device with a cut-off GPT gets its partitions", ["root
 });
 
 /** Writes a header's field, and its checksum. */
-function spoil(file: string, fields: Parameters<typeof gpt_header.write>[1]): void {
+function spoil(file: string, fields: Partial<Header>): void {
   const image = new Uint8Array(readFileSync(file));
   for (const at of [512, image.length - 512]) {
-    const header = image.subarray(at, at + 92);
-    const padded = new Uint8Array(96);
-    padded.set(header);
-    gpt_header.write(padded, { ...fields, header_crc32: 0 });
-    gpt_header.write(padded, { header_crc32: crc32(padded.subarray(0, 92)) });
-    image.set(padded.subarray(0, 92), at);
+    const header = image.subarray(at, at + HEADER_BYTES);
+    put(header, HEADER, fields);
+    seal(header);
   }
   writeFileSync(file, image);
 }
 
 test("a GPT that cannot be right is refused with the value that is wrong", [], async () => {
-  const wrong: [Parameters<typeof gpt_header.write>[1], string][] = [
+  const wrong: [Partial<Header>, string][] = [
     [{ num_partition_entries: 32769 }, "it has 32769 entries; the most are 32768"],
     [{ num_partition_entries: 0xffffffff }, "it has 4294967295 entries"],
     [{ sizeof_partition_entry: 256 }, "an entry has 256 bytes"],

@@ -1,8 +1,7 @@
 /** GUID partition tables that strangers wrote, each hostile kind by name. */
 import { assertEquals } from "@std/assert";
-import { crc32 } from "../lib/base/checksums.ts";
-import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
-import type { Value } from "../lib/base/struct.ts";
+import { crc32 } from "node:zlib";
+import { get, HEADER, type Header, put, seal } from "./cases/gpt.ts";
 import { fixChecksums, layOut, putEntry, writeBoth } from "./cases/gpt_cases.ts";
 import { putRecord } from "./cases/mbr_cases.ts";
 import { Random } from "./cases/random.ts";
@@ -42,14 +41,11 @@ const PRIMARY = 512;
 const BACKUP = (SECTORS - 1) * 512;
 
 /** A GPT without a backup, whose primary header says this, under a right checksum of its own. */
-function withHeader(fields: Partial<Value<typeof gpt_header>>): SparseDisk {
+function withHeader(fields: Partial<Header>): SparseDisk {
   const disk = spoil(gptDisk(), BACKUP);
   const sector = disk.read(PRIMARY, 512);
-  const put = (header: Value<typeof gpt_header>) =>
-    sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
-  const header = { ...gpt_header.decode(sector), ...fields, header_crc32: 0 };
-  put(header);
-  put({ ...header, header_crc32: crc32(sector.subarray(0, Math.min(header.header_size, 512))) });
+  put(sector, HEADER, fields);
+  seal(sector, Math.min(get(sector, HEADER).header_size, 512));
   disk.write(PRIMARY, sector);
   return disk;
 }

@@ -4,8 +4,7 @@ import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { setImmediate } from "node:timers";
 import { attach, readPartitions } from "../mod.ts";
 import { SECTOR_SIZES } from "../lib/table/sectors.ts";
-import { crc32 } from "../lib/base/checksums.ts";
-import { gpt_header, GPT_HEADER_SIZE } from "../lib/table/gpt.ts";
+import { encodeHeader } from "./cases/gpt.ts";
 import { findTableSteps } from "../lib/table/sector_size.ts";
 import { runSteps } from "../lib/table/steps.ts";
 import { putRecord, sound, writeChain } from "./cases/mbr_cases.ts";
@@ -37,20 +36,14 @@ function largestArrays(): SparseDisk {
   const entries = new Uint8Array(4 * MIB);
   for (const [i, sectorSize] of SECTOR_SIZES.entries()) {
     const lastLba = BigInt(disk.size / sectorSize - 1);
-    const header = gpt_header.encode({
-      signature: new TextEncoder().encode("EFI PART"),
-      header_size: GPT_HEADER_SIZE,
+    const header = encodeHeader({
       my_lba: 1n,
       alternate_lba: lastLba,
       first_usable_lba: 1n,
       last_usable_lba: lastLba,
       partition_entry_lba: BigInt((8 + 8 * i) * MIB / sectorSize),
-      num_partition_entries: 32768,
-      sizeof_partition_entry: 128,
-      partition_entry_array_crc32: crc32(entries),
-    });
-    gpt_header.write(header, { header_crc32: crc32(header.subarray(0, GPT_HEADER_SIZE)) });
-    disk.write(sectorSize, header.subarray(0, GPT_HEADER_SIZE));
+    }, entries);
+    disk.write(sectorSize, header);
   }
   return disk;
 }

@@ -35,7 +35,7 @@ function makeHostileImage(name: string): string {
   const path = scratch(name + ".img");
   writeFileSync(path, "");
   output(["truncate", "-s", `${2 * MIB}`, path]);
-  writeGpt(path, 2 * MIB, [{ start: MIB / 2, size: MIB / 2, type: LINUX, name }]);
+  writeGpt(path, 2 * MIB, [{ number: 1, start: MIB / 2, size: MIB / 2, type: LINUX, name }]);
   return path;
 }
 

@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import { readOptions } from "../dev/options.ts";
 import { onThisRuntime, ROOT } from "../tests/support/support.ts";
 import { type Lane, PROGRAMS, Unable } from "./programs.ts";
+import { putEntries } from "../tests/cases/mbr.ts";
 import { Random } from "../tests/cases/random.ts";
 
 const HELP = `Usage: torture/interleaver.ts SEED FROM COUNT LANES FIRST_NUMBER FOLDER
@@ -56,13 +57,7 @@ async function ask(request: string): Promise<object> {
 function makeImage(name: string): string {
   const path = join(folder, name);
   const sector = new Uint8Array(512);
-  const view = new DataView(sector.buffer);
-  for (const [i, start] of [256, 1024].entries()) {
-    sector[0x1be + 16 * i + 4] = 0x83;
-    view.setUint32(0x1be + 16 * i + 8, start, true);
-    view.setUint32(0x1be + 16 * i + 12, 512, true);
-  }
-  sector.set([0x55, 0xaa], 510);
+  putEntries(sector, [256, 1024].map((start) => ({ type: 0x83, start, count: 512 })));
   writeFileSync(path, sector);
   truncateSync(path, 2 ** 20);
   return path;

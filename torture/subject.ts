@@ -28,6 +28,7 @@ import {
   type MountOptions,
 } from "../mod.ts";
 import { readOptions } from "../dev/options.ts";
+import { putEntries } from "../tests/cases/mbr.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
@@ -48,16 +49,13 @@ function describe({ path, size, backingFile, strategy, partitions }: LoopDevice)
 /** MiB of each partition, one after the other from 1 MiB on; 0 leaves the entry empty. */
 function writeTable(file: string, ...sizes: number[]): void {
   const sector = new Uint8Array(512);
-  const view = new DataView(sector.buffer);
   let start = 1;
-  for (const [i, mib] of sizes.entries()) {
-    if (mib === 0) continue;
-    sector[0x1be + 16 * i + 4] = 0x83;
-    view.setUint32(0x1be + 16 * i + 8, start * 2048, true);
-    view.setUint32(0x1be + 16 * i + 12, mib * 2048, true);
+  const entries = sizes.map((mib) => {
+    const entry = { type: mib === 0 ? 0 : 0x83, start: mib && start * 2048, count: mib * 2048 };
     start += mib;
-  }
-  sector.set([0x55, 0xaa], 510);
+    return entry;
+  });
+  putEntries(sector, entries);
   const fd = openSync(file, "r+");
   writeSync(fd, sector, 0, 512, 0);
   closeSync(fd);

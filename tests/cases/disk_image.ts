@@ -3,7 +3,8 @@
  * as much of it as the tests use, and comes out as sfdisk's does: that is a test of its own.
  */
 import { closeSync, openSync, statSync, writeSync } from "node:fs";
-import { encodeGpt, type NewPartition } from "../../gpt.ts";
+import { encodeTable, type NewPartition } from "./gpt.ts";
+import { type MbrEntry, putEntries } from "./mbr.ts";
 
 const MIB = 1024 * 1024;
 const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
@@ -87,18 +88,10 @@ export function writeGpt(
   sectorSize = 512,
 ): void {
   const fd = openSync(path, "r+");
-  for (const { offset, bytes } of encodeGpt(size, partitions, { sectorSize })) {
+  for (const { offset, bytes } of encodeTable(size, partitions, sectorSize)) {
     writeSync(fd, bytes, 0, bytes.length, offset);
   }
   closeSync(fd);
-}
-
-interface Entry {
-  boot: number;
-  type: number;
-  /** Sectors, from the disk's beginning. */
-  start: number;
-  size: number;
 }
 
 /** A master boot record with logical partitions, laid out at whole MiB. */
@@ -116,27 +109,27 @@ class Dos {
   }
 
   write(lines: Line[], id: number): void {
-    const primary: Entry[] = [];
-    const logical: Entry[] = [];
+    const primary: MbrEntry[] = [];
+    const logical: MbrEntry[] = [];
     let next = this.#grain;
-    let extended: Entry | undefined;
+    let extended: MbrEntry | undefined;
     let nextRecord = 0;
     for (const line of lines) {
       const isLogical = extended && (primary.length === 4 || next >= this.#sectors);
       const start = line.start ?? (isLogical ? nextRecord + this.#grain : next);
-      const end = isLogical ? extended!.start + extended!.size : this.#sectors;
+      const end = isLogical ? extended!.start + extended!.count : this.#sectors;
       const entry = {
         boot: line.bootable ? 0x80 : 0,
         type: parseInt(line.type ?? "83", 16),
         start,
-        size: line.size ?? end - start,
+        count: line.size ?? end - start,
       };
       if (isLogical) {
         logical.push(entry);
-        nextRecord = start + entry.size;
+        nextRecord = start + entry.count;
       } else {
         primary.push(entry);
-        next = start + entry.size;
+        next = start + entry.count;
         if (EXTENDED.includes(entry.type)) [extended, nextRecord] = [entry, start];
       }
     }
@@ -144,7 +137,7 @@ class Dos {
     if (!extended) return;
     const base = extended.start;
     const records = logical.map((_, i) =>
-      i === 0 ? base : logical[i - 1].start + logical[i - 1].size
+      i === 0 ? base : logical[i - 1].start + logical[i - 1].count
     );
     logical.forEach((entry, i) => {
       // Starts in a chain are relative: a partition's to its record, a link's to the first one.
@@ -154,24 +147,17 @@ class Dos {
         boot: 0,
         type: 0x05,
         start: records[i + 1] - base,
-        size: after.start + after.size - records[i + 1],
+        count: after.start + after.count - records[i + 1],
       };
       this.#record(records[i], link ? [own, link] : [own]);
     });
   }
 
-  #record(lba: number, entries: Entry[], id = 0): void {
-    const record = new DataView(new ArrayBuffer(512));
-    record.setUint32(440, id, true);
-    entries.forEach(({ boot, type, start, size }, i) => {
-      record.setUint8(446 + 16 * i, boot);
-      record.setUint8(446 + 16 * i + 4, type);
-      record.setUint32(446 + 16 * i + 8, start, true);
-      record.setUint32(446 + 16 * i + 12, size, true);
-    });
-    record.setUint16(510, 0xaa55, true);
+  #record(lba: number, entries: MbrEntry[], id = 0): void {
+    const record = new Uint8Array(512);
+    putEntries(record, entries, { id });
     const fd = openSync(this.#path, "r+");
-    writeSync(fd, new Uint8Array(record.buffer), 0, 512, lba * this.#sectorSize);
+    writeSync(fd, record, 0, 512, lba * this.#sectorSize);
     closeSync(fd);
   }
 }

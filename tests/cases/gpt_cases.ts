@@ -3,14 +3,21 @@
  *
  * @module
  */
-import { crc32 } from "../../lib/base/checksums.ts";
-import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../../lib/table/gpt.ts";
-import type { Value } from "../../lib/base/struct.ts";
+import { crc32 } from "node:zlib";
+import {
+  ENTRY,
+  ENTRY_BYTES,
+  get,
+  HEADER,
+  type Header,
+  HEADER_BYTES,
+  put,
+  seal,
+  SIGNATURE,
+} from "./gpt.ts";
 import { putRecord } from "./mbr_cases.ts";
 import type { Random } from "./random.ts";
 import { SparseDisk } from "./sparse_disk.ts";
-
-type Header = Value<typeof gpt_header>;
 
 /** A table before it is written. */
 export interface Gpt {
@@ -19,7 +26,7 @@ export interface Gpt {
   readonly entries: Uint8Array;
 }
 
-const SIGNATURE = new TextEncoder().encode("EFI PART");
+const MAGIC = new TextEncoder().encode("EFI PART");
 /** More is not read, and not worth a checksum. */
 const MOST_ENTRY_BYTES = 4 * 1024 * 1024;
 
@@ -38,10 +45,10 @@ export function gptDisk(random: Random): SparseDisk {
 
 /** A table with some partitions, none of which is wrong if the disk has room for it. */
 export function layOut(random: Random, disk: SparseDisk, count = entryCount(random)): Gpt {
-  const arraySectors = Math.ceil(count * gpt_entry.size / disk.sectorSize);
+  const arraySectors = Math.ceil(count * ENTRY_BYTES / disk.sectorSize);
   const first = 2 + arraySectors;
   const last = Math.max(disk.lastLba - arraySectors - 1, first);
-  const entries = new Uint8Array(count * gpt_entry.size);
+  const entries = new Uint8Array(count * ENTRY_BYTES);
   const used = Math.min(count, random.oneIn(50) ? count : random.between(0, 5));
   let at = first;
   for (let n = 0; n < used && at <= last; n++) {
@@ -53,7 +60,7 @@ export function layOut(random: Random, disk: SparseDisk, count = entryCount(rand
   const header = (my_lba: number, alternate_lba: number, partition_entry_lba: number): Header => ({
     signature: SIGNATURE,
     revision: 0x10000,
-    header_size: GPT_HEADER_SIZE,
+    header_size: HEADER_BYTES,
     header_crc32: 0,
     reserved1: 0,
     my_lba: BigInt(my_lba),
@@ -63,7 +70,7 @@ export function layOut(random: Random, disk: SparseDisk, count = entryCount(rand
     disk_guid: random.bytes(16),
     partition_entry_lba: BigInt(partition_entry_lba),
     num_partition_entries: count,
-    sizeof_partition_entry: gpt_entry.size,
+    sizeof_partition_entry: ENTRY_BYTES,
     partition_entry_array_crc32: 0,
   });
   const lastLba = Math.max(0, disk.lastLba);
@@ -86,30 +93,31 @@ export function putEntry(
   starting_lba: bigint,
   ending_lba: bigint,
 ): void {
-  const view = new DataView(entries.buffer, entries.byteOffset, entries.byteLength);
-  gpt_entry.set(view, index * gpt_entry.size, {
+  put(entries.subarray(index * ENTRY_BYTES), ENTRY, {
     partition_type_guid: random.bytes(16),
     unique_partition_guid: random.bytes(16),
     starting_lba,
     ending_lba,
     attributes: random.u64(),
-    partition_name: random.oneIn(2) ? random.bytes(72) : SIGNATURE,
+    partition_name: random.oneIn(2) ? random.bytes(72) : MAGIC,
   });
 }
 
 /** Writes both copies, with right checksums, behind a protective MBR. */
 export function writeBoth(disk: SparseDisk, gpt: Gpt): SparseDisk {
   const { sectorSize, lastLba } = disk;
-  const put = (lba: number, header: Header, at: number) => {
+  const write = (lba: number, fields: Header, at: number) => {
     if (lba < 1) return;
+    const header = new Uint8Array(HEADER_BYTES);
+    put(header, HEADER, fields);
     disk.write(at * sectorSize, gpt.entries);
-    disk.write(lba * sectorSize, gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
+    disk.write(lba * sectorSize, header);
     fixChecksums(disk, lba);
   };
   const arraySectors = Math.ceil(gpt.entries.length / sectorSize);
   putRecord(disk, 0, [{ type: 0xee, start: 1, count: Math.min(lastLba, 0xffffffff) }]);
-  put(lastLba, gpt.backup, Math.max(0, lastLba - arraySectors));
-  put(1, gpt.primary, 2);
+  write(lastLba, gpt.backup, Math.max(0, lastLba - arraySectors));
+  write(1, gpt.primary, 2);
   return disk;
 }
 
@@ -117,18 +125,15 @@ export function writeBoth(disk: SparseDisk, gpt: Gpt): SparseDisk {
 export function fixChecksums(disk: SparseDisk, lba: number): void {
   const { sectorSize } = disk;
   const sector = disk.read(lba * sectorSize, sectorSize);
-  if (sector.length < gpt_header.size) return;
-  const header = gpt_header.decode(sector);
+  if (sector.length < HEADER_BYTES) return;
+  const header = get(sector, HEADER);
   const length = header.num_partition_entries * header.sizeof_partition_entry;
   const entriesAt = Number(header.partition_entry_lba) * sectorSize;
   if (length <= MOST_ENTRY_BYTES && entriesAt + length <= disk.size) {
-    header.partition_entry_array_crc32 = crc32(disk.read(entriesAt, length));
+    const partition_entry_array_crc32 = crc32(disk.read(entriesAt, length));
+    put(sector, HEADER, { partition_entry_array_crc32 });
   }
-  header.header_crc32 = 0;
-  sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
-  const summed = Math.min(header.header_size, sectorSize);
-  header.header_crc32 = crc32(sector.subarray(0, summed));
-  sector.set(gpt_header.encode(header).subarray(0, GPT_HEADER_SIZE));
+  seal(sector, Math.min(header.header_size, sectorSize));
   disk.write(lba * sectorSize, sector);
 }
 
@@ -153,7 +158,7 @@ export function hostileLba(random: Random, { lastLba, sectorSize }: SparseDisk):
 export function damage(random: Random, disk: SparseDisk, lba: number): void {
   const { sectorSize } = disk;
   const at = random.pick([
-    lba * sectorSize + random.below(GPT_HEADER_SIZE),
+    lba * sectorSize + random.below(HEADER_BYTES),
     lba === 1 ? 2 * sectorSize : Math.max(2, lba - 1) * sectorSize,
   ]);
   const byte = disk.read(at, 1);
@@ -203,7 +208,7 @@ const bothHeaders = (gpt: Gpt, fields: Partial<Header>) => {
 };
 
 const hostileEntries: Edit = (random, disk, { entries }) => {
-  const count = entries.length / gpt_entry.size;
+  const count = entries.length / ENTRY_BYTES;
   for (let n = random.between(1, 8); n > 0; n--) {
     const first = hostileLba(random, disk);
     const last = random.pick([
@@ -219,7 +224,7 @@ const hostileEntries: Edit = (random, disk, { entries }) => {
 
 const overlappingEntries: Edit = (random, disk, { entries, primary }) => {
   const first = Number(primary.first_usable_lba);
-  const count = entries.length / gpt_entry.size;
+  const count = entries.length / ENTRY_BYTES;
   for (let index = 0; index < Math.min(count, 4); index++) {
     const start = first + random.below(8);
     const end = Math.min(start + random.below(30), Math.max(start, disk.lastLba));

@@ -1,13 +1,9 @@
 /** Disk images with GPTs of any sector size, one header at a time, wherever one can be. */
-import { crc32 } from "../../lib/base/checksums.ts";
-import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../../lib/table/gpt.ts";
 import type { Image, PartitionTable } from "../../lib/table/disk.ts";
+import { encodeHeader, ENTRY, ENTRY_BYTES, guidBytes, nameBytes, put } from "./gpt.ts";
+import { putEntries } from "./mbr.ts";
 
-const ascii = (text: string) => new TextEncoder().encode(text);
-const LINUX = Uint8Array.from(
-  "af3dc60f838472478e793d69d8477de4".match(/../g)!,
-  (hex) => parseInt(hex, 16),
-);
+const LINUX = guidBytes("0fc63daf-8483-4772-8e79-3d69d8477de4");
 
 /** A header to be, and its one partition, whose name and UUID tell it from others. */
 export interface Copy {
@@ -30,24 +26,9 @@ const LENGTH = 64 * 1024;
 /** An image with a protective MBR and these headers. */
 export function gptImage(copies: readonly Copy[], size = 2 * 1024 * 1024): Uint8Array {
   const image = new Uint8Array(size);
-  putMbr(image, [{ type: 0xee, start: 1, count: size / 512 - 1 }]);
+  putEntries(image, [{ type: 0xee, start: 1, count: size / 512 - 1 }]);
   for (const copy of copies) putCopy(image, copy);
   return image;
-}
-
-/** Entries of a boot record; in units that are the disk's. */
-export function putMbr(
-  image: Uint8Array,
-  entries: readonly { type: number; start: number; count: number; boot?: number }[],
-): void {
-  const view = new DataView(image.buffer);
-  image.set([0x55, 0xaa], 510);
-  entries.forEach(({ type, start, count, boot = 0 }, i) => {
-    view.setUint8(446 + 16 * i, boot);
-    view.setUint8(446 + 16 * i + 4, type);
-    view.setUint32(446 + 16 * i + 8, start, true);
-    view.setUint32(446 + 16 * i + 12, count, true);
-  });
 }
 
 /** Writes one header with its entries; what else is there stays. */
@@ -56,34 +37,22 @@ export function putCopy(image: Uint8Array, { sectorSize, header, mark = 1, entri
   const [lba, alternate] = header === "primary" ? [1, lastLba] : [lastLba, 1];
   const place = 2 * Math.log2(sectorSize / 512) + (header === "primary" ? 0 : 1);
   const at = entriesAt ?? ENTRIES_AT + ARRAY * place;
-  const entries = new Uint8Array(ENTRIES * gpt_entry.size);
-  entries.set(gpt_entry.encode({
+  const entries = new Uint8Array(ENTRIES * ENTRY_BYTES);
+  put(entries, ENTRY, {
     partition_type_guid: LINUX,
     unique_partition_guid: new Uint8Array(16).fill(mark),
     starting_lba: BigInt(START / sectorSize),
     ending_lba: BigInt((START + LENGTH) / sectorSize - 1),
-    partition_name: new Uint8Array(
-      Uint16Array.from(`table ${mark}`, (c) => c.charCodeAt(0)).buffer,
-    ),
-  }));
-  const sector = new Uint8Array(GPT_HEADER_SIZE);
-  sector.set(
-    gpt_header.encode({
-      signature: ascii("EFI PART"),
-      revision: 0x10000,
-      header_size: GPT_HEADER_SIZE,
-      my_lba: BigInt(lba),
-      alternate_lba: BigInt(alternate),
-      first_usable_lba: BigInt(START / sectorSize),
-      last_usable_lba: BigInt(Math.floor((image.length - START / 2) / sectorSize)),
-      disk_guid: new Uint8Array(16).fill(mark),
-      partition_entry_lba: BigInt(at / sectorSize),
-      num_partition_entries: ENTRIES,
-      sizeof_partition_entry: gpt_entry.size,
-      partition_entry_array_crc32: crc32(entries),
-    }).subarray(0, GPT_HEADER_SIZE),
-  );
-  new DataView(sector.buffer).setUint32(gpt_header.offsets.header_crc32, crc32(sector), true);
+    partition_name: nameBytes(`table ${mark}`),
+  });
+  const sector = encodeHeader({
+    my_lba: BigInt(lba),
+    alternate_lba: BigInt(alternate),
+    first_usable_lba: BigInt(START / sectorSize),
+    last_usable_lba: BigInt(Math.floor((image.length - START / 2) / sectorSize)),
+    disk_guid: new Uint8Array(16).fill(mark),
+    partition_entry_lba: BigInt(at / sectorSize),
+  }, entries);
   image.set(entries, at);
   image.set(sector, lba * sectorSize);
 }

@@ -4,19 +4,10 @@
  *
  * @module
  */
+import { ENTRIES_OFFSET, type MbrEntry, putEntries } from "./mbr.ts";
 import type { Random } from "./random.ts";
 import { SparseDisk } from "./sparse_disk.ts";
 
-export interface MbrEntry {
-  readonly type: number;
-  /** Sectors: from the disk's begin, the record's, or the extended partition's. */
-  readonly start: number;
-  readonly count: number;
-  readonly boot?: number;
-}
-
-/** Offset of the first entry in a boot record. */
-export const ENTRIES_OFFSET = 446;
 const EXTENDED = [0x05, 0x0f, 0x85];
 const TYPES = [0x83, 0x82, 0x07, 0x0c, 0xfd, 0x01, 0xef, 0x42, 0xff, ...EXTENDED];
 
@@ -25,20 +16,11 @@ export function putRecord(
   disk: SparseDisk,
   lba: number,
   entries: readonly MbrEntry[],
-  signature = 0xaa55,
+  signature?: number,
 ): void {
   const record = disk.read(lba * disk.sectorSize, 512);
   if (record.length < 512) return;
-  const view = new DataView(record.buffer);
-  record.fill(0, ENTRIES_OFFSET, 510);
-  entries.forEach(({ type, start, count, boot = 0 }, i) => {
-    const at = ENTRIES_OFFSET + 16 * i;
-    view.setUint8(at, boot);
-    view.setUint8(at + 4, type);
-    view.setUint32(at + 8, start, true);
-    view.setUint32(at + 12, count, true);
-  });
-  view.setUint16(510, signature, true);
+  putEntries(record, entries, { signature });
   disk.write(lba * disk.sectorSize, record);
 }
 

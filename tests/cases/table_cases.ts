@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "../../lib/table/gpt.ts";
+import { ENTRY, HEADER } from "./gpt.ts";
 import {
   damage,
   fixChecksums,
@@ -15,7 +15,8 @@ import {
   writeBoth,
 } from "./gpt_cases.ts";
 import { LABEL_KINDS } from "./label_cases.ts";
-import { ENTRIES_OFFSET, MBR_KINDS } from "./mbr_cases.ts";
+import { ENTRIES_OFFSET } from "./mbr.ts";
+import { MBR_KINDS } from "./mbr_cases.ts";
 import { Random } from "./random.ts";
 import type { SparseDisk } from "./sparse_disk.ts";
 
@@ -30,10 +31,8 @@ export interface TableCase {
 /** Offsets of fields, and how many bytes each has. */
 type Fields = readonly (readonly [offset: number, bytes: number])[];
 
-const fieldsOf = (offsets: Readonly<Record<string, number>>, end: number): Fields =>
-  Object.values(offsets).map((offset, i, all) => [offset, (all[i + 1] ?? end) - offset]);
-const HEADER_FIELDS = fieldsOf(gpt_header.offsets, GPT_HEADER_SIZE);
-const ENTRY_FIELDS = fieldsOf(gpt_entry.offsets, gpt_entry.size);
+const HEADER_FIELDS: Fields = Object.values(HEADER);
+const ENTRY_FIELDS: Fields = Object.values(ENTRY);
 const MBR_FIELDS: Fields = [[0, 1], [4, 1], [8, 4], [12, 4]];
 
 /** Overwrites one field with a number at which arithmetic goes wrong, or flips one of its bits. */
