@@ -76,7 +76,7 @@ async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDev
   const plan = await choosePlan(asked);
   if (plan.strategy === "two-step") libc().startThread();
 
-  // The kernel takes its own reference at the bind: ours is not needed for longer.
+  // Until the bind, at which the kernel takes its own reference.
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size, signal);
   // The queue is for the calls of this process, in their order; the lock is for all processes.
@@ -118,7 +118,7 @@ async function attachAnew(
   if (asked.partscan && isBare) await refuseWrapped(file, { ...asked, size });
   const partscan = plan.strategy === "one-step";
   let bound: BoundDevice;
-  // A stack does not lead back through catch() of a promise.
+  // Not catch(): a stack trace ends at a promise's callback.
   try {
     const binding = { ...asked, sectorSize, backing: file, readOnly, partscan };
     bound = await bindFreeDevice(binding, asked.signal);

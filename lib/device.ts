@@ -163,7 +163,7 @@ export class LoopDevice implements AsyncDisposable {
    * extended partition, whose first KiB the kernel shows, and a logical one the logical one.
    */
   get skipped(): readonly SkippedPartition[] {
-    return this.#bound.skipped;
+    return this.#bound.partitions.skipped;
   }
 
   /** All of these as plain data; what JSON.stringify() and console.log() show. */

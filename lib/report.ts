@@ -98,11 +98,11 @@ function explain(facts: Omit<Report, "reasons">): string[] {
       ? `loop.max_part is ${maxPart}: the kernel scans in LOOP_CONFIGURE, asked or not.`
       : gate === "affected"
       ? `Linux ${kernel} has ${PARTSCAN_RACE.name}, or its release does not prove otherwise.`
-      : `Linux ${kernel} is free of ${PARTSCAN_RACE.name}.`,
+      : `Partitions do not flicker on Linux ${kernel}: it is free of ${PARTSCAN_RACE.name}.`,
   ];
   if (gate === "affected" && probe === "fixed" && maxPart === 0) {
     reasons.push(
-      'The probe shows that it is mended all the same: workaround "probe" takes one step.',
+      'The probe shows that it is fixed all the same: workaround "probe" takes one step.',
     );
   }
   if (gate === "fixed" && probe === "affected") {

@@ -121,7 +121,7 @@ export async function findBackedBy(file: FileStatus): Promise<LoopStatus[]> {
   const secret = devices.find(({ backingInode, path }) =>
     backingInode === undefined && ifExists(() => fileStatus(path))
   );
-  // "Attached to nothing" would be a guess: the device says whose it is to those who may open it.
+  // Without permission to ask that device nobody can say that the file is not attached to it.
   if (secret) open(secret.path, O_RDONLY).close();
   return devices.filter((device) => isBackedBy(device, file));
 }
@@ -149,7 +149,7 @@ function readStatus(number: number): LoopStatus | undefined {
   const disk = `/sys/block/loop${number}`;
   const backingFile = sysfsBackingFile(number);
   if (backingFile === undefined) return undefined;
-  // A device that goes away while we look is not attached.
+  // Undefined for a device that is removed meanwhile.
   return ifExists(() => ({
     path: `/dev/loop${number}`,
     number,

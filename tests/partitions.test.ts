@@ -42,7 +42,7 @@ test(
     await using loop = await attach(makeImage("meddled.img", 8, THREE_PARTITIONS));
     using device = open(loop.path, O_RDONLY);
     const nodes = new Meddler(loop.path, 2);
-    const partitions = new DevicePartitions(device, loop.number, nodes);
+    const partitions = new DevicePartitions(device, loop, nodes);
     await partitions.ready((await readTable(device, 512)).partitions, 10_000);
     const { list } = partitions;
     assertEquals(partitionsOf(loop.number), list.map(({ path }) => path.slice(5)));
@@ -58,7 +58,7 @@ test(
     await using loop = await attach(makeImage("dropped.img", 8, THREE_PARTITIONS));
     using device = open(loop.path, O_RDONLY);
     const nodes = new Meddler(loop.path, Infinity);
-    const partitions = new DevicePartitions(device, loop.number, nodes);
+    const partitions = new DevicePartitions(device, loop, nodes);
     await assertRejects(
       async () => await partitions.ready((await readTable(device, 512)).partitions, 100),
       LoopError,

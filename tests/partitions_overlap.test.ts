@@ -118,7 +118,7 @@ test("a partition is skipped whose number the kernel has given to another", ["ro
   await using loop = await attach(makeImage("taken.img", 8, HYBRID));
   using device = open(loop.path, O_RDONLY);
   blkpgAddPartition(device, { number: 3, start: 6 * MIB, size: MIB });
-  const partitions = new DevicePartitions(device, loop.number, new DevNodes("auto"));
+  const partitions = new DevicePartitions(device, loop, new DevNodes("auto"));
   const table = (await readTable(device, 512)).partitions;
   await partitions.ready(table, 1000);
   const { added, skipped } = partitions;

@@ -40,16 +40,16 @@ const LOST_RACE: RetryPolicy = {
   longestPause: 250,
 };
 
-/** The same, where a lock of it can be in the way, too. */
+/** The same, where another process can hold a lock of the device, too. */
 const LOCKED_OR_LOST: RetryPolicy = { ...LOST_RACE, codes: [...LOST_RACE.codes, "EAGAIN"] };
 
 /** The wanted device was removed between LOOP_CTL_ADD and our bind. */
 const REMOVED: RetryPolicy = { codes: ["ENXIO"], tries: 64, longestPause: 50 };
 
-/** More of them are no accident: somebody holds the device that is offered. */
+/** After so many another process holds the offered device: a new one is made then. */
 const LOST_RACES_IN_A_ROW = 16;
 
-/** How long the node of a new device may take. */
+/** How long the node of a new device may take, in ms. */
 const NODE_MS = 1000;
 const LOOP_MAJOR = 7;
 
@@ -69,7 +69,7 @@ let sysfsSeen = false;
 
 /** Binds `backing` to a free device, or to the one that is wanted. */
 export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Promise<BoundDevice> {
-  // Without sysfs nothing can be verified, and every look would pass for a lost race.
+  // A missing sysfs would look like a device that was removed, again and again.
   sysfsSeen ||= Boolean(fileStatus("/sys/block"));
   const config = makeConfig(binding);
   const bind = async (number: number, isMade = false) => {
@@ -87,7 +87,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   const { number } = binding;
   if (number === undefined) {
     using control = open("/dev/loop-control", O_RDWR);
-    // LOOP_CTL_GET_FREE offers the lowest one again and again; a new one is known to nobody yet.
+    // LOOP_CTL_GET_FREE offers the lowest free device each time; a new one no other process knows yet.
     const next = (tries: number) =>
       tries % LOST_RACES_IN_A_ROW === 0 ? loopCtlAdd(control, -1) : loopCtlGetFree(control);
     return await retry(
@@ -104,7 +104,7 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
   }
 }
 
-/** Others may remove a free device at any moment: then it is made again. */
+/** Another process may remove a free device at any moment: then it is made again. */
 async function bindWanted(
   number: number,
   bind: (number: number, isMade: boolean) => Promise<BoundDevice>,
@@ -128,8 +128,8 @@ function deviceExists(number: number): boolean {
 }
 
 /**
- * Makes loop device `number` if there is none; gives whether it did. A container may be given one
- * device, and no loop-control.
+ * Makes loop device `number` if there is none; gives whether it did. A container may have the device and
+ * no /dev/loop-control.
  */
 function makeDevice(number: number): boolean {
   if (deviceExists(number)) return false;
@@ -138,7 +138,7 @@ function makeDevice(number: number): boolean {
     loopCtlAdd(control, number);
   } catch (error) {
     if (isRefusal(error, "EEXIST")) return false;
-    // Whoever opens the node of a device that is not there makes it (CONFIG_BLOCK_LEGACY_AUTOLOAD).
+    // Opening the node of a missing device makes the device (CONFIG_BLOCK_LEGACY_AUTOLOAD).
     ifExists(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
     if (!deviceExists(number)) throw error;
   }
@@ -155,14 +155,14 @@ function removeUnused(number: number, nodes: DevNodes): void {
     using _held = open(`/dev/loop${number}`, O_RDONLY | O_EXCL);
     if (sysfsBackingFile(number) === undefined) nodes.remove();
   } catch (error) {
-    // A node without a device is of no use to anybody. EBUSY: somebody is about to use it.
+    // The node has no device: nobody can use it. After EBUSY it stays: another process opens the device.
     if (isRefusal(error, "ENXIO", "ENODEV")) nodes.remove();
   }
 }
 
 /**
- * Waits until loop device `number` has its node, since others must be able to use it too. Gives the
- * device number.
+ * Waits until loop device `number` has its node, or makes it: other programs shall be able to use the
+ * device, too. Gives the device number.
  */
 async function nodeOf(number: number, nodes: DevNodes, signal?: AbortSignal): Promise<string> {
   const path = `/dev/loop${number}`;
@@ -192,8 +192,8 @@ function makeConfig(binding: Binding): LoopConfig {
 }
 
 /**
- * One attempt: the device is bound to our file and open, or nothing has changed. LOOP_CTL_GET_FREE,
- * just before, and this are one turn of the event loop: attaches of one process never collide.
+ * One attempt: the device is bound to our file and open, or nothing has changed. LOOP_CTL_GET_FREE was
+ * called in the same turn of the event loop, so that attaches of one process never get the same device.
  */
 function bindDevice(
   number: number,
@@ -207,8 +207,8 @@ function bindDevice(
   const lock = new DeviceLock(number);
   let device: OpenFile | undefined;
   try {
-    // udevd can be about to answer an earlier close with BLKRRPART: from the bind on that would drop
-    // partitions, so by then nobody else may get the lock.
+    // udevd may answer an earlier close with BLKRRPART, which drops partitions. It takes the lock
+    // exclusively for that, so ours must be there before the bind.
     if (kind === "shared") lock.keepShared();
     removeStalePartitions(path, number);
     const opened = readOnly
@@ -233,10 +233,10 @@ function bindDevice(
   }
 }
 
-/** LOOP_CONFIGURE's EINVAL after all our checks: an old kernel, or one that refuses this file. */
+/** LOOP_CONFIGURE is EINVAL after our checks on an old kernel, or where the kernel refuses the file. */
 function explain(error: unknown, path: string): unknown {
   if (!isRefusal(error, "EINVAL")) return error;
-  // A kernel that knows the request looks for the backing file first: EBADF for descriptor −1.
+  // A kernel that knows the request looks at the descriptor of the file first: −1 is EBADF.
   using probe = ifExists(() => open(path, O_RDONLY));
   const known = probe &&
     refuses(() => loopConfigure(probe, undefined, { info: {} }), "EBADF");

@@ -21,7 +21,7 @@ import { type DetachOptions, sweepDetached } from "./detach.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
 import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import { DevNodes, lastingNodes, removeLeftNodes } from "./nodes.ts";
-import { DevicePartitions, type SkippedPartition } from "./partitions.ts";
+import { DevicePartitions } from "./partitions.ts";
 import { drain, type Strategy } from "./partscan_race.ts";
 import { isSamePartition, refuseUsed } from "./removal.ts";
 import { lossOf, writeAllBack } from "./write_back.ts";
@@ -35,6 +35,8 @@ const CLEARING_PAUSE_MS = 8;
 
 /** A bound loop device. It stays bound as long as this is not closed, if we bound it. */
 export class BoundDevice {
+  readonly path: string;
+  readonly number: number;
   /** Open since the bind, if we bound it: it remembers each write that failed since then. */
   readonly device: OpenFile;
   readonly nodes: DevNodes;
@@ -50,7 +52,8 @@ export class BoundDevice {
   readonly backing: OpenFile | undefined;
   /** Whether the device itself exists only because we asked for its number. */
   readonly #isMade: boolean;
-  #facts: LoopFacts;
+  /** What the kernel said of it at the bind, or after the last change that was made here. */
+  facts: LoopFacts;
 
   /** `own`: what a bind of ours came with; left out where another process bound the device. */
   constructor(
@@ -65,48 +68,27 @@ export class BoundDevice {
     },
   ) {
     this.device = device;
-    this.#facts = facts;
+    this.path = device.path;
+    this.number = facts.number;
+    this.facts = facts;
     this.isOwn = own !== undefined;
     this.nodes = own?.nodes ?? new DevNodes("auto");
-    this.lock = own?.lock ?? new DeviceLock(facts.number);
+    this.lock = own?.lock ?? new DeviceLock(this.number);
     this.since = own?.since ?? 0;
     this.backing = own?.backing;
     this.#isMade = own?.isMade ?? false;
-    this.partitions = new DevicePartitions(device, facts.number, this.nodes);
-  }
-
-  get path(): string {
-    return this.device.path;
-  }
-
-  get number(): number {
-    return this.#facts.number;
-  }
-
-  /** What the kernel said of it at the bind, or after the last change that was made here. */
-  get facts(): LoopFacts {
-    return this.#facts;
+    this.partitions = new DevicePartitions(device, facts, this.nodes);
   }
 
   /** Whether it is still in the use that the facts are of. */
   isCurrent(): boolean {
-    return !this.device.isClosed && isStill(this.device, this.#facts);
-  }
-
-  /** What cannot be a partition beside the others, with its place in the backing file. */
-  get skipped(): readonly SkippedPartition[] {
-    const { offset } = this.#facts;
-    return this.partitions.skipped.map((one) => ({
-      ...one,
-      offset: offset + one.start,
-      sizelimit: one.size,
-    }));
+    return !this.device.isClosed && isStill(this.device, this.facts);
   }
 
   /** Makes a request that changes it, and asks the kernel what it is then. */
   async change(request: (device: OpenFile) => void | Promise<void>): Promise<void> {
     await changeDevice(this.device, request);
-    this.#facts = readFacts(this.device);
+    this.facts = readFacts(this.device);
   }
 
   /** Reads the table again and brings the kernel's partitions in line with it. */
@@ -123,7 +105,7 @@ export class BoundDevice {
    * partition open. Without, it leaves the old file's partitions where they are, over the new file.
    */
   async changeFile(backing: OpenFile, timeout: number): Promise<void> {
-    const isPartitioned = this.#facts.partscan || this.strategy !== "none" ||
+    const isPartitioned = this.facts.partscan || this.strategy !== "none" ||
       boundPartitions(this.number).length > 0;
     const isOld = isPartitioned && await this.#refuseTableOf(backing);
     await this.change((device) => loopChangeFd(device, backing));
@@ -142,7 +124,7 @@ export class BoundDevice {
     const { number } = this;
     const old = boundPartitions(number);
     const identities = new Map(old.map(({ name }) => [name, sysfsPartitionIdentity(number, name)]));
-    const table = await tableAfterChange(backing, this.#facts);
+    const table = await tableAfterChange(backing, this.facts);
     if (table) {
       const isNew = (one: SysfsPartition) =>
         table.partitions.some((entry) => isSamePartition(entry, one));
@@ -159,7 +141,7 @@ export class BoundDevice {
    * is lost.
    */
   async persist(): Promise<void> {
-    const { backingFile } = this.#facts;
+    const { backingFile } = this.facts;
     const failed = await this.#writeBack();
     if (failed) {
       throw lossOf(failed, backingFile, "Nothing was changed: write it again, then persist()");
@@ -178,19 +160,18 @@ export class BoundDevice {
 
   /** Closes all that is open of it, and leaves the device as it is. */
   async close(): Promise<void> {
-    const { size } = this.#facts;
     await this.#closeDevice();
-    await this.lock.close(size);
+    await this.lock.close(this.facts.size);
   }
 
   async #closeDevice(): Promise<void> {
     // Before the kernel's own, so that the last close of the file, which may wait for it, is not ours.
     this.backing?.close();
-    await closeFlushed(this.device, this.#facts.size);
+    await closeFlushed(this.device, this.facts.size);
   }
 
   async #writeBack(): ReturnType<typeof writeAllBack> {
-    return await writeAllBack(this.device, this.#facts, this.backing);
+    return await writeAllBack(this.device, this.facts, this.backing);
   }
 
   /**
@@ -198,7 +179,7 @@ export class BoundDevice {
    * written to it is lost, and has released it all the same.
    */
   async release(waiting: DetachOptions): Promise<"detached" | "deferred"> {
-    const { backingFile } = this.#facts;
+    const { backingFile } = this.facts;
     const begun = performance.now();
     let failed: FailedWrite | undefined;
     try {
@@ -216,7 +197,7 @@ export class BoundDevice {
   }
 
   async #end(waiting: DetachOptions, begun: number): Promise<"detached" | "deferred"> {
-    const { number } = this.#facts;
+    const { number } = this.facts;
     const lasting = lastingNodes(number);
     await this.#unbind(waiting);
     const { timeout, ...rest } = waiting;
@@ -245,7 +226,7 @@ export class BoundDevice {
         if (this.lock.keepsShared) await this.#clearAlone(waiting);
       } finally {
         // The last to close, and the one that detaches: until then nobody may have partitions dropped.
-        await this.lock.close(this.#facts.size);
+        await this.lock.close(this.facts.size);
       }
     }
   }
@@ -274,7 +255,7 @@ export class BoundDevice {
   /** Waits until the kernel has ended its use; `"deferred"` when the signal stops that. */
   async waitForOthers({ timeout, signal }: DetachOptions): Promise<"detached" | "deferred"> {
     const { path } = this;
-    const isGone = () => sweepDetached(this.#facts, path) || undefined;
+    const isGone = () => sweepDetached(this.facts, path) || undefined;
     const wait = (ms: number) => unlessAborted(poll(isGone, ms, signal), signal);
     if (isGone()) return "detached";
     if (timeout !== undefined) return await wait(timeout) ? "detached" : "deferred";

@@ -1,10 +1,10 @@
 /**
- * One attach of a file at a time, on the whole machine: between the look at the devices that have it
- * already and the moment at which ours is usable, nobody else who asks may look.
+ * One attach of a file at a time on the whole machine, from the look at the devices that have it already
+ * until ours is usable.
  *
- * The lock is a byte of the file itself, far behind the end of any: by whatever name and in whatever
- * container others reach the file, it is the same. Programs that lock images take other bytes (qemu 100 to
- * 203, libvirt 0 and 1), and `flock disk.img COMMAND`, in which we may run, another kind of lock.
+ * The lock is a record lock of one byte of the file, far behind its end: it is the same lock for every name
+ * and container by which a process reaches the file. qemu locks other bytes (100 to 203), so does libvirt (0
+ * and 1), and `flock disk.img COMMAND`, in which we may run, takes another kind of lock.
  *
  * @module
  */
@@ -18,13 +18,13 @@ import { openAgain, tryLockAlone } from "../kernel/record_lock.ts";
 const LOCKED_BYTE = 0x6c6f_6f70_6465_76n;
 const AS_FDINFO_SHOWS_IT = new RegExp(`^lock:.* OFDLCK .* ${LOCKED_BYTE} `, "m");
 
-/** Two that came at the same moment come at two the next time. */
+/** Two processes that try at the same moment try at different ones the next time. */
 const APART_MS = 8;
 const LONGEST_PAUSE_MS = 16;
 
 /**
- * Runs `operation` while nobody else does so for this file, in whatever process. Rejects with ETIMEDOUT,
- * which says for whom it has waited, after `timeout` ms; with the signal's reason if that comes first.
+ * Runs `operation` while no other process does so for this file. Rejects with ETIMEDOUT, which names the
+ * process that it waited for, after `timeout` ms; with the signal's reason if that comes first.
  */
 export async function aloneWith<T>(
   file: OpenFile,

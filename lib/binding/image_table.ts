@@ -14,7 +14,7 @@ import type { FoundTable } from "../table/disk.ts";
 import { findTableSteps } from "../table/sector_size.ts";
 import { runStepsOnThread, type Steps } from "../table/steps.ts";
 
-/** Of x86-64 and aarch64. */
+/** Sizes of a page on x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];
 
 /** What a device is, or would be; bytes. */
@@ -30,13 +30,10 @@ export interface Geometry {
   readonly signal?: AbortSignal;
 }
 
-/** A table can make us read 25,000 records: after so many the event loop turns in any case. */
+/** The event loop turns after so many reads in any case: a table can take 25,000 of them. */
 const STEPS_A_TURN = 64;
 
-/**
- * Reads a table while the event loop goes on: who waits for storage is another thread, and between
- * two reads others have their chance.
- */
+/** Reads a table while the event loop goes on: another thread waits for storage. */
 function readInTurns(
   steps: Steps<FoundTable>,
   read: (offset: number, length: number) => Promise<Uint8Array>,
@@ -63,7 +60,7 @@ export async function readTableIn(
   return await readInTurns(findTableSteps(size, sectorSize, usual), read, signal);
 }
 
-/** A read that stops before the device's end must not pass for "no table". */
+/** All of the bytes, since a table that is read in part would pass for "no table". */
 async function readWhole(file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
   const wanted = Math.max(0, length);
   if (wanted === 0) return new Uint8Array();
@@ -74,8 +71,8 @@ async function readWhole(file: OpenFile, offset: number, length: number): Promis
 }
 
 /**
- * The table of a bound device, whose sectors have that size. If it ends in a part of a sector, the
- * kernel can read nothing in the page around that, and its own scan takes it for "no table".
+ * The table of a bound device. Where the device ends within a sector, the kernel cannot read the page
+ * around that end, and its own scan finds no table.
  */
 export async function readTable(
   device: OpenFile,
@@ -100,15 +97,14 @@ export async function readTable(
 }
 
 /**
- * Whether a table accounts for all partitions of its device: one that is not in it should not be there.
- * Where we see none, the kernel may see one of a kind that is not known here, or somebody added partitions
- * by hand.
+ * Whether a table accounts for all partitions of its device, so that one that is not in it is left over.
+ * Where we find no table, the kernel may know one of another kind, or a user added partitions by hand.
  */
 export function isComplete({ kind, header }: FoundTable): boolean {
   return kind === "gpt" ? header !== undefined : kind !== "none";
 }
 
-/** What a person can do, by what he wanted to do. */
+/** What the caller can do, by the call. */
 const REMEDIES = {
   attach: {
     otherSize: (size: number) => `attach it with sectorSize: ${size}, or "auto"`,
@@ -134,7 +130,7 @@ export interface Part {
   readonly sizelimit: number;
 }
 
-/** Of whom a table is told: who, with which sectors, and of which part of a file, if it is one. */
+/** What a refusal of a table is about: which file or device, and which part of a file, if it is one. */
 export interface Refused {
   readonly path: string;
   readonly sectorSize: number;
@@ -179,8 +175,8 @@ function explainDamage({ damage }: FoundTable, { call, part }: Refused): string 
 }
 
 /**
- * How a disk gets the size again that its GPT asks for. The kernel, too, takes a table with a whole
- * primary header whose backup is not there, but none that says more sectors than the disk has.
+ * How a disk gets the size again that its GPT asks for. The kernel takes a GPT whose backup header is
+ * missing, but none that has more sectors than the disk.
  */
 function regrow(asks: number, part: Part | undefined): string {
   if (!part) {

@@ -1,6 +1,6 @@
 /**
- * Nodes in /dev. Usually the kernel makes them (devtmpfs); in containers /dev is often static, and the
- * device is in sysfs without a node ever appearing.
+ * Nodes in /dev. Usually the kernel makes them (devtmpfs). In a container /dev is often static: there no
+ * node appears for a new device.
  *
  * @module
  */
@@ -26,7 +26,7 @@ function tryToUnlink(path: string): void {
   try {
     unlink(path);
   } catch {
-    // ENOENT: somebody did it. EROFS, EPERM: it stays, as a node may whose device is gone.
+    // ENOENT: another process did it. EROFS, EPERM: a node without a device stays, which does no harm.
   }
 }
 
@@ -50,9 +50,9 @@ export function lastingNodes(number: number): SysfsPartition[] {
 }
 
 /**
- * Removes the nodes that those partitions of device `number` had, after its detach: the kernel gives their
- * device numbers to the partitions of other disks. And the disk's own node, if loopdev made it. While we
- * hold the device O_EXCL nobody can bind it; where it has no node, nobody tries.
+ * Removes the nodes of those partitions after the detach of device `number`, since the kernel gives their
+ * device numbers to the partitions of other disks; and the disk's own node, if loopdev made it. While we
+ * have the device open with O_EXCL nobody can bind it.
  */
 export function removeLeftNodes(number: number, partitions: readonly SysfsPartition[]): void {
   const path = `/dev/loop${number}`;
@@ -66,7 +66,7 @@ export function removeLeftNodes(number: number, partitions: readonly SysfsPartit
     }
     if (look(path)?.mode === MADE_BY_LOOPDEV) tryToUnlink(path);
   } catch (error) {
-    // EBUSY: somebody is about to use the device, and may rely on its nodes.
+    // EBUSY: another process has opened the device, and may rely on its nodes.
     if (!isRefusal(error)) throw error;
   }
 }
@@ -119,14 +119,14 @@ export class DevNodes {
     return true;
   }
 
-  /** A stale node is replaced if it is a block device's, as it is where /dev outlived a device. */
+  /** Replaces a node of another block device: a static /dev keeps the nodes of devices that are gone. */
   #make(path: string, dev: string, stale: FileStatus | undefined): boolean {
     if (stale && stale.type !== "block device") return false;
     if (stale) unlink(path);
     try {
       makeBlockNode(path, dev, MADE_BY_LOOPDEV);
     } catch (error) {
-      // EEXIST: somebody was faster; the next look tells what it is.
+      // EEXIST: another process was faster; the next call looks at its node.
       if (isRefusal(error, "EEXIST")) return false;
       if (!isRefusal(error, "EPERM")) throw error;
       throw error.withHint(
@@ -145,12 +145,12 @@ export class DevNodes {
     return this.#made;
   }
 
-  /** Leaves the nodes where they are: the device outlives us. */
+  /** Leaves the nodes where they are, since the device outlives this process. */
   keep(): void {
     this.#made = [];
   }
 
-  /** Removes those of `paths` that we made, by default all; as far as /dev allows, and no error if not. */
+  /** Removes those of `paths` that we made, by default all. One that /dev does not let go stays. */
   remove(paths: readonly string[] = this.#made): void {
     const ours = this.#made.filter((path) => paths.includes(path));
     this.#made = this.#made.filter((path) => !paths.includes(path));

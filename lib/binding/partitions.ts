@@ -1,9 +1,9 @@
 /**
  * What the table says ↔ what the kernel has ↔ which nodes exist, and bringing the three together.
  *
- * A scan's result is swallowed by the kernel: it can fail, or there can be no parser built in, and
- * the ioctl returns 0 all the same. So sysfs is compared with the table, what is missing is added
- * with BLKPG, and a partition counts only once its node is there and is the right device.
+ * The kernel does not tell how a scan ended: the ioctl returns 0 also where it failed, or where no parser
+ * is built in. So sysfs is compared with the table, what is missing is added with BLKPG, and a partition
+ * counts only once its node is there and is the right device.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from ".
 import type { Extent } from "../kernel/block.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
+import type { LoopFacts } from "./facts.ts";
 import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
 import type { DevNodes } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
@@ -70,23 +71,28 @@ export interface SkippedPartition extends TablePartition {
   readonly sizelimit: number;
 }
 
-/** A partition that was skipped, before it is known where the device begins in its file. */
-export type Skipped = Omit<SkippedPartition, "offset" | "sizelimit">;
-
 /** The partitions of one bound device: what the kernel has, and what of it came from us. */
 export class DevicePartitions {
   readonly #device: OpenFile;
   readonly #number: number;
+  /** Where the device begins in its backing file. */
+  readonly #offset: number;
   readonly #nodes: DevNodes;
   /** In the order of their numbers; each had its node. */
   list: readonly Partition[] = [];
   /** Those that exist only because we added them. */
   added: readonly Extent[] = [];
-  skipped: readonly Skipped[] = [];
+  /** Those that cannot be partitions beside the others. */
+  skipped: readonly SkippedPartition[] = [];
 
-  constructor(device: OpenFile, number: number, nodes: DevNodes) {
+  constructor(
+    device: OpenFile,
+    { number, offset }: Pick<LoopFacts, "number" | "offset">,
+    nodes: DevNodes,
+  ) {
     this.#device = device;
     this.#number = number;
+    this.#offset = offset;
     this.#nodes = nodes;
   }
 
@@ -139,7 +145,7 @@ export class DevicePartitions {
     await blkFlsBuf(device);
     const sectorSize = blkSszGet(device);
     const found = await readTable(device, sectorSize, signal);
-    // Nothing may be removed because whoever bound the device chose a sector size that is not the GPT's.
+    // Before anything is removed: the device may be bound with another sector size than the GPT's.
     refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
     const table = found.partitions;
     const present = boundPartitions(number);
@@ -149,7 +155,7 @@ export class DevicePartitions {
     await removeTogether(device, number, gone);
     this.#nodes.remove(gone.map(({ name }) => `/dev/${name}`));
     const kept = present.filter((partition) => !gone.includes(partition));
-    const tooLarge = resize(device, kept, table);
+    const tooLarge = this.#resize(kept, table);
     const first = boundPartitions(number);
     const { list, added, skipped } = await this.#waitUntilReady(table, first, timeout, signal);
     this.list = list;
@@ -171,7 +177,7 @@ export class DevicePartitions {
       let present = seen ?? boundPartitions(number);
       seen = undefined;
       const lacking = inOrder(lackingIn(present, table));
-      const skipped = lacking.flatMap((wanted) => addTo(device, number, wanted, added) ?? []);
+      const skipped = lacking.flatMap((wanted) => this.#add(wanted, added) ?? []);
       if (lacking.length > 0) present = boundPartitions(number);
       missing = lackingIn(present, table)
         .filter((wanted) => !has(skipped, wanted))
@@ -193,6 +199,67 @@ export class DevicePartitions {
       await removePartitions(device, number, added).catch(() => {});
       throw error;
     }
+  }
+
+  /**
+   * Adds a partition that the kernel lacks. Called in the table's order, so that of two that overlap the
+   * first is there. The kernel's own parsers accept partitions that overlap, or that begin or end within a
+   * sector, and BLKPG does not: gives the partition with the reason if it is one of these.
+   */
+  #add(wanted: TablePartition, added: Extent[]): SkippedPartition | undefined {
+    try {
+      blkpgAddPartition(this.#device, wanted);
+      added.push(wanted);
+      return undefined;
+    } catch (error) {
+      // Most tables count in sectors of 512 bytes, whatever the disk's are.
+      if (isRefusal(error, "EINVAL")) {
+        const sectorSize = blkSszGet(this.#device);
+        if (wanted.start % sectorSize === 0 && wanted.size % sectorSize === 0) throw error;
+        return this.#skip(wanted, `it begins or ends within a sector of ${sectorSize} bytes`);
+      }
+      if (!isRefusal(error, "EBUSY")) throw error;
+      // Another process's scan may have been faster: sysfs shows the partition now or at the next look.
+      const present = boundPartitions(this.#number);
+      if (has(present, wanted)) return undefined;
+      const taken = present.find(({ number }) => number === wanted.number);
+      if (taken) {
+        const why = `its number belongs to a partition at ${taken.start}, which stays`;
+        return this.#skip(wanted, why);
+      }
+      const other = present.find((other) => overlap(other, wanted));
+      return other && this.#skip(wanted, `it overlaps partition ${other.number}`);
+    }
+  }
+
+  /** Gives those that cannot grow, because the kernel has another partition there. */
+  #resize(
+    present: readonly SysfsPartition[],
+    table: readonly TablePartition[],
+  ): SkippedPartition[] {
+    const resized = present.flatMap((partition) => {
+      const entry = table.find((entry) => isSamePartition(entry, partition));
+      const by = entry ? entry.size - partition.size : 0;
+      return entry && by !== 0 ? [{ entry, by }] : [];
+    });
+    // What shrinks makes room for what grows.
+    return resized.sort((a, b) => a.by - b.by).flatMap(({ entry }) => {
+      try {
+        blkpgResizePartition(this.#device, entry);
+        return [];
+      } catch (error) {
+        const other = present.find(({ number, start, size }) =>
+          number !== entry.number && overlap({ start, size }, entry)
+        );
+        if (!isRefusal(error, "EBUSY") || !other) throw error;
+        return [this.#skip(entry, `it cannot grow: partition ${other.number} is in its way`)];
+      }
+    });
+  }
+
+  #skip(wanted: TablePartition, reason: string): SkippedPartition {
+    const { start, size } = wanted;
+    return { ...wanted, reason, offset: this.#offset + start, sizelimit: size };
   }
 
   /** Whether a partition is one that a table had when it was last read, or one that we added. */
@@ -227,82 +294,22 @@ function has(
   return partitions.some((one) => isSamePartition(one, wanted));
 }
 
-/** Gives those that cannot grow, because the table has another partition there. */
-function resize(
-  device: OpenFile,
-  present: readonly SysfsPartition[],
-  table: readonly TablePartition[],
-): Skipped[] {
-  const resized = present.flatMap((partition) => {
-    const entry = table.find((entry) => isSamePartition(entry, partition));
-    return entry && entry.size !== partition.size
-      ? [{ entry, by: entry.size - partition.size }]
-      : [];
-  });
-  // What shrinks makes room for what grows.
-  return resized.sort((a, b) => a.by - b.by).flatMap(({ entry }) => {
-    try {
-      blkpgResizePartition(device, entry);
-      return [];
-    } catch (error) {
-      const other = present.find((other) => other.number !== entry.number && overlap(other, entry));
-      if (!isRefusal(error, "EBUSY") || !other) throw error;
-      return [{ ...entry, reason: `it cannot grow: partition ${other.number} is in its way` }];
-    }
-  });
-}
-
 function lackingIn(present: SysfsPartition[], table: readonly TablePartition[]): TablePartition[] {
   return table.filter((entry) => !has(present, entry));
 }
 
 const EXTENDED = ["0x5", "0xf", "0x85"];
-/** Of an extended partition the kernel shows that, or a sector where that is larger. */
+/** How much of an extended partition the kernel shows, or a sector where that is more. */
 const EXTENDED_BYTES = 1024;
 
 /**
- * In the table's order, but extended partitions last. The kernel shows the first bytes of one, of no use
- * to anybody but a boot loader, and genimage puts the first logical partition into them.
+ * In the table's order, but extended partitions last: genimage puts the first logical partition into the
+ * few bytes of one that the kernel shows, and only a boot loader needs those.
  */
 function inOrder(table: readonly TablePartition[]): TablePartition[] {
   const isExtended = ({ type, size }: TablePartition) =>
     EXTENDED.includes(type ?? "") && size <= Math.max(EXTENDED_BYTES, ...SECTOR_SIZES);
   return [...table.filter((entry) => !isExtended(entry)), ...table.filter(isExtended)];
-}
-
-/**
- * Adds a partition that the kernel lacks. Called in the table's order, so that of two that overlap the
- * first is there. The kernel's own parsers accept partitions that overlap, or that begin or end within a
- * sector, and BLKPG does not: gives the partition with the reason if it is one of these.
- */
-function addTo(
-  device: OpenFile,
-  number: number,
-  wanted: TablePartition,
-  added: Extent[],
-): Skipped | undefined {
-  try {
-    blkpgAddPartition(device, wanted);
-    added.push(wanted);
-    return undefined;
-  } catch (error) {
-    // Most tables count in sectors of 512 bytes, whatever the disk's are.
-    if (isRefusal(error, "EINVAL")) {
-      const sectorSize = blkSszGet(device);
-      if (wanted.start % sectorSize === 0 && wanted.size % sectorSize === 0) throw error;
-      return { ...wanted, reason: `it begins or ends within a sector of ${sectorSize} bytes` };
-    }
-    if (!isRefusal(error, "EBUSY")) throw error;
-    // Somebody's scan may have been faster: then it shows in sysfs, now or at the next look.
-    const present = boundPartitions(number);
-    if (has(present, wanted)) return undefined;
-    const taken = present.find((other) => other.number === wanted.number);
-    const reason = taken && `its number belongs to a partition at ${taken.start}, which stays`;
-    const other = present.find((other) => overlap(other, wanted));
-    const overlaps = other && `it overlaps partition ${other.number}`;
-    if (!reason && !overlaps) return undefined;
-    return { ...wanted, reason: reason ?? overlaps! };
-  }
 }
 
 function overlap(a: { start: number; size: number }, b: { start: number; size: number }): boolean {

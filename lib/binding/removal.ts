@@ -1,9 +1,8 @@
 /**
- * Removing the kernel's partitions of a loop device: by what they are, and where others may use them,
- * all or none.
+ * Removing the kernel's partitions of a loop device; where others may use them, all or none.
  *
- * BLKPG_DEL_PARTITION takes a number. So before each removal it is looked whether the partition of that
- * number is still the one that was meant.
+ * BLKPG_DEL_PARTITION takes a number, so each removal first checks that the number is still the partition
+ * that was meant.
  *
  * @module
  */
@@ -22,7 +21,7 @@ import {
   sysfsPartitionStart,
 } from "../kernel/sysfs.ts";
 
-/** udev opens a new partition to probe it; that long BLKPG_DEL_PARTITION answers EBUSY. */
+/** udev opens a new partition to probe it; BLKPG_DEL_PARTITION is EBUSY meanwhile. */
 const WHILE_PROBED: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
 
 /** Whether two are the same partition: its number, and where it begins. It may have grown or shrunk. */
@@ -34,8 +33,8 @@ export function isSamePartition(
 }
 
 /**
- * Removes partitions; one that is gone already is no error. Waits while udev probes them. One that
- * cannot be removed does not save the others; the first error is thrown in the end.
+ * Removes partitions; one that is gone already is no error. Waits while udev probes them. Tries all of
+ * them, and throws the first error in the end.
  */
 export async function removePartitions(
   device: OpenFile,
@@ -60,14 +59,14 @@ async function remove(
 }
 
 /**
- * Removes partitions of a device that others may use, all or none. The kernel says only by refusing a
- * removal that a partition is open, so it is asked in this order:
+ * Removes partitions of a device that others may use, all or none. Only a refused removal tells that a
+ * partition is open, so:
  *
- * 1. Each is claimed (O_EXCL), which what is mounted, or below another device, refuses; so do the
- *    processes in sight that have one open. Nothing was touched by then.
- * 2. The claims are kept, each until its partition's turn: nobody can mount one meanwhile.
- * 3. A process out of sight (another container's) makes the kernel refuse a removal. Those that went
- *    before it are added again as they were.
+ * 1. Each is opened with O_EXCL, which fails for one that is mounted or below another device, and the
+ *    processes in sight are asked which have one open. No partition was touched by then.
+ * 2. Each claim is kept until its partition is removed, so that nobody can mount one meanwhile.
+ * 3. If the kernel refuses a removal all the same, for a process out of sight (another container's), those
+ *    that were removed before are added again as they were.
  */
 export async function removeTogether(
   device: OpenFile,
@@ -94,8 +93,8 @@ export async function removeTogether(
 }
 
 /**
- * Throws EBUSY if one of them stays in use, as far as this process may see; what has one for a moment is
- * waited for.
+ * Throws EBUSY if one of them stays in use, as far as this process may see. Waits for those who have one
+ * open for a moment.
  */
 export async function refuseUsed(
   device: OpenFile,
@@ -123,7 +122,7 @@ async function orExplain<T>(
   }
 }
 
-/** Opens them O_EXCL, as far as their nodes are there; EBUSY if somebody has one for himself. */
+/** Opens them with O_EXCL, as far as their nodes are there; EBUSY if one has an exclusive owner. */
 function claimAll(partitions: readonly SysfsPartition[]): Map<SysfsPartition, OpenFile> {
   const claims = new Map<SysfsPartition, OpenFile>();
   try {
@@ -138,7 +137,7 @@ function claimAll(partitions: readonly SysfsPartition[]): Map<SysfsPartition, Op
   }
 }
 
-/** Undefined if the node is not there, or is another device's: a static /dev may have left it. */
+/** Undefined if there is no node, or a node of another device, which a static /dev can have. */
 function claimNode(path: string, dev: string): OpenFile | undefined {
   if (ifExists(() => fileStatus(path))?.rdev !== dev) return undefined;
   using opened = new DisposableStack();
@@ -148,7 +147,7 @@ function claimNode(path: string, dev: string): OpenFile | undefined {
   return claim;
 }
 
-/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if nobody is in sight. */
+/** As a message names them: "/dev/loop4p1: mount /mnt". Empty if no user is in sight. */
 async function usersOf(number: number, partitions: readonly SysfsPartition[]): Promise<string> {
   const nodes = new Set(partitions.map(({ name }) => `/dev/${name}`));
   return describeHolders((await findHolders(number)).filter(({ path }) => nodes.has(path)));
@@ -184,9 +183,9 @@ function addAgain(device: OpenFile, partition: SysfsPartition): void {
 /**
  * Removes partitions that an earlier user left on free device `number`. Those added with BLKPG while
  * LO_FLAGS_PARTSCAN was clear outlive a detach: on kernels with PARTSCAN_RACE until the next open,
- * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Opened O_EXCL: as
- * long as we hold that, nobody can bind the device (EBUSY, 33ec3e53e7b1), so it is never somebody
- * else's partitions that go; nor those of another device that has the node's name.
+ * between 267ec4d7223a and c4f4c0fc551c for good, and they would show on our file. Nobody can bind the
+ * device while we have it open with O_EXCL (EBUSY, 33ec3e53e7b1), so that no partition of a later use is
+ * removed.
  */
 export function removeStalePartitions(path: string, number: number): void {
   if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;

@@ -1,11 +1,10 @@
 /**
  * A loop device with a file of our own, on which the kernel is asked what it does.
  *
- * It is the next free one, bound and let go as attach() does it: a killed process leaves nothing but that.
- * (A device with a number of its own, far beyond the others, would be offered to everybody by
- * LOOP_CTL_GET_FREE while it is not bound, as soon as all others are, and stay after a SIGKILL.) The kernel
- * announces what happens to it, and udev opens whatever is announced: so who asks is told whether anybody
- * has.
+ * It is the next free device, bound with LO_FLAGS_AUTOCLEAR as attach() does, so that a killed process
+ * leaves no device behind. (A device of a high number of our own would stay after a SIGKILL, and
+ * LOOP_CTL_GET_FREE would offer it to other programs once all lower ones are bound.) The kernel announces
+ * the bind, and udev opens what is announced: `wasOpened` says whether any program has opened it.
  *
  * @module
  */
@@ -27,7 +26,7 @@ import { openUnwatched } from "../udev/close_write_race.ts";
 export interface ScratchDevice extends Disposable {
   readonly device: OpenFile;
   readonly number: number;
-  /** Whether anybody has opened it by its node since the last question, or just before the bind. */
+  /** Whether any program has opened its node since the last question, or just before the bind. */
   readonly wasOpened: boolean;
 }
 
@@ -65,7 +64,7 @@ function bind(number: number, backing: OpenFile): ScratchDevice {
   };
 }
 
-/** Where there is no node nobody opens one, and where nothing can be watched we do without. */
+/** Undefined where inotify cannot watch: without a node, or at its limit of watches. */
 function watchOpeners(path: string): OpenWatch | undefined {
   try {
     return new OpenWatch(path);

@@ -64,7 +64,8 @@ function nodeOf(bound: BoundDevice, partition: number | undefined): string {
   throw new LoopError({ code: "ENXIO", path: bound.path, hint: whyMissing(bound, partition) });
 }
 
-function whyMissing({ partitions: { list }, skipped }: BoundDevice, partition: number): string {
+function whyMissing(bound: BoundDevice, partition: number): string {
+  const { list, skipped } = bound.partitions;
   const other = skipped.find(({ number }) => number === partition);
   if (other) {
     const { offset, sizelimit, reason } = other;
