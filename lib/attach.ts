@@ -80,16 +80,21 @@ async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDev
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size, signal);
   // The queue is for the calls of this process, in their order; the lock is for all processes.
-  return await withFile(backing.identity, overlap !== "allow", async () => {
-    if (overlap === "allow") {
-      return await attachAnew(backing, plan, asked, await inspectImage(backing, asked));
-    }
-    return await aloneWith(
-      backing.file,
-      asked,
-      () => attachUnlessOverlapping(backing, plan, asked),
-    );
-  }, signal);
+  return await withFile(
+    backing.identity,
+    overlap === "allow" ? "shared" : "exclusive",
+    async () => {
+      if (overlap === "allow") {
+        return await attachAnew(backing, plan, asked, await inspectImage(backing, asked));
+      }
+      return await aloneWith(
+        backing.file,
+        asked,
+        () => attachUnlessOverlapping(backing, plan, asked),
+      );
+    },
+    signal,
+  );
 }
 
 /**

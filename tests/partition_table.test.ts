@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { readFileSync } from "node:fs";
 import { crc32 } from "../lib/base/checksums.ts";
 import type { TablePartition } from "../lib/table/disk.ts";
-import { readPartitionTable } from "../lib/table/partition_table.ts";
+import { readPartitionTable } from "./cases/read_table.ts";
 import { writeTable } from "./cases/disk_image.ts";
 import { makeImage, output, test, THREE_PARTITIONS, withSectorSize } from "./support/support.ts";
 

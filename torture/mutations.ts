@@ -237,8 +237,8 @@ export const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/base/turns.ts",
-        from: "alone ? [line.alone, ...together] : [line.alone]",
-        to: "alone ? [] : []",
+        from: 'use === "shared" ? [exclusive] : [exclusive, ...shared]',
+        to: "[]",
       },
       {
         file: "lib/binding/file_lock.ts",

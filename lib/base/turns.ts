@@ -1,18 +1,18 @@
 /**
- * Queues: the operations of a handle, and the attaches of a file.
+ * Queues of this process: for the operations of a handle, and for the attaches of a file.
  *
  * @module
  */
 import { untilAborted } from "./retry.ts";
 
-/** Operations one after another, in the order in which they were asked for. */
+/** Lets operations run one after another, in the order of their begin() calls. */
 export class Turns {
   #last: Promise<void> = Promise.resolve();
 
   /**
-   * Waits for the turns that were asked for before; the end of a `using` block ends this one. Rejects
-   * with the signal's reason if that comes first, and lets nobody past those before it. Whoever
-   * runs an operation in it does so in his own function: a stack does not lead back through a queue.
+   * Waits for the earlier turns; disposing the result ends this one. Rejects with the signal's reason if
+   * that comes first; those behind it still wait for those before it. The caller runs its operation in its
+   * own function, since a stack trace would not lead back through a queue.
    */
   async begin(signal?: AbortSignal): Promise<Disposable> {
     const before = this.#last;
@@ -28,45 +28,48 @@ export class Turns {
   }
 }
 
-/** Who uses a file in this process: any number at once, or one alone. */
-interface Line {
-  /** The end of the last one that wanted it alone. */
-  alone: Promise<void>;
-  /** The ends of the others after that one. */
-  readonly together: Set<Promise<void>>;
-  waiting: number;
+/** The uses of a file by this process. */
+interface Uses {
+  /** The end of the last exclusive one. */
+  exclusive: Promise<void>;
+  /** The ends of the shared ones after it. */
+  readonly shared: Set<Promise<void>>;
+  count: number;
 }
 
-const lines = new Map<string, Line>();
+const usesByFile = new Map<string, Uses>();
 
 /**
- * Runs `operation` when nobody before it uses `file` alone; with `alone`, when nobody before it uses
- * it at all. Rejects with the signal's reason if that comes first.
+ * Runs `operation` after all earlier exclusive uses of `file`; an exclusive one after all earlier uses.
+ * Rejects with the signal's reason if that comes first.
  */
 export async function withFile<T>(
   file: string,
-  alone: boolean,
+  use: "shared" | "exclusive",
   operation: () => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  let line = lines.get(file);
-  if (!line) lines.set(file, line = { alone: Promise.resolve(), together: new Set(), waiting: 0 });
-  const { together } = line;
-  const before = Promise.all(alone ? [line.alone, ...together] : [line.alone]);
+  let uses = usesByFile.get(file);
+  if (!uses) {
+    uses = { exclusive: Promise.resolve(), shared: new Set(), count: 0 };
+    usesByFile.set(file, uses);
+  }
+  const { exclusive, shared } = uses;
+  const before = Promise.all(use === "shared" ? [exclusive] : [exclusive, ...shared]);
   let end = () => {};
   const ended = new Promise<void>((resolve) => end = resolve);
-  line.waiting++;
-  if (alone) line.alone = ended;
-  else together.add(ended);
+  uses.count++;
+  if (use === "shared") shared.add(ended);
+  else uses.exclusive = ended;
   try {
     await untilAborted(before, signal);
     return await operation();
   } finally {
-    // One that gives up in the queue must not let others past those before it.
+    // An aborted use ends only after those before it, which those behind it still wait for.
     before.then(() => {
       end();
-      together.delete(ended);
-      if (--line.waiting === 0) lines.delete(file);
+      shared.delete(ended);
+      if (--uses.count === 0) usesByFile.delete(file);
     });
   }
 }

@@ -1,12 +1,12 @@
 /**
- * The Amiga's Rigid Disk Block, as the kernel's block/partitions/amiga.c reads it: a block somewhere
- * in the first 16 sectors, and from it a chain of blocks, one a partition.
+ * The Amiga's Rigid Disk Block, as the kernel's block/partitions/amiga.c reads it: a block in one of the
+ * first 16 sectors, which leads to a chain of blocks, one for each partition.
  *
  * @module
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
-import { hexType, partition, readSector, textAt } from "./sectors.ts";
+import { type Extent, hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 const RDB_ALLOCATION_LIMIT = 16;
@@ -33,7 +33,7 @@ export function* readAmiga(disk: SteppedDisk): Steps<Found> {
   let number = 1;
   for (let blocks = 1; next > 0 && blocks <= MOST_BLOCKS; blocks++) {
     const block = yield* readSector(disk, next * blockSectors);
-    // Then the kernel gives up the others, too.
+    // The kernel then drops the partitions before it, too.
     if (!block) return [];
     next = block.getInt32(16);
     if (block.getUint32(0) !== IDNAME_PARTITION || !isSumRight(block)) continue;
@@ -53,25 +53,24 @@ function* findRigidDiskBlock(disk: SteppedDisk): Steps<DataView | undefined> {
     if (block.getUint32(0) !== IDNAME_RIGIDDISK) continue;
     if (isSumRight(block)) return block;
     // Windows writes a disk signature over these four bytes.
-    const mended = new DataView(new Uint8Array(block.buffer, block.byteOffset, 512).slice().buffer);
-    mended.setUint32(0xdc, 0);
-    if (isSumRight(mended)) return mended;
+    const repaired = new DataView(
+      new Uint8Array(block.buffer, block.byteOffset, SECTOR).slice().buffer,
+    );
+    repaired.setUint32(0xdc, 0);
+    if (isSumRight(repaired)) return repaired;
   }
   return undefined;
 }
 
-/** As many 32-bit words as a block says are zero in sum. */
+/** Whether the sum of the block's 32-bit words is 0; the block says how many they are. */
 function isSumRight(block: DataView): boolean {
   let sum = 0;
   for (let i = (block.getUint32(4) & 0x7f) - 1; i >= 0; i--) sum += block.getUint32(4 * i);
   return sum % Number(U32) === 0;
 }
 
-/** In sectors; undefined for what is no partition, in the kernel's 32 and 64 bits. */
-function extentOf(
-  block: DataView,
-  blockSectors: number,
-): { start: number; size: number } | undefined {
+/** Computed in the kernel's 32 and 64 bits; undefined where the kernel sees no partition. */
+function extentOf(block: DataView, blockSectors: number): Extent | undefined {
   const field = (at: number) => BigInt(block.getUint32(at));
   const cylinder = field(HEADS) * field(SECTORS);
   if (cylinder >= U32 || cylinder * BigInt(blockSectors) >= U32) return undefined;

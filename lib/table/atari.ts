@@ -1,11 +1,10 @@
 /**
- * The Atari's table (AHDI, and ICD's and Supra's more partitions), as the kernel's
- * block/partitions/atari.c reads it.
+ * The Atari's table (AHDI, with the extensions of ICD and Supra), as the kernel's block/partitions/atari.c
+ * reads it.
  *
- * There is no magic number: a table is where one of four entries could be a partition's. The kernel
- * takes any three letters or digits for its type, and so each two-hundredth disk of 1 TiB with random
- * bytes at its beginning, an encrypted one for instance, for an Atari's. Here the entry's type must
- * be one that is in use, too.
+ * It has no magic number: a disk has one if one of four entries could describe a partition. The kernel
+ * accepts any three letters or digits as the type, and so takes one of 200 disks of 1 TiB that begin with
+ * random bytes (encrypted ones, for instance) for an Atari's. Here the type must also be a known one.
  *
  * @module
  */
@@ -18,7 +17,7 @@ const PRIMARY = 0x1c6;
 const ICD = 0x156;
 const ENTRY_SIZE = 12;
 
-/** Those that parted knows. */
+/** The types that parted knows. */
 const TYPES = [
   ...["GEM", "BGM", "XGM", "LNX", "SWP", "RAW"],
   ...["MAC", "MIX", "MNX", "UNX", "F32", "SV4"],
@@ -34,19 +33,19 @@ interface Entry {
   readonly size: number;
 }
 
-function entryAt(sector: DataView, at: number): Entry {
-  return {
-    isUsed: (sector.getUint8(at) & 1) === 1,
-    type: textAt(sector, at + 1, 3),
-    start: sector.getUint32(at + 4),
-    size: sector.getUint32(at + 8),
-  };
+function entriesAt(sector: DataView, begin: number, length: number): Entry[] {
+  return Array.from({ length }, (_, i) => {
+    const at = begin + ENTRY_SIZE * i;
+    return {
+      isUsed: (sector.getUint8(at) & 1) === 1,
+      type: textAt(sector, at + 1, 3),
+      start: sector.getUint32(at + 4),
+      size: sector.getUint32(at + 8),
+    };
+  });
 }
 
-const entriesAt = (sector: DataView, at: number, number: number): Entry[] =>
-  Array.from({ length: number }, (_, i) => entryAt(sector, at + ENTRY_SIZE * i));
-
-/** The partitions: four primary ones, those of extended ones in their places, and ICD's from 5 on. */
+/** The four primary partitions, with an extended one replaced by those in it, and ICD's from 5 on. */
 export function* readAtari(disk: SteppedDisk): Steps<Found> {
   if (disk.sectorSize !== SECTOR) return undefined;
   // In the kernel's 32 bits.
@@ -81,7 +80,7 @@ export function* readAtari(disk: SteppedDisk): Steps<Found> {
   return partitions;
 }
 
-/** Follows an extended partition from its sector on; undefined if one cannot be read. */
+/** Follows the chain of an extended partition; undefined if one of its sectors cannot be read. */
 function* readChain(
   disk: SteppedDisk,
   begin: number,

@@ -1,21 +1,15 @@
 /**
- * What a table is read from, and what is read.
+ * What tables are read from, and what they say.
  *
  * @module
  */
 
-/** Bytes to read a table from, in sectors of whatever size. */
+/** The bytes of a disk, whatever its sector size. */
 export interface Image {
   /** Bytes. */
   readonly size: number;
-  /** `length` bytes from `offset`; never asked for any beyond the last whole sector. */
+  /** `length` bytes from `offset`, none of them beyond the last whole sector. */
   read(offset: number, length: number): Uint8Array;
-}
-
-/** A disk to read a table from. */
-export interface Disk extends Image {
-  /** Logical sector size in bytes: the unit of every number in a table. */
-  readonly sectorSize: number;
 }
 
 /**
@@ -35,33 +29,30 @@ export interface TablePartition {
   /** Bytes. */
   readonly size: number;
   /**
-   * GPT: type GUID in lower case. MBR: system id, "0x83"; of a slice within one of its partitions the
+   * GPT: type GUID in lower case. MBR: system id, "0x83"; for a slice within one of its partitions the
    * number in the slice's own table. Apple: "Apple_HFS". Amiga: DosType, "0x444f5303". Atari: "GEM".
-   * BSD, Sun, SGI: a number, "0x7". Absent where the table has none. Apple's and the Atari's are
-   * whatever a stranger wrote there.
+   * BSD, Sun, SGI: a number, "0x7". Absent where the table has none. Apple's and the Atari's are arbitrary
+   * text: do not trust it.
    */
   readonly type?: string;
   /** What sfdisk calls the type, if it is well known: "Linux filesystem". */
   readonly typeName?: string;
-  /**
-   * PARTUUID, as in /dev/disk/by-partuuid; absent where the table has none: only a GPT does, and an MBR
-   * whose identifier is not 0.
-   */
+  /** PARTUUID, as in /dev/disk/by-partuuid. Only of a GPT, and of an MBR whose identifier is not 0. */
   readonly uuid?: string;
-  /** Name in a GPT, an Apple map or an Amiga's table; may be empty, and is whatever a stranger wrote. */
+  /** Name in a GPT, an Apple map or an Amiga's table. Arbitrary text, or empty: do not trust it. */
   readonly name?: string;
   /**
-   * Which attribute bits are set. GPT: 0 required, 2 legacy BIOS bootable, and by type; of Linux file
-   * systems 59 grow, 60 read-only, 63 do not mount by itself. MBR: 7 active (0x80).
+   * The attribute bits that are set. GPT: 0 required, 2 legacy BIOS bootable, the others by type; for Linux
+   * file systems 59 grow, 60 read-only, 63 no automatic mount. MBR: 7 active (0x80).
    */
   readonly attributes: readonly number[];
-  /** Only of a partition that is cut at the disk's end, since the table lets it end beyond. */
+  /** Present if the table lets the partition end beyond the disk, so that it is cut at the disk's end. */
   readonly truncated?: Truncation;
 }
 
 /**
- * How a partition is cut that ends beyond the disk; bytes. The image is shorter than what the table was
- * made for: cut off, or not copied to its end.
+ * How a partition that ends beyond the disk is cut; bytes. The image is shorter than the disk that the table
+ * was made for: it was cut off, or not copied to its end.
  *
  * @example
  * ```ts
@@ -70,14 +61,14 @@ export interface TablePartition {
  * ```
  */
 export interface Truncation {
-  /** What the table says. */
+  /** The size that the table says. */
   readonly from: number;
-  /** What is left: the partition's size. */
+  /** The partition's size. */
   readonly to: number;
 }
 
 /**
- * Which kind of table it is, of those that are read:
+ * The kinds of tables that are read:
  *
  * - `"gpt"`, GUID partition table
  * - `"mbr"`, of MS-DOS, with logical partitions and the slices of BSD, Minix, Solaris and UnixWare
@@ -107,7 +98,7 @@ export type TableKind =
   | "none";
 
 /**
- * A partition table, in the unit in which it was read.
+ * A partition table, and the sector size with which it was read.
  *
  * @example
  * ```ts
@@ -117,15 +108,12 @@ export type TableKind =
  * ```
  */
 export interface PartitionTable {
-  /** What the table is, or `"none"`. */
   readonly kind: TableKind;
   /** Bytes. */
   readonly sectorSize: number;
-  /** Which of a GPT's two headers was read: the backup only where the primary is damaged. */
+  /** Which of a GPT's two headers was read: the backup only if the primary is damaged. */
   readonly header?: "primary" | "backup";
-  /**
-   * The disk's. GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d", or none if that is 0.
-   */
+  /** GPT: disk GUID in lower case. MBR: disk identifier, "1a2b3c4d"; absent if that is 0. */
   readonly uuid?: string;
   /** In the order of their numbers. */
   readonly partitions: readonly TablePartition[];
@@ -133,16 +121,16 @@ export interface PartitionTable {
 
 /** Why a GPT that the MBR announces is not shown. */
 export interface Damage {
-  /** In words, with the value that is wrong. */
+  /** In words, with the wrong value. */
   readonly what: string;
-  /** How many bytes the disk must have for its primary header, which is whole, to be right. */
+  /** If the primary header is undamaged, but says that the disk is longer: how many bytes it should have. */
   readonly asks?: number;
 }
 
-/** What was found on a disk: a table, or what there is of one that cannot be read. */
+/** What was found on a disk: a table, or what is known of one that cannot be read. */
 export interface FoundTable extends PartitionTable {
-  /** What the table is, in words, where it is known by its magic alone; then `kind` is `"none"`. */
+  /** What the table is, in words, if only its magic number is known here; then `kind` is `"none"`. */
   readonly unreadable?: string;
-  /** Of `"gpt"` without a `header`, where a header is there and cannot be right. */
+  /** Why `kind` is `"gpt"` and there is no `header`, if there is a damaged one. */
   readonly damage?: Damage;
 }

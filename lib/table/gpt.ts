@@ -1,6 +1,6 @@
 /**
- * GUID partition tables (UEFI specification, chapter 5): what the kernel's block/partitions/efi.c
- * would make of one, and the backup header where it would not look.
+ * GUID partition tables (UEFI specification, chapter 5), as the kernel's block/partitions/efi.c reads
+ * them; also the backup header, which the kernel does not read by default.
  *
  * @module
  */
@@ -8,9 +8,10 @@ import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
 import { crc32, crc32_le } from "../base/checksums.ts";
 import { gptTypeName } from "./gpt_types.ts";
 import type { Damage, TablePartition } from "./disk.ts";
+import { MOST_PARTITIONS } from "./sectors.ts";
 import { pause, type SteppedDisk, type Steps } from "./steps.ts";
 
-/** 92 bytes on disk; the compiler's 4 bytes of padding lie within the header's sector. */
+/** 92 bytes on disk; the compiler's 4 bytes of padding still lie within the header's sector. */
 export const gpt_header = struct("gpt_header", 96, {
   signature: bytes(8),
   revision: __u32,
@@ -39,23 +40,18 @@ export const gpt_entry = struct("gpt_entry", 128, {
 
 /** Bytes of gpt_header that exist on disk. */
 export const GPT_HEADER_SIZE = 92;
-/** Offset of header_crc32, which counts as zero in its own checksum. */
-const HEADER_CRC32_OFFSET = 16;
-/** The kernel's KMALLOC_MAX_SIZE: a larger entry array is refused there too. */
+/** The kernel's KMALLOC_MAX_SIZE: it refuses a larger entry array, too. */
 const MOST_ENTRY_BYTES = 4 * 1024 * 1024;
 const MOST_ENTRIES = MOST_ENTRY_BYTES / gpt_entry.size;
-/** Bytes of entries after whose checksum others are let in: a tenth of a ms. */
+/** The checksum of these bytes takes about 0.1 ms; then the event loop may turn. */
 const PIECE = 64 * 1024;
-/** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
-const MOST_PARTITIONS = 255;
 
 const ascii = new TextDecoder("latin1");
 const utf16 = new TextDecoder("utf-16le");
 
-/** A GPT has two headers, each with an array of entries: at the disk's beginning and at its end. */
+/** A GPT has two headers, at the disk's beginning and at its end, each with an array of entries. */
 export type GptHeader = "primary" | "backup";
 
-/** What a header and its entries say. */
 export interface Gpt {
   readonly header: GptHeader;
   /** disk_guid */
@@ -63,7 +59,7 @@ export interface Gpt {
   readonly partitions: TablePartition[];
 }
 
-/** No whole header, and what is wrong with one that could be. */
+/** Neither header is valid. `damage`: what is wrong with one that is there. */
 export interface DamagedGpt {
   readonly header?: undefined;
   readonly partitions: TablePartition[];
@@ -71,8 +67,8 @@ export interface DamagedGpt {
 }
 
 /**
- * The primary table, or the backup at the end of the disk if the primary is damaged; `header`: that
- * one alone. The caller has seen a protective MBR.
+ * The primary table, or the backup at the end of the disk if the primary is damaged; with `header`, only
+ * that one. The caller has seen a protective MBR.
  */
 export function* readGpt(disk: SteppedDisk, header?: GptHeader): Steps<Gpt | DamagedGpt> {
   let damage: Damage | undefined;
@@ -90,7 +86,7 @@ export function* readGpt(disk: SteppedDisk, header?: GptHeader): Steps<Gpt | Dam
 
 const HEADERS = ["primary", "backup"] as const;
 
-/** Whether the backup that the primary header points to is whole, and of the same table. */
+/** Whether the backup that the primary header points to is valid and belongs to the same table. */
 export function* isConfirmed(disk: SteppedDisk): Steps<boolean> {
   const primary = yield* readCopy(disk, PRIMARY_LBA);
   if (!("entries" in primary)) return false;
@@ -101,13 +97,12 @@ export function* isConfirmed(disk: SteppedDisk): Steps<boolean> {
     backup.header.partition_entry_array_crc32 === partition_entry_array_crc32;
 }
 
-/** One of the two copies of a table, whole. */
+/** A valid copy of a table. */
 interface Copy {
   readonly header: Value<typeof gpt_header>;
   readonly entries: Uint8Array;
 }
 
-/** No header at all. */
 const NO_HEADER: { what?: undefined } = {};
 
 const PRIMARY_LBA = 1;
@@ -116,7 +111,7 @@ function lastLbaOf({ size, sectorSize }: SteppedDisk): number {
   return Math.floor(size / sectorSize) - 1;
 }
 
-/** The header in a sector, if it is one: its checksum is right, and it says where it is. */
+/** The header in a sector; undefined if its checksum is wrong, or it says that it lies elsewhere. */
 function* readHeader(
   disk: SteppedDisk,
   lba: number,
@@ -129,8 +124,9 @@ function* readHeader(
   if (header.header_size < GPT_HEADER_SIZE || header.header_size > disk.sectorSize) {
     return undefined;
   }
+  // header_crc32 counts as zero in its own checksum.
   const summed = sector.slice(0, header.header_size);
-  summed.fill(0, HEADER_CRC32_OFFSET, HEADER_CRC32_OFFSET + 4);
+  gpt_header.write(summed, { header_crc32: 0 });
   if (crc32(summed) !== header.header_crc32) return undefined;
   return header.my_lba === BigInt(lba) ? header : undefined;
 }
@@ -153,7 +149,7 @@ function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | typeof
   const lastLba = BigInt(lastLbaOf(disk));
   const needed = alternate_lba > last_usable_lba ? alternate_lba : last_usable_lba;
   const asks = Number(needed + 1n) * disk.sectorSize;
-  // A primary header alone says how long the disk was. The kernel refuses it, too.
+  // Only a primary header is at the same place on a disk that was cut. The kernel refuses it, too.
   const isCut = last_usable_lba > lastLba;
   if (isCut && (lba !== PRIMARY_LBA || !Number.isSafeInteger(asks))) {
     return { what: `its header says that sectors up to ${last_usable_lba} can be used` };
@@ -166,7 +162,7 @@ function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | typeof
   return isCut ? { what: "it is cut off", asks } : { header, entries };
 }
 
-/** crc32() of an array that can have MiB, with pauses. */
+/** crc32() of an array of up to 4 MiB, with pauses. */
 function* crc32Steps(data: Uint8Array): Steps<number> {
   let crc = -1;
   for (let at = 0; at < data.length; at += PIECE) {
@@ -201,20 +197,19 @@ function partitionsOf(disk: SteppedDisk, { header, entries }: Copy): TablePartit
   return partitions;
 }
 
-/** Whether the type GUID, an entry's first 16 bytes, is zero. */
+/** Whether the entry's type GUID, its first 16 bytes, is zero. */
 function isUnused(entry: Uint8Array): boolean {
   for (let i = 0; i < 16; i++) if (entry[i] !== 0) return false;
   return true;
 }
 
-/** The numbers of the bits that are set. */
 function bitsOf(value: bigint): number[] {
   const bits: number[] = [];
   for (let bit = 0; value > 0n; bit++, value >>= 1n) if (value & 1n) bits.push(bit);
   return bits;
 }
 
-/** Mixed-endian on disk: the first three groups little-endian, the last two as they stand. */
+/** Mixed-endian on disk: the first three groups are little-endian, the last two big-endian. */
 function guid(raw: Uint8Array): string {
   const order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
   const hex = order.map((i) => raw[i].toString(16).padStart(2, "0")).join("");

@@ -1,11 +1,11 @@
 /**
- * Well-known partition types of GPTs by name: those of the Discoverable Partitions Specification
- * (UAPI.2) and of `sfdisk --label gpt --list-types`, in its words.
+ * Names of GPT partition types: those of the Discoverable Partitions Specification (UAPI.2) and of
+ * `sfdisk --label gpt --list-types`, in sfdisk's words.
  *
  * @module
  */
 
-/** One text, since a program that looks at no partition should not pay for an object a type. */
+/** One text, so that a program which looks at no partition does not pay for an object a type. */
 const TYPES = `
 c12a7328-f81f-11d2-ba4b-00a0c93ec93b EFI System
 024dee41-33e7-11d3-9d69-0008c781f39f MBR partition scheme
@@ -248,7 +248,7 @@ dbd5211b-1ca5-11dc-8817-01301bb8a9f5 DragonFlyBSD CCD
 
 let names: Map<string, string> | undefined;
 
-/** "Linux filesystem"; undefined for a GUID (in lower case) that is not well known. */
+/** "Linux filesystem"; undefined for an unknown GUID. `guid` is in lower case. */
 export function gptTypeName(guid: string): string | undefined {
   names ??= new Map(TYPES.trim().split("\n").map((line) => [line.slice(0, 36), line.slice(37)]));
   return names.get(guid);

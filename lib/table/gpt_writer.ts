@@ -1,5 +1,5 @@
 /**
- * Makes a GUID partition table: the other direction of gpt.ts.
+ * Writes GUID partition tables.
  *
  * @module
  */
@@ -11,12 +11,12 @@ import { checkSectorSize } from "./sectors.ts";
 const ENTRIES = 128;
 const NAME_UNITS = 36;
 const KEYS = ["number", "start", "size", "type", "name"];
-/** What an entry that is not in use has for a type. */
+/** The type of an unused entry. */
 const UNUSED = "00000000-0000-0000-0000-000000000000";
 const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /**
- * A partition to be; bytes, in whole sectors.
+ * A partition to write; bytes, in whole sectors.
  *
  * @example
  * ```ts
@@ -26,11 +26,11 @@ const GUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
  * ```
  */
 export interface NewPartition {
-  /** From 1 to 128; left out: its place in the list. */
+  /** From 1 to 128. Default: its place in the list. */
   readonly number?: number;
-  /** Where it begins on the disk. */
+  /** Where it begins on the disk, in bytes. */
   readonly start: number;
-  /** How many bytes it has. */
+  /** Bytes. */
   readonly size: number;
   /** Type GUID: `"0fc63daf-8483-4772-8e79-3d69d8477de4"`; not the zero GUID, which means unused. */
   readonly type: string;
@@ -39,7 +39,7 @@ export interface NewPartition {
 }
 
 /**
- * A part of an image; the offset is in bytes.
+ * Bytes to write to an image.
  *
  * @example
  * ```ts
@@ -49,18 +49,18 @@ export interface NewPartition {
  * ```
  */
 export interface Piece {
-  /** Where to write it. */
+  /** Where to write them, in bytes. */
   readonly offset: number;
   /** What to write there. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 /**
- * A GUID partition table as the pieces that must be written to an image of `size` bytes: protective
- * MBR, table and backup. Disk and partitions get new UUIDs.
+ * A GUID partition table for an image of `size` bytes, as pieces to be written to it: protective MBR, table
+ * and backup. Disk and partitions get new UUIDs.
  *
- * Throws TypeError or RangeError for partitions that do not fit into the disk or overlap, for a name
- * that is too long, and for a key that no partition has.
+ * Throws TypeError or RangeError for partitions that overlap or do not fit into the disk, for a name
+ * that is too long, and for an unknown key.
  *
  * @param options `sectorSize`: of the disk, in bytes: 512 (the default), 1024, 2048 or 4096.
  *
@@ -120,7 +120,8 @@ export function encodeGpt(
     return sector;
   };
   const pieces: [lba: number, bytes: Uint8Array<ArrayBuffer>][] = [
-    [0, protectiveMbr(lastLba)],
+    // The protective MBR: to tools that know no GPT the disk is full.
+    [0, mbrSector(0xee, 1, Math.min(lastLba, 0xffffffff))],
     [1, header(1, lastLba, 2)],
     [2, entries],
     [lastUsable + 1, entries],
@@ -199,7 +200,7 @@ function checkPartitions(
   throw new RangeError("two partitions have the same number");
 }
 
-/** A boot record with one entry, 512 bytes whatever the sectors have; CHS fields as good as none. */
+/** A boot record with one entry and empty CHS fields; 512 bytes, whatever the disk's sector size. */
 export function mbrSector(
   type: number,
   firstLba: number,
@@ -214,12 +215,7 @@ export function mbrSector(
   return sector;
 }
 
-/** One entry of type 0xEE over the whole disk, so that older tools keep their hands off. */
-function protectiveMbr(lastLba: number): Uint8Array<ArrayBuffer> {
-  return mbrSector(0xee, 1, Math.min(lastLba, 0xffffffff));
-}
-
-/** Mixed-endian: the first three groups are stored little-endian. */
+/** Mixed-endian: the first three groups are little-endian. */
 function guidBytes(guid: string): Uint8Array {
   const [a, b, c, ...rest] = guid.split("-");
   const reversed = [a, b, c].map((group) => group.match(/../g)!.reverse().join(""));
@@ -227,7 +223,7 @@ function guidBytes(guid: string): Uint8Array {
 }
 
 function utf16(text: string): Uint8Array {
-  // By units: an iterator gives a character beyond the BMP as one, of which charCodeAt() is half.
+  // Not by an iterator, which gives two units at once for a character beyond the BMP.
   return new Uint8Array(
     Uint16Array.from({ length: text.length }, (_, i) => text.charCodeAt(i)).buffer,
   );

@@ -1,11 +1,11 @@
 /**
- * Disk labels that lie in one sector: of SGI, BSD, Sun, Ultrix, Rio Karma and Motorola's System V.
- * Each is what the kernel's parser of the same name in block/partitions/ makes of it.
+ * Disk labels of one sector: SGI's, BSD's, Sun's, Ultrix's, Rio Karma's and Motorola System V's. Each is
+ * read as the kernel's parser of that name in block/partitions/ reads it.
  *
  * @module
  */
 import type { TablePartition } from "./disk.ts";
-import { hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import { type Extent, hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** Partitions, or undefined if the disk has no table of this kind. */
@@ -15,7 +15,7 @@ const indices = (length: number) => Array.from({ length }, (_, i) => i);
 
 const SGI_LABEL_MAGIC = 0x0be5a941;
 
-/** sgi.c: 16 partitions, and 128 words whose sum is zero. parted calls it dvh. */
+/** sgi.c: 16 partitions; the sum of its 128 words is 0. parted calls it dvh. */
 export function* readSgi(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 0);
   if (label?.getUint32(0) !== SGI_LABEL_MAGIC) return undefined;
@@ -33,14 +33,11 @@ const BSD_NPARTITIONS = 138;
 const BSD_PARTITIONS = 148;
 const BSD_PARTITION_SIZE = 16;
 
-/** An entry of a BSD disklabel. */
-export interface BsdPartition {
-  readonly start: number;
-  readonly size: number;
+export interface BsdPartition extends Extent {
   readonly fstype: number;
 }
 
-/** The entries of a BSD disklabel that begins at `at`; `most`: as many as the reader believes in. */
+/** The entries of a BSD disklabel that begins at `at`, at most `most`. */
 export function bsdPartitions(label: DataView, at: number, most: number): BsdPartition[] {
   const number = Math.min(label.getUint16(at + BSD_NPARTITIONS, true), most);
   return indices(number).map((i) => {
@@ -53,14 +50,14 @@ export function bsdPartitions(label: DataView, at: number, most: number): BsdPar
   });
 }
 
-/** Where a label can be that takes the whole disk: sector, and offset in it. */
+/** Where the label of a whole disk can be: sector, and offset in it. */
 const BSD_PLACES = [[0, 64], [1, 0]] as const;
 const MAX_OSF_PARTITIONS = 18;
 
 /**
- * osf.c: a BSD disklabel in the first sector, as on Alpha and by parted. And one in the second
- * sector, as FreeBSD's bsdlabel writes it: the kernel does not look there, libblkid and partx do. So
- * that one must have a right checksum, too. Partition a is number 1 in both, whichever are in use.
+ * osf.c: a BSD disklabel in the first sector, as on Alpha and as parted writes it. Or in the second, as
+ * FreeBSD's bsdlabel writes it: libblkid and partx look there, the kernel does not, so its checksum must be
+ * right, too. Partition a is number 1 in both; unused ones keep their numbers.
  */
 export function* readBsd(disk: SteppedDisk): Steps<Found> {
   for (const [sector, at] of BSD_PLACES) {
@@ -76,7 +73,7 @@ export function* readBsd(disk: SteppedDisk): Steps<Found> {
   }
 }
 
-/** All words of a label, its checksum and partitions included, are zero in sum (XOR). */
+/** Whether the XOR of all words of a label, its checksum and partitions included, is 0. */
 function isBsdChecksumRight(label: DataView, at: number, number: number): boolean {
   const length = (BSD_PARTITIONS + BSD_PARTITION_SIZE * number) / 2;
   if (at + 2 * length > label.byteLength) return false;
@@ -86,7 +83,7 @@ function isBsdChecksumRight(label: DataView, at: number, number: number): boolea
 const SUN_LABEL_MAGIC = 0xdabe;
 const SUN_VTOC_SANITY = 0x600ddeee;
 
-/** sun.c: 8 partitions that begin with a cylinder, and 256 half words that are zero in sum (XOR). */
+/** sun.c: 8 partitions, each beginning at a cylinder; the XOR of its 256 half words is 0. */
 export function* readSun(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 0);
   if (label?.getUint16(508) !== SUN_LABEL_MAGIC) return undefined;
@@ -109,13 +106,13 @@ export function* readSun(disk: SteppedDisk): Steps<Found> {
 }
 
 const ULTRIX_PT_MAGIC = 0x032957;
-/** Sectors. */
+/** Sectors; beyond the end of any disk. */
 const BEYOND_ANY_END = 2 ** 40;
 
 /**
- * ultrix.c: 8 partitions at the end of the first 16 KiB. The number of sectors has a sign, and a
- * negative one is almost 2^64 to the kernel: that is cut at the disk's end, or, where its sum with the
- * beginning wraps, shown as it is, which no table means.
+ * ultrix.c: 8 partitions at the end of the first 16 KiB. The number of sectors is signed, and the kernel
+ * takes a negative one for almost 2^64. It cuts such a partition at the disk's end. If start + size wraps,
+ * it does not; such an entry is left out here.
  */
 export function* readUltrix(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 31);
@@ -133,7 +130,7 @@ export function* readUltrix(disk: SteppedDisk): Steps<Found> {
 const KARMA_LABEL_MAGIC = 0xab56;
 const KARMA_FSTYPE = 0x4d;
 
-/** karma.c: 2 partitions. A magic number of two bytes is little: without a partition it is none. */
+/** karma.c: 2 partitions. Its magic number has only two bytes, so there must also be a partition. */
 export function* readKarma(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 0);
   if (label?.getUint16(510, true) !== KARMA_LABEL_MAGIC) return undefined;
@@ -146,7 +143,7 @@ export function* readKarma(disk: SteppedDisk): Steps<Found> {
   return partitions.length > 0 ? partitions : undefined;
 }
 
-/** sysv68.c: a table of slices, the last of which is the whole disk. */
+/** sysv68.c: a table of slices, of which the last is the whole disk. */
 export function* readSysv68(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 0);
   if (!label || textAt(label, 248, 8) !== "MOTOROLA") return undefined;

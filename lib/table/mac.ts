@@ -1,6 +1,6 @@
 /**
- * Apple's partition map, as the kernel's block/partitions/mac.c reads it: a driver descriptor in the
- * first block, and a block for each partition after it.
+ * Apple's partition map, as the kernel's block/partitions/mac.c reads it: a driver descriptor in the first
+ * block, then a block for each partition.
  *
  * @module
  */
@@ -14,7 +14,7 @@ const MAC_PARTITION_MAGIC = 0x504d;
 /** sizeof(struct mac_partition) */
 const MAC_PARTITION_SIZE = 136;
 
-/** The partitions; the first of them is the map itself. */
+/** The first partition is the map itself. */
 export function* readMac(disk: SteppedDisk): Steps<Found> {
   const descriptor = yield* readSector(disk, 0);
   if (descriptor?.getUint16(0) !== MAC_DRIVER_MAGIC) return undefined;
@@ -22,7 +22,7 @@ export function* readMac(disk: SteppedDisk): Steps<Found> {
   if (block % SECTOR + MAC_PARTITION_SIZE > block - block % SECTOR) return undefined;
   const first = yield* readEntry(disk, block);
   if (!first) return undefined;
-  // The kernel's number has a sign.
+  // The kernel's number is signed.
   const count = first.getInt32(4);
   if (count < 0 || count > MOST_PARTITIONS) return undefined;
 
@@ -31,7 +31,7 @@ export function* readMac(disk: SteppedDisk): Steps<Found> {
   for (let number = 1; number <= count; number++) {
     const entry = yield* readEntry(disk, number * block);
     if (!entry) break;
-    // In the kernel's 32 bits.
+    // The kernel multiplies in 32 bits.
     const sectors = (at: number) => Math.imul(entry.getUint32(at), unit) >>> 0;
     const [name, type] = [textAt(entry, 16, 32), textAt(entry, 48, 32)];
     partitions.push(
@@ -41,7 +41,7 @@ export function* readMac(disk: SteppedDisk): Steps<Found> {
   return partitions;
 }
 
-/** The entry at a byte of the disk, or undefined if there is none. */
+/** The entry at byte `at` of the disk; undefined if there is none. */
 function* readEntry(disk: SteppedDisk, at: number): Steps<DataView | undefined> {
   const bytes = yield* disk.read(at, MAC_PARTITION_SIZE);
   if (bytes.length < MAC_PARTITION_SIZE) return undefined;

@@ -1,6 +1,6 @@
 /**
- * MS-DOS partition tables: four primary entries and the chain of extended boot records, numbered as
- * the kernel's block/partitions/msdos.c numbers them.
+ * MS-DOS partition tables: four primary entries and chains of extended boot records, numbered as the
+ * kernel's block/partitions/msdos.c numbers them.
  *
  * @module
  */
@@ -13,16 +13,16 @@ import type { SteppedDisk, Steps } from "./steps.ts";
 const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
 const EFI_GPT = 0xee;
-/** boot_ind 0x80, which a BIOS boots from. */
+/** boot_ind of the partition that a BIOS boots from. */
 const ACTIVE = 0x80;
 const ACTIVE_BIT = 7;
 const EXTENDED = [0x05, 0x0f, 0x85];
-/** The kernel gives up a chain after this many records without a partition. */
+/** The kernel stops following a chain after so many records without a partition. */
 const MOST_EMPTY_RECORDS = 100;
 /** struct fat_boot_sector: reserved, fats, media. */
 const [FAT_RESERVED, FAT_FATS, FAT_MEDIA] = [14, 16, 21];
 
-/** What counts of struct msdos_partition: all but the CHS addresses. */
+/** struct msdos_partition without the CHS addresses. */
 interface Entry {
   readonly boot_ind: number;
   readonly sys_ind: number;
@@ -33,13 +33,13 @@ interface Entry {
 /** A master or an extended boot record. */
 export interface BootRecord {
   readonly entries: readonly Entry[];
-  /** Of the disk. */
+  /** The disk's identifier. */
   readonly signature: number;
-  /** The sector itself. */
+  /** The whole sector. */
   readonly view: DataView;
 }
 
-/** The first sector, or undefined if its last two bytes do not say that it is a boot record. */
+/** The first sector; undefined if its last two bytes are not a boot record's. */
 export function readBootRecord(disk: SteppedDisk): Steps<BootRecord | undefined> {
   return readRecord(disk, 0);
 }
@@ -61,20 +61,19 @@ function* readRecord(disk: SteppedDisk, start: number): Steps<BootRecord | undef
   return { entries, signature, view };
 }
 
-/** Whether the kernel looks for a GPT: there is an entry of type 0xEE that begins at sector 1. */
+/** Whether the kernel looks for a GPT: an entry of type 0xEE begins at sector 1. */
 export function isProtective({ entries }: BootRecord): boolean {
   return entries.some((entry) => entry.sys_ind === EFI_GPT && entry.start_sect === 1);
 }
 
-/** Whether there is an entry of type 0xEE: the kernel takes none of the others for a partition. */
+/** Whether there is an entry of type 0xEE: then the kernel takes none of the entries for a partition. */
 export function announcesGpt({ entries }: BootRecord): boolean {
   return entries.some((entry) => entry.sys_ind === EFI_GPT);
 }
 
 /**
- * What the kernel takes a record for. A file system's boot sector ends in the same two bytes, with code
- * or nothing at all where the table would be: `"code"` can be followed by a table of another kind, the
- * others cannot.
+ * What the kernel takes a record for. A file system's boot sector ends in the same two bytes, with code or
+ * zeros where the table would be. After `"code"` the kernel looks for tables of other kinds.
  */
 export function kindOf({ entries, signature, view }: BootRecord): "table" | "empty" | "code" {
   const strange = entries.findIndex(({ boot_ind }) => boot_ind & 0x7f);
@@ -90,15 +89,11 @@ export function kindOf({ entries, signature, view }: BootRecord): "table" | "emp
 
 const hex = (n: number, digits: number) => n.toString(16).padStart(digits, "0");
 
-/**
- * The disk's identifier, as libblkid's PTUUID has it and each PARTUUID begins. 0 is no identifier: libblkid
- * gives neither then, so that udev makes no link.
- */
+/** The disk's identifier: libblkid's PTUUID and the beginning of each PARTUUID. If it is 0 there is neither. */
 export function mbrUuid({ signature }: BootRecord): string | undefined {
   return signature === 0 ? undefined : hex(signature, 8);
 }
 
-/** Partitions of an MS-DOS table. */
 export function* readMbr(disk: SteppedDisk, record: BootRecord): Steps<TablePartition[]> {
   const partitions: TablePartition[] = [];
   const disksUuid = mbrUuid(record);
@@ -122,8 +117,8 @@ export function* readMbr(disk: SteppedDisk, record: BootRecord): Steps<TablePart
       put(slot + 1, start, size, entry);
       continue;
     }
-    // The kernel shows an extended partition as 1 KiB (one sector if larger): room for a boot
-    // loader, too small for a mkfs that would wipe the logical ones.
+    // The kernel shows an extended partition as 1 KiB, or one sector if that is larger: room for a boot
+    // loader, but not for a file system that would destroy the logical partitions.
     put(slot + 1, start, Math.min(size, Math.max(disk.sectorSize, 1024)), entry);
     next = yield* readChain(disk, { start, size }, next, put);
   }
@@ -138,7 +133,7 @@ export function* readMbr(disk: SteppedDisk, record: BootRecord): Steps<TablePart
   return partitions;
 }
 
-/** Follows one chain of extended boot records; gives the number after its last partition. */
+/** Follows a chain of extended boot records, and gives the number after its last partition. */
 function* readChain(
   disk: SteppedDisk,
   whole: { start: number; size: number },
@@ -153,7 +148,7 @@ function* readChain(
       const [offset, size] = extent(disk, entry);
       const start = here.start + offset;
       if (size === 0 || isExtended(entry)) continue;
-      // Entries 3 and 4 of a record are often garbage: believed only inside the extended partition.
+      // Entries 3 and 4 of a record are often garbage: they count only inside the extended partition.
       const inside = offset + size <= here.size && start >= whole.start &&
         start + size <= whole.start + whole.size;
       if (slot >= 2 && !inside) continue;

@@ -1,10 +1,10 @@
 /**
- * System ids of MS-DOS tables by name, in the words of `sfdisk --label dos --list-types`.
+ * Names of MS-DOS tables' system ids, in the words of `sfdisk --label dos --list-types`.
  *
  * @module
  */
 
-/** One text, since a program that looks at no partition should not pay for an object a type. */
+/** One text, so that a program which looks at no partition does not pay for an object a type. */
 const TYPES = `
 00 Empty
 01 FAT12
@@ -112,7 +112,7 @@ ff BBT
 
 let names: Map<number, string> | undefined;
 
-/** "Linux" for 0x83; undefined for an id that is not well known. */
+/** "Linux" for 0x83; undefined for an unknown id. */
 export function mbrTypeName(id: number): string | undefined {
   names ??= new Map(
     TYPES.trim().split("\n").map((line) => [parseInt(line.slice(0, 2), 16), line.slice(3)]),

@@ -1,13 +1,13 @@
 /**
- * What a disk's partition table says, whether or not the kernel can read it. Which kind of table wins
- * is what check_part[] in the kernel's block/partitions/core.c says. Tables are input from strangers:
- * nothing here believes a number that points outside the disk.
+ * Reading a disk's partition table, whether or not the kernel can. The order of the kinds is that of
+ * check_part[] in the kernel's block/partitions/core.c. A table is untrusted input: a number that points
+ * outside the disk has no effect.
  *
  * @module
  */
 import { readAmiga } from "./amiga.ts";
 import { readAtari } from "./atari.ts";
-import type { Disk, FoundTable, TableKind, TablePartition } from "./disk.ts";
+import type { FoundTable, TableKind, TablePartition } from "./disk.ts";
 import { type GptHeader, readGpt } from "./gpt.ts";
 import {
   type Found,
@@ -20,21 +20,14 @@ import {
 } from "./labels.ts";
 import { readMac } from "./mac.ts";
 import { announcesGpt, isProtective, kindOf, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
-import { runSteps, type SteppedDisk, type Steps, wanted } from "./steps.ts";
+import type { SteppedDisk, Steps } from "./steps.ts";
 import { nameUnreadable } from "./unreadable.ts";
 
 /**
- * The table, with the partitions that the kernel should have. One that begins beyond the disk is
- * left out, one that ends beyond it is cut, as the kernel does (block/partitions/core.c), here to
- * whole sectors.
+ * The table, with the partitions that the kernel should have. As in the kernel, a partition that begins
+ * beyond the disk is left out, and one that ends beyond it is cut, here to whole sectors. `header`: the
+ * only one of a GPT that is read.
  */
-export function readPartitionTable(disk: Disk, header?: GptHeader): FoundTable {
-  const { size, sectorSize } = disk;
-  const stepped = { size, sectorSize, read: wanted };
-  return runSteps(tableSteps(stepped, header), (offset, length) => disk.read(offset, length));
-}
-
-/** The same, step by step. */
 export function* tableSteps(disk: SteppedDisk, header?: GptHeader): Steps<FoundTable> {
   const whole = wholeSectors(disk);
   const { size: end, sectorSize } = whole;
@@ -52,7 +45,7 @@ function cutAt(end: number, partition: TablePartition): TablePartition {
   return from <= to ? partition : { ...partition, size: to, truncated: { from, to } };
 }
 
-/** In the kernel's order, those behind MS-DOS; the kernel looks for none of them where that is. */
+/** The kinds after MS-DOS, in the kernel's order. If there is an MS-DOS table, it looks for none of them. */
 const OTHERS: readonly [TableKind, (disk: SteppedDisk) => Steps<Found>][] = [
   ["bsd", readBsd],
   ["sun", readSun],
@@ -81,7 +74,7 @@ function* readWhole(
   const kind = record && kindOf(record);
   if (kind === "empty") return NONE;
   if (record && kind === "table") {
-    // One that is not at sector 1 hides the others from the kernel, and no GPT is looked for.
+    // The kernel looks for no GPT, since the entry is not at sector 1, and ignores the other entries.
     if (announcesGpt(record)) return { kind: "gpt", partitions: [] };
     const uuid = mbrUuid(record);
     const partitions = yield* readMbr(disk, record);
@@ -90,14 +83,14 @@ function* readWhole(
   let empty: TableKind = "none";
   for (const [kind, read] of OTHERS) {
     const partitions = yield* read(disk);
-    // After an Amiga's table without a partition the kernel looks for the others.
+    // After an Amiga's table without partitions the kernel looks for the other kinds.
     if (partitions && (partitions.length > 0 || kind !== "amiga")) return { kind, partitions };
     if (partitions) empty = kind;
   }
   return { kind: empty, partitions: [] };
 }
 
-/** The disk without what is left at its end: reading less than a sector is EIO. */
+/** The disk without a part of a sector at its end, which the kernel cannot read (EIO). */
 function wholeSectors(disk: SteppedDisk): SteppedDisk {
   const { sectorSize } = disk;
   const size = disk.size - disk.size % sectorSize;

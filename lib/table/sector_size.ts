@@ -1,20 +1,21 @@
 /**
- * The sector size that a disk's GPT is made for. Nothing in a table says it, and at any other size no
- * header is found; so a disk that is read in the wrong unit looks empty.
+ * The sector size that a disk's GPT was made for. A GPT does not contain it, and with another size no
+ * header is found, so that the disk looks empty.
  *
- * A disk can have whole headers of two sizes: a table's writer leaves what lies outside its own. Then
+ * A disk can have valid headers of two sizes, since writing a table does not erase one of another size.
+ * Then
  *
- * 1. a primary header beats any backup. Who writes a table, or copies an image onto a disk, begins at
- *    the beginning; what is left at the end is of an earlier time. And the kernel, without `gpt` on
- *    its command line, takes no partition from a backup.
- * 2. the wanted size's primary header beats the others': whoever named the size is believed, and the
- *    kernel, sfdisk and blkid look at no size but the device's.
- * 3. where no size is wanted, that primary header wins whose backup confirms it, since the backup of a
- *    later table overwrites that of an earlier one; if that decides nothing, the usual size, which is
- *    the kernel's default or the block device's own, or else the smallest. (systemd's probe_sector_size() looks at primary headers only, and
- *    refuses a disk with two.)
+ * 1. a primary header beats any backup. A program that writes a table or copies an image starts at the
+ *    beginning, so what is left at the end is older. And the kernel, without `gpt` on its command line,
+ *    takes no partition from a backup.
+ * 2. the primary header of the wanted size beats the others: the caller has named it, and the kernel,
+ *    sfdisk and blkid look only at the device's size.
+ * 3. if no size is wanted, the primary header with a matching backup wins, since a later table's backup
+ *    overwrites that of an earlier one. If that decides nothing, the usual size wins, which is the
+ *    kernel's default or the block device's own, and then the smallest. (systemd's probe_sector_size()
+ *    looks at primary headers only, and refuses a disk with two.)
  *
- * An MBR does not tell its sector size, and without a protective MBR nobody believes in a GPT.
+ * An MBR does not tell its sector size. Without a protective MBR there is no GPT.
  *
  * @module
  */
@@ -24,12 +25,12 @@ import { tableSteps } from "./partition_table.ts";
 import { SECTOR_SIZES } from "./sectors.ts";
 import { runSteps, type SteppedDisk, type Steps, wanted } from "./steps.ts";
 
-/** LOOP_CONFIGURE's, where block_size is 0. */
+/** What LOOP_CONFIGURE takes a block_size of 0 for. */
 export const DEFAULT_SECTOR_SIZE = 512;
 
 /**
- * The table of an image, read in sectors of the wanted size, or of another one if the image's GPT is
- * made for that: `sectorSize` says which. `"auto"`: `usual` where no GPT tells the size.
+ * The table of an image, read with the wanted sector size, or with another if the image's GPT was made for
+ * that; `sectorSize` says which. `"auto"`: the size of its GPT, or without one `usual`.
  */
 export function findTable(
   image: Image,
@@ -40,7 +41,7 @@ export function findTable(
   return runSteps(findTableSteps(size, wanted, usual), (at, length) => image.read(at, length));
 }
 
-/** The same for an image of `size` bytes, step by step. */
+/** The same for an image of `size` bytes, as steps. */
 export function* findTableSteps(
   size: number,
   asked: number | "auto",
@@ -69,11 +70,11 @@ export function* findTableSteps(
   return damage ? { ...table, damage } : table;
 }
 
-/** The primary headers of all sizes, and the usual 16 KiB of entries behind the last of them. */
+/** Contains the primary headers of all sizes, and 16 KiB of entries after the last of them. */
 const HEAD = 24 * 1024;
 const LARGEST = Math.max(...SECTOR_SIZES);
 
-/** Reads of an image of which both ends are read once, and the later one only if it is asked for. */
+/** Reads of an image that keep its beginning and its end, so that each is read once, if at all. */
 function withEnds(size: number): SteppedDisk["read"] {
   const tailStart = Math.max(0, size - size % LARGEST - LARGEST);
   let head: Uint8Array | undefined;

@@ -1,6 +1,6 @@
 /**
- * The sizes that sectors can have; and sectors of 512 bytes, in which every table but GPT and MBR counts,
- * whatever the disk's own are.
+ * The sizes that a disk's sectors can have, and the sectors of 512 bytes in which every table but GPT and
+ * MBR counts.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { TablePartition } from "./disk.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 /**
- * A logical sector size in bytes that a loop device can have wherever pages have 4096.
+ * A logical sector size in bytes: one that every kernel allows.
  *
  * @example
  * ```ts
@@ -21,10 +21,9 @@ import type { SteppedDisk, Steps } from "./steps.ts";
  */
 export type SectorSize = 512 | 1024 | 2048 | 4096;
 
-/** All of them. */
 export const SECTOR_SIZES: readonly SectorSize[] = [512, 1024, 2048, 4096];
 
-/** The kernel's EINVAL for a bad size can leave a 6.x device half configured: never let it see one. */
+/** The kernel must not get a bad size: its EINVAL can leave a 6.x device half configured. */
 export function checkSectorSize(size: unknown): void {
   checkOneOf("sectorSize", size, SECTOR_SIZES);
 }
@@ -35,7 +34,7 @@ export const SECTOR = 512;
 /** The kernel numbers partitions 1 to DISK_MAX_PARTS − 1. */
 export const MOST_PARTITIONS = 255;
 
-/** Sector `n`, or undefined if the disk ends before its end. */
+/** Sector `n`; undefined if the disk does not have all of it. */
 export function* readSector(disk: SteppedDisk, n: number): Steps<DataView | undefined> {
   if (!Number.isSafeInteger(n * SECTOR)) return undefined;
   const bytes = yield* disk.read(n * SECTOR, SECTOR);
@@ -44,13 +43,13 @@ export function* readSector(disk: SteppedDisk, n: number): Steps<DataView | unde
     : new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** Start and size of a partition, in sectors. */
+/** Start and size in sectors. */
 export interface Extent {
   readonly start: number;
   readonly size: number;
 }
 
-/** A partition by its place; one without sectors takes a number, and is not there. */
+/** A list of one partition; empty if it has no sectors, or a number that the kernel does not give. */
 export function partition(
   number: number,
   { start, size }: Extent,
@@ -60,12 +59,12 @@ export function partition(
   return [{ number, start: start * SECTOR, size: size * SECTOR, ...rest, attributes: [] }];
 }
 
-/** As MBR types are written: 0x7. */
+/** The notation of MBR types: "0x7". */
 export const hexType = (type: number): string => `0x${type.toString(16)}`;
 
 const latin1 = new TextDecoder("latin1");
 
-/** `length` bytes of text at most, up to a NUL. */
+/** Text of at most `length` bytes, up to a NUL. */
 export function textAt(view: DataView, at: number, length: number): string {
   const bytes = new Uint8Array(view.buffer, view.byteOffset + at, length);
   return latin1.decode(bytes).replace(/\0.*$/s, "");

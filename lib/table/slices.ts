@@ -1,6 +1,6 @@
 /**
- * Tables within a partition of an MS-DOS table, whose partitions the kernel numbers from 5 on, after
- * the logical ones: the second pass of block/partitions/msdos.c. All count in sectors of 512 bytes.
+ * Tables within a partition of an MS-DOS table: the second pass of the kernel's block/partitions/msdos.c,
+ * which numbers their slices from 5 on, after the logical partitions. All count in sectors of 512 bytes.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { BSD_DISKMAGIC, bsdPartitions } from "./labels.ts";
 import { type Extent, hexType, MOST_PARTITIONS, partition, readSector } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
-/** A slice: its place on the disk, and its number in a table of its own. */
+/** A slice's place on the disk, and its type in its own table. */
 type Slice = Extent & { readonly type: number };
 
-/** What is in a partition that has such a table; one without sectors takes a number all the same. */
+/** The slices in a partition. One without sectors takes a number, too. */
 type Parser = (disk: SteppedDisk, within: Extent) => Steps<Slice[]>;
 
 const BSD_MAXPARTITIONS = 16;
-/** p_offset of partition c, the whole: where it is 0, FreeBSD counts from the slice's beginning. */
+/** p_offset of partition c, the whole. If it is 0, FreeBSD counts from the MS-DOS partition's beginning. */
 const BSD_WHOLE_START = 148 + 16 * 2 + 4;
 
 const bsd = (canBeRelative: boolean): Parser =>
@@ -36,7 +36,7 @@ const bsd = (canBeRelative: boolean): Parser =>
 const UNIXWARE_DISKMAGIC = 0xca5e600d;
 const VTOC_SANE = 0x600ddeee;
 
-/** A slice of System V: tag, flags, start and size. */
+/** System V's slices: tag, flags, start and size. */
 const vtocSlices = (label: DataView, at: number, number: number): Slice[] =>
   Array.from({ length: number }, (_, i): Slice => ({
     type: label.getUint16(at + 12 * i, true),
@@ -74,7 +74,7 @@ const minix: Parser = function* (disk, within) {
   })).filter(({ type }) => type === MINIX_PARTITION);
 };
 
-/** By system id. 0x82 is Linux swap, too. */
+/** By system id. 0x82 is also that of Linux swap. */
 const PARSERS: Readonly<Record<number, Parser>> = {
   0xa5: bsd(true),
   0xa9: bsd(false),
@@ -85,7 +85,7 @@ const PARSERS: Readonly<Record<number, Parser>> = {
   0xbf: solaris,
 };
 
-/** The partitions in one of an MS-DOS table's, of that system id; they are numbered from `next` on. */
+/** The slices in the MS-DOS partition `within` of system id `id`, numbered from `next` on. */
 export function* readSlices(
   disk: SteppedDisk,
   id: number,

@@ -1,18 +1,18 @@
 /**
- * Readers of tables that stop at each read, so that whoever drives them decides who makes it: this
- * thread now, or another one while the event loop goes on. A reader knows neither files nor threads.
+ * Table readers as generators, which stop at each read. Their caller decides who reads: this thread, or
+ * another while the event loop goes on. The readers know neither files nor threads.
  *
  * @module
  */
-import type { Disk } from "./disk.ts";
+import type { Image } from "./disk.ts";
 
-/** Bytes that a reader needs before it goes on. None: it has calculated for long. */
+/** The bytes that a reader needs next. None: it has computed for long, and lets the event loop turn. */
 export interface Wanted {
   readonly offset: number;
   readonly length: number;
 }
 
-/** A reader at work: gives what it wants, is given the bytes, and ends with what it found. */
+/** Yields what it wants, is given the bytes, and returns what it found. */
 export type Steps<T> = Generator<Wanted, T, Uint8Array>;
 
 /** A disk whose reads are steps. */
@@ -25,18 +25,17 @@ export interface SteppedDisk {
   read(offset: number, length: number): Steps<Uint8Array>;
 }
 
-/** A read as a step. */
 export function* wanted(offset: number, length: number): Steps<Uint8Array> {
   return yield { offset, length };
 }
 
-/** A place at which others may be let in. */
+/** Lets the event loop turn, if the caller does. */
 export function* pause(): Steps<void> {
   yield { offset: 0, length: 0 };
 }
 
-/** Runs a reader to its end in one go. */
-export function runSteps<T>(steps: Steps<T>, read: Disk["read"]): T {
+/** Runs a reader to its end, with reads by this thread. */
+export function runSteps<T>(steps: Steps<T>, read: Image["read"]): T {
   let step = steps.next();
   while (!step.done) {
     const { offset, length } = step.value;
@@ -47,7 +46,7 @@ export function runSteps<T>(steps: Steps<T>, read: Disk["read"]): T {
 
 const NOTHING = new Uint8Array();
 
-/** The same, where the bytes come later; after each step `rest` may let others in, or throw. */
+/** The same with reads by another thread. After each step `rest` lets the event loop turn, or throws. */
 export async function runStepsOnThread<T>(
   steps: Steps<T>,
   read: (offset: number, length: number) => Promise<Uint8Array>,

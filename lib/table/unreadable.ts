@@ -1,10 +1,9 @@
 /**
- * Tables that are known by their magic alone, so that a disk full of partitions does not pass for one
- * without a table.
+ * Tables of which only the magic number is known here, so that a disk with partitions is not taken for
+ * one without a table.
  *
- * Acorn's are not among them, but for the two that can be told: of PowerTec's, ADFS's and Cumana's the
- * kernel knows a checksum of one byte, which a disk of random bytes has one time in 256. No kernel but
- * an Acorn's reads them.
+ * Of Acorn's tables only two are recognised. PowerTec's, ADFS's and Cumana's have no more than a checksum of
+ * one byte, which one of 256 disks with random bytes has, too; and only Acorn kernels read them.
  *
  * @module
  */
@@ -12,7 +11,7 @@ import type { BootRecord } from "./mbr.ts";
 import { readSector, textAt } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
-/** What it is, in words; undefined if it is none of them. */
+/** The table's name in a message; undefined if there is none of them. */
 export function* nameUnreadable(
   disk: SteppedDisk,
   record?: BootRecord,
@@ -33,7 +32,7 @@ const TESTS: readonly [name: string, isIt: Test][] = [
 
 const LDM_PARTITION = 0x42;
 
-/** ldm.c: a partition of that type, and the first of three heads of the database. */
+/** ldm.c: a partition of that type, and the first of three headers of the database. */
 function* isLdm(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (!record?.entries.some(({ sys_ind }) => sys_ind === LDM_PARTITION)) return false;
   const head = yield* readSector(disk, 6);
@@ -42,17 +41,17 @@ function* isLdm(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
 
 /** "IBMA" in EBCDIC. */
 const AIX_LABEL_MAGIC = 0xc9c2d4c1;
-/** Where there is one of these, aix_magic_present() of msdos.c believes in the MS-DOS table. */
+/** With an entry of one of these types, aix_magic_present() of msdos.c believes in the MS-DOS table. */
 const NOT_AIX = [0x05, 0x0f, 0x82, 0x83, 0x85, 0x8e, 0xfd];
 
-/** The kernel asks for a volume group of LVM besides, libblkid does not. */
+/** The kernel also wants an LVM volume group, libblkid does not. */
 function* isAix(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   const sector = yield* readSector(disk, 0);
   return sector?.getUint32(0) === AIX_LABEL_MAGIC &&
     !record?.entries.some(({ sys_ind }) => NOT_AIX.includes(sys_ind));
 }
 
-/** As parted knows it; to the kernel and libblkid it is an empty MS-DOS table. */
+/** parted's test. The kernel and libblkid take it for an empty MS-DOS table. */
 // deno-lint-ignore require-yield
 function* isPc98(_: SteppedDisk, record?: BootRecord): Steps<boolean> {
   return record !== undefined && textAt(record.view, 4, 4) === "IPL1" &&
@@ -62,7 +61,7 @@ function* isPc98(_: SteppedDisk, record?: BootRecord): Steps<boolean> {
 /** "VOL1", "LNX1" and "CMS1" in EBCDIC. */
 const DASD_LABELS = [0xe5d6d3f1, 0xd3d5e7f1, 0xc3d4e2f1];
 
-/** ibm.c, which comes after MS-DOS: in sector or block 1, or in block 2. */
+/** ibm.c, which the kernel tries after MS-DOS: a label in sector 1, block 1 or block 2. */
 function* isDasd(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (record) return false;
   const block = disk.sectorSize / 512;
@@ -82,7 +81,7 @@ function* isAcornIcs(disk: SteppedDisk): Steps<boolean> {
   return sum === sector.getUint32(508, true);
 }
 
-/** acorn.c: a table that is hidden behind this name. */
+/** acorn.c: the table is XORed with this name. */
 const EESOX_NAME = "Neil Critchell  ";
 
 function* isAcornEesox(disk: SteppedDisk): Steps<boolean> {

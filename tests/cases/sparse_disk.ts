@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Disk } from "../../lib/table/disk.ts";
+import type { Disk } from "./read_table.ts";
 
 const PAGE = 4096;
 

@@ -5,8 +5,8 @@
  * @module
  */
 import { SECTOR_SIZES } from "../../lib/table/sectors.ts";
-import type { Disk, PartitionTable, TablePartition } from "../../lib/table/disk.ts";
-import { readPartitionTable } from "../../lib/table/partition_table.ts";
+import type { PartitionTable, TablePartition } from "../../lib/table/disk.ts";
+import { type Disk, readPartitionTable } from "./read_table.ts";
 import { findTable } from "../../lib/table/sector_size.ts";
 import type { TableCase } from "./table_cases.ts";
 

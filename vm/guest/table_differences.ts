@@ -2,8 +2,7 @@
  * Where our parser reads a partition table differently from the kernel's on purpose. Each difference
  * says what one of the two lists would be without it; any other difference is a bug.
  */
-import type { Disk } from "../../lib/table/disk.ts";
-import { readPartitionTable } from "../../lib/table/partition_table.ts";
+import { type Disk, readPartitionTable } from "../../tests/cases/read_table.ts";
 
 /** A partition; bytes. The kernel's sizes can be beyond what a number holds. */
 export interface Extent {
