@@ -23,10 +23,8 @@ Without RESULTS it writes page and picture anew from the data that is there.
 /** Of which machine, and when. */
 interface About {
   date: string;
-  machine: Record<"kernel" | "cpu" | "bun" | "deno", string> & {
-    processors: number;
-    memoryGiB: number;
-  };
+  /** Beside these its runtimes, by their names in lower case: versions. */
+  machine: Record<string, string | number> & { cpu: string; processors: number };
   figures: Figure[];
 }
 
@@ -91,12 +89,13 @@ function answerTable(rows: readonly Answer[], runtimes: readonly string[]): stri
 
 const { machine, cycles, waits, figures } = kept;
 const runtimes = Object.keys(waits);
+const versions = runtimes.map((name) => `${name} ${machine[name.toLowerCase()]}`).join(", ");
 const missed = figures.filter(({ holds }) => !holds).length;
 const { rows, times } = answers(kept);
 const page = `# Performance
 
 What attaching an image costs a program, on ${kept.date}: Linux ${machine.kernel},
-${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, Bun ${machine.bun}, Deno ${machine.deno}. Times are medians; all contenders took turns in one run of
+${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, ${versions}. Times are medians; all contenders took turns in one run of
 \`deno task bench\`. (\`bench/docs.ts\` writes this page from [what was measured](performance.json).)
 
 ${answerTable(rows, runtimes)}

@@ -72,6 +72,24 @@ test("edit_image.ts mounts an image without a table, with options, and on a fold
   assertNothingLeft(file);
 });
 
+test(
+  "before_after.ts edits each image in both ways, and leaves nothing",
+  ["losetup", "mount"],
+  () => {
+    const images = ["one.img", "two.img"].map((name) => makeImage(name, 4));
+    for (const image of images) output(["mkfs.ext4", "-q", "-O", "^has_journal", image]);
+    const program = join(ROOT, "examples/before_after.ts");
+    const { status, stdout, stderr } = run(onThisRuntime(program, ...images));
+    assertEquals([status, stderr], [0, ""]);
+    assertMatch(stdout, /^before: 8 child processes, [\d.]+ ms an image$/m);
+    assertMatch(stdout, /^after: {2}[\d.]+ ms an image, [\d.]+ times as fast$/m);
+    for (const image of images) {
+      assertNothingLeft(image);
+      assertEquals(output(onThisRuntime(EDIT, image, "--", "cat", "edited.txt")), "after\n");
+    }
+  },
+);
+
 test("edit_image.ts says what is wrong on stderr", [], async () => {
   const file = await image("wrong.img");
   const cases: [args: string[], message: RegExp][] = [
