@@ -10,6 +10,11 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import config from "../deno.json" with { type: "json" };
+import { readOptions } from "../dev/options.ts";
+
+const HELP = `Usage: compat/old_nodes.ts [VERSION...]
+
+Uses the npm package of dist/ on Nodes that have no FFI, which npm brings: 18, 20, 22 and 24.`;
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const TARBALL = join(ROOT, `dist/loopdev-${config.version}.tgz`);
@@ -92,18 +97,14 @@ function judge(folder: string, node: string, version: string, name: string): str
   return long === undefined ? undefined : `a line of ${long.length} characters`;
 }
 
-const wanted = process.argv.slice(2);
-if (wanted.some((version) => !/^\d/.test(version))) {
-  console.error("Usage: deno task compat:nodes [VERSION...]");
-  process.exit(2);
-}
+const { operands } = readOptions(HELP, {}, { most: Infinity });
 const folder = mkdtempSync(join(tmpdir(), "loopdev-nodes-"));
 try {
   npm(folder, TARBALL);
   mkdirSync(join(folder, "tools"));
   symlinkSync("/bin/sh", join(folder, "tools/sh"));
   for (const [name, text] of Object.entries(SCRIPTS)) writeFileSync(join(folder, name), text);
-  for (const major of wanted.length > 0 ? wanted : VERSIONS) {
+  for (const major of operands.length > 0 ? operands : VERSIONS) {
     const node = install(major);
     const version = execFileSync(join(node, "node"), ["--version"], { encoding: "utf8" })
       .trim().slice(1);

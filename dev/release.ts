@@ -11,11 +11,12 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { packageReadme } from "./npm_package.ts";
+import { fail, readOptions } from "./options.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const DIST = join(ROOT, "dist");
 
-const HELP = `Usage: release.ts STEP [--dry-run]
+const HELP = `Usage: dev/release.ts STEP [--dry-run]
 
   agree   the tag, deno.json, CHANGELOG.md, the manual page and package.json say the same
   npm     publishes dist/loopdev-VERSION.tgz
@@ -137,11 +138,9 @@ function docs(): void {
 const STEPS: Record<string, (dryRun: string[]) => void> = { agree, npm, jsr, files, docs };
 
 if (import.meta.main) {
-  const [step = "", ...options] = process.argv.slice(2);
-  const isDry = options[0] === "--dry-run";
-  if (!Object.hasOwn(STEPS, step) || options.length > (isDry ? 1 : 0)) {
-    console.error(HELP);
-    process.exit(2);
-  }
-  STEPS[step](isDry ? ["--dry-run"] : []);
+  const { values, operands: [step] } = readOptions(HELP, { "dry-run": { type: "boolean" } }, {
+    ...{ least: 1, most: 1 },
+  });
+  if (!Object.hasOwn(STEPS, step)) fail(`there is no step '${step}'; try --help`);
+  STEPS[step](values["dry-run"] ? ["--dry-run"] : []);
 }

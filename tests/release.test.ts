@@ -68,8 +68,8 @@ test("disagreements() names whatever does not say the tag's version, or the addr
 const STEPS = [...WORKFLOW.matchAll(/run: node dev\/release\.ts (\w+)$/gm)].map(([, step]) => step);
 
 test("the workflow runs every step of a release, and actions by their commit alone", [], () => {
-  const { stderr } = run(onThisRuntime(join(ROOT, "dev/release.ts")));
-  const steps = [...stderr.matchAll(/^ {2}(\w+) {3}/gm)].map(([, step]) => step);
+  const { stdout } = run(onThisRuntime(join(ROOT, "dev/release.ts"), "--help"));
+  const steps = [...stdout.matchAll(/^ {2}(\w+) {3}/gm)].map(([, step]) => step);
   assertEquals(STEPS, steps);
   const uses = [...WORKFLOW.matchAll(/uses: (.*)$/gm)].map(([, action]) => action);
   assert(uses.length > 8);
@@ -115,7 +115,8 @@ test(
   [],
   () => {
     const tree = dirname(scratch("tree"));
-    const needed = ["dev/release.ts", "dev/npm_package.ts", "docs/loopdev.8"];
+    const needed = ["dev/release.ts", "dev/npm_package.ts", "dev/options.ts", "docs/loopdev.8"];
+    needed.push("examples/program.ts", "examples/printable.ts");
     for (const name of [...needed, "deno.json", "package.json"]) {
       cpSync(join(ROOT, name), join(tree, name));
     }
