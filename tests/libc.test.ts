@@ -6,7 +6,7 @@ import type { Descriptor } from "../lib/runtime/contract.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { cString, memoryFile, O_RDWR, open, readAt, writeAt } from "../lib/kernel/file.ts";
 import { withOwnDevices } from "./support/own_devices.ts";
-import { onThisRuntime, output, ROOT, run, scratch, test } from "./support/support.ts";
+import { MOD, onThisRuntime, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 test("errno survives garbage collections on other threads", [], () => {
   const missing = cString("/no/such/file");
@@ -86,3 +86,27 @@ test("a program that libc starts keeps the standard descriptors", [], () => {
   const { stdout, stderr } = run(onThisRuntime(program));
   assertEquals([stdout, stderr], ["out\n", "err\n"]);
 });
+
+test(
+  "on another system or processor the first call says so, and importing says nothing",
+  [],
+  () => {
+    // There is no such machine here: the runtime's own answer is a made-up one.
+    const program = scratch("machine.ts");
+    writeFileSync(
+      program,
+      `const [platform, arch] = ["darwin", "ppc64"];
+     const build = { ...globalThis.Deno?.build, os: platform, arch };
+     if ("Deno" in globalThis) Object.defineProperty(Deno, "build", { value: build });
+     else Object.defineProperties(process, { platform: { value: platform }, arch: { value: arch } });
+     const { readPartitions } = await import(${JSON.stringify(MOD)});
+     console.log(await readPartitions("/dev/null").catch(String));`,
+    );
+    const { stdout, stderr } = run(onThisRuntime(program));
+    assertEquals([stdout, stderr], [
+      "TypeError: loopdev makes system calls of Linux on x86-64 and aarch64, and this is " +
+      "darwin on ppc64: run it in a virtual machine of that kind\n",
+      "",
+    ]);
+  },
+);

@@ -24,6 +24,7 @@ export function waitHere(): void {
 /** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
 export function libc(): Libc {
   if (!loaded) {
+    refuseOtherMachines();
     const calls = loaded = adapter.load();
     if (threadless) {
       const chain: Libc["chain"] = async (steps, signal) => {
@@ -34,4 +35,18 @@ export function libc(): Libc {
     }
   }
   return loaded;
+}
+
+/** As Deno calls them, and as the others do. */
+const MACHINES = ["x86_64", "aarch64", "x64", "arm64"];
+
+function refuseOtherMachines(): void {
+  const { platform, arch } = "Deno" in globalThis
+    ? { platform: Deno.build.os, arch: Deno.build.arch }
+    : globalThis.process;
+  if (platform === "linux" && MACHINES.includes(arch)) return;
+  throw new TypeError(
+    "loopdev makes system calls of Linux on x86-64 and aarch64, and this is " +
+      `${platform} on ${arch}: run it in a virtual machine of that kind`,
+  );
 }
