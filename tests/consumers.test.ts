@@ -198,6 +198,7 @@ for (const [name, [installer, command]] of Object.entries(USES)) {
 /** The command lines that run the package's program: where it is installed, and where it is not. */
 const BINS: Record<string, string[]> = {
   "npx": ["npx", "--offline", "loopdev"],
+  "npx, on Node alone": ["npx", "--offline", "loopdev"],
   "bunx": ["bunx", "loopdev"],
   "npx of the tarball": ["npx", "--offline", "--yes", `--package=${TARBALL}`, "loopdev"],
   "bunx of the tarball": ["bunx", `--package=${TARBALL}`, "loopdev"],
@@ -206,6 +207,18 @@ const BINS: Record<string, string[]> = {
   "Deno": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
   "Deno of a registry": ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", "npm:loopdev"],
 };
+
+/** A PATH with npm's programs, sh, and a Node that has an FFI: no other runtime. */
+function nodeAlone(): string {
+  const folder = scratch("node-alone");
+  mkdirSync(folder);
+  symlinkSync(NODE, join(folder, "node"));
+  for (const name of ["npm", "npx", "sh"]) {
+    symlinkSync(output(["sh", "-c", `command -v ${name}`]).trim(), join(folder, name));
+  }
+  return folder;
+}
+
 for (const [name, command] of Object.entries(BINS)) {
   const needs = ["dist", "root", "npm", "bun", "deno", ...command[0] === "npx" ? ["npx"] : []];
   withDist(`the package's program by ${name}`, needs, async () => {
@@ -217,11 +230,16 @@ for (const [name, command] of Object.entries(BINS)) {
       ...{ NPM_CONFIG_REGISTRY: `http://${server.host}/`, DENO_DIR: cache },
       ...{ BUN_INSTALL_CACHE_DIR: cache, TMPDIR: cwd },
     };
-    const env = { ...process.env, ...name.includes("registry") ? ofRegistry : {} };
+    const env: Record<string, string | undefined> = {
+      ...process.env,
+      ...name.includes("registry") ? ofRegistry : {},
+    };
+    if (name.endsWith("on Node alone")) env.PATH = nodeAlone();
     const file = makeImage("bin.img", 1);
     const use = async (...args: string[]) => {
       const { status, stdout, stderr } = await finish([...command, ...args], { cwd, env });
       assertEquals(status, 0, stderr);
+      assert(!stderr.includes("ExperimentalWarning"), stderr);
       return stdout.trim();
     };
     const device = await use("--find", "--show", file);
