@@ -1,9 +1,10 @@
 /** The runtimes that the README names: the oldest and the newest of each, and Bun under musl. */
 import process from "node:process";
+import type { Runtime } from "../tests/support/support.ts";
 
 export interface Cell {
   readonly name: string;
-  readonly runtime: "bun" | "deno";
+  readonly runtime: Runtime;
   /** As npm takes it: a version, or a tag. */
   readonly version: string;
   readonly libc: "glibc" | "musl";
@@ -16,6 +17,8 @@ export const CELLS: readonly Cell[] = [
   { name: "oldest Deno", runtime: "deno", version: "2.7.1", libc: "glibc" },
   { name: "newest Deno", runtime: "deno", version: "latest", libc: "glibc" },
   // There is no Deno for musl.
+  { name: "oldest Node", runtime: "node", version: "26.10.0", libc: "glibc" },
+  { name: "newest Node", runtime: "node", version: "latest", libc: "glibc" },
   { name: "newest Bun, musl", runtime: "bun", version: "latest", libc: "musl" },
 ];
 
@@ -24,6 +27,9 @@ export function binaryPackage({ runtime, libc }: Cell): { name: string; binary: 
   const arm = process.arch === "arm64";
   if (runtime === "deno") {
     return { name: `@deno/linux-${arm ? "arm64" : "x64"}-glibc`, binary: "deno" };
+  }
+  if (runtime === "node") {
+    return { name: `node-linux-${arm ? "arm64" : "x64"}`, binary: "bin/node" };
   }
   const machine = arm ? "aarch64" : "x64";
   const suffix = libc === "musl" ? "-musl" : "";

@@ -10,6 +10,8 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fail, readOptions } from "../dev/options.ts";
 import { readReport } from "../dev/junit.mjs";
+import { nodeTest } from "../dev/node_test.mjs";
+import { RUNTIME_NAMES } from "../tests/support/support.ts";
 import { type Cell, CELLS, CORE } from "./cells.ts";
 import { install } from "./install.ts";
 import { type Row, writeRows } from "./page.ts";
@@ -32,6 +34,12 @@ const { values: options } = readOptions(HELP, {
   page: { type: "boolean" },
 });
 
+const DEMO = {
+  bun: ["bun"],
+  deno: ["deno", "run", "--no-prompt", "--no-lock", "--allow-ffi"],
+  node: ["node"],
+};
+
 /** Whether the command ends with 0; what it prints is shown. */
 function succeeds(command: string[], env: Record<string, string>): boolean {
   const [name, ...args] = command;
@@ -48,17 +56,16 @@ function succeeds(command: string[], env: Record<string, string>): boolean {
 function testCommand({ runtime }: Cell, report: string, only?: string): string[] {
   rmSync(report, { force: true });
   const pattern = only?.replaceAll(/[^\w ]/g, ".");
-  return runtime === "bun"
-    ? [
-      ...["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
-      ...pattern === undefined ? [] : ["--test-name-pattern", `^${pattern}$`],
-      ...CORE,
-    ]
-    : [
+  const named = pattern === undefined ? [] : ["--test-name-pattern", `^${pattern}$`];
+  const commands = {
+    bun: ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`, ...named],
+    deno: [
       ...["deno", "test", "--no-lock", "--allow-all", `--junit-path=${report}`],
       ...pattern === undefined ? [] : ["--filter", `/^${pattern}$/`],
-      ...CORE,
-    ];
+    ],
+    node: [...nodeTest(report), ...named],
+  };
+  return [...commands[runtime], ...CORE];
 }
 
 function runCell(cell: Cell): Row {
@@ -67,9 +74,7 @@ function runCell(cell: Cell): Row {
   const all = { ...env, PATH: [folder, process.env.PATH].join(delimiter) };
   const name = cell.name.toLowerCase().replaceAll(/\W+/g, "-");
   const demoWorks = succeeds(
-    cell.runtime === "bun"
-      ? ["bun", "examples/demo.ts"]
-      : ["deno", "run", "--no-prompt", "--no-lock", "--allow-ffi", "examples/demo.ts"],
+    [...DEMO[cell.runtime], "examples/demo.ts"],
     all,
   );
   const report = join(REPORTS, `${name}.xml`);
@@ -92,7 +97,7 @@ function runCell(cell: Cell): Row {
     machine: machine(),
     kernel: release(),
     libc: libcName(cell),
-    runtime: `${cell.runtime === "bun" ? "Bun" : "Deno"} ${version}`,
+    runtime: `${RUNTIME_NAMES[cell.runtime]} ${version}`,
     ran: "demo, core tests",
     result: broken.length > 0 ? `failed: ${broken.join("; ")}` : [
       `${cases.length - skipped} passed`,

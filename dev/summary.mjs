@@ -15,9 +15,9 @@ const REPORTS = "reports";
 const MOST_SKIPPED_ON_BARE = 100;
 
 const RUNNERS = {
-  "": ["bun", "deno", "dist-bun", "dist-deno"],
-  "bare": ["bun", "deno"],
-  "compat": ["oldest-bun", "oldest-deno", "newest-bun-musl"],
+  "": ["bun", "deno", "node", "dist-bun", "dist-deno", "dist-node"],
+  "bare": ["bun", "deno", "node"],
+  "compat": ["oldest-bun", "oldest-deno", "oldest-node", "newest-bun-musl"],
 };
 const EXPERIMENTS = ["vm", "torture"];
 

@@ -1,7 +1,7 @@
 /**
  * Runs the tests against dist/: in a copy of the tree whose mod.ts and cli.ts are the built files.
  *
- *     deno task test:dist [bun | deno] [FILE...]
+ *     deno task test:dist [bun | deno | node] [FILE...]
  *
  * What looks into lib/ still finds the sources there.
  */
@@ -20,8 +20,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { copyTree } from "./copy_tree.ts";
+import { nodeTest } from "./node_test.mjs";
 import { readOptions } from "./options.ts";
-import { ROOT } from "./runtimes.ts";
+import { NODE, ROOT, type Runtime, RUNTIMES } from "./runtimes.ts";
 
 /**
  * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
@@ -61,13 +62,10 @@ const OF_SOURCES: Record<string, string[]> = {
   ],
 };
 
-const COMMANDS = {
-  bun: (
-    report: string,
-  ) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
-  deno: (
-    report: string,
-  ) => ["deno", "test", "--allow-all", `--junit-path=${report}`],
+const COMMANDS: Record<Runtime, (report: string) => string[]> = {
+  bun: (report) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
+  deno: (report) => ["deno", "test", "--allow-all", `--junit-path=${report}`],
+  node: (report) => [NODE, ...nodeTest(report).slice(1)],
 };
 
 function literally(text: string): string {
@@ -87,15 +85,16 @@ function leaveOut(tree: string, file: string, name: string): void {
   writeFileSync(path, source.replace(whole, ""));
 }
 
-const HELP = `Usage: dev/test_dist.ts [bun | deno] [FILE...]
+const HELP = `Usage: dev/test_dist.ts [${RUNTIMES.join(" | ")}] [FILE...]
 
-Runs the tests, or those of FILEs, against dist/, on both runtimes or one. Needs deno task build
+Runs the tests, or those of FILEs, against dist/, on every runtime or one. Needs deno task build
 before. Reports are in reports/.
 
   -h, --help  this text`;
 const { operands: [first, ...rest] } = readOptions(HELP, {}, { most: Infinity });
-const runtimes = first === "bun" || first === "deno" ? [first] as const : ["bun", "deno"] as const;
-const wanted = runtimes.length === 1 || first === undefined ? rest : [first, ...rest];
+const named = RUNTIMES.filter((runtime) => runtime === first);
+const runtimes = named.length > 0 ? named : RUNTIMES;
+const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
 
 const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
 let failed = false;

@@ -29,6 +29,7 @@ import {
   output,
   ROOT,
   run,
+  RUNTIMES,
   scratch,
   sysfs,
   test,
@@ -36,7 +37,7 @@ import {
   until,
 } from "./support/support.ts";
 
-for (const runtime of ["bun", "deno"] as const) {
+for (const runtime of RUNTIMES) {
   test(`cli.ts -P returns when every node is usable, on ${runtime}`, [
     "root",
     runtime,

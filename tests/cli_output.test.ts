@@ -4,15 +4,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { OURS } from "./support/cli_beside.ts";
 import { ownDevices } from "./support/own_devices.ts";
-import { makeImage, output, ROOT, run, scratch, testsOf, until } from "./support/support.ts";
+import { makeImage, output, run, scratch, testsOf, until } from "./support/support.ts";
 
 const withLosetup = testsOf("cli.ts writes as losetup does", ["losetup"]);
 
-const CLI = join(ROOT, "cli.ts");
-const OURS = "Deno" in globalThis
-  ? ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", CLI]
-  : [CLI];
 const env = { ...process.env, LC_ALL: "C.UTF-8", NO_COLOR: "1" };
 
 interface Ended {

@@ -4,7 +4,15 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CELLS } from "../compat/cells.ts";
 import { readRows } from "../compat/page.ts";
-import { onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
+import {
+  onThisRuntime,
+  output,
+  ROOT,
+  RUNTIME_NAMES,
+  RUNTIMES,
+  scratch,
+  test,
+} from "./support/support.ts";
 
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 
@@ -66,12 +74,15 @@ test("every decision is linked from their index, and that from the README", [], 
 
 test("docs/machines.md has each runtime that the README names, and nothing that failed", [], () => {
   const rows = readRows();
-  const [, bun, deno] = /Bun (\d+\.\d+) or Deno (\d+\.\d+) and later/.exec(read("README.md"))!;
+  const [, ...oldest] = /Bun (\d+\.\d+), Deno (\d+\.\d+) or Node\.js (\d+\.\d+), and later/.exec(
+    read("README.md"),
+  )!;
   for (
     const { name, runtime, version, libc } of CELLS.filter(({ version }) => version !== "latest")
   ) {
-    assert(version.startsWith(`${runtime === "bun" ? bun : deno}.`), `${name} is not the oldest`);
-    const shown = `${runtime === "bun" ? "Bun" : "Deno"} ${version}`;
+    const promised = oldest[RUNTIMES.indexOf(runtime)];
+    assert(version.startsWith(`${promised}.`), `${name} is not the oldest`);
+    const shown = `${RUNTIME_NAMES[runtime]} ${version}`;
     const row = rows.find((cells) => cells[1].startsWith(libc) && cells[2] === shown);
     assert(row, `no row of ${shown}`);
   }

@@ -9,10 +9,12 @@ import {
   leftNodes,
   losetup,
   makeImage,
+  NODE,
   onThisRuntime,
   output,
   ROOT,
   run,
+  RUNTIMES,
   scratch,
   test,
   THREE_PARTITIONS,
@@ -24,12 +26,13 @@ import {
 const DEMO = join(ROOT, "examples/demo.ts");
 const ATTACH = join(ROOT, "examples/attach.ts");
 
-/** The two commands of the README. */
+/** The commands of the README. */
 const COMMANDS = {
   bun: ["bun", DEMO],
   deno: ["deno", "run", "--no-prompt", "--allow-ffi", DEMO],
+  node: [NODE, DEMO],
 };
-for (const runtime of ["bun", "deno"] as const) {
+for (const runtime of RUNTIMES) {
   test(
     `demo.ts lists four nodes, reads them and detaches, on ${runtime}`,
     ["root", runtime],

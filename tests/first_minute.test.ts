@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { readPartitions } from "../mod.ts";
-import { makeExt4 } from "./cases/mount_image.ts";
+import { makeExt4 } from "./support/mount_image.ts";
 import { dist, TARBALL } from "./support/package.ts";
 import {
   losetup,

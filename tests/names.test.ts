@@ -1,16 +1,12 @@
 /** Names that are no UTF-8: as text and back, and through cli.ts, beside the machine's losetup. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { join } from "node:path";
 import process from "node:process";
 import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
+import { OURS } from "./support/cli_beside.ts";
 import { detachElsewhere } from "./support/others.ts";
-import { output, ROOT, scratch, sysfs, test } from "./support/support.ts";
+import { output, scratch, sysfs, test } from "./support/support.ts";
 
-const CLI = join(ROOT, "cli.ts");
-const OURS = "Deno" in globalThis
-  ? ["deno", "run", "--no-prompt", "--quiet", "--allow-ffi", CLI]
-  : [CLI];
 const env = { ...process.env, LC_ALL: "C.UTF-8" };
 
 test("decodeName() and encodeName() lose no byte of a name", [], () => {

@@ -25,6 +25,7 @@ import {
   openDescriptors,
   output,
   run,
+  RUNTIME,
   scratch,
   sysfs,
   test,
@@ -262,7 +263,7 @@ test("find() and detach() of a file say so when a device may not be asked", [
     const code =
       `import("${new URL("../mod.ts", import.meta.url)}").then(async (l) => console.log(` +
       `await l.${call}(${JSON.stringify(file)}).catch(({ code }) => code)))`;
-    const runtime = "Deno" in globalThis ? ["eval", "--no-lock", code] : ["-e", code];
+    const runtime = RUNTIME === "deno" ? ["eval", "--no-lock", code] : ["-e", code];
     const { stdout } = run([
       ...isolated("user=65534"),
       ...["env", `HOME=${scratch("home")}`, `DENO_DIR=${scratch("home")}`],

@@ -17,6 +17,7 @@ import {
   MOD,
   onThisRuntime,
   ROOT,
+  RUNTIME,
   scratch,
   test,
 } from "./support/support.ts";
@@ -120,6 +121,25 @@ test("overlap is decided once for two copies of the library", ["root"], async ()
   await race(file, async (line) => (await racers.answer(line)).split(" "));
 });
 
+/** Both ends of a Worker: Node has those of worker_threads alone. */
+const WORKER = RUNTIME === "node"
+  ? {
+    own: `import { parentPort } from "node:worker_threads";
+     const tell = (data) => parentPort.postMessage(data);
+     const hear = (told) => parentPort.on("message", told);`,
+    start: (path: string) =>
+      `import { Worker } from "node:worker_threads";
+     const worker = new Worker(${JSON.stringify(path)});
+     const hear = (told) => worker.once("message", told);`,
+  }
+  : {
+    own: `const tell = (data) => self.postMessage(data);
+     const hear = (told) => self.onmessage = ({ data }) => told(data);`,
+    start: (path: string) =>
+      `const worker = new Worker(${JSON.stringify(`file://${path}`)}, { type: "module" });
+     const hear = (told) => worker.onmessage = ({ data }) => told(data);`,
+  };
+
 test("overlap is decided once for the main thread and a Worker", ["root"], async () => {
   const file = makeImage("worker.img", 1);
   const own = scratch("own.ts");
@@ -128,13 +148,14 @@ test("overlap is decided once for the main thread and a Worker", ["root"], async
   writeFileSync(
     worker,
     `import { answer } from ${JSON.stringify(own)};
-     self.onmessage = async ({ data }) => self.postMessage(await answer(data));
-     self.postMessage("ready");`,
+     ${WORKER.own}
+     hear(async (line) => tell(await answer(line)));
+     tell("ready");`,
   );
   await using racers = child(
     `import { answer as a } from ${JSON.stringify(own)};
-     const worker = new Worker(${JSON.stringify(`file://${worker}`)}, { type: "module" });
-     const next = () => new Promise((resolve) => worker.onmessage = ({ data }) => resolve(data));
+     ${WORKER.start(worker)}
+     const next = () => new Promise(hear);
      await next();
      const b = (line) => (worker.postMessage(line), next());
      ${both("a", "b")}`,

@@ -1,5 +1,5 @@
 /**
- * Part "contention": many attach at the same time, loopdev on both runtimes and losetup. Each gets a
+ * Part "contention": many attach at the same time, loopdev on every runtime and losetup. Each gets a
  * device of its own with the right contents, none is lost, nobody's device is cleared.
  */
 import { spawn } from "node:child_process";

@@ -19,7 +19,11 @@ const LANES = 12;
 /** A process does not run for hours: what leaks in it would drown in the next one. */
 const PER_PROCESS = 5000;
 /** Devices of strangers have numbers that nobody else uses, a range for each runtime. */
-const FIRST_NUMBER: Record<RuntimeName, number> = { bun: 61_000, deno: 62_000 };
+const FIRST_NUMBER: Record<RuntimeName, number> = {
+  bun: 61_000,
+  deno: 62_000,
+  node: 63_000,
+};
 /** Violations of a kind. */
 const MOST_SHOWN = 3;
 /** Programs that say nothing, since somebody took their device: few. */

@@ -48,13 +48,13 @@ const PARTS: Record<string, Part> = {
 
 const HELP = `Usage: torture/run.ts [options]
 
-Needs root, strace, losetup, sfdisk, delpart and e2fsprogs, bun and deno; touches no loop device but its own.
+Needs root, strace, losetup, sfdisk, delpart and e2fsprogs, bun, deno and node; touches no loop device but its own.
 Exits with 1 if any guarantee was violated.
 
       --part NAME      ${Object.keys(PARTS).join(", ")}; repeatable (all)
       --size SIZE      ci or full (full)
       --scale X        multiplies how often things are done (1)
-      --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (both)
+      --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (all)
       --scenario NAME  of faults and kill: ${SCENARIOS.join(", ")}; repeatable (all)
       --only PATTERN   of faults and kill: only cases whose names match
       --json FILE      writes the verdicts

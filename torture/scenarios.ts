@@ -33,5 +33,5 @@ export const WARM_UPS: Partial<Record<ScenarioName, ScenarioName>> = {
 /** Those that mount something. */
 export const isMount = (scenario: ScenarioName): boolean => scenario.startsWith("mount");
 
-export const RUNTIMES = ["bun", "deno"] as const;
+export const RUNTIMES = ["bun", "deno", "node"] as const;
 export type RuntimeName = typeof RUNTIMES[number];

@@ -7,6 +7,7 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { progress, table } from "../dev/terminal.ts";
+import { RUNTIME } from "../tests/support/support.ts";
 import { KINDS, makeCase } from "../tests/cases/table_cases.ts";
 import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 import {
@@ -99,8 +100,7 @@ function run(count: number): void {
     } s (${rate}/s), ${violated} in violation`,
   );
   if (options.json !== undefined) {
-    const runtime = "Bun" in globalThis ? "bun" : "deno";
-    const summary = { runtime, seed, count, seconds, violated, most, kinds: tallies };
+    const summary = { runtime: RUNTIME, seed, count, seconds, violated, most, kinds: tallies };
     writeFileSync(options.json, JSON.stringify(summary, null, 2) + "\n");
   }
   process.exitCode = violated > 0 ? 1 : 0;

