@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { test as nodeTest } from "node:test";
-import { onThisRuntime, ROOT } from "../../dev/runtimes.ts";
+import { NODE, onThisRuntime, ROOT } from "../../dev/runtimes.ts";
 import { writeTable } from "../cases/disk_image.ts";
 
 export { NODE, onRuntime, onThisRuntime, ROOT, RUNTIME, type Runtime } from "../../dev/runtimes.ts";
