@@ -1,11 +1,10 @@
 /**
- * Runs the tests on Bun, on Deno and on Node, each whether another failed or not, and says at the end
+ * Runs the tests on Bun, on Deno and on Node side by side, and says at the end
  * what was skipped, for want of what, and how to get it. Plain JavaScript: every Node that npm runs on
  * can run it. The tests' own Node is npm's, as Bun and Deno are.
  *
  * The reports are reports/bun.xml, deno.xml and node.xml, or in the folder that LOOPDEV_REPORTS names.
  */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
@@ -13,6 +12,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
+import { sideBySide } from "./side_by_side.mjs";
 
 const HELP = `Usage: node dev/test.mjs
 
@@ -54,7 +54,10 @@ const COMMANDS = {
     ...["lib/", "mod.ts", "gpt.ts"],
   ],
   // The machine's own node may be an older one.
-  node: (report) => [join(BIN, "node"), ...nodeTest(report).slice(1), "tests/*.test.ts"],
+  node: (report) => [
+    ...[join(BIN, "node"), ...nodeTest(report).slice(1)],
+    ...FOLDERS.map((folder) => `${folder}/*.test.ts`),
+  ],
 };
 
 mkdirSync(join(ROOT, REPORTS), { recursive: true });
@@ -67,15 +70,18 @@ const env = {
 const broken = [];
 const skipped = [];
 const counts = [];
-for (const [runtime, command] of Object.entries(COMMANDS)) {
-  const report = join(REPORTS, `${runtime}.xml`);
-  rmSync(join(ROOT, report), { force: true });
-  const [name, ...args] = command(report);
-  const { status, signal, error } = spawnSync(name, args, {
-    cwd: ROOT,
-    env,
-    stdio: "inherit",
-  });
+const reports = Object.fromEntries(
+  Object.keys(COMMANDS).map((runtime) => [runtime, join(REPORTS, `${runtime}.xml`)]),
+);
+for (const report of Object.values(reports)) rmSync(join(ROOT, report), { force: true });
+// Tests wait for the kernel more than they work, and stand a neighbour: all of them take as long as two.
+const wrong = await sideBySide(
+  Object.fromEntries(
+    Object.entries(COMMANDS).map(([runtime, command]) => [runtime, command(reports[runtime])]),
+  ),
+  { cwd: ROOT, env },
+);
+for (const [runtime, report] of Object.entries(reports)) {
   const cases = readReport(join(ROOT, report));
   const failed = cases.filter((test) => test.failed).length;
   skipped.push(...cases.filter((test) => test.skipped));
@@ -83,9 +89,8 @@ for (const [runtime, command] of Object.entries(COMMANDS)) {
   counts.push(
     `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
   );
-  if (status !== 0) {
-    broken.push(`${runtime} ended with ${error?.message ?? signal ?? status}`);
-  } else if (cases.length === 0) broken.push(`${runtime} ran no test`);
+  if (wrong[runtime]) broken.push(`${runtime} ${wrong[runtime]}`);
+  else if (cases.length === 0) broken.push(`${runtime} ran no test`);
   else if (failed > 0) broken.push(`${runtime}: a test failed`);
 }
 

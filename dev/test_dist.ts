@@ -5,7 +5,6 @@
  *
  * What looks into lib/ still finds the sources there.
  */
-import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   cpSync,
@@ -22,6 +21,7 @@ import process from "node:process";
 import { copyTree } from "./copy_tree.ts";
 import { nodeTest } from "./node_test.mjs";
 import { readOptions } from "./options.ts";
+import { sideBySide } from "./side_by_side.mjs";
 import { NODE, ROOT, type Runtime, RUNTIMES } from "./runtimes.ts";
 
 /**
@@ -63,7 +63,9 @@ const OF_SOURCES: Record<string, string[]> = {
 };
 
 const COMMANDS: Record<Runtime, (report: string) => string[]> = {
-  bun: (report) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
+  bun: (
+    report,
+  ) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
   deno: (report) => ["deno", "test", "--allow-all", `--junit-path=${report}`],
   node: (report) => [NODE, ...nodeTest(report).slice(1)],
 };
@@ -91,7 +93,9 @@ Runs the tests, or those of FILEs, against dist/, on every runtime or one. Needs
 before. Reports are in reports/.
 
   -h, --help  this text`;
-const { operands: [first, ...rest] } = readOptions(HELP, {}, { most: Infinity });
+const { operands: [first, ...rest] } = readOptions(HELP, {}, {
+  most: Infinity,
+});
 const named = RUNTIMES.filter((runtime) => runtime === first);
 const runtimes = named.length > 0 ? named : RUNTIMES;
 const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
@@ -121,16 +125,13 @@ try {
   const all = readdirSync(join(tree, "tests"))
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
-  for (const runtime of runtimes) {
-    mkdirSync(join(ROOT, "reports"), { recursive: true });
-    const report = join(ROOT, `reports/dist-${runtime}.xml`);
-    const [name, ...args] = COMMANDS[runtime](report);
-    const { status } = spawnSync(name, [...args, ...files], {
-      cwd: tree,
-      stdio: "inherit",
-    });
-    failed ||= status !== 0;
-  }
+  mkdirSync(join(ROOT, "reports"), { recursive: true });
+  const commands = runtimes.map((runtime) => [
+    runtime,
+    [...COMMANDS[runtime](join(ROOT, `reports/dist-${runtime}.xml`)), ...files],
+  ]);
+  const wrong = await sideBySide(Object.fromEntries(commands), { cwd: tree });
+  failed = Object.values(wrong).some((what) => what !== undefined);
 } finally {
   rmSync(tree, { recursive: true, force: true });
 }
