@@ -26,24 +26,20 @@ interface Defaulted {
 }
 
 /**
- * Checks the options that are given, in the order of the rows, and puts the defaults in place of the
- * others. `undefined` is as good as left out.
+ * Checks the options that are given, and puts the defaults in place of the others. `undefined` is as good
+ * as left out.
  */
 export function checkAgainst<Options extends object, Declared extends Rows<Options>>(
   options: Options,
   rows: Declared,
 ): Checked<Options, Declared> {
   checkNames(options, Object.keys(rows));
-  const given = new Map<string, unknown>(Object.entries(options));
   const checked: Record<string, unknown> = {};
-  for (const [name, row] of Object.entries<Row<unknown>>(rows)) {
-    const value = given.get(name);
-    if (value === undefined) {
-      if ("default" in row) checked[name] = row.default;
-    } else {
-      row.check(name, value);
-      checked[name] = value;
-    }
+  for (const name in rows) if ("default" in rows[name]) checked[name] = rows[name].default;
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    rows[name as keyof Options].check(name, value);
+    checked[name] = value;
   }
   return checked as Checked<Options, Declared>;
 }
