@@ -257,16 +257,9 @@ async function probeOnce(): ReturnType<typeof probePartscanRace> {
 }
 
 async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<boolean> {
-  switch (workaround) {
-    case "always":
-      return true;
-    case "never":
-      return false;
-    case "auto":
-      return isAffected(kernelRelease());
-    case "probe":
-      return await probeOnce() !== "fixed";
-  }
+  if (workaround === "auto") return isAffected(kernelRelease());
+  if (workaround === "probe") return await probeOnce() !== "fixed";
+  return workaround === "always";
 }
 
 /** LOOP_CONFIGURE of Linux 5.8 ignores some fields, and every kernel drops direct I/O without an error. */

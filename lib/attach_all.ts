@@ -103,7 +103,7 @@ export async function attachAll(
     }),
   );
   if (failure) {
-    // The first error wins; whatever goes wrong in undoing goes with the process at the latest.
+    // The first error wins. What cannot be undone is detached when the process ends, at the latest.
     await detachAll().catch(() => {});
     throw failure.error;
   }

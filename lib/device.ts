@@ -172,16 +172,16 @@ export class LoopDevice implements AsyncDisposable {
   }
 
   /**
-   * Lets go of the device. Resolves to `"detached"` when the kernel has let go too; all bytes that
-   * were written through it are in the backing file then. To `"deferred"` if others, or another part of
-   * this program, still hold it open or mounted (`onDeferred` and {@linkcode LoopDevice.holders} say
-   * who): it detaches by itself, flushed, when the last of them closes it. What this handle mounted is unmounted first. Called again
-   * it gives the same answer, or with `timeout` waits once more.
+   * Releases the device, after it has unmounted what this handle mounted. Resolves to `"detached"` when
+   * the kernel has unbound it; all bytes that were written through it are in the backing file then. To
+   * `"deferred"` if others, or another part of this program, still have it open or mounted (`onDeferred`
+   * and {@linkcode LoopDevice.holders} say who): it detaches by itself, flushed, when the last of them
+   * closes it. Called again it gives the same answer, or with `timeout` waits once more.
    *
    * Rejects with {@linkcode LoopError} EIO or ENOSPC, detached all the same, if anything is lost that
    * was written to the device, a partition or a mount: the backing file had no space left, or its disk
    * failed. With the signal's reason when that aborts: writing back and detaching go on, and the end
-   * of the block, or another detach(), tells how it ended.
+   * of the block, or another detach(), rejects if something is lost.
    */
   async detach(options: DetachOptions = {}): Promise<"detached" | "deferred"> {
     checkDetachOptions(options);
@@ -193,7 +193,7 @@ export class LoopDevice implements AsyncDisposable {
     try {
       outcome = await untilAborted(this.#end(options), signal);
     } catch (error) {
-      // Who gives up does not hear how it ends.
+      // This caller does not hear how it ends.
       if (signal?.aborted) this.#asking--;
       throw error;
     }
@@ -224,7 +224,7 @@ export class LoopDevice implements AsyncDisposable {
    */
   async mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
     const meant = withAbsoluteAt(options);
-    // What is none is refused with the other options.
+    // checkMountOptions() refuses what is no signal.
     const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
     const mounting = this.#take(
       () => this.#mounts.mount(this.#bound, partition, meant),
@@ -271,7 +271,7 @@ export class LoopDevice implements AsyncDisposable {
    */
   async lock(options: { timeout?: number; signal?: AbortSignal } = {}): Promise<HeldLock> {
     const { timeout, signal } = checkWaiting(options);
-    // Not in its turn: who has the lock may want to do something with the handle.
+    // Waits outside the queue: whoever has the lock may need an operation of this handle to release it.
     await this.#take(() => {}, signal);
     const { lock } = this.#bound;
     const attempt = () => (this.#checkOpen(), lock.takeExclusive());
@@ -298,7 +298,7 @@ export class LoopDevice implements AsyncDisposable {
     const isOver = () => isClosed && isDetached(this.#bound.facts);
     if (isOver()) return [];
     const found = await findHolders(this.number);
-    // Those of another use, which has begun while they were looked for.
+    // After that the holders found may be those of the device's next use.
     return isOver() ? [] : found;
   }
 
@@ -310,7 +310,7 @@ export class LoopDevice implements AsyncDisposable {
     return await this.#inTurn(() => this.#bound.isCurrent());
   }
 
-  /** Takes a new size of the backing file over. Then {@linkcode LoopDevice.rescan} grows partitions. */
+  /** Gives the device the backing file's new size. Then {@linkcode LoopDevice.rescan} grows partitions. */
   async setCapacity(): Promise<void> {
     await this.#take(() => this.#bound.change(loopSetCapacity));
   }
@@ -390,7 +390,7 @@ export class LoopDevice implements AsyncDisposable {
     }
   }
 
-  /** Leaves the device to whoever attached it. */
+  /** Closes the handle, and leaves the device to the process that attached it. */
   #close(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state !== "open") return;

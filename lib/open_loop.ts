@@ -42,7 +42,7 @@ import { yieldToEventLoop } from "./runtime/event_loop.ts";
 export async function openLoop(path: string | URL): Promise<LoopDevice> {
   const node = absolutePath(checkPath("path", path));
   await yieldToEventLoop();
-  // Opening what is no loop device could do something; so the node is asked first.
+  // Before it is opened: opening a device of another kind can have an effect, such as rewinding a tape.
   const number = loopNumber(node);
   return makeLoopDevice((await openDevice(node, (facts) => facts.number === number))!);
 }

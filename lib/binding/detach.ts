@@ -41,7 +41,7 @@ export interface DetachOptions {
   onDeferred?: (path: string, holders: readonly Holder[]) => void;
 }
 
-/** What detach() takes. */
+/** The options of detach(), one a row. */
 export const DETACH = {
   timeout: { check: checkTimeout },
   signal: { check: checkSignal },

@@ -60,9 +60,9 @@ export interface AttachOptions {
   /**
    * What if the file is attached already, at a range that overlaps this one? `"allow"`, the default;
    * `"refuse"`: reject; `"reuse"`: resolve to the device with just this range, which the handle then
-   * does not own, and reject for any other overlap. Of all who ask so at the same time, in whatever
-   * process, one decides after the other (a lock of the file, for which attach() waits `timeout` ms);
-   * losetup, and who asks with `"allow"`, take no part in it.
+   * does not own, and reject for any other overlap. All processes that attach the file so decide one after
+   * the other (by a lock of the file, for which attach() waits `timeout` ms); losetup, and attach() with
+   * `"allow"`, do not take that lock.
    */
   overlap?: "allow" | "refuse" | "reuse";
   /** The wanted device: 4 for /dev/loop4, made if it does not exist. Default: any free one. */
@@ -93,8 +93,8 @@ export interface AttachOptions {
   signal?: AbortSignal;
   /**
    * Called if the device stays attached when an `await using` block ends, because others hold it: it
-   * detaches when they let go. By default a warning on the console says so. Who calls
-   * {@linkcode LoopDevice.detach} learns it from there.
+   * detaches when they close it. By default a warning on the console says so. Not called after
+   * {@linkcode LoopDevice.detach}, which has an `onDeferred` of its own.
    */
   onDeferred?: (path: string, holders: readonly Holder[]) => void;
 }
@@ -105,7 +105,7 @@ const MOST_DEVICES = 2 ** 20 - 1;
 const checkDeviceNumber = (name: string, value: unknown) =>
   checkWholeNumber(name, value, 0, MOST_DEVICES);
 
-/** What attach() takes. */
+/** The options of attach(), one a row. */
 const ATTACH = {
   partscan: { check: oneOf(false, true, "userspace"), default: false },
   workaround: { check: oneOf("auto", "probe", "always", "never"), default: "auto" },
