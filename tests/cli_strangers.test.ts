@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { COMPILE } from "../dev/compile.ts";
-import { missing, output, ROOT, run, scratch, test } from "./support/support.ts";
+import { missing, NODE, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
@@ -108,6 +108,31 @@ test("Bun keeps compiled modules where these tests look for them", ["bun"], () =
   output(["bun", CLI, "--version"], { cwd: "/", env: stateIn(folder) });
   const names = readdirSync(folder, { recursive: true }).map(String);
   assert(names.some((name) => name.endsWith(".pile")), names.join());
+});
+
+/** A PATH without Bun: the first lines take Node. */
+function nodeAlone(): string {
+  const folder = scratch("node-alone");
+  mkdirSync(folder);
+  symlinkSync(NODE, join(folder, "node"));
+  symlinkSync("/bin/sh", join(folder, "sh"));
+  return folder;
+}
+
+test("cli.ts and the package's bin run nothing of the working directory on Node", [
+  ...["dist", "node"],
+], () => {
+  const PATH = nodeAlone();
+  const folder = setTraps();
+  const cache = scratch("compiled");
+  mkdirSync(cache);
+  for (const command of [[CLI], ["sh", join(ROOT, "dist/npm/losetup.js")]]) {
+    assertUntouched(command, folder, { PATH });
+    assertUntouched(command, folder, { ...VARIABLES, PATH, NODE_COMPILE_CACHE: cache });
+    assertEquals(readdirSync(cache), []);
+    output(["env", `PATH=${PATH}`, ...command, "--version"], { cwd: "/", env: stateIn(cache) });
+    assertEquals(readdirSync(cache), []);
+  }
 });
 
 test("cli.ts under the name losetup runs nothing of the working directory", ["bun"], () => {
