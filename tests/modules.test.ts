@@ -1,10 +1,11 @@
 /** What the source tree promises: who imports whom, and from where it can be imported. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { spawn } from "node:child_process";
+import { code, filesImported, filesIn, imports, source } from "./support/imports.ts";
 import {
   losetup,
   makeImage,
@@ -17,28 +18,7 @@ import {
   THREE_PARTITIONS,
 } from "./support/support.ts";
 
-const source = (file: string) => readFileSync(join(ROOT, file), "utf8");
-const code = (file: string) => source(file).replaceAll(/\/\*[^]*?\*\/|\/\/.*/g, "");
-const filesIn = (folder: string): string[] =>
-  readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) return OTHERS.includes(entry.name) ? [] : filesIn(path);
-    return /\.(ts|mjs)$/.test(entry.name) ? [path] : [];
-  });
-/** What npm, the build and the tests' runs put into the tree. */
-const OTHERS = ["node_modules", "dist", "reports", "tmp"];
 const library = () => ["mod.ts", "gpt.ts", ...filesIn("lib")];
-/** What a file imports, types included. */
-const imports = (file: string) =>
-  [...code(file).matchAll(/(?:from|import\(|import) ?"([^"]+)"/g)].map(([, specifier]) =>
-    specifier
-  );
-/** Those of its own tree. A text that a program writes or replaces can look like an import, too. */
-const filesImported = (file: string) =>
-  imports(file).filter((specifier) => specifier.startsWith("."))
-    .map((specifier) => join(dirname(file), specifier))
-    .filter((imported) => existsSync(join(ROOT, imported)));
-
 const BELOW_LIB: Record<string, readonly string[]> = {
   "lib/base": [],
   "lib/runtime": ["lib/base"],

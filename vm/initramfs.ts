@@ -41,21 +41,11 @@ export interface GuestOptions {
   muted?: boolean;
 }
 
-const PROJECT = [
-  "mod.ts",
-  "gpt.ts",
-  "cli.ts",
-  "cli",
-  "lib",
-  "bench",
-  "tests",
-  "tools",
-  "vm",
-  "torture",
-  "examples",
-  "deno.json",
-  "package.json",
-  "tsconfig.json",
+/** What goes to /project, of folders all that lies below them but what npm put there. */
+export const PROJECT: readonly string[] = [
+  ...["mod.ts", "gpt.ts", "cli.ts", "cli", "lib"],
+  ...["bench", "dev", "examples", "tests", "tools", "torture", "vm"],
+  ...["deno.json", "package.json", "tsconfig.json"],
 ];
 
 /** Writes the initramfs; uncompressed, as emulated decompression takes longer than copying. */
@@ -86,7 +76,7 @@ export function writeInitramfs(path: string, guest: Guest): void {
     const source = join(guest.project, name);
     if (!existsSync(source)) continue;
     if (name.includes(".")) cpio.file(`project/${name}`, readFileSync(source));
-    else cpio.tree(source, `project/${name}`);
+    else cpio.tree(source, `project/${name}`, (path) => path === "node_modules");
   }
   const yardstick = guest.machine.name === "amd64" &&
     compileStatically(join(guest.project, "bench/cycle.c"), own);
