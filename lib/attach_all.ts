@@ -4,7 +4,7 @@
  * @module
  */
 import { attach } from "./attach.ts";
-import { allEnded } from "./base/ends.ts";
+import { allEnded } from "./base/retry.ts";
 import { absolutePath } from "./kernel/file.ts";
 import { checkFunction, checkObject, checkPath, checkWholeNumber } from "./base/checks.ts";
 import type { LoopDevice } from "./device.ts";

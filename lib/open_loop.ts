@@ -7,7 +7,7 @@ import { BoundDevice } from "./binding/bound_device.ts";
 import { removeDevice } from "./binding/change.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
-import { allEnded } from "./base/ends.ts";
+import { allEnded } from "./base/retry.ts";
 import { DETACH, type DetachOptions, warnLost } from "./binding/detach.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";
 import { isSameUse, type LoopFacts, type LoopStatus, readFacts } from "./binding/facts.ts";

@@ -1,5 +1,5 @@
 /**
- * Waiting: for a while, for a condition, for another try. Each wait has an end and can be aborted.
+ * Waiting: for a while, for a condition, for several promises, for another try.
  *
  * @module
  */
@@ -68,6 +68,17 @@ export class Shared<T> {
     }
     return answer;
   }
+}
+
+/** Waits until all have ended. Rejects as the one that rejected, or with an AggregateError of several. */
+export async function allEnded<T>(ends: readonly Promise<T>[]): Promise<T[]> {
+  const settled = await Promise.allSettled(ends);
+  const errors = settled.flatMap((end) => end.status === "rejected" ? [end.reason] : []);
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) {
+    throw new AggregateError(errors, errors.map((error) => error?.message ?? error).join("; "));
+  }
+  return settled.flatMap((end) => end.status === "fulfilled" ? [end.value] : []);
 }
 
 /** Gives undefined where `waiting` rejects because the signal aborted it. */

@@ -14,35 +14,15 @@
  * const columns: LoopDeviceField[] = ["path", "size", "backingFile"];
  * ```
  */
+// deno-fmt-ignore
 export type LoopDeviceField =
-  | "path"
-  | "number"
-  | "backingFile"
-  | "offset"
-  | "sizelimit"
-  | "size"
-  | "sectorSize"
-  | "readOnly"
-  | "directIo"
-  | "diskseq"
-  | "strategy"
-  | "partitions"
-  | "skipped";
+  | "path" | "number" | "backingFile" | "offset" | "sizelimit" | "size" | "sectorSize"
+  | "readOnly" | "directIo" | "diskseq" | "strategy" | "partitions" | "skipped";
 
+// deno-fmt-ignore
 const FIELDS: readonly LoopDeviceField[] = [
-  "path",
-  "number",
-  "backingFile",
-  "offset",
-  "sizelimit",
-  "size",
-  "sectorSize",
-  "readOnly",
-  "directIo",
-  "diskseq",
-  "strategy",
-  "partitions",
-  "skipped",
+  "path", "number", "backingFile", "offset", "sizelimit", "size", "sectorSize",
+  "readOnly", "directIo", "diskseq", "strategy", "partitions", "skipped",
 ];
 
 /** The values of the getters, as an object of plain fields. */

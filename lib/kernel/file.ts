@@ -283,8 +283,6 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
-const NEWLINE = 10;
-
 /** A buffer for what is decoded right after the read. A page has up to 64 KiB on aarch64. */
 const page = new Uint8Array(65536);
 
@@ -306,26 +304,15 @@ export function readText(path: string): string {
 }
 
 /**
- * All lines of a list of /proc. One read gives some of them and may end within a line. Reading on at that
- * offset neither repeats nor skips any, even if the list changes meanwhile.
+ * The lines of a list of /proc. It can change while it is read in several calls, but no line is repeated
+ * or skipped for that.
  */
 export function readLines(path: string): string[] {
   using file = open(path, O_RDONLY);
-  const lines: string[] = [];
-  let torn = new Uint8Array();
-  for (let offset = 0;;) {
-    const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, offset)));
-    if (check(length, "pread", path) === 0) break;
-    offset += length;
-    const bytes = new Uint8Array(torn.length + length);
-    bytes.set(torn);
-    bytes.set(page.subarray(0, length), torn.length);
-    const end = bytes.lastIndexOf(NEWLINE) + 1;
-    torn = bytes.slice(end);
-    if (end > 0) lines.push(...decodeName(bytes.subarray(0, end - 1)).split("\n"));
+  for (let most = page.length;; most *= 4) {
+    const bytes = readAt(file, 0, most);
+    if (bytes.length < most) return decodeName(bytes).split("\n").slice(0, -1);
   }
-  if (torn.length > 0) lines.push(decodeName(torn));
-  return lines;
 }
 
 /** The file is not there (any more). ENODEV: a sysfs attribute's device went away after the open. */

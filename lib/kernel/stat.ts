@@ -51,14 +51,7 @@ export const statx = struct("statx", 256, {
 });
 
 export interface FileStatus {
-  readonly type:
-    | "file"
-    | "directory"
-    | "block device"
-    | "character device"
-    | "FIFO"
-    | "socket"
-    | "unknown";
+  readonly type: FileType | "unknown";
   /** Hard links; of a directory 2, and one more for each directory in it. */
   readonly links: number;
   /** Bytes; 0 for devices. */
@@ -76,14 +69,16 @@ export interface FileStatus {
   readonly modified: number;
 }
 
-const TYPES: Record<number, FileStatus["type"]> = {
+const TYPES = {
   0o100000: "file",
   0o040000: "directory",
   0o060000: "block device",
   0o020000: "character device",
   0o010000: "FIFO",
   0o140000: "socket",
-};
+} as const;
+
+type FileType = (typeof TYPES)[keyof typeof TYPES];
 
 const NO_NAME = cString("");
 /** One for all calls, which are synchronous. */
@@ -137,7 +132,7 @@ type Devices = Pick<FileStatus, "type" | "dev" | "rdev">;
 
 function devicesOf(read: typeof stx): Devices {
   return {
-    type: TYPES[read("stx_mode") & S_IFMT] ?? "unknown",
+    type: TYPES[(read("stx_mode") & S_IFMT) as keyof typeof TYPES] ?? "unknown",
     dev: `${read("stx_dev_major")}:${read("stx_dev_minor")}`,
     rdev: `${read("stx_rdev_major")}:${read("stx_rdev_minor")}`,
   };

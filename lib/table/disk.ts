@@ -83,18 +83,9 @@ export interface Truncation {
  * const hasUuids = (kind: TableKind) => kind === "gpt" || kind === "mbr";
  * ```
  */
+// deno-fmt-ignore
 export type TableKind =
-  | "gpt"
-  | "mbr"
-  | "mac"
-  | "bsd"
-  | "sun"
-  | "sgi"
-  | "amiga"
-  | "atari"
-  | "ultrix"
-  | "karma"
-  | "sysv68"
+  | "gpt" | "mbr" | "mac" | "bsd" | "sun" | "sgi" | "amiga" | "atari" | "ultrix" | "karma" | "sysv68"
   | "none";
 
 /**

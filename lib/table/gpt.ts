@@ -72,27 +72,24 @@ export interface DamagedGpt {
  */
 export function* readGpt(disk: SteppedDisk, header?: GptHeader): Steps<Gpt | DamagedGpt> {
   let damage: Damage | undefined;
-  for (const each of HEADERS) {
-    if (header !== undefined && header !== each) continue;
+  for (const each of header ? [header] : ["primary", "backup"] as const) {
     const copy = yield* readCopy(disk, each === "primary" ? PRIMARY_LBA : lastLbaOf(disk));
-    if ("entries" in copy) {
+    if (isValid(copy)) {
       const uuid = guid(copy.header.disk_guid);
       return { header: each, uuid, partitions: partitionsOf(disk, copy) };
     }
-    damage ??= copy.what === undefined ? undefined : copy;
+    damage ??= copy;
   }
   return { partitions: [], damage };
 }
 
-const HEADERS = ["primary", "backup"] as const;
-
 /** Whether the backup that the primary header points to is valid and belongs to the same table. */
 export function* isConfirmed(disk: SteppedDisk): Steps<boolean> {
   const primary = yield* readCopy(disk, PRIMARY_LBA);
-  if (!("entries" in primary)) return false;
+  if (!isValid(primary)) return false;
   const { alternate_lba, disk_guid, partition_entry_array_crc32 } = primary.header;
   const backup = yield* readCopy(disk, Number(alternate_lba));
-  return "entries" in backup && backup.header.alternate_lba === BigInt(PRIMARY_LBA) &&
+  return isValid(backup) && backup.header.alternate_lba === BigInt(PRIMARY_LBA) &&
     guid(backup.header.disk_guid) === guid(disk_guid) &&
     backup.header.partition_entry_array_crc32 === partition_entry_array_crc32;
 }
@@ -103,7 +100,7 @@ interface Copy {
   readonly entries: Uint8Array;
 }
 
-const NO_HEADER: { what?: undefined } = {};
+const isValid = (copy: Copy | Damage | undefined): copy is Copy => !!copy && "entries" in copy;
 
 const PRIMARY_LBA = 1;
 
@@ -131,9 +128,10 @@ function* readHeader(
   return header.my_lba === BigInt(lba) ? header : undefined;
 }
 
-function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | typeof NO_HEADER> {
+/** Undefined if there is no header. */
+function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | undefined> {
   const header = yield* readHeader(disk, lba);
-  if (!header) return NO_HEADER;
+  if (!header) return undefined;
   const { first_usable_lba, last_usable_lba, alternate_lba, partition_entry_lba } = header;
   if (first_usable_lba > last_usable_lba) {
     return {
