@@ -29,7 +29,7 @@ const TAKES_A_NAME: Record<string, (name: Anything) => Promise<unknown>> = {
 
 const BAD_NAMES: [name: Anything, message: string][] = [
   ["A.img\0x", "contains a NUL"],
-  ["\ud800.img", "is no valid Unicode"],
+  ["\ud800.img", "is not valid Unicode"],
   [{}, "must be a path or a file: URL, not an object"],
   [["A.img"], "must be a path or a file: URL, not an array"],
   [5, "must be a path or a file: URL, not 5"],
@@ -41,7 +41,7 @@ const BAD_NAMES: [name: Anything, message: string][] = [
   [new URL("file://elsewhere/A.img"), "a file: URL of this machine"],
   [new URL("file:///tmp/A%00.img"), "contains a NUL"],
   [new URL("file:///tmp/A%2F.img"), "has an encoded slash"],
-  [new URL("file:///tmp/A%ff.img"), "is no UTF-8"],
+  [new URL("file:///tmp/A%ff.img"), "is not valid UTF-8"],
 ];
 
 for (const [entry, call] of Object.entries(TAKES_A_NAME)) {
@@ -90,7 +90,7 @@ const BAD_OPTIONS: [options: Anything, message: string][] = [
   [{ [Symbol("offset")]: 1 }, "unknown option 'Symbol(offset)'"],
   [{ offset: 512n }, "offset must be a number of bytes, not 512n"],
   [{ offset: Symbol("one") }, "offset must be a number of bytes, not Symbol(one)"],
-  [{ reference: "\ud800" }, "is no valid Unicode"],
+  [{ reference: "\ud800" }, "is not valid Unicode"],
   [{ reference: "a\0" }, "contains a NUL"],
   [{ onDeferred: "yes" }, 'onDeferred must be a function, not "yes"'],
   [{ signal: {} }, "signal must be an AbortSignal, not an object"],

@@ -97,9 +97,9 @@ const WRONG: [arguments: unknown[], message: string][] = [
   [[SIZE, "one"], 'partitions must be an array, not "one"'],
   [[SIZE, [{ ...one, type: ZERO }]], `type ${ZERO} means that a partition is not in use`],
   // A character beyond the BMP has two units.
-  [[SIZE, [{ ...one, name: "💾".repeat(19) }]], "has 38 UTF-16 units, of 36"],
-  [[SIZE, [{ ...one, name: "x".repeat(35) + "💾" }]], "has 37 UTF-16 units, of 36"],
-  [[SIZE, [{ ...one, name: "💾".slice(0, 1) }]], "is no valid Unicode"],
+  [[SIZE, [{ ...one, name: "💾".repeat(19) }]], "has 38 UTF-16 units; at most 36 fit"],
+  [[SIZE, [{ ...one, name: "x".repeat(35) + "💾" }]], "has 37 UTF-16 units; at most 36 fit"],
+  [[SIZE, [{ ...one, name: "💾".slice(0, 1) }]], "is not valid Unicode"],
 ];
 
 test("encodeGpt() names what it cannot make a table of", [], () => {

@@ -112,7 +112,7 @@ withFileSystem(
     const inNamespace = output(["unshare", "--user", "--map-root-user", ...command]);
     assertStringIncludes(
       inNamespace,
-      "of the machine, and this process has it in a user namespace",
+      "in the machine's own user namespace, and this process has it only in another one",
     );
   },
 );

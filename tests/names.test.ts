@@ -72,7 +72,7 @@ test("cli.ts takes the bytes of a name that is no UTF-8", ["root", "losetup"], a
     assertEquals(backingFile, `${scratch("").replace(/\/$/, "")}/caf\udce9.img`);
     const { loopdevices } = JSON.parse(output([...OURS, "-lJ", device], { env }));
     assertEquals(loopdevices[0]["back-file"], backingFile);
-    await assertRejects(() => attach(backingFile), TypeError, "no valid Unicode");
+    await assertRejects(() => attach(backingFile), TypeError, "not valid Unicode");
     const terminal = output(["script", "-qec", `${OURS.join(" ")} ${device}`, "/dev/null"], {
       env,
     });

@@ -228,7 +228,7 @@ test("a file whose name is no UTF-8 is attached by a link, and found by its inod
   assertEquals(loop.backingFile, `${folder}/\udcff\udcfe`);
   const same = `[ "$(cat "/sys/block/loop$1/loop/backing_file")" -ef "$0" ]`;
   assertEquals(run(["sh", "-c", same, `${folder}.link`, `${loop.number}`]).status, 0);
-  await assertRejects(() => attach("/tmp/\ud800.img"), TypeError, "is no valid Unicode");
+  await assertRejects(() => attach("/tmp/\ud800.img"), TypeError, "is not valid Unicode");
 });
 
 test("attach() on Bun says that memory cannot be made executable", ["root", "bun"], () => {

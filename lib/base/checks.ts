@@ -26,13 +26,13 @@ function pathOf(what: string, url: URL): string {
   try {
     return decodeURIComponent(url.pathname);
   } catch {
-    throw new TypeError(`${what} ${url.href} is no UTF-8`);
+    throw new TypeError(`${what} ${url.href} is not valid UTF-8`);
   }
 }
 
 export function checkText(what: string, value: string): void {
   if (value.includes("\0")) throw new TypeError(`${what} ${show(value)} contains a NUL`);
-  if (!value.isWellFormed()) throw new TypeError(`${what} ${show(value)} is no valid Unicode`);
+  if (!value.isWellFormed()) throw new TypeError(`${what} ${show(value)} is not valid Unicode`);
 }
 
 export function checkObject(value: unknown, what = "options"): asserts value is object {

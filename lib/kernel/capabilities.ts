@@ -32,9 +32,9 @@ export function whyNotPermitted(what: string, capability: Capability): string {
   if (!hasCapability(capability)) return needs;
   const map = ifExists(() => readText("/proc/self/uid_map"));
   const isMachinesNamespace = map === undefined || /^\s*0\s+0\s+4294967295$/.test(map);
-  return !isMachinesNamespace
-    ? `${needs} of the machine, and this process has it in a user namespace alone (a rootless ` +
-      "container?)"
-    : `${needs}; this process has it, so perhaps a security module or a filter of system calls ` +
-      "forbids it";
+  return isMachinesNamespace
+    ? `${needs}; this process has it, so perhaps a security module or a filter of system calls ` +
+      "forbids it"
+    : `${needs} in the machine's own user namespace, and this process has it only in another one ` +
+      "(a rootless container?)";
 }

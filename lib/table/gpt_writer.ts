@@ -187,7 +187,9 @@ function checkPartitions(
     if (typeof name !== "string") throw new TypeError(`name must be a string, not ${show(name)}`);
     checkText("name", name);
     if (name.length > NAME_UNITS) {
-      throw new RangeError(`name ${show(name)} has ${name.length} UTF-16 units, of ${NAME_UNITS}`);
+      throw new RangeError(
+        `name ${show(name)} has ${name.length} UTF-16 units; at most ${NAME_UNITS} fit`,
+      );
     }
   }
   const inOrder = partitions.toSorted((a, b) => a.start - b.start);

@@ -1,11 +1,11 @@
 /**
  * The lock that udev and systemd agree on (systemd.io/BLOCK_DEVICE_LOCKING): flock(2) on the whole
- * disk's own node, /dev/loopN. udevd takes it shared while it probes the device or a partition, and
+ * disk's own node, /dev/loopN. udevd takes it shared while it examines the device or a partition, and
  * exclusively around BLKRRPART, which drops every partition and adds it again. It never waits for it.
  *
  *   our lock     udevd
- *   shared       probes, but sends no BLKRRPART
- *   exclusive    does not probe: from systemd 251 on it tries again every 200 ms, for 3 minutes;
+ *   shared       examines, but sends no BLKRRPART
+ *   exclusive    does not examine: from systemd 251 on it tries again every 200 ms, for 3 minutes;
  *                before, it drops the event
  *
  * One read-only descriptor serves both kinds, since two descriptors of one process exclude each other.
@@ -44,7 +44,7 @@ import { closeFlushed } from "../kernel/blocking.ts";
 export interface HeldLock extends Disposable, AsyncDisposable {
   /** The locked node: "/dev/loop4". */
   readonly path: string;
-  /** Releases it and has udevd probe the device again. A second call does nothing. */
+  /** Releases it and has udevd examine the device again. A second call does nothing. */
   release(): void;
 }
 

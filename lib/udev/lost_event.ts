@@ -5,7 +5,7 @@
  * by-label lack it, `mount LABEL=…` fails.
  *
  * Cause: LOOP_CONFIGURE suppresses uevents while it works. Afterwards it sent none, unless its scan found a
- * partition table. losetup is not affected: it opens the device for writing, and udevd probes a device
+ * partition table. losetup is not affected: it opens the device for writing, and udevd examines a device
  * when such a descriptor is closed. Our close stays unseen (close_write_race.ts), so udevd gets no event.
  *
  * Since: Linux 5.19, 498ef5c777d9 "loop: suppress uevents while reconfiguring the device", and 5.15.106.

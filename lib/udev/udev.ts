@@ -1,6 +1,6 @@
 /**
  * The udevd of this machine or container: whether there is one and which, what it has recorded, and
- * having it probe a device.
+ * having it examine a device.
  *
  * @module
  */
