@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { onRuntime, ROOT } from "../tests/support/support.ts";
+import { NODE, onRuntime, ROOT } from "../tests/support/support.ts";
 
 /** Does so many cycles of a strategy and gives the time of each in ns; none if it has no such strategy. */
 export interface Contender {
@@ -13,13 +13,19 @@ export interface Contender {
   stop(): Promise<void>;
 }
 
-export const RUNTIMES = ["Bun", "Deno"] as const;
+export const RUNTIMES = ["Bun", "Deno", "Node"] as const;
 export type RuntimeName = typeof RUNTIMES[number];
 
 /** The command line that runs a script of ours. */
 export function command(runtime: RuntimeName, script: string, ...args: string[]): string[] {
   const name = runtime.toLowerCase() as Lowercase<RuntimeName>;
   return onRuntime(name, join(ROOT, "bench", script), ...args);
+}
+
+/** Throws where it is not installed. */
+export function versionOf(runtime: RuntimeName): string {
+  const name = runtime.toLowerCase() as Lowercase<RuntimeName>;
+  return /\d+\.\d+\.\d+/.exec(must(name === "node" ? NODE : name, ["--version"]))![0];
 }
 
 export function must(command: string, args: string[], input?: string): string {
@@ -108,7 +114,7 @@ export function contenders(
   });
   for (const runtime of RUNTIMES) {
     add(runtime, () => {
-      must(runtime.toLowerCase(), ["--version"]);
+      versionOf(runtime);
       const script = command(runtime, "cycle.ts", image, partitioned);
       return [
         { name: `loopdev, ${runtime}`, command: script, strategies: all(STRATEGIES) },

@@ -21,6 +21,7 @@ import {
   must,
   type RuntimeName,
   RUNTIMES,
+  versionOf,
 } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, mediansOf, type Waits } from "./figures.ts";
@@ -139,17 +140,18 @@ async function main(): Promise<number> {
   }
   progress("");
 
-  const machine = {
+  const machine: Record<string, string | number | undefined> = {
     kernel: release(),
     cpu: cpus()[0].model.trim(),
     processors: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
-    bun: must("bun", ["--version"]).trim(),
-    deno: must("deno", ["--version"]).split("\n")[0].replace(/^deno (\S+).*/, "$1"),
+    ...Object.fromEntries(
+      RUNTIMES.map((name) => [name.toLowerCase(), attempt(name, () => versionOf(name))]),
+    ),
   };
   console.log(
     `Linux ${machine.kernel}, ${machine.processors} × ${machine.cpu}, ${machine.memoryGiB} GiB, ` +
-      `Bun ${machine.bun}, Deno ${machine.deno}\n`,
+      `${RUNTIMES.map((name) => `${name} ${machine[name.toLowerCase()]}`).join(", ")}\n`,
   );
   printCycles(measured.cycles);
   const result = figures(mediansOf(measured));

@@ -9,7 +9,7 @@ import { spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readOptions } from "../dev/options.ts";
-import { onRuntime, ROOT } from "../tests/support/support.ts";
+import { onRuntime, ROOT, type Runtime, RUNTIMES } from "../tests/support/support.ts";
 import { makeImage, median } from "./measure.ts";
 
 /** Turns of each; a median of fewer says little on a busy machine. */
@@ -30,7 +30,7 @@ function wholeProcess([file, ...args]: string[]): number {
 }
 
 /** The two take turns. Undefined where nothing is built. */
-export function measureStartup(runtime: "bun" | "deno"): Startup | undefined {
+export function measureStartup(runtime: Runtime): Startup | undefined {
   if (!existsSync(BUNDLE)) return undefined;
   const folder = mkdtempSync(join(tmpdir(), "loopdev-startup-"));
   try {
@@ -66,7 +66,7 @@ nothing, on each runtime. Needs root, and deno task build before.
 
 if (import.meta.main) {
   readOptions(HELP, {});
-  for (const runtime of ["bun", "deno"] as const) {
+  for (const runtime of RUNTIMES) {
     const times = measureStartup(runtime);
     if (!times) throw new Error("nothing is built: deno task build");
     const [attach, empty] = [median(times.attach), median(times.empty)];
