@@ -1,5 +1,5 @@
 /** What an act left in the kernel, and taking it away, so that the next act begins clean. */
-import { existsSync, rmSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { output, run } from "../tests/support/support.ts";
 import { devicesOf, isBound, partitionsOf, within } from "./common.ts";
 import type { Call } from "./strace.ts";
@@ -26,6 +26,13 @@ export async function leftovers(
   numbers: readonly number[],
   wait = true,
 ): Promise<Leftovers> {
+  // A neighbour who opens the same device later makes a node of the same name, which is another file.
+  const seen = new Map<string, number>();
+  const isSame = (node: string) => {
+    const inode = statSync(node, { throwIfNoEntry: false })?.ino;
+    if (inode !== undefined && !seen.has(node)) seen.set(node, inode);
+    return inode !== undefined && seen.get(node) === inode;
+  };
   const left = () => ({
     devices: images.flatMap(devicesOf).map(({ number, autoclear }) =>
       `/dev/loop${number}${autoclear ? " (autoclear)" : ""}`
@@ -34,9 +41,7 @@ export async function leftovers(
     partitions: numbers.filter((number) => !isBound(number)).flatMap((number) =>
       partitionsOf(number).map((partition) => `/dev/loop${number}p${partition}`)
     ),
-    nodes: numbers.map((number) => `/dev/.loopdev-loop${number}`).filter((node) =>
-      existsSync(node)
-    ),
+    nodes: numbers.map((number) => `/dev/.loopdev-loop${number}`).filter(isSame),
   });
   let last = left();
   const clean = () => Object.values(last = left()).flat().length === 0;

@@ -7,7 +7,7 @@
 import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { progress, table } from "../dev/terminal.ts";
-import { RUNTIME } from "../tests/support/support.ts";
+import { RUNTIME } from "../dev/runtimes.ts";
 import { KINDS, makeCase } from "../tests/cases/table_cases.ts";
 import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 import {
