@@ -9,15 +9,10 @@ import { bunThreads } from "./bun_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
-import type { Syscall } from "./workers.ts";
+import { setImmediate, type Syscall } from "./workers.ts";
 
 // Not a static import: this module must load (and be checked) where bun:ffi does not exist.
 const { dlopen, ptr, read } = await import("bun:ffi");
-
-/** Deno 2.7, which checks this module too, has no type for it. */
-const { setImmediate } = globalThis as unknown as {
-  setImmediate(callback: () => void): { unref(): void };
-};
 
 /** bun:ffi compiles a piece of code for every function that it opens. */
 function opened<T>(open: () => T): T {

@@ -12,7 +12,7 @@ import { nodeThreads } from "./node_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
-import type { Syscall } from "./workers.ts";
+import { setImmediate, type Syscall } from "./workers.ts";
 
 // Not a static import: this module must load (and be checked) where node:ffi does not exist.
 const { dlopen, getInt32, getRawPointer } = await import("node:ffi").catch(refuseRuntime);
@@ -146,7 +146,7 @@ export function load(): Libc {
       return threads?.available ?? false;
     },
     startThread: () => startedThreads().start(),
-    turn: () => new Promise<void>((resolve) => void setImmediate(resolve)),
+    turn: () => new Promise<void>((resolve) => setImmediate(resolve)),
     atNextTurn(callback) {
       setImmediate(callback).unref();
     },

@@ -8,6 +8,11 @@ import type { PlainStep } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 import type { Answer, Thread, ThreadEvents, ThreadsOf } from "./threads.ts";
 
+/** Deno 2.7, which checks Bun's and Node's modules too, has no type for it. */
+export const { setImmediate } = globalThis as unknown as {
+  setImmediate(callback: () => void): { unref(): void };
+};
+
 /** As many waits as overlap. Each Worker takes 5 MB on Bun, 10 MB on Node. */
 const USUAL_THREADS = 8;
 /** With those that hang. */

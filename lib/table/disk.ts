@@ -99,6 +99,7 @@ export type TableKind =
  * ```
  */
 export interface PartitionTable {
+  /** "none" if the disk has no table. */
   readonly kind: TableKind;
   /** Bytes. */
   readonly sectorSize: number;
