@@ -1,5 +1,5 @@
 /**
- * Attaches files as Linux loop devices from Bun and Deno, with partitions that never flicker.
+ * Attaches files as Linux loop devices from Bun, Deno and Node.js, with partitions that never flicker.
  *
  * ```ts ignore
  * import { attach } from "@loopdev/loopdev";
