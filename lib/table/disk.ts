@@ -99,7 +99,7 @@ export type TableKind =
  * ```
  */
 export interface PartitionTable {
-  /** "none" if the disk has no table. */
+  /** "none": the disk has no table that is read. */
   readonly kind: TableKind;
   /** Bytes. */
   readonly sectorSize: number;
