@@ -20,6 +20,8 @@ export { detach, openLoop } from "./lib/open_loop.ts";
 export type { AttachOptions, ReadPartitionsOptions } from "./lib/binding/options.ts";
 export { readPartitions } from "./lib/read_partitions.ts";
 export type { PartitionTable, TableKind, TablePartition, Truncation } from "./lib/table/disk.ts";
+export { fileSystem } from "./lib/file_system.ts";
+export type { FileSystemOptions } from "./lib/file_system.ts";
 export { find, list, status } from "./lib/status.ts";
 export type { LoopStatus } from "./lib/binding/facts.ts";
 export type { Holder } from "./lib/holders/holders.ts";

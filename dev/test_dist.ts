@@ -32,7 +32,6 @@ const OTHERS = [
   "cli_beside.test.ts",
   "consumers.test.ts",
   "docs.test.ts",
-  "file_systems.test.ts",
   "first_minute.test.ts",
   "headers.test.ts",
   "libc.test.ts",

@@ -234,8 +234,9 @@ export class LoopDevice implements AsyncDisposable {
   }
 
   /**
-   * What is on a partition, or on the whole device, by its superblock; undefined: no file system that
-   * is known here. Rejects with {@linkcode LoopError} EUCLEAN if there are the superblocks of two.
+   * What a partition, or the whole device, holds, by its superblock; undefined: nothing that is known.
+   * What `usage` calls anything but a file system cannot be mounted: LUKS, LVM, md, bcache, swap. Rejects
+   * with {@linkcode LoopError} EUCLEAN if there are the superblocks of two file systems.
    */
   async fileSystem(partition?: number): Promise<FileSystem | undefined> {
     return await this.#take(() => this.#mounts.fileSystem(this.#bound, partition));

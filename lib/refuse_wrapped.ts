@@ -5,10 +5,10 @@
  * @module
  */
 import { LoopError } from "./base/errors.ts";
-import { type OpenFile, readAt } from "./kernel/file.ts";
-import { loadSuperblocks } from "./mount/late.ts";
+import { readPart, readTableIn } from "./binding/image_table.ts";
+import type { OpenFile } from "./kernel/file.ts";
+import { loadFileSystem } from "./mount/late.ts";
 import { describeWrapper, findWrapper } from "./superblocks/wrappers.ts";
-import { findTable } from "./table/sector_size.ts";
 
 /** Which part of a file; bytes, `sizelimit` 0: up to the end. */
 interface Part {
@@ -23,14 +23,13 @@ export async function wrapperIn(
   { size: fileSize, offset = 0, sizelimit = 0 }: Part,
 ): Promise<string | undefined> {
   const size = Math.min(fileSize - offset, sizelimit || Infinity);
-  const read = (from: number, length: number) =>
-    readAt(file, offset + from, Math.min(length, size - from));
-  const disk = { size, read };
-  const wrapper = findWrapper(disk);
-  if (wrapper === undefined || findTable(disk, "auto").kind !== "none") return undefined;
-  const { findContainer, findFileSystems } = await loadSuperblocks();
-  const isDisk = findContainer(disk) !== undefined || findFileSystems(disk).length > 0;
-  return isDisk ? undefined : describeWrapper(wrapper);
+  const wrapper = await readPart(file, { offset, size }, findWrapper(size));
+  if (wrapper === undefined) return undefined;
+  const { kind } = await readTableIn(file, { size, offset, sectorSize: "auto" });
+  if (kind !== "none") return undefined;
+  const { fileSystemsIn } = await loadFileSystem();
+  const found = await fileSystemsIn(file, { offset, size });
+  return found.length > 0 ? undefined : describeWrapper(wrapper);
 }
 
 /** Throws if it is one. */

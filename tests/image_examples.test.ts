@@ -5,8 +5,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "n
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
-import { readPartitions } from "../mod.ts";
-import { findFileSystems } from "../lib/superblocks/file_systems.ts";
+import { fileSystem, readPartitions } from "../mod.ts";
 import {
   losetup,
   makeImage,
@@ -187,14 +186,11 @@ builds("build_image.ts makes a disk of a folder, a kernel and an initrd", [], as
     ["esp", [2]],
     ["root", []],
   ]);
-  const disk = readFileSync(file);
-  const types = partitions.map(({ start, size }) =>
-    findFileSystems({
-      size,
-      read: (offset, length) => disk.subarray(start + offset, start + offset + length),
-    }).map(({ type, label }) => `${type} ${label}`)
-  );
-  assertEquals(types, [["vfat ESP"], ["ext4 root"]]);
+  const types = await Promise.all(partitions.map(async ({ start, size }) => {
+    const { type, label } = (await fileSystem(file, { offset: start, sizelimit: size }))!;
+    return `${type} ${label}`;
+  }));
+  assertEquals(types, ["vfat ESP", "ext4 root"]);
   const esp = `${file}@@${partitions[0].start}`;
   assertEquals(output(["mtype", "-i", esp, "::/vmlinuz"]), "a kernel");
   assertStringIncludes(

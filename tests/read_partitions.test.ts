@@ -22,6 +22,7 @@ import {
   makeImage,
   MOD,
   onThisRuntime,
+  output,
   ROOT,
   run,
   scratch,
@@ -165,24 +166,28 @@ test("readPartitions() says what is no image", [], async () => {
   assertEquals(await orCode(readPartitions(file)), "EINVAL");
 });
 
-test("readPartitions() works for nobody, with nothing in /dev and /sys", [
+test("readPartitions() and fileSystem() work for nobody, with nothing in /dev and /sys", [
   "root",
+  "mkswap",
   "unshare",
   "setpriv",
   "sfdisk",
 ], () => {
   const file = makeImage("nobody.img", 8, THREE_PARTITIONS);
+  const swap = makeImage("swap.img", 1);
+  output(["mkswap", "-q", swap]);
   const script = scratch("nobody.ts");
   writeFileSync(
     script,
-    `import { readPartitions } from ${JSON.stringify(MOD)};
+    `import { fileSystem, readPartitions } from ${JSON.stringify(MOD)};
      const { kind, partitions } = await readPartitions(${JSON.stringify(file)});
-     console.log(kind, partitions.map(({ name }) => name).join());`,
+     console.log(kind, partitions.map(({ name }) => name).join());
+     console.log((await fileSystem(${JSON.stringify(swap)})).usage);`,
   );
   const home = scratch("home");
   mkdirSync(home);
   chmodSync(dirname(file), 0o755);
-  for (const path of [file, script]) chmodSync(path, 0o644);
+  for (const path of [file, swap, script]) chmodSync(path, 0o644);
   chmodSync(home, 0o777);
   const empty = "mount -t tmpfs none /dev && mount -t tmpfs none /sys";
   const nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
@@ -191,7 +196,7 @@ test("readPartitions() works for nobody, with nothing in /dev and /sys", [
     ...["setpriv", ...nobody, "--inh-caps=-all", "--"],
     ...onThisRuntime(script),
   ], { env: { ...process.env, HOME: home, DENO_DIR: home, TMPDIR: home } });
-  assertEquals([status, stdout], [0, "gpt one,zwei ü,three\n"], stderr);
+  assertEquals([status, stdout], [0, "gpt one,zwei ü,three\nswap\n"], stderr);
   assertEquals(losetup(file), []);
 });
 

@@ -59,11 +59,11 @@ const OUT_OF_TURN: Replacement = {
 
 export const MUTATIONS: Mutation[] = [
   {
-    name: "a superblock's checksum is not looked at",
+    name: "the magic number of two bytes alone is an ext4",
     check: "superblocks",
     replacements: [{
-      file: "lib/superblocks/superblocks.ts",
-      from: "if (crc32c(-1, raw.subarray(0, 0x3fc)) !== s.s_checksum) return false;",
+      file: "lib/superblocks/rows.ts",
+      from: "if (s.s_inodes_count === 0 || s.s_log_block_size > 6) return undefined;",
       to: "",
     }],
   },
@@ -71,9 +71,9 @@ export const MUTATIONS: Mutation[] = [
     name: "a superblock is read beyond the disk",
     check: "superblocks",
     replacements: [{
-      file: "lib/superblocks/superblock.ts",
-      from: "if (!(offset >= 0 && offset + length <= disk.size)) return undefined;",
-      to: "",
+      file: "lib/superblocks/file_systems.ts",
+      from: "const end = Math.min(offset + length, size);",
+      to: "const end = offset + length;",
     }],
   },
   {
@@ -81,7 +81,7 @@ export const MUTATIONS: Mutation[] = [
     check: "superblocks",
     replacements: [{
       file: "lib/superblocks/file_systems.ts",
-      from: "if (findContainer(image) !== undefined) return [];",
+      from: 'if (one?.usage === "raid" || one?.usage === "crypto") return [one];',
       to: "",
     }],
   },

@@ -33,12 +33,12 @@ export interface Geometry {
 /** The event loop turns after so many reads in any case: a table can take 25,000 of them. */
 const STEPS_A_TURN = 64;
 
-/** Reads a table while the event loop goes on: another thread waits for storage. */
-function readInTurns(
-  steps: Steps<FoundTable>,
+/** Runs a reader while the event loop goes on: another thread waits for storage. */
+function readInTurns<T>(
+  steps: Steps<T>,
   read: (offset: number, length: number) => Promise<Uint8Array>,
   signal?: AbortSignal,
-): Promise<FoundTable> {
+): Promise<T> {
   let count = 0;
   return runStepsOnThread(steps, read, async () => {
     if (++count % STEPS_A_TURN === 0) await libc().turn();
@@ -47,17 +47,24 @@ function readInTurns(
   });
 }
 
+/** The same of a part of a file, of which no more is read than it has; bytes. */
+export async function readPart<T>(
+  file: OpenFile,
+  { offset = 0, size, signal }: Pick<Geometry, "offset" | "size" | "signal">,
+  steps: Steps<T>,
+): Promise<T> {
+  const read = (from: number, length: number) =>
+    readWhole(file, offset + from, Math.min(length, size - from));
+  return await readInTurns(steps, read, signal);
+}
+
 /**
  * The table of the device that begins at `offset` in `file`. It can be one of another sector size
  * than the wanted one: {@linkcode refuseUnreadable} says so.
  */
-export async function readTableIn(
-  file: OpenFile,
-  { size, sectorSize, usual, offset = 0, signal }: Geometry,
-): Promise<FoundTable> {
-  const read = (from: number, length: number) =>
-    readWhole(file, offset + from, Math.min(length, size - from));
-  return await readInTurns(findTableSteps(size, sectorSize, usual), read, signal);
+export async function readTableIn(file: OpenFile, geometry: Geometry): Promise<FoundTable> {
+  const { size, sectorSize, usual } = geometry;
+  return await readPart(file, geometry, findTableSteps(size, sectorSize, usual));
 }
 
 /** All of the bytes, since a table that is read in part would pass for "no table". */

@@ -67,6 +67,11 @@ const CAUSES: readonly Cause[] = [
     remedy: () => `it has features that Linux ${kernelRelease()} does not know: a later one may`,
   },
   {
+    // btrfs, which answers EINVAL
+    words: /superblock checksum mismatch/,
+    remedy: (_, mounting) => isDamaged(mounting),
+  },
+  {
     // ext4, f2fs
     words: /casefold feature.* without CONFIG_UNICODE/,
     remedy: () => "this kernel was built without CONFIG_UNICODE: only another kernel mounts it",
@@ -139,6 +144,11 @@ const CHECKS = new Map([
   ["exfat", "fsck.exfat -n"],
   ["f2fs", "fsck.f2fs --dry-run"],
 ]);
+
+export function isDamaged(mounting: Mounting): string {
+  const check = checkCommand(mounting);
+  return "the file system is damaged" + (check ? `: look at it with ${check}` : "");
+}
 
 /** The command line that does; undefined: no such tool is known. */
 export function checkCommand({ type, device }: Mounting): string | undefined {

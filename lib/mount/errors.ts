@@ -13,7 +13,7 @@ import { type FailedMount, MOUNT_ATTR_NOSYMFOLLOW, readLog } from "../kernel/mou
 import { isNodev } from "../kernel/mountinfo.ts";
 import { kernelRelease, parseRelease } from "../kernel/release.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { checkCommand, remedyOf, withoutReplay } from "./causes.ts";
+import { checkCommand, isDamaged, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
 import type { MountSource } from "./mounted.ts";
 import type { CheckedMount } from "./options.ts";
@@ -137,7 +137,7 @@ async function adviceOnCreate(
       return nodeProblem(device) ?? (isSilent ? missingSubvolume(options) : undefined);
     case "EUCLEAN":
     case "EBADMSG":
-      return "the file system is damaged" + (check ? `: look at it with ${check}` : "");
+      return isDamaged(mounting);
     case "EIO":
       if (!isSilent) return check && `${check} may say more`;
       return "perhaps the image is cut off, or the disk below it does not read";

@@ -8,10 +8,6 @@
 /** mount() and what it needs. */
 export const loadMount = (): Promise<typeof import("./mount.ts")> => import("./mount.ts");
 
-/** What is on a device. */
+/** What a device or an image holds. */
 export const loadFileSystem = (): Promise<typeof import("./file_system.ts")> =>
   import("./file_system.ts");
-
-/** What is in an image. */
-export const loadSuperblocks = (): Promise<typeof import("../superblocks/file_systems.ts")> =>
-  import("../superblocks/file_systems.ts");

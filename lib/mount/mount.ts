@@ -7,13 +7,13 @@ import { isRefusal } from "../base/errors.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY, type NewMount } from "../kernel/mount.ts";
 import { type Attempt, explainRefusal } from "./errors.ts";
-import { onlyFileSystem } from "./file_system.ts";
+import { fileSystemOn } from "./file_system.ts";
 import { Keeper } from "./keeper.ts";
 import { type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
 import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
 import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
-import { refuseUnknown } from "./unknown.ts";
+import { driverOf, refuseUnknown } from "./unknown.ts";
 
 /** Mounts it. On failure everything is undone. */
 export async function mount(
@@ -29,8 +29,7 @@ export async function mount(
   // Its shell starts while the superblock is read.
   const keeper = options.detached ? undefined : Keeper.ensure();
   keeper?.catch(() => {});
-  const type = options.type ?? (await onlyFileSystem(device))?.type;
-  if (type === undefined) throw await refuseUnknown(source);
+  const type = options.type ?? await driverFor(source);
   // Open before the first call: what the kernel logs from here on may explain a refusal.
   using log = openKernelLog();
   const made = await makeSuitable({ source, type, options, log });
@@ -48,6 +47,12 @@ export async function mount(
     if (ended.isGone) await remove?.();
     throw error;
   }
+}
+
+async function driverFor(source: MountSource): Promise<string> {
+  const found = await fileSystemOn(source.device);
+  if (found?.usage !== "filesystem") throw await refuseUnknown(source, found);
+  return driverOf(found);
 }
 
 async function findPlace(

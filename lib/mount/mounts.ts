@@ -41,8 +41,8 @@ export class MountSet {
     partition: number | undefined,
   ): Promise<FileSystem | undefined> {
     const node = nodeOf(bound, partition);
-    const { onlyFileSystem } = await loadFileSystem();
-    return await onlyFileSystem(node);
+    const { fileSystemOn } = await loadFileSystem();
+    return await fileSystemOn(node);
   }
 
   /** Unmounts all, the last one first. Resolves to the first error that no unmount() has given yet. */

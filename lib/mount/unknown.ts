@@ -1,13 +1,13 @@
 /**
- * What is on a device that shows no file system, and what can be done with it.
+ * What is on a device that cannot be mounted, and what can be done with it.
  *
  * @module
  */
 import { LoopError } from "../base/errors.ts";
-import { checkCommand } from "./causes.ts";
-import { type OtherContent, otherContentOf } from "./file_system.ts";
+import { fileSystemsOn, type OtherContent, otherContentOn } from "./file_system.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";
-import { describeWrapper } from "../superblocks/file_systems.ts";
+import type { FileSystem } from "../superblocks/file_systems.ts";
+import { describeWrapper } from "../superblocks/wrappers.ts";
 
 /** A device that a process which does not look has bound, or whose file was cut since. */
 export const NO_BYTES =
@@ -16,42 +16,59 @@ export const NO_BYTES =
 
 const NONE = "no file system that is known here is on it";
 
-/** A device that shows no file system. */
+/** What is no file system: what it is, and what makes one of it appear. DEVICE stands for the node. */
+const CONTAINERS = new Map([
+  ["crypto_LUKS", "it is encrypted: cryptsetup open DEVICE NAME makes /dev/mapper/NAME of it"],
+  [
+    "BitLocker",
+    "it is encrypted: cryptsetup open --type bitlk DEVICE NAME makes /dev/mapper/NAME of it",
+  ],
+  [
+    "LVM2_member",
+    "it belongs to a volume group of LVM: vgchange -ay makes the devices of the group's volumes, " +
+    "and lvs -o lv_path names them",
+  ],
+  [
+    "linux_raid_member",
+    "it belongs to an md array: mdadm --assemble /dev/md/NAME DEVICE and the other members make the " +
+    "array's device",
+  ],
+  ["bcache", "it belongs to bcache: echo DEVICE >/sys/fs/bcache/register makes /dev/bcacheN of it"],
+  ["swap", "it is swap space, which swapon DEVICE uses"],
+  ["swsuspend", "it is swap space with a hibernated system, which only that system can resume"],
+]);
+
+/** What it is instead of a file system that can be mounted. */
+function describeContainer({ type }: FileSystem, device: string): string {
+  const what = CONTAINERS.get(type)?.replaceAll("DEVICE", device) ?? "it cannot be mounted";
+  return `it holds ${type}: ${what}`;
+}
+
+/** A device that holds something else, or nothing that is known. */
 export async function refuseUnknown(
   { device, number, partition }: { device: string; number: number; partition?: number },
+  found: FileSystem | undefined,
 ): Promise<LoopError> {
   const known = partition === undefined ? sysfsPartitions(number).map(({ number }) => number) : [];
   const hint = known.length > 0
     ? `it has no file system but partitions: mount one of ${known.join(", ")}`
+    : found
+    ? describeContainer(found, device)
     : await describeUnknown(device);
   return new LoopError({ code: "EINVAL", path: device, hint });
 }
 
 async function describeUnknown(device: string): Promise<string> {
-  const content = await otherContentOf(device);
-  const certain = certainly(content);
-  if (certain !== undefined) return certain;
-  const { torn, other, isZero } = content;
-  if (torn.length > 0) {
-    const type = torn.at(-1)!;
-    const check = checkCommand({ type, device });
-    return `${NONE} but the magic number of ${torn.join(", ")}: the rest of that superblock is ` +
-      `damaged, or of a kind that is not known here. With type: "${type}" the driver says more` +
-      (check ? `, and so does ${check}` : "");
-  }
-  if (other !== undefined) {
-    return `it seems to hold ${other.name}, which is not told by itself: mount it with type: ` +
-      `"${other.type}"`;
-  }
-  return isZero === undefined
-    ? `${NONE}, and what was read of it is zero`
-    : `${NONE}, and it is not empty: say which with type`;
+  const content = await otherContentOn(device);
+  return certainly(content) ??
+    (content.isZero === undefined
+      ? `${NONE}, and what was read of it is zero`
+      : `${NONE}, and it is not empty: say which with type`);
 }
 
 /** What is there instead of a file system of any type. Never mkfs where anything is. */
-function certainly({ size, container, partitions, wrapper, isZero }: OtherContent) {
+function certainly({ size, partitions, wrapper, isZero }: OtherContent) {
   if (size === 0) return NO_BYTES;
-  if (container !== undefined) return `it holds no file system but ${container}`;
   if (partitions !== undefined) {
     const numbers = partitions.join(", ");
     return "it has no file system but a partition table" +
@@ -64,17 +81,21 @@ function certainly({ size, container, partitions, wrapper, isZero }: OtherConten
   return isZero ? `${NONE}: all of it is zero. Make one first (mkfs)` : undefined;
 }
 
+/** The kernel's driver, where it is not named as the file system is. */
+const DRIVERS = new Map([["ntfs", "ntfs3"]]);
+
+/** Which driver mounts it. */
+export function driverOf({ type }: FileSystem): string {
+  return DRIVERS.get(type) ?? type;
+}
+
 /** What its driver was not told of a device that it refuses; undefined: nothing that is known. */
 export async function whatIsThere(type: string, device: string): Promise<string | undefined> {
-  const content = await otherContentOf(device);
-  const found = content.fileSystems.map((each) => each.type);
-  if (found.includes(type)) return undefined;
-  if (found.length > 0) return `its superblock says ${found.join(" and ")}, not ${type}`;
-  const { torn, other } = content;
-  const check = torn.includes(type) ? checkCommand({ type, device }) : undefined;
-  if (check !== undefined) return `its superblock is damaged: look at it with ${check}`;
-  if (torn.length === 0 && other !== undefined && other.type !== type) {
-    return `it seems to hold ${other.name}, not ${type}`;
-  }
-  return certainly(content);
+  const found = await fileSystemsOn(device);
+  if (found.some((each) => driverOf(each) === type)) return undefined;
+  if (found.length === 0) return certainly(await otherContentOn(device));
+  const [first] = found;
+  return first.usage === "filesystem"
+    ? `its superblock says ${found.map(({ type }) => type).join(" and ")}, not ${type}`
+    : describeContainer(first, device);
 }

@@ -1,98 +1,84 @@
 /**
- * Which file system a disk has: that whose superblock it shows, and nothing on a guess.
+ * What a disk holds: what its superblocks say, and nothing on a guess.
  *
  * @module
  */
-import { findContainer } from "./containers.ts";
-import type { Image } from "../table/disk.ts";
-import { type FileSystem, type Format, has, hasMagic, readWithin } from "./superblock.ts";
-import { SUPERBLOCKS } from "./superblocks.ts";
-import { DISC_SUPERBLOCKS } from "./discs.ts";
-import { FAT_SUPERBLOCKS } from "./fat.ts";
+import { type Steps, wanted } from "../table/steps.ts";
+import { ISO9660, UDF } from "./discs.ts";
+import { EXFAT, VFAT } from "./fat.ts";
+import { CONTAINERS, FILE_SYSTEMS } from "./rows.ts";
+import { type FileSystem, hasBytes, type Row, type SteppedImage } from "./superblock.ts";
 
 export type { FileSystem } from "./superblock.ts";
-export { findContainer } from "./containers.ts";
-export { describeWrapper, findWrapper, type Wrapper } from "./wrappers.ts";
 
-/** All that can be found; what they are is judged one by one. */
-export const FORMATS: readonly Format[] = [
-  ...FAT_SUPERBLOCKS,
-  ...SUPERBLOCKS,
-  ...DISC_SUPERBLOCKS,
-];
+/** All that can be found, in the order of blkid as far as that matters. */
+export const ROWS: readonly Row[] = [...CONTAINERS, VFAT, ...FILE_SYSTEMS, UDF, ISO9660, EXFAT];
 
-/** Bytes: all superblocks end there, but for UDF's anchors. One read serves them. */
-export const BEGINNING = 68 * 1024;
+/** Bytes: there all superblocks end that do not stand at the end of the disk. */
+const BEGINNING = 68 * 1024;
+/** Bytes: arrays have theirs in the last whole 64 KiB, or behind them. */
+const LAST = 64 * 1024;
 
 /**
- * All file systems whose superblock the disk shows; none if it shows none, or is one whose content is
- * another disk ({@linkcode findContainer}): encrypted, a part of an array or a group, or swap space.
+ * All that a disk of `size` bytes shows. A member of an array or of a volume group, and what is
+ * encrypted, is that alone, whatever else it shows: the half of a mirror shows a whole file system. More
+ * than one is a disk that was formatted again, and what it holds is anybody's guess; except a bridge disc,
+ * with UDF and ISO 9660 of the same files: it is given as `"udf"`. All of that as blkid has it.
  *
- * A superblock is judged by itself, as the kernel's driver judges it: magic bytes, what its fields may
- * be, and its checksum. That the disk is too short for what it describes is for the driver to say. More
- * than one is a disk that was formatted again, and what it holds is anybody's guess; except a bridge
- * disc, with UDF and ISO 9660 of the same files: it is given as "udf", as blkid does.
- *
- * `disk` is read within its size alone. What `read` throws is thrown.
+ * The type is what a superblock's magic number and its own fields say. Whether it is sound, and the
+ * disk long enough for it, is for the driver to say.
  */
-export function findFileSystems(disk: Image): FileSystem[] {
-  const image = withBeginning(disk);
-  if (findContainer(image) !== undefined) return [];
+export function* findFileSystems(size: number): Steps<FileSystem[]> {
+  const disk = yield* withEnds(size);
   const found: FileSystem[] = [];
-  for (const format of FORMATS) {
-    const superblock = readWithin(image, format.start, format.length);
-    if (!superblock || !hasMagic(format, superblock)) continue;
-    const described = format.describe(superblock, image);
-    if (!described) continue;
-    const { label, uuid } = described;
-    found.push({
-      type: format.type,
-      ...label === undefined ? {} : { label },
-      ...uuid === undefined ? {} : { uuid },
-    });
+  for (const row of ROWS) {
+    const one = yield* findBy(row, disk);
+    if (one?.usage === "raid" || one?.usage === "crypto") return [one];
+    if (one) found.push(one);
   }
   const isBridge = found.some(({ type }) => type === "udf");
   return isBridge ? found.filter(({ type }) => type !== "iso9660") : found;
 }
 
-/**
- * The types whose magic bytes the disk shows where the rest of the superblock does not hold: it is
- * damaged, or of a kind that is not known here. Magic bytes are few: a disk can have them by chance.
- */
-export function findTorn(disk: Image): string[] {
-  return FORMATS.filter((format) => {
-    if (format.magic.length === 0) return false;
-    const superblock = readWithin(disk, format.start, format.length);
-    return superblock !== undefined && hasMagic(format, superblock) &&
-      format.describe(superblock, disk) === undefined;
-  }).map(({ type }) => type);
-}
-
-/** File systems that are not judged here: their names, the kernel's driver, and the magic bytes. */
-const OTHERS: readonly (readonly [name: string, type: string, at: number, magic: string])[] = [
-  ["NTFS", "ntfs3", 3, "NTFS    "],
-  ["JFS", "jfs", 32 * 1024, "JFS1"],
-  ["HFS+", "hfsplus", 1024, "H+\0\x04"],
-  ["HFS+", "hfsplus", 1024, "HX\0\x05"],
-];
-
-/** A file system that only its driver can judge, by its magic bytes alone. */
-export function findOther(disk: Image): { name: string; type: string } | undefined {
-  const found = OTHERS.find(([, , at, magic]) => {
-    const raw = readWithin(disk, at, magic.length);
-    return raw !== undefined && has(raw, 0, magic);
-  });
-  return found && { name: found[0], type: found[1] };
-}
-
-/** The same disk, whose beginning is read once. */
-function withBeginning(disk: Image): Image {
-  const beginning = disk.read(0, Math.min(BEGINNING, disk.size));
+function* findBy(row: Row, disk: SteppedImage): Steps<FileSystem | undefined> {
+  const { type, usage = "filesystem", start: place, length = 512, magic } = row;
+  const start = typeof place === "number" ? place : place(disk.size);
+  if (start < 0) return undefined;
+  const raw = yield* disk.read(start, Math.max(length, BEGINNING - start));
+  const hasMagic = magic.some(([offset, value]) => hasBytes(raw, offset, value));
+  if (raw.length < length || !hasMagic || row.isOne?.(raw, start) === false) return undefined;
+  const names = row.names
+    ? yield* row.names(raw, disk)
+    : { label: row.label?.(raw), uuid: row.uuid?.(raw) };
+  if (names === undefined) return undefined;
+  const { label, uuid } = names;
   return {
-    size: disk.size,
-    read: (offset, length) =>
-      offset + length <= beginning.length
-        ? beginning.subarray(offset, offset + length)
-        : disk.read(offset, length),
+    type,
+    ...label === undefined ? {} : { label },
+    ...uuid === undefined ? {} : { uuid },
+    usage,
+  };
+}
+
+/** A disk of which both ends were read; no more is read than it has. */
+function* withEnds(size: number): Steps<SteppedImage> {
+  const last = Math.max(0, size - size % LAST - LAST);
+  const pieces: { offset: number; bytes: Uint8Array }[] = [];
+  // Of a disk that ends in a part of a sector the kernel cannot read the last page.
+  for (const [offset, end] of [[0, BEGINNING], [last, size - 4096]]) {
+    const length = Math.max(0, Math.min(end, size) - offset);
+    pieces.push({ offset, bytes: yield* wanted(offset, length) });
+  }
+  return {
+    size,
+    *read(offset, length) {
+      const end = Math.min(offset + length, size);
+      if (!(offset >= 0 && offset < end)) return new Uint8Array();
+      for (const piece of pieces) {
+        const [from, to] = [offset - piece.offset, end - piece.offset];
+        if (from >= 0 && to <= piece.bytes.length) return piece.bytes.subarray(from, to);
+      }
+      return yield* wanted(offset, end - offset);
+    },
   };
 }

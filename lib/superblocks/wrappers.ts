@@ -10,8 +10,8 @@
  */
 import { __u16, __u32, __u64, __u8 } from "../base/struct.ts";
 import { crc32 } from "../base/checksums.ts";
-import type { Image } from "../table/disk.ts";
-import { bigEndian, fieldsOf, has, isPowerOfTwo, readWithin } from "./superblock.ts";
+import { type Steps, wanted } from "../table/steps.ts";
+import { bigEndian, fieldsOf, hasBytes, isPowerOfTwo, isWithin } from "./superblock.ts";
 
 /** What a file is, and how a disk is made of it. */
 export interface Wrapper {
@@ -25,16 +25,17 @@ export interface Wrapper {
 interface Row extends Wrapper {
   /** Its magic string as Latin-1, and where it stands: bytes from the beginning, or before the end. */
   readonly magic: string;
-  readonly at: number;
-  /** Whether the rest of its first (or last) 512 bytes is what the format says. */
-  isSound(raw: Uint8Array, disk: Image): boolean;
+  readonly at?: number;
+  /** Whether the rest of that sector is what the format says. Left out: there is nothing to tell. */
+  isSound?(raw: Uint8Array, first: Uint8Array): boolean;
+  /** Bytes that stand in one of two more places. */
+  readonly also?: { readonly magic: string; readonly at: readonly number[] };
 }
 
 const SECTOR = 512;
 const be32 = bigEndian(__u32);
 
 const read = fieldsOf;
-const within = (n: number, least: number, most: number) => n >= least && n <= most;
 
 const CONVERT = "qemu-img convert -O raw FILE DISK";
 
@@ -42,11 +43,11 @@ const CONVERT = "qemu-img convert -O raw FILE DISK";
 const QCOW = "QFI\xfb";
 const isQcow2 = (raw: Uint8Array) => {
   const { version, cluster_bits } = read(raw, { version: [4, be32], cluster_bits: [20, be32] });
-  return within(version, 2, 3) && within(cluster_bits, 9, 21);
+  return isWithin(version, 2, 3) && isWithin(cluster_bits, 9, 21);
 };
 const isQcow1 = (raw: Uint8Array) => {
   const { version, cluster_bits } = read(raw, { version: [4, be32], cluster_bits: [32, __u8] });
-  return version === 1 && within(cluster_bits, 9, 16);
+  return version === 1 && isWithin(cluster_bits, 9, 16);
 };
 
 /** VMDK's SparseExtentHeader: VMware's "Virtual Disk Format 5.0". */
@@ -56,7 +57,7 @@ const isVmdk = (raw: Uint8Array) => {
     capacity: [12, __u64],
     grainSize: [20, __u64],
   });
-  return within(version, 1, 3) && capacity > 0n && isPowerOfTwo(Number(grainSize));
+  return isWithin(version, 1, 3) && capacity > 0n && isPowerOfTwo(Number(grainSize));
 };
 
 /** VirtualBox's VDIHeader; its text ends behind ">>>". */
@@ -72,16 +73,9 @@ const isVhd = (raw: Uint8Array) => {
     type: [60, be32],
     checksum: [64, be32],
   });
-  const sum = raw.reduce((sum, byte, i) => within(i, 64, 67) ? sum : sum + byte, 0);
-  return version === 0x10000 && within(type, 3, 4) && ~sum >>> 0 === checksum;
+  const sum = raw.reduce((sum, byte, i) => isWithin(i, 64, 67) ? sum : sum + byte, 0);
+  return version === 0x10000 && isWithin(type, 3, 4) && ~sum >>> 0 === checksum;
 };
-
-/** MS-VHDX: one of its two headers stands at 64 KiB, the other at 128 KiB. */
-const isVhdx = (_: Uint8Array, disk: Image) =>
-  [64 * 1024, 128 * 1024].some((offset) => {
-    const header = readWithin(disk, offset, 4);
-    return header !== undefined && has(header, 0, "head");
-  });
 
 /** QEMU's docs/interop/qed_spec.txt. */
 const isQed = (raw: Uint8Array) => {
@@ -89,7 +83,7 @@ const isQed = (raw: Uint8Array) => {
     cluster_size: [4, __u32],
     table_size: [8, __u32],
   });
-  return isPowerOfTwo(cluster_size) && cluster_size >= 4096 && within(table_size, 1, 16);
+  return isPowerOfTwo(cluster_size) && cluster_size >= 4096 && isWithin(table_size, 1, 16);
 };
 
 /** QEMU's docs/interop/parallels.txt. */
@@ -99,10 +93,9 @@ const isParallels = (raw: Uint8Array) => {
 };
 
 /** The trailer of Apple's UDIF; a disk that is stored as it is begins with its map of drivers, "ER". */
-const isUdif = (raw: Uint8Array, disk: Image) => {
+const isUdif = (raw: Uint8Array, first: Uint8Array) => {
   const { version, headerSize } = read(raw, { version: [4, be32], headerSize: [8, be32] });
-  const first = readWithin(disk, 0, 2);
-  return version === 4 && headerSize === SECTOR && first !== undefined && !has(first, 0, "ER");
+  return version === 4 && headerSize === SECTOR && !hasBytes(first, 0, "ER");
 };
 
 /** AOSP's system/core/libsparse/sparse_format.h. */
@@ -138,12 +131,12 @@ const isZstd = (raw: Uint8Array) => (raw[4] & 0x08) === 0;
 
 /** The level, and the magic number of the first block, or of the end of a stream without any. */
 const isBzip2 = (raw: Uint8Array) =>
-  within(raw[3], 0x31, 0x39) &&
-  (has(raw, 4, "1AY&SY") || has(raw, 4, "\x17\x72\x45\x38\x50\x90"));
+  isWithin(raw[3], 0x31, 0x39) &&
+  (hasBytes(raw, 4, "1AY&SY") || hasBytes(raw, 4, "\x17\x72\x45\x38\x50\x90"));
 
 /** lz4_Frame_format.md: version 1; sizes of blocks from 64 KiB to 4 MiB; the rest is reserved. */
 const isLz4 = (raw: Uint8Array) =>
-  (raw[4] & 0xc2) === 0x40 && (raw[5] & 0x8f) === 0 && within(raw[5] >> 4, 4, 7);
+  (raw[4] & 0xc2) === 0x40 && (raw[5] & 0x8f) === 0 && isWithin(raw[5] >> 4, 4, 7);
 
 /** PKWARE's APPNOTE.TXT, 4.3.7: the version that is needed is 6.3 at most. */
 const isZip = (raw: Uint8Array) => {
@@ -163,42 +156,25 @@ const is7z = (raw: Uint8Array) => {
 
 /** The header's checksum, in octal: the sum of its bytes, its own being spaces. */
 const isTar = (raw: Uint8Array) => {
-  const sum = raw.reduce((sum, byte, i) => sum + (within(i, 148, 155) ? 0x20 : byte), 0);
+  const sum = raw.reduce((sum, byte, i) => sum + (isWithin(i, 148, 155) ? 0x20 : byte), 0);
   const text = String.fromCharCode(...raw.subarray(148, 156)).replace(/[\0 ]+$/, "").trim();
   return /^[0-7]+$/.test(text) && parseInt(text, 8) === sum;
 };
 
-const always = () => true;
+/** MS-VHDX: one of its two headers stands at 64 KiB, the other at 128 KiB. */
+const VHDX_HEADER = { magic: "head", at: [64 * 1024, 128 * 1024] };
 
 const ROWS: readonly Row[] = [
-  { name: "a qcow2 image", magic: QCOW, at: 0, isSound: isQcow2, command: CONVERT },
-  { name: "a qcow image", magic: QCOW, at: 0, isSound: isQcow1, command: CONVERT },
-  { name: "a QED image", magic: "QED\0", at: 0, isSound: isQed, command: CONVERT },
-  { name: "a VMDK image", magic: "KDMV", at: 0, isSound: isVmdk, command: CONVERT },
-  {
-    name: "the description of a VMDK image",
-    magic: "# Disk DescriptorFile",
-    at: 0,
-    isSound: always,
-    command: CONVERT,
-  },
-  { name: "a VDI image", magic: "<<< ", at: 0, isSound: isVdi, command: CONVERT },
-  { name: "a VHDX image", magic: "vhdxfile", at: 0, isSound: isVhdx, command: CONVERT },
-  { name: "a VHD image", magic: "conectix", at: 0, isSound: isVhd, command: CONVERT },
-  {
-    name: "a Parallels image",
-    magic: "WithoutFreeSpace",
-    at: 0,
-    isSound: isParallels,
-    command: CONVERT,
-  },
-  {
-    name: "a Parallels image",
-    magic: "WithouFreSpacExt",
-    at: 0,
-    isSound: isParallels,
-    command: CONVERT,
-  },
+  { name: "a qcow2 image", magic: QCOW, isSound: isQcow2, command: CONVERT },
+  { name: "a qcow image", magic: QCOW, isSound: isQcow1, command: CONVERT },
+  { name: "a QED image", magic: "QED\0", isSound: isQed, command: CONVERT },
+  { name: "a VMDK image", magic: "KDMV", isSound: isVmdk, command: CONVERT },
+  { name: "the description of a VMDK image", magic: "# Disk DescriptorFile", command: CONVERT },
+  { name: "a VDI image", magic: "<<< ", isSound: isVdi, command: CONVERT },
+  { name: "a VHDX image", magic: "vhdxfile", also: VHDX_HEADER, command: CONVERT },
+  { name: "a VHD image", magic: "conectix", isSound: isVhd, command: CONVERT },
+  { name: "a Parallels image", magic: "WithoutFreeSpace", isSound: isParallels, command: CONVERT },
+  { name: "a Parallels image", magic: "WithouFreSpacExt", isSound: isParallels, command: CONVERT },
   {
     name: "an Apple disk image (dmg)",
     magic: "koly",
@@ -209,71 +185,53 @@ const ROWS: readonly Row[] = [
   {
     name: "an Android sparse image",
     magic: "\x3a\xff\x26\xed",
-    at: 0,
     isSound: isAndroidSparse,
     command: "simg2img FILE DISK",
   },
-  {
-    name: "compressed by xz",
-    magic: "\xfd7zXZ\0",
-    at: 0,
-    isSound: isXz,
-    command: "xz -dc <FILE >DISK",
-  },
+  { name: "compressed by xz", magic: "\xfd7zXZ\0", isSound: isXz, command: "xz -dc <FILE >DISK" },
   {
     name: "compressed by gzip",
     magic: "\x1f\x8b\x08",
-    at: 0,
     isSound: isGzip,
     command: "gzip -dc <FILE >DISK",
   },
   {
     name: "compressed by zstd",
     magic: "\x28\xb5\x2f\xfd",
-    at: 0,
     isSound: isZstd,
     command: "zstd -dc <FILE >DISK",
   },
-  {
-    name: "compressed by bzip2",
-    magic: "BZh",
-    at: 0,
-    isSound: isBzip2,
-    command: "bzip2 -dc <FILE >DISK",
-  },
+  { name: "compressed by bzip2", magic: "BZh", isSound: isBzip2, command: "bzip2 -dc <FILE >DISK" },
   {
     name: "compressed by lz4",
     magic: "\x04\x22\x4d\x18",
-    at: 0,
     isSound: isLz4,
     command: "lz4 -dc <FILE >DISK",
   },
-  {
-    name: "a zip archive",
-    magic: "PK\x03\x04",
-    at: 0,
-    isSound: isZip,
-    command: "unzip FILE",
-  },
-  {
-    name: "a 7z archive",
-    magic: "7z\xbc\xaf\x27\x1c",
-    at: 0,
-    isSound: is7z,
-    command: "7zz x FILE",
-  },
+  { name: "a zip archive", magic: "PK\x03\x04", isSound: isZip, command: "unzip FILE" },
+  { name: "a 7z archive", magic: "7z\xbc\xaf\x27\x1c", isSound: is7z, command: "7zz x FILE" },
   { name: "a tar archive", magic: "ustar", at: 257, isSound: isTar, command: "tar -xf FILE" },
 ];
 
 /** What the file is instead of a disk, by its first and its last sector; undefined: nothing known. */
-export function findWrapper(file: Image): Wrapper | undefined {
-  const first = readWithin(file, 0, Math.min(SECTOR, file.size));
-  if (first === undefined || first.length < SECTOR) return undefined;
-  for (const { magic, at, isSound, name, command } of ROWS) {
-    const raw = at < 0 ? readWithin(file, file.size + at, SECTOR) : first;
-    if (raw && has(raw, Math.max(0, at), magic) && isSound(raw, file)) return { name, command };
+export function* findWrapper(size: number): Steps<Wrapper | undefined> {
+  if (size < SECTOR) return undefined;
+  const first = yield* wanted(0, SECTOR);
+  const last = yield* wanted(size - SECTOR, SECTOR);
+  for (const { magic, at = 0, isSound, also, name, command } of ROWS) {
+    const raw = at < 0 ? last : first;
+    if (!hasBytes(raw, Math.max(0, at), magic) || isSound?.(raw, first) === false) continue;
+    if (also === undefined || (yield* isThere(also, size))) return { name, command };
   }
   return undefined;
+}
+
+function* isThere({ magic, at }: NonNullable<Row["also"]>, size: number): Steps<boolean> {
+  for (const offset of at) {
+    if (offset + magic.length > size) continue;
+    if (hasBytes(yield* wanted(offset, magic.length), 0, magic)) return true;
+  }
+  return false;
 }
 
 /** What is said of it, and what can be done. */

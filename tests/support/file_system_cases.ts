@@ -108,6 +108,21 @@ const DISKS: readonly Case[] = [
     "--utf8 -b 512 --bootarea=mbr",
     "--utf8 -l ~blank~",
   ]),
+  ...cases("ntfs", 8, "mkfs.ntfs", ["-q -F", "-q -F -c 65536"]),
+  ...cases("jfs", 16, "mkfs.jfs", ["-q", "-q -L zwei~ü"]),
+  ...cases("nilfs2", 136, "mkfs.nilfs2", ["-q", "-q -b 1024 -L zwei~ü~文件"]),
+];
+
+const LUKS = "luksFormat -q --pbkdf-force-iterations 1000 --key-file /proc/sys/kernel/ostype";
+
+/** What cannot be mounted by itself. */
+const CONTAINERS: readonly Case[] = [
+  ...cases("swap", 1, "mkswap", ["-q", "-q -p 65536 -L ~blank~~", `-q -U ${UUID}`]),
+  ...cases("crypto_LUKS", 20, "cryptsetup", [
+    `${LUKS} --type luks1`,
+    `${LUKS} --type luks2 --pbkdf pbkdf2 --label zwei~ü`,
+  ]),
+  ...cases("bcache", 80, "make-bcache", ["-B", "-C"]),
 ];
 
 /** A folder with something in it. */
@@ -193,7 +208,7 @@ const PACKED: readonly Case[] = [
   ]),
 ];
 
-export const CASES: readonly Case[] = [...DISKS, ...PACKED];
+export const CASES: readonly Case[] = [...DISKS, ...CONTAINERS, ...PACKED];
 
 /** Makes one, in UTF-8 whatever the machine speaks; gives the path and the command. */
 export function make({ mib, command }: Case): { image: string; line: string } {
@@ -213,6 +228,7 @@ export interface Opinion {
   readonly type?: string;
   readonly label?: string;
   readonly uuid?: string;
+  readonly usage?: string;
 }
 
 /** What blkid says of a file's content; `"ambivalent"` of several file systems. */
@@ -223,7 +239,7 @@ export function blkid(path: string): Opinion {
     const found = new RegExp(`^ID_FS_${name}=(.+)$`, "m").exec(stdout)?.[1];
     return found === undefined ? {} : { [name.replace("_ENC", "").toLowerCase()]: decode(found) };
   };
-  return { ...value("TYPE"), ...value("LABEL_ENC"), ...value("UUID_ENC") };
+  return { ...value("TYPE"), ...value("LABEL_ENC"), ...value("UUID_ENC"), ...value("USAGE") };
 }
 
 /** udev writes a byte that may have a meaning to somebody as \xNN. */

@@ -6,6 +6,7 @@
  */
 import { closeSync, openSync, readSync, statSync } from "node:fs";
 import { findFileSystems } from "../../lib/superblocks/file_systems.ts";
+import { runSteps } from "../../lib/table/steps.ts";
 import { CASES, make } from "./file_system_cases.ts";
 import { missing } from "./support.ts";
 import type { Random } from "../cases/random.ts";
@@ -34,15 +35,12 @@ function templateOf(path: string): Pick<Template, "disk" | "read"> {
   const { size } = statSync(path);
   const disk = new SparseDisk(size, 512);
   const read: [number, number][] = [];
-  findFileSystems({
-    size,
-    read(offset, length) {
-      const bytes = new Uint8Array(length);
-      readSync(fd, bytes, 0, length, offset);
-      disk.write(offset, bytes);
-      read.push([offset, length]);
-      return bytes;
-    },
+  runSteps(findFileSystems(size), (offset, length) => {
+    const bytes = new Uint8Array(length);
+    readSync(fd, bytes, 0, length, offset);
+    disk.write(offset, bytes);
+    read.push([offset, length]);
+    return bytes;
   });
   closeSync(fd);
   return { disk, read };
@@ -53,43 +51,6 @@ export function copyOf({ disk, read }: Template): SparseDisk {
   const copy = new SparseDisk(disk.size, 512);
   for (const [offset, length] of read) copy.write(offset, disk.read(offset, length));
   return copy;
-}
-
-/** Parts of the disk that a checksum covers, in bytes, and the bits that it does not. */
-export interface Summed {
-  readonly parts: readonly (readonly [offset: number, length: number])[];
-  /** Offsets of bytes that change while the file system is used, and so are left out. */
-  readonly notSummed?: readonly number[];
-  /** The bit that says that there is a checksum: cleared, it is not looked at. */
-  readonly flag?: readonly [offset: number, bit: number];
-}
-
-/** What of a template must not lose a single bit; undefined if it has no checksum. */
-export function summedIn({ type, name, disk }: Template): Summed | undefined {
-  const word = (offset: number) => new DataView(disk.read(offset, 4).buffer).getUint32(0, true);
-  switch (type) {
-    case "ext4":
-      if (!(word(1024 + 0x64) & 0x400)) return undefined;
-      return { parts: [[1024, 1024]], flag: [1024 + 0x65, 2] };
-    case "xfs": {
-      if (name.includes("crc=0")) return undefined;
-      const sector = disk.read(0x66, 2);
-      return { parts: [[0, sector[0] << 8 | sector[1]]] };
-    }
-    case "btrfs": {
-      const digest = [4, 8, 32, 32][disk.read(0x100c4, 1)[0]];
-      return { parts: [[0x10000, digest], [0x10020, 4096 - 32]] };
-    }
-    case "f2fs":
-      return word(1024 + 0x20) === 0 ? undefined : { parts: [[1024, 0xc00]] };
-    case "erofs":
-      if (!(word(1024 + 8) & 1)) return undefined;
-      return { parts: [[1024, 2 ** disk.read(1024 + 12, 1)[0] - 1024]], flag: [1024 + 8, 0] };
-    case "exfat":
-      return { parts: [[0, 12 * 2 ** disk.read(0x6c, 1)[0]]], notSummed: [106, 107, 112] };
-    default:
-      return undefined;
-  }
 }
 
 /** Numbers at which arithmetic goes wrong. */
