@@ -7,8 +7,6 @@
 import * as fileSystem from "../lib/mount/file_system.ts";
 import type * as late from "../lib/mount/late.ts";
 import * as mount from "../lib/mount/mount.ts";
-import * as superblocks from "../lib/superblocks/file_systems.ts";
 
 export const loadMount: typeof late.loadMount = () => Promise.resolve(mount);
 export const loadFileSystem: typeof late.loadFileSystem = () => Promise.resolve(fileSystem);
-export const loadSuperblocks: typeof late.loadSuperblocks = () => Promise.resolve(superblocks);
