@@ -11,6 +11,8 @@ import {
   readPartitions,
   status,
 } from "../mod.ts";
+import { checkBoolean, checkByteCount } from "../lib/base/checks.ts";
+import { checkAgainst, type Rows } from "../lib/base/options.ts";
 import { losetup, makeImage, openDescriptors, test } from "./support/support.ts";
 
 // deno-lint-ignore no-explicit-any -- what a caller without types may give
@@ -154,4 +156,23 @@ test("bad names and options leave no device and no descriptor", ["root"], async 
   await assertRejects(() => attachAll([file, file], { offset: "0" } as Anything), TypeError);
   assertEquals(losetup(file), []);
   assertEquals(openDescriptors(), before);
+});
+
+interface Two {
+  first?: number;
+  second?: boolean;
+}
+
+test("an option has one row, which an interface with another option does not let pass", [], () => {
+  // @ts-expect-error second has no row
+  void ({ first: { check: checkByteCount } } satisfies Rows<Two>);
+  const rows = {
+    first: { check: checkByteCount, default: 7 },
+    second: { check: checkBoolean },
+  } satisfies Rows<Two>;
+  const { first, ...others } = checkAgainst<Two, typeof rows>({ first: undefined }, rows);
+  // It is no number | undefined, since the row has a default.
+  const whole: number = first;
+  assertEquals([whole, others], [7, {}]);
+  assertEquals(checkAgainst<Two, typeof rows>({ second: true }, rows), { first: 7, second: true });
 });
