@@ -1,5 +1,5 @@
 /**
- * What is on a block device or in an image: by another thread where a read waits for storage.
+ * What a block device or an image holds. Another thread makes the reads that wait for storage.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { type FileSystem, findFileSystems } from "../superblocks/file_systems.ts";
 import { findWrapper, type Wrapper } from "../superblocks/wrappers.ts";
 
-/** More is not looked through for anything but zeros. */
+/** So much of a device is looked through for bytes that are not zero. */
 const MOST_BYTES = 64 * 1024 * 1024;
 const CHUNK = 1024 * 1024;
 
@@ -21,7 +21,7 @@ export async function sizeOf(path: string): Promise<number> {
   return blkGetSize64(device);
 }
 
-/** All that a part of a file shows; bytes. */
+/** All file systems and containers that a part of a file shows. Sizes are in bytes. */
 export async function fileSystemsIn(
   file: OpenFile,
   part: { size: number; offset?: number; signal?: AbortSignal },
@@ -29,7 +29,7 @@ export async function fileSystemsIn(
   return await readPart(file, part, findFileSystems(part.size));
 }
 
-/** All that a device shows. */
+/** The same of a device. */
 export async function fileSystemsOn(path: string): Promise<FileSystem[]> {
   using device = await openWithoutWaiting(path, O_RDONLY);
   return await fileSystemsIn(device, { size: blkGetSize64(device) });
@@ -40,7 +40,7 @@ export async function fileSystemOn(path: string): Promise<FileSystem | undefined
   return onlyOne(await fileSystemsOn(path), path);
 }
 
-/** Throws if there are two: what such a disk holds is anybody's guess. */
+/** The only one. Throws if there are two: nothing tells which of them is in use. */
 export function onlyOne(
   [found, ...others]: readonly FileSystem[],
   path: string,
@@ -52,7 +52,7 @@ export function onlyOne(
   throw new LoopError({ code: "EUCLEAN", syscall: "pread", path, hint });
 }
 
-/** A device that shows none. */
+/** What else is on a device without a known superblock. */
 export interface OtherContent {
   /** Of the device, in bytes. */
   readonly size: number;
@@ -63,7 +63,6 @@ export interface OtherContent {
   readonly isZero: boolean | undefined;
 }
 
-/** All that can be said of a device that shows no file system. */
 export async function otherContentOn(path: string): Promise<OtherContent> {
   using device = await openWithoutWaiting(path, O_RDONLY);
   const size = blkGetSize64(device);
@@ -79,7 +78,7 @@ export async function otherContentOn(path: string): Promise<OtherContent> {
 async function isZero(device: OpenFile, size: number): Promise<boolean | undefined> {
   for (let offset = 0; offset < Math.min(size, MOST_BYTES); offset += CHUNK) {
     const { buffer } = await readWithoutWaiting(device, offset, Math.min(CHUNK, size - offset));
-    // A device has whole sectors: words are there to be looked at.
+    // The size of a device is a multiple of 512 bytes: all of it can be read as words.
     const words = new Uint32Array(buffer);
     if (words.some((word) => word !== 0)) return false;
   }

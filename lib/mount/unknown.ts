@@ -1,5 +1,5 @@
 /**
- * What is on a device that cannot be mounted, and what can be done with it.
+ * Why a device cannot be mounted, and what can be done with it.
  *
  * @module
  */
@@ -9,14 +9,14 @@ import { sysfsPartitions } from "../kernel/sysfs.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
 import { describeWrapper } from "../superblocks/wrappers.ts";
 
-/** A device that a process which does not look has bound, or whose file was cut since. */
+/** Its file was shorter than a sector when it was bound, or was cut since. */
 export const NO_BYTES =
   "the device has 0 bytes, as of its file it has whole 512-byte sectors: make the " +
   "file longer (truncate -s), then setCapacity() of the device's handle takes its size over";
 
 const NONE = "no file system that is known here is on it";
 
-/** What is no file system: what it is, and what makes one of it appear. DEVICE stands for the node. */
+/** What each container is, and the command that opens it. DEVICE stands for the node. */
 const CONTAINERS = new Map([
   ["crypto_LUKS", "it is encrypted: cryptsetup open DEVICE NAME makes /dev/mapper/NAME of it"],
   [
@@ -38,13 +38,12 @@ const CONTAINERS = new Map([
   ["swsuspend", "it is swap space with a hibernated system, which only that system can resume"],
 ]);
 
-/** What it is instead of a file system that can be mounted. */
 function describeContainer({ type }: FileSystem, device: string): string {
   const what = CONTAINERS.get(type)?.replaceAll("DEVICE", device) ?? "it cannot be mounted";
   return `it holds ${type}: ${what}`;
 }
 
-/** A device that holds something else, or nothing that is known. */
+/** The error for a device that holds a container (`found`), or nothing that is known. */
 export async function refuseUnknown(
   { device, number, partition }: { device: string; number: number; partition?: number },
   found: FileSystem | undefined,
@@ -66,7 +65,7 @@ async function describeUnknown(device: string): Promise<string> {
       : `${NONE}, and it is not empty: say which with type`);
 }
 
-/** What is there instead of a file system of any type. Never mkfs where anything is. */
+/** What is there instead of a file system. It advises mkfs only if every byte is zero. */
 function certainly({ size, partitions, wrapper, isZero }: OtherContent) {
   if (size === 0) return NO_BYTES;
   if (partitions !== undefined) {
@@ -81,7 +80,7 @@ function certainly({ size, partitions, wrapper, isZero }: OtherContent) {
   return isZero ? `${NONE}: all of it is zero. Make one first (mkfs)` : undefined;
 }
 
-/** The kernel's driver, where it is not named as the file system is. */
+/** Names of drivers that differ from the type. */
 const DRIVERS = new Map([["ntfs", "ntfs3"]]);
 
 /** Which driver mounts it. */
@@ -89,10 +88,10 @@ export function driverOf({ type }: FileSystem): string {
   return DRIVERS.get(type) ?? type;
 }
 
-/** What its driver was not told of a device that it refuses; undefined: nothing that is known. */
+/** What a device holds that the driver of `type` has refused. Undefined: that type, or nothing known. */
 export async function whatIsThere(type: string, device: string): Promise<string | undefined> {
   const found = await fileSystemsOn(device);
-  if (found.some((each) => driverOf(each) === type)) return undefined;
+  if (found.some((each) => each.type === type || driverOf(each) === type)) return undefined;
   if (found.length === 0) return certainly(await otherContentOn(device));
   const [first] = found;
   return first.usage === "filesystem"

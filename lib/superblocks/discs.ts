@@ -1,6 +1,5 @@
 /**
- * ISO 9660 and UDF, the file systems of discs and of installers' images. Both leave the first 32 KiB
- * to others.
+ * ISO 9660 and UDF, the file systems of discs and of installers' images. Both begin at 32 KiB.
  *
  * @module
  */
@@ -54,11 +53,11 @@ export const ISO9660: Row = {
       each[0] === ISO_VD_SUPPLEMENTARY && JOLIET.some((level) => hasBytes(each, 0x58, level))
     );
     const wide = joliet && utf16Text(volumeId(joliet), false);
-    // Joliet has any character, and room for 16 of them: a longer name is whole in the other one.
+    // Joliet has any character, but at most 16: a longer name is whole in the primary descriptor.
     return wide !== undefined && wide.length >= (primary?.length ?? 0) ? wide : primary;
   },
   uuid(raw) {
-    // blkid takes the first that is set, damaged or not: of the other there would be no link.
+    // blkid takes the first that is set, even if it is damaged. udev makes a link of that alone.
     const primary = primaryOf(raw)!;
     const dates = [primary.subarray(0x33e, 0x34f), primary.subarray(0x32d, 0x33e)];
     const date = dates.find(isSet);
@@ -120,7 +119,7 @@ export const UDF: Row = {
   },
 };
 
-/** By the main sequence of descriptors, to which struct anchorVolDescPtr leads. */
+/** From the main sequence of descriptors, where struct anchorVolDescPtr points to. */
 function* namesOf(disk: SteppedImage, blockSize: number, anchor: Uint8Array): Steps<Names> {
   const { length, location } = fieldsOf(anchor, { length: [0x10, __u32], location: [0x14, __u32] });
   const most = Math.min(length, MOST_SEQUENCE * blockSize);

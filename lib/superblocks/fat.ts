@@ -1,6 +1,5 @@
 /**
- * The boot sectors of FAT and exFAT. An MBR, NTFS and others begin with one that looks alike: only
- * the fields tell. Their labels are entries of the root directory.
+ * The boot sectors of FAT and exFAT. Their labels are entries of the root directory.
  *
  * @module
  */
@@ -18,16 +17,16 @@ import {
 } from "./superblock.ts";
 
 const DIRECTORY_ENTRY = 32;
-/** As much of a root directory is read: what makes a volume writes its label first. */
+/** Bytes of a root directory that are read. mkfs and Windows make the label its first entry. */
 const MOST_DIRECTORY = 64 * 1024;
 
-/** Where a directory begins on the disk, and how long it is at least; bytes. */
+/** Where a directory, or its first cluster, is on the disk; bytes. */
 interface Directory {
   readonly offset: number;
   readonly length: number;
 }
 
-/** The first entry that is wanted, of those before the end. */
+/** The first entry that is wanted. An entry that begins with 0 ends the directory. */
 function* findEntry(
   disk: SteppedImage,
   { offset, length }: Directory,
@@ -91,8 +90,9 @@ function serialOfFat(raw: Uint8Array): string | undefined {
 }
 
 /**
- * struct fat_boot_sector, include/uapi/linux/msdos_fs.h. The kernel wants no name and no signature. As
- * with blkid, one of them must be there, and no FAT-like beginning of JFS or HPFS.
+ * struct fat_boot_sector, include/uapi/linux/msdos_fs.h. An MBR and others begin alike, so the fields must
+ * be right. The kernel checks neither name nor signature; blkid wants one of them, and so does this. JFS and
+ * HPFS of OS/2 have the fields of a FAT in front of them.
  */
 export const VFAT: Row = {
   type: "vfat",

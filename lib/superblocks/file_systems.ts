@@ -1,5 +1,5 @@
 /**
- * What a disk holds: what its superblocks say, and nothing on a guess.
+ * What a disk holds, by its superblocks alone.
  *
  * @module
  */
@@ -11,22 +11,25 @@ import { type FileSystem, hasBytes, type Row, type SteppedImage } from "./superb
 
 export type { FileSystem } from "./superblock.ts";
 
-/** All that can be found, in the order of blkid as far as that matters. */
+/** All kinds that are known. Two that a disk shows at once are given in this order, which is blkid's. */
 export const ROWS: readonly Row[] = [...CONTAINERS, VFAT, ...FILE_SYSTEMS, UDF, ISO9660, EXFAT];
 
-/** Bytes: there all superblocks end that do not stand at the end of the disk. */
+/** Bytes: a superblock lies in these first ones, unless it lies at the disk's end. */
 const BEGINNING = 68 * 1024;
 /** Bytes: arrays have theirs in the last whole 64 KiB, or behind them. */
 const LAST = 64 * 1024;
 
 /**
- * All that a disk of `size` bytes shows. A member of an array or of a volume group, and what is
- * encrypted, is that alone, whatever else it shows: the half of a mirror shows a whole file system. More
- * than one is a disk that was formatted again, and what it holds is anybody's guess; except a bridge disc,
- * with UDF and ISO 9660 of the same files: it is given as `"udf"`. All of that as blkid has it.
+ * All that a disk of `size` bytes shows. blkid has the same rules:
  *
- * The type is what a superblock's magic number and its own fields say. Whether it is sound, and the
- * disk long enough for it, is for the driver to say.
+ * - A member of an array or of a volume group, or an encrypted disk, is only that. One half of a mirror
+ *   also shows the whole file system.
+ * - A bridge disc has UDF and ISO 9660 of the same files, and is given as `"udf"`.
+ * - Two others are a disk that was formatted a second time, where the first superblock is still there.
+ *   Nothing tells which of them is in use.
+ *
+ * A type needs the magic number, and the fields that tell it from other data with the same bytes. The
+ * driver says whether the rest is sound, and whether the disk is long enough.
  */
 export function* findFileSystems(size: number): Steps<FileSystem[]> {
   const disk = yield* withEnds(size);
@@ -60,11 +63,11 @@ function* findBy(row: Row, disk: SteppedImage): Steps<FileSystem | undefined> {
   };
 }
 
-/** A disk of which both ends were read; no more is read than it has. */
+/** A disk whose two ends are read at once, as most rows need no more. */
 function* withEnds(size: number): Steps<SteppedImage> {
   const last = Math.max(0, size - size % LAST - LAST);
   const pieces: { offset: number; bytes: Uint8Array }[] = [];
-  // Of a disk that ends in a part of a sector the kernel cannot read the last page.
+  // If the disk ends with a part of a sector, the kernel cannot read its last page.
   for (const [offset, end] of [[0, BEGINNING], [last, size - 4096]]) {
     const length = Math.max(0, Math.min(end, size) - offset);
     pieces.push({ offset, bytes: yield* wanted(offset, length) });

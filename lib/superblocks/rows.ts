@@ -1,6 +1,7 @@
 /**
- * The superblocks that say everything by themselves, in blkid's order: file systems, with the struct
- * that has their fields, and what is joined, encrypted or cached, which only another driver opens.
+ * The superblocks that have their label and UUID in themselves: of file systems, and of containers, which
+ * another driver opens: arrays, volume groups, encrypted disks, caches, swap. Each row names the struct
+ * that has its fields.
  *
  * @module
  */
@@ -25,7 +26,7 @@ const MD_MAGIC = "\xfc\x4e\x2b\xa9";
 
 /** struct mdp_superblock_1, include/uapi/linux/raid/md_p.h: 1.1 and 1.2 at the beginning, 1.0 at the end. */
 const MD_1 = [0, 4 * KIB, (size: number) => Math.floor(size / 4096) * 4096 - 8192];
-/** struct mdp_superblock_s: 0.90 begins the last whole 64 KiB, in the byte order of its machine. */
+/** struct mdp_superblock_s, 0.90: where the last whole 64 KiB begin, in the byte order of its machine. */
 const MD_0 = (size: number) => Math.floor(size / 65_536) * 65_536 - 65_536;
 
 /** Where the last ten bytes of a page are, on machines with pages of that size. */
@@ -40,7 +41,7 @@ const SWAP = {
   uuid: uuidAt(KIB + 12),
 } as const;
 
-/** A version, in the byte order of its machine, and a count of pages. */
+/** Whether version and count of pages are right. Both are in the byte order of the machine. */
 function isSwap(raw: Uint8Array): boolean {
   const { version, last_page } = fieldsOf(raw, {
     version: [KIB, __u32],
@@ -49,13 +50,12 @@ function isSwap(raw: Uint8Array): boolean {
   return (version === 1 || version === 0x01000000) && last_page !== 0;
 }
 
-/** A UUID that stands there as text: a stranger can have written anything. */
+/** A UUID that is stored as text. Whoever made the image can have written any bytes there. */
 function writtenUuid(raw: Uint8Array): string | undefined {
   const text = textOf(raw);
   return text !== undefined && /^[-\w]+$/.test(text) ? text : undefined;
 }
 
-/** What is not mounted by itself. Of an array and of what is encrypted the rest shows what it likes. */
 export const CONTAINERS: readonly Row[] = [
   ...MD_1.map((start): Row => ({
     type: "linux_raid_member",
@@ -75,7 +75,7 @@ export const CONTAINERS: readonly Row[] = [
     length: 256,
     magic: [[0, MD_MAGIC], [0, [...MD_MAGIC].reverse().join("")]],
     *names(raw, { size }) {
-      // A disk's last partition can end with the disk, and be the member.
+      // If a disk's last partition ends with the disk, the member's superblock is at the end of both.
       const { partitions } = yield* findTableSteps(size, "auto");
       if (partitions.some((each) => each.start + each.size > MD_0(size))) return undefined;
       const uuid = Uint8Array.of(...raw.subarray(0x14, 0x18), ...raw.subarray(0x34, 0x40));
@@ -117,7 +117,7 @@ export const CONTAINERS: readonly Row[] = [
     start: 0,
     magic: [
       [3, "-FVE-FS-"],
-      // On removable disks it lets itself be taken for FAT32.
+      // On removable disks it has the boot sector of a FAT32.
       [0x1a8, "\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01"],
     ],
   },
@@ -140,8 +140,8 @@ const EXT3_INCOMPAT = 0x0016;
 const EXT3_RO_COMPAT = 0x0007;
 
 /**
- * Which one it is: they are one format, and differ in the features that each knows. A journal that lies
- * apart is none.
+ * Which of the three it is: the format is one, and each driver knows some of its features. A journal on a
+ * device of its own has the format, too, and is no file system.
  */
 function extOf(raw: Uint8Array): string | undefined {
   const s = fieldsOf(raw, {
@@ -151,7 +151,7 @@ function extOf(raw: Uint8Array): string | undefined {
     s_feature_incompat: [0x60, __u32],
     s_feature_ro_compat: [0x64, __u32],
   });
-  // A magic number of two bytes is not much.
+  // Other data has the two bytes of the magic number by chance.
   if (s.s_inodes_count === 0 || s.s_log_block_size > 6) return undefined;
   if (s.s_feature_incompat & JOURNAL_DEV) return undefined;
   if (s.s_feature_incompat & ~EXT3_INCOMPAT || s.s_feature_ro_compat & ~EXT3_RO_COMPAT) {
@@ -172,7 +172,7 @@ const EXT: readonly Row[] = ["ext4", "ext3", "ext2"].map((type) => ({
   uuid: uuidAt(0x68),
 }));
 
-/** struct nilfs_super_block, include/uapi/linux/nilfs2_ondisk.h: of its revision there is one. */
+/** struct nilfs_super_block, include/uapi/linux/nilfs2_ondisk.h. Revision 2 is the only one. */
 const NILFS2: Row = {
   type: "nilfs2",
   start: KIB,
@@ -190,7 +190,7 @@ const NILFS2: Row = {
   uuid: uuidAt(0x98),
 };
 
-/** struct f2fs_super_block, include/linux/f2fs_fs.h. Version 1.0 had its fields elsewhere. */
+/** struct f2fs_super_block, include/linux/f2fs_fs.h. Version 1.0 had label and UUID elsewhere. */
 const F2FS: Row = {
   type: "f2fs",
   start: KIB,
@@ -219,16 +219,16 @@ export const FILE_SYSTEMS: readonly Row[] = [
     label: labelAt(0x98, 16),
     uuid: uuidAt(0x88),
   },
-  // struct hfsplus_vh, include/linux/hfs_common.h: its names are in the catalog
+  // struct hfsplus_vh, include/linux/hfs_common.h; the label is in the catalog
   { type: "hfsplus", start: KIB, magic: [[0, "H+\0\x04"], [0, "HX\0\x05"]] },
-  // struct NTFS_BOOT, fs/ntfs3/ntfs.h: its label is in a file
+  // struct NTFS_BOOT, fs/ntfs3/ntfs.h; the label is in a file
   {
     type: "ntfs",
     start: 0,
     magic: [[3, "NTFS    "]],
     uuid: (raw) => serialOf(raw.subarray(0x48, 0x50)),
   },
-  // struct squashfs_super_block, fs/squashfs/squashfs_fs.h: version 4.0 alone is Linux's
+  // struct squashfs_super_block, fs/squashfs/squashfs_fs.h; Linux mounts version 4 alone
   { type: "squashfs", start: 0, length: 96, magic: [[0, "hsqs"]], isOne: (raw) => raw[0x1c] === 4 },
   // struct btrfs_super_block, include/uapi/linux/btrfs_tree.h
   {

@@ -23,8 +23,8 @@ export interface FileSystem {
   /** blkid's TYPE: `"ext4"`, `"vfat"`, `"iso9660"`, `"crypto_LUKS"`, `"LVM2_member"`, `"swap"`. */
   readonly type: string;
   /**
-   * As whoever made it named it. One that is no UTF-8 (vfat has a code page of its maker's) keeps its
-   * bytes: U+DC80 stands for 0x80, U+DCFF for 0xff.
+   * The name that its maker gave it. Bytes that are no UTF-8 (a vfat can have any code page) stay: U+DC80
+   * stands for 0x80, U+DCFF for 0xff.
    */
   readonly label?: string;
   /** As in /dev/disk/by-uuid: a volume's serial number of vfat, exfat and ntfs, a date of iso9660. */
@@ -33,7 +33,7 @@ export interface FileSystem {
   readonly usage: "filesystem" | "crypto" | "raid" | "swap" | "other";
 }
 
-/** What names a file system. */
+/** The two names of a file system. */
 export type Names = Pick<FileSystem, "label" | "uuid">;
 
 /** A disk, or a part of one, whose reads are steps. */
@@ -52,17 +52,17 @@ export interface Row {
   readonly type: string;
   /** Left out: `"filesystem"`. */
   readonly usage?: FileSystem["usage"];
-  /** Where it begins, in bytes; negative: nowhere on a disk of this size. */
+  /** Where it begins, in bytes. Negative: a disk of this size cannot have one. */
   readonly start: number | ((size: number) => number);
   /** How many bytes of it the disk must have; left out: 512. */
   readonly length?: number;
   /** One of these is there. */
   readonly magic: readonly Magic[];
-  /** What tells it from what begins alike. `raw` may go on behind the superblock. */
+  /** Tells it from other data with the same magic number. `raw` may go on behind the superblock. */
   isOne?(raw: Uint8Array, start: number): boolean;
   label?(raw: Uint8Array): string | undefined;
   uuid?(raw: Uint8Array): string | undefined;
-  /** Both, where they stand elsewhere; undefined: it is none. */
+  /** Label and UUID, where they are elsewhere on the disk. Undefined: it is not of this type. */
   names?(raw: Uint8Array, disk: SteppedImage): Steps<Names | undefined>;
 }
 
