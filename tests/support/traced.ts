@@ -1,7 +1,7 @@
 /** A script of its own under strace: what it prints, and the system calls that it makes. */
 import { assert } from "@std/assert";
 import { readFileSync, writeFileSync } from "node:fs";
-import { MOD, onThisRuntime, run, scratch } from "./support.ts";
+import { MOD, onThisRuntime, run, RUNTIME, scratch } from "./support.ts";
 
 /** A system call as strace decodes it: `openat(AT_FDCWD, "/dev/loop4", O_RDWR|O_CLOEXEC) = 7`. */
 export interface TracedCall {
@@ -54,10 +54,13 @@ function tracedOnce(
 ): Traced {
   const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
   const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
+  // Node opens its stdout when it is first used, by calls that are made to fail later.
+  const early = RUNTIME === "node" ? "process.stdout;" : "";
   writeFileSync(
     script,
     `import { attach, probePartscanRace, report } from ${JSON.stringify(MOD)};
      ${here ? `import { waitHere } from ${libc}; waitHere();` : ""}
+     ${early}
      ${body}`,
   );
   const { stdout, stderr, status } = run([
