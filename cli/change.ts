@@ -1,8 +1,4 @@
-/**
- * Changes a device that is attached.
- *
- * @module
- */
+/** Changes a device that is attached. */
 import {
   changeUnchecked,
   loopClrFd,

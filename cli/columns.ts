@@ -1,8 +1,4 @@
-/**
- * The table's columns, and what stands in them.
- *
- * @module
- */
+/** The table's columns, and what stands in them. */
 import { decodeDev } from "../lib/losetup/list.ts";
 import type { Device } from "./device.ts";
 import { UsageError } from "./getopt.ts";

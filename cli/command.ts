@@ -1,8 +1,4 @@
-/**
- * From arguments to a command, in losetup's order and with its errors.
- *
- * @module
- */
+/** From arguments to a command, in losetup's order and with its errors. */
 import { type Column, COLUMNS, DEFAULT_COLUMNS, parseColumns } from "./columns.ts";
 import { getopt, UsageError } from "./getopt.ts";
 import { EXCLUSIVE } from "./options.ts";

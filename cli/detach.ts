@@ -1,8 +1,4 @@
-/**
- * Detaches devices, and with --wait waits until the kernel has let go.
- *
- * @module
- */
+/** Detaches devices, and with --wait waits until the kernel has let go. */
 import { describeHolders, detachUnchecked, removeDevice as remove } from "../lib/losetup/change.ts";
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";

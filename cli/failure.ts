@@ -1,8 +1,4 @@
-/**
- * Errors as losetup words them: what failed, and strerror(3).
- *
- * @module
- */
+/** Errors as losetup words them: what failed, and strerror(3). */
 import { isRefusal } from "../lib/losetup/list.ts";
 
 /** Something failed: one line on stderr, and exit code 1. */

@@ -1,8 +1,4 @@
-/**
- * --help, in losetup's form.
- *
- * @module
- */
+/** --help, in losetup's form. */
 import { COLUMNS } from "./columns.ts";
 import { type Option, OPTIONS } from "./options.ts";
 

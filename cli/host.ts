@@ -1,8 +1,4 @@
-/**
- * --report: what this host is.
- *
- * @module
- */
+/** --report: what this host is. */
 import { report } from "../mod.ts";
 
 /** report() as text, or as JSON. */

@@ -1,8 +1,4 @@
-/**
- * The program: a command line in, lines and an exit code out.
- *
- * @module
- */
+/** The program: a command line in, lines and an exit code out. */
 import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup/list.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";

@@ -1,8 +1,4 @@
-/**
- * The manual page loopdev(8), from the same tables as --help. dev/man_page.ts prints it.
- *
- * @module
- */
+/** The manual page loopdev(8), from the same tables as --help. dev/man_page.ts prints it. */
 import { COLUMNS } from "./columns.ts";
 import { SYNOPSIS } from "./help.ts";
 import { type Option, OPTIONS } from "./options.ts";

@@ -1,8 +1,4 @@
-/**
- * The one table of options: the parser, --help and the manual page read it.
- *
- * @module
- */
+/** The one table of options: the parser, --help and the manual page read it. */
 
 /** An option of the command line. In `manual` backquotes are bold, angle brackets italic. */
 export interface Option {

@@ -1,8 +1,4 @@
-/**
- * Writes as stdio does: in pieces of 4096 bytes, on a terminal line by line.
- *
- * @module
- */
+/** Writes as stdio does: in pieces of 4096 bytes, on a terminal line by line. */
 import { check, type Descriptor, encodeName, isErrno, libc, SYS } from "../lib/losetup/list.ts";
 import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";

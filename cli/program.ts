@@ -1,8 +1,4 @@
-/**
- * The program's name and version, its arguments and environment.
- *
- * @module
- */
+/** The program's name and version, its arguments and environment. */
 import config from "../deno.json" with { type: "json" };
 import { decodeName, O_RDONLY, open, readAt } from "../lib/losetup/list.ts";
 import { UsageError } from "./getopt.ts";

@@ -1,8 +1,4 @@
-/**
- * What the program needs of its runtime. No other file of cli/ names a runtime.
- *
- * @module
- */
+/** What the program needs of its runtime. No other file of cli/ names a runtime. */
 
 /** Arguments, exit, and a way to write for a program that cannot call libc. */
 export interface Runtime {

@@ -1,8 +1,4 @@
-/**
- * Attaches a file so that the device outlives the program, as losetup does.
- *
- * @module
- */
+/** Attaches a file so that the device outlives the program, as losetup does. */
 import {
   decodeName,
   encodeName,

@@ -1,8 +1,4 @@
-/**
- * Lists devices: as lines, an aligned table, a raw one, or JSON.
- *
- * @module
- */
+/** Lists devices: as lines, an aligned table, a raw one, or JSON. */
 import {
   type FileStatus,
   fileStatus,

@@ -1,8 +1,4 @@
-/**
- * Tables as libsmartcols prints them: aligned, raw, JSON.
- *
- * @module
- */
+/** Tables as libsmartcols prints them: aligned, raw, JSON. */
 import { encodeControls, encodeNonBlank, quoteJson, width } from "./text.ts";
 
 /** How a column is printed. */

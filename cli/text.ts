@@ -1,8 +1,4 @@
-/**
- * Text on a terminal: its width, and which characters must not get there raw.
- *
- * @module
- */
+/** Text on a terminal: its width, and which characters must not get there raw. */
 
 import { encodeName } from "../lib/losetup/list.ts";
 

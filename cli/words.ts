@@ -1,8 +1,4 @@
-/**
- * What --verbose prints: the cause of an error, in this program's words.
- *
- * @module
- */
+/** What --verbose prints: the cause of an error, in this program's words. */
 import { statusOf } from "./device.ts";
 
 /** The library's advice names functions and options of the library; here is what does the same. */

@@ -1,8 +1,4 @@
-/**
- * attach(): options → config → a free device, bounded retry → LoopDevice.
- *
- * @module
- */
+/** attach(): options → config → a free device, bounded retry → LoopDevice. */
 import { type BackingFile, openBackingFile, refusal } from "./binding/backing_file.ts";
 import { bindFreeDevice } from "./binding/bind.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";

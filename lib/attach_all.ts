@@ -1,8 +1,4 @@
-/**
- * attachAll(): many files at once, all or nothing.
- *
- * @module
- */
+/** attachAll(): many files at once, all or nothing. */
 import { attach } from "./attach.ts";
 import { allEnded } from "./base/retry.ts";
 import { absolutePath } from "./kernel/file.ts";

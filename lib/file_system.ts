@@ -1,8 +1,4 @@
-/**
- * fileSystem(): what an image holds, without a device.
- *
- * @module
- */
+/** fileSystem(): what an image holds, without a device. */
 import { checkNames, checkPath } from "./base/checks.ts";
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";

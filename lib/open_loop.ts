@@ -1,8 +1,4 @@
-/**
- * Loop devices that somebody else attached: opening and detaching them.
- *
- * @module
- */
+/** Loop devices that somebody else attached: opening and detaching them. */
 import { BoundDevice } from "./binding/bound_device.ts";
 import { removeDevice } from "./binding/change.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";

@@ -1,8 +1,4 @@
-/**
- * readPartitions(): what an image's partition table says, without a device.
- *
- * @module
- */
+/** readPartitions(): what an image's partition table says, without a device. */
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { blkSszGet } from "./kernel/block.ts";
 import { absolutePath } from "./kernel/file.ts";

@@ -1,8 +1,4 @@
-/**
- * report(): what this host is, and what attach() will therefore do.
- *
- * @module
- */
+/** report(): what this host is, and what attach() will therefore do. */
 import { memoryFile, writeAt } from "./kernel/file.ts";
 import { isDevtmpfs } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";

@@ -1,8 +1,4 @@
-/**
- * What is attached on this machine, by anyone: `losetup --list` as values.
- *
- * @module
- */
+/** What is attached on this machine, by anyone: `losetup --list` as values. */
 import { checkByteCount, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";

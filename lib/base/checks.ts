@@ -1,8 +1,6 @@
 /**
  * Checks of the public functions' arguments, before any system call. Each throws a TypeError or
  * RangeError that names the value and what is allowed.
- *
- * @module
  */
 
 /**

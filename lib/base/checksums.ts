@@ -1,8 +1,4 @@
-/**
- * The checksums of partition tables, and of what compresses.
- *
- * @module
- */
+/** The checksums of partition tables, and of what compresses. */
 
 /** Four tables of 256: the CRC of a byte with 0 to 3 zero bytes after it. */
 function crcTables(): Int32Array {

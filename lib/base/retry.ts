@@ -1,8 +1,4 @@
-/**
- * Waiting: for a while, for a condition, for several promises, for another try.
- *
- * @module
- */
+/** Waiting: for a while, for a condition, for several promises, for another try. */
 import { type ErrorCode, isRefusal } from "./errors.ts";
 
 /** Resolves after `ms` milliseconds; rejects with the signal's reason if that comes first. */

@@ -1,8 +1,6 @@
 /**
  * What JSON.stringify() and console.log() show of a device. By themselves they ignore getters and private
  * fields.
- *
- * @module
  */
 
 /**

@@ -1,8 +1,4 @@
-/**
- * Queues of this process: for the operations of a handle, and for the attaches of a file.
- *
- * @module
- */
+/** Queues of this process: for the operations of a handle, and for the attaches of a file. */
 import { untilAborted } from "./retry.ts";
 
 /** Lets operations run one after another, in the order of their begin() calls. */

@@ -1,8 +1,4 @@
-/**
- * Opening what shall be attached, and refusing what cannot be, with a reason.
- *
- * @module
- */
+/** Opening what shall be attached, and refusing what cannot be, with a reason. */
 import { blkGetSize64, blkRoGet } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";

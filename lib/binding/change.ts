@@ -1,8 +1,4 @@
-/**
- * Changing a loop device by its descriptor, and taking the device itself away.
- *
- * @module
- */
+/** Changing a loop device by its descriptor, and taking the device itself away. */
 import { retry, type RetryPolicy } from "../base/retry.ts";
 import { O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import { loop_info64, loopCtlRemove, loopGetStatus64, loopSetStatus64 } from "../kernel/loop.ts";

@@ -1,8 +1,4 @@
-/**
- * What the kernel says of a bound loop device.
- *
- * @module
- */
+/** What the kernel says of a bound loop device. */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/block.ts";
 import { isRefusal } from "../base/errors.ts";
 import { decodeDev, ifExists, type OpenFile, readLink } from "../kernel/file.ts";

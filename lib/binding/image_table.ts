@@ -1,8 +1,4 @@
-/**
- * The partition table in a file, or on a loop device.
- *
- * @module
- */
+/** The partition table in a file, or on a loop device. */
 import { blkGetSize64 } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";

@@ -1,8 +1,4 @@
-/**
- * What a caller may ask of attach(), checked before any system call.
- *
- * @module
- */
+/** What a caller may ask of attach(), checked before any system call. */
 import {
   checkBoolean,
   checkByteCount,

@@ -1,8 +1,4 @@
-/**
- * Who holds a device, and how a message says it.
- *
- * @module
- */
+/** Who holds a device, and how a message says it. */
 
 /**
  * Somebody who holds a loop device or one of its partitions.

@@ -1,8 +1,4 @@
-/**
- * Who holds a device, as far as this process may see it.
- *
- * @module
- */
+/** Who holds a device, as far as this process may see it. */
 import { holdsOf } from "./exclusive.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUses } from "./file_users.ts";
 import { readLink } from "../kernel/file.ts";

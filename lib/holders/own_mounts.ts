@@ -1,8 +1,4 @@
-/**
- * The mounts that this process has made. The kernel lists none of those without a directory.
- *
- * @module
- */
+/** The mounts that this process has made. The kernel lists none of those without a directory. */
 
 export interface OwnMount {
   /** What is mounted: "/dev/loop4p1". */

@@ -1,8 +1,4 @@
-/**
- * The processes that this one may look at, and where their descriptors lead.
- *
- * @module
- */
+/** The processes that this one may look at, and where their descriptors lead. */
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
 

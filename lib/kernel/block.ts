@@ -1,8 +1,4 @@
-/**
- * `<linux/blkpg.h>`, and the requests of `<linux/fs.h>` that any block device answers.
- *
- * @module
- */
+/** `<linux/blkpg.h>`, and the requests of `<linux/fs.h>` that any block device answers. */
 import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";

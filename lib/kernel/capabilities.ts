@@ -1,8 +1,4 @@
-/**
- * Which capabilities this process has.
- *
- * @module
- */
+/** Which capabilities this process has. */
 import { libc } from "../runtime/libc.ts";
 import { ifExists, readText } from "./file.ts";
 import { SYS } from "./syscalls.ts";

@@ -1,8 +1,4 @@
-/**
- * The mounts of this process's namespace: /proc/self/mountinfo as values, see proc(5).
- *
- * @module
- */
+/** The mounts of this process's namespace: /proc/self/mountinfo as values, see proc(5). */
 import { readLines } from "./file.ts";
 
 export interface Mount {

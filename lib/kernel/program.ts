@@ -1,8 +1,4 @@
-/**
- * Programs that this process starts, and pipes to them.
- *
- * @module
- */
+/** Programs that this process starts, and pipes to them. */
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { uninterruptedOnThread } from "./chain.ts";

@@ -1,8 +1,4 @@
-/**
- * What a file is, by statx(2): one layout on all architectures, unlike stat's.
- *
- * @module
- */
+/** What a file is, by statx(2): one layout on all architectures, unlike stat's. */
 import { isErrno, LoopError } from "../base/errors.ts";
 import { ABSENCE, AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";

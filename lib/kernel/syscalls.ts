@@ -1,8 +1,4 @@
-/**
- * The numbers of system calls, which differ between the machines.
- *
- * @module
- */
+/** The numbers of system calls, which differ between the machines. */
 import type { Machine } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 

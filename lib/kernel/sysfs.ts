@@ -1,8 +1,4 @@
-/**
- * /sys/block/loopN as values. Devices and partitions come and go while it is read.
- *
- * @module
- */
+/** /sys/block/loopN as values. Devices and partitions come and go while it is read. */
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { fileStatus, isThere } from "./stat.ts";
 

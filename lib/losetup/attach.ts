@@ -1,8 +1,4 @@
-/**
- * Attaching as losetup(8) does it. What the kernel may refuse is left to it to refuse.
- *
- * @module
- */
+/** Attaching as losetup(8) does it. What the kernel may refuse is left to it to refuse. */
 import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
 import { bindFreeDevice, type Binding } from "../binding/bind.ts";
 import { changeFlags } from "../binding/change.ts";

@@ -1,8 +1,4 @@
-/**
- * Why a mount was refused, in the driver's own words, and what a person can do.
- *
- * @module
- */
+/** Why a mount was refused, in the driver's own words, and what a person can do. */
 import { isRefusal, type LoopError } from "../base/errors.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import { blkRoGet } from "../kernel/block.ts";

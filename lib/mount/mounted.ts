@@ -1,8 +1,4 @@
-/**
- * The handle of a mounted file system.
- *
- * @module
- */
+/** The handle of a mounted file system. */
 import { checkPath, checkSignal } from "../base/checks.ts";
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";

@@ -1,8 +1,4 @@
-/**
- * The mounts of one handle.
- *
- * @module
- */
+/** The mounts of one handle. */
 import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";

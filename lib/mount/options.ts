@@ -1,8 +1,4 @@
-/**
- * What a caller may ask of mount(), checked before any system call.
- *
- * @module
- */
+/** What a caller may ask of mount(), checked before any system call. */
 import { checkBoolean, checkPath, checkSignal, show } from "../base/checks.ts";
 import { checkAgainst, type Rows } from "../base/options.ts";
 import { readFstabOptions } from "./fstab_options.ts";

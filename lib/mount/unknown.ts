@@ -1,8 +1,4 @@
-/**
- * Why a device cannot be mounted, and what can be done with it.
- *
- * @module
- */
+/** Why a device cannot be mounted, and what can be done with it. */
 import { LoopError } from "../base/errors.ts";
 import { fileSystemsOn, type OtherContent, otherContentOn } from "./file_system.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";

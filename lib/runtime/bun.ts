@@ -1,8 +1,6 @@
 /**
  * {@linkcode Libc} through `bun:ffi`. JavaScriptCore leaves errno alone between a call and the read
  * that follows it in the same function.
- *
- * @module
  */
 import type { Argument, Libc } from "./contract.ts";
 import { bunThreads } from "./bun_threads.ts";

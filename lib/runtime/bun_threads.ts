@@ -1,8 +1,4 @@
-/**
- * Bun's Workers.
- *
- * @module
- */
+/** Bun's Workers. */
 import type { PlainStep } from "./contract.ts";
 import type { Answer, ThreadsOf } from "./threads.ts";
 import { type StartedWorker, type Syscall, type WorkerScope, workerThreads } from "./workers.ts";

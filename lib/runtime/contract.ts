@@ -1,8 +1,4 @@
-/**
- * The libc calls that loopdev makes, as a written contract with one implementation a runtime.
- *
- * @module
- */
+/** The libc calls that loopdev makes, as a written contract with one implementation a runtime. */
 
 declare const owned: unique symbol;
 

@@ -4,8 +4,6 @@
  * errno: V8's garbage collector runs on other threads and on this one's function entries, and its
  * futexes leave EAGAIN in errno. So each call copies errno out at once, always, in the same function
  * with nothing in between: that is why these bodies are alike and must not share a helper.
- *
- * @module
  */
 import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";

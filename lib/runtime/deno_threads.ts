@@ -6,8 +6,6 @@
  * learn its error would be a second request, perhaps to a device that is somebody else's by then. So
  * the pool's threads call these instructions instead of libc: syscall(3) without its last step, which
  * moves a negative result into errno.
- *
- * @module
  */
 import type { Machine, PlainStep } from "./contract.ts";
 import type { Thread, ThreadEvents, ThreadsOf } from "./threads.ts";

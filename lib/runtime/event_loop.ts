@@ -1,8 +1,4 @@
-/**
- * How a long chain of promises lets the event loop turn.
- *
- * @module
- */
+/** How a long chain of promises lets the event loop turn. */
 import { libc } from "./libc.ts";
 
 /** Timers, signals and AbortSignals wait no longer than this, and one call of the kernel's. */

@@ -1,8 +1,4 @@
-/**
- * The runtime's libc: the one place that picks.
- *
- * @module
- */
+/** The runtime's libc: the one place that picks. */
 import type { Libc } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 

@@ -4,8 +4,6 @@
  * errno: as on Deno, V8's garbage collector may overwrite it. So each call reads errno at once, always,
  * in the same function with nothing in between: that is why these bodies are alike and must not share a
  * helper. getInt32() is native, and allocates nothing.
- *
- * @module
  */
 import type { Argument, Libc } from "./contract.ts";
 import { nodeThreads } from "./node_threads.ts";

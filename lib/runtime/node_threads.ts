@@ -1,8 +1,4 @@
-/**
- * Node's Workers.
- *
- * @module
- */
+/** Node's Workers. */
 import type { ThreadsOf } from "./threads.ts";
 import { type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
 

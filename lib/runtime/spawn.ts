@@ -1,8 +1,6 @@
 /**
  * posix_spawn(3): a program is started through libc, since a runtime's own way to start one asks for
  * another permission, and reports the child to the user.
- *
- * @module
  */
 import type { Program } from "./contract.ts";
 

@@ -1,8 +1,4 @@
-/**
- * What all chains of system calls need, and one that this thread makes.
- *
- * @module
- */
+/** What all chains of system calls need, and one that this thread makes. */
 import type { Argument, PlainStep, Step } from "./contract.ts";
 
 /** The same steps with addresses for buffers, which must be kept until the calls are over. */

@@ -5,8 +5,6 @@
  *
  * A call that hangs, on a sick disk or a dead network, keeps its thread. Threads that have been at one
  * chain for long are replaced, so that those who wait for other disks are served.
- *
- * @module
  */
 import type { PlainStep } from "./contract.ts";
 

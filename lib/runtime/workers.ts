@@ -1,8 +1,6 @@
 /**
  * Threads for runtimes whose FFI has no asynchronous calls: Workers that make one chain of system calls
  * after another. unref()ed when there is nothing to do, so that they never keep a process from ending.
- *
- * @module
  */
 import type { PlainStep } from "./contract.ts";
 import { makeSteps } from "./steps.ts";

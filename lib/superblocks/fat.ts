@@ -1,8 +1,4 @@
-/**
- * The boot sectors of FAT and exFAT. Their labels are entries of the root directory.
- *
- * @module
- */
+/** The boot sectors of FAT and exFAT. Their labels are entries of the root directory. */
 import { __u16, __u32, __u8 } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";
 import {

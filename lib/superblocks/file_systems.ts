@@ -1,8 +1,4 @@
-/**
- * What a disk holds, by its superblocks alone.
- *
- * @module
- */
+/** What a disk holds, by its superblocks alone. */
 import { type Steps, wanted } from "../table/steps.ts";
 import { ISO9660, UDF } from "./discs.ts";
 import { EXFAT, VFAT } from "./fat.ts";

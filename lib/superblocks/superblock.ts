@@ -1,8 +1,4 @@
-/**
- * What the table of superblocks is written in: its rows, and the fields and texts of one.
- *
- * @module
- */
+/** What the table of superblocks is written in: its rows, and the fields and texts of one. */
 import { decodeName } from "../base/names.ts";
 import type { CType, Value } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";

@@ -1,8 +1,4 @@
-/**
- * What tables are read from, and what they say.
- *
- * @module
- */
+/** What tables are read from, and what they say. */
 
 /** The bytes of a disk, whatever its sector size. */
 export interface Image {

@@ -1,8 +1,4 @@
-/**
- * Names of MS-DOS tables' system ids, in the words of `sfdisk --label dos --list-types`.
- *
- * @module
- */
+/** Names of MS-DOS tables' system ids, in the words of `sfdisk --label dos --list-types`. */
 
 /** One text, so that a program which looks at no partition does not pay for an object a type. */
 const TYPES = `
