@@ -220,11 +220,17 @@ withStrace(
     const from = nthIoctl(file, {}, "LOOP_CONFIGURE");
     // Every second one: between two of them another device is asked for.
     const faults = `ioctl:error=EBUSY:when=${from}+2`;
-    const { outcome, calls } = trace(file, {}, { here: true, inject: faults });
-    assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
-    assertEquals(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length, 64);
-    const made = calls.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? []);
-    await removeMade(made.map(Number));
+    const tried: number[] = [];
+    // A neighbour may take a device before it is asked to bind: that is a lost race, too, without the call.
+    while (tried.length < 5 && tried.at(-1) !== 64) {
+      const { outcome, calls } = trace(file, {}, { here: true, inject: faults });
+      assertEquals([outcome.code, outcome.request], ["EBUSY", "LOOP_CONFIGURE"]);
+      tried.push(calls.filter((call) => call.includes("LOOP_CONFIGURE")).length);
+      const made = calls.flatMap((call) => /LOOP_CTL_ADD.* = (\d+)$/.exec(call)?.[1] ?? []);
+      await removeMade(made.map(Number));
+    }
+    assertEquals(tried.at(-1), 64);
+    assertEquals(Math.max(...tried), 64);
   },
 );
 
