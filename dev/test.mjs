@@ -14,18 +14,24 @@ import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
 import { sideBySide } from "./side_by_side.mjs";
 
-const HELP = `Usage: node dev/test.mjs
+const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
 
-Runs the tests on every runtime, and says what was skipped for want of what. Needs npm run setup
-before. Reports are in reports/, or in the folder that LOOPDEV_REPORTS names.
+Runs the tests on every runtime, or on those named, and says what was skipped for want of what.
+Needs npm run setup before. Reports are in reports/, or in the folder that LOOPDEV_REPORTS names.
 
   -h, --help  this text`;
+const ALL = ["bun", "deno", "node"];
+let runtimes = ALL;
 try {
   const options = { help: { type: "boolean", short: "h" } };
-  if (parseArgs({ options }).values.help) {
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  if (values.help) {
     console.log(HELP);
     process.exit();
   }
+  const unknown = positionals.find((name) => !ALL.includes(name));
+  if (unknown !== undefined) throw new Error(`no runtime is called '${unknown}'; try --help`);
+  if (positionals.length > 0) runtimes = positionals;
 } catch (error) {
   console.error(`dev/test.mjs: ${error.message}`);
   process.exit(2);
@@ -71,13 +77,13 @@ const broken = [];
 const skipped = [];
 const counts = [];
 const reports = Object.fromEntries(
-  Object.keys(COMMANDS).map((runtime) => [runtime, join(REPORTS, `${runtime}.xml`)]),
+  runtimes.map((runtime) => [runtime, join(REPORTS, `${runtime}.xml`)]),
 );
 for (const report of Object.values(reports)) rmSync(join(ROOT, report), { force: true });
 // Tests wait for the kernel more than they work, and stand a neighbour: all of them take as long as two.
 const wrong = await sideBySide(
   Object.fromEntries(
-    Object.entries(COMMANDS).map(([runtime, command]) => [runtime, command(reports[runtime])]),
+    runtimes.map((runtime) => [runtime, COMMANDS[runtime](reports[runtime])]),
   ),
   { cwd: ROOT, env },
 );

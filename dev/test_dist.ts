@@ -91,10 +91,11 @@ const HELP = `Usage: dev/test_dist.ts [${RUNTIMES.join(" | ")}] [FILE...]
 Runs the tests, or those of FILEs, against dist/, on every runtime or one. Needs deno task build
 before. Reports are in reports/.
 
-  -h, --help  this text`;
-const { operands: [first, ...rest] } = readOptions(HELP, {}, {
-  most: Infinity,
-});
+      --spread  each file on one runtime, in turn, instead of on each of them
+  -h, --help    this text`;
+const { values: { spread }, operands: [first, ...rest] } = readOptions(HELP, {
+  spread: { type: "boolean" },
+}, { most: Infinity });
 const named = RUNTIMES.filter((runtime) => runtime === first);
 const runtimes = named.length > 0 ? named : RUNTIMES;
 const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
@@ -125,9 +126,12 @@ try {
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
   mkdirSync(join(ROOT, "reports"), { recursive: true });
-  const commands = runtimes.map((runtime) => [
+  const commands = runtimes.map((runtime, turn) => [
     runtime,
-    [...COMMANDS[runtime](join(ROOT, `reports/dist-${runtime}.xml`)), ...files],
+    [
+      ...COMMANDS[runtime](join(ROOT, `reports/dist-${runtime}.xml`)),
+      ...files.filter((_, index) => !spread || index % runtimes.length === turn),
+    ],
   ]);
   const wrong = await sideBySide(Object.fromEntries(commands), { cwd: tree });
   failed = Object.values(wrong).some((what) => what !== undefined);
