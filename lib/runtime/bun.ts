@@ -1,6 +1,6 @@
 /**
- * {@linkcode Libc} through `bun:ffi`. JavaScriptCore leaves errno alone between a call and the read
- * that follows it in the same function.
+ * {@linkcode Libc} through `bun:ffi`. JavaScriptCore does not change errno between a call and the read
+ * that follows it.
  */
 import type { Argument, Libc } from "./contract.ts";
 import { bunThreads } from "./bun_threads.ts";
@@ -9,10 +9,10 @@ import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
 import { setImmediate, type Syscall } from "./workers.ts";
 
-// Not a static import: this module must load (and be checked) where bun:ffi does not exist.
+// Not a static import: this module must load, and be checked, where there is no bun:ffi.
 const { dlopen, ptr, read } = await import("bun:ffi");
 
-/** bun:ffi compiles a piece of code for every function that it opens. */
+/** Says what to do where bun:ffi cannot compile code: it does for each function that it opens. */
 function opened<T>(open: () => T): T {
   try {
     return open();
@@ -26,7 +26,7 @@ function opened<T>(open: () => T): T {
   }
 }
 
-/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+/** Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl. */
 export function load(): Libc {
   const { symbols: libc } = opened(() =>
     dlopen("libc.so.6", {
@@ -45,7 +45,7 @@ export function load(): Libc {
       uname: { args: ["ptr"], returns: "i32" },
     })
   );
-  // The same symbols with other signatures: a second dlopen, as Bun has no alias.
+  // A handle has one signature for a symbol: the others need another handle.
   const { symbols: other } = opened(() =>
     dlopen("libc.so.6", {
       ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" },
@@ -54,7 +54,7 @@ export function load(): Libc {
   );
   const errnoPointer = libc.__errno_location()!;
   const outcome = (result: number): number => result < 0 ? -read.i32(errnoPointer, 0) : result;
-  // Of an empty buffer, which may be anywhere, ptr() gives an Error, without throwing it.
+  // For an empty buffer ptr() returns an Error; any address will do.
   const addressOf = (buffer: Uint8Array): number => buffer.length === 0 ? 0 : ptr(buffer);
   const plain = (argument: Argument): number | bigint =>
     argument instanceof Uint8Array ? addressOf(argument) : argument;
@@ -81,7 +81,7 @@ export function load(): Libc {
     addressOf: bigAddressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), bigAddressOf, program),
     async chain(steps, signal) {
-      // Until the end the buffers whose addresses are given may not be collected.
+      // Keeps the buffers from being collected while the thread uses their addresses.
       const kept = [steps];
       const results = await threads.chain(plainSteps(steps, plain), signal);
       kept.length = 0;
@@ -99,7 +99,7 @@ export function load(): Libc {
   };
 }
 
-/** Opened when the first program is started: most processes start none. */
+/** Called for the first program: most processes start none. */
 function loadSpawn(): SpawnCalls {
   const { symbols } = dlopen("libc.so.6", {
     posix_spawn_file_actions_init: { args: ["ptr"], returns: "i32" },

@@ -3,13 +3,13 @@ import type { PlainStep } from "./contract.ts";
 import type { Answer, ThreadsOf } from "./threads.ts";
 import { type StartedWorker, type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
 
-/** What a Worker's program uses of its globals. */
+/** The globals of a Worker, as far as they are used. */
 interface Globals {
   onmessage: (event: { data: readonly PlainStep[] }) => void;
   postMessage(answer: Answer): void;
 }
 
-/** Runs in the Worker, from its source text: refers to nothing outside itself. */
+/** Runs in the Worker, which gets its source text: refers to nothing outside itself. */
 async function scope(): Promise<WorkerScope> {
   const { dlopen, read } = await import("bun:ffi");
   const { symbols: libc } = dlopen("libc.so.6", {
@@ -31,7 +31,7 @@ async function scope(): Promise<WorkerScope> {
 
 let url: string | undefined;
 
-/** `syscall`: makes a call here. */
+/** `syscall`: makes a call on this thread. */
 export function bunThreads(syscall: Syscall): ThreadsOf {
   return workerThreads({
     scope,

@@ -1,38 +1,39 @@
-/** The libc calls that loopdev makes, as a written contract with one implementation a runtime. */
+/** The libc calls that loopdev makes: the contract that each runtime's adapter keeps. */
 
 declare const owned: unique symbol;
 
 /**
- * A file descriptor while the file it belongs to is open. Only an OpenFile gives one away, for the
- * time of a call: a mere number may be another file's by the time the call is made.
+ * A descriptor of a file that is open. Only an OpenFile lends one, for the time of a call: the kernel
+ * gives a closed descriptor's number to the next file.
  */
 export type Descriptor = number & { readonly [owned]: true };
 
-/** What a system call takes: integers, and buffers by their address. */
+/** An argument of a system call: an integer, or a buffer, which is given by its address. */
 export type Argument = number | bigint | Uint8Array;
 
-/** A system call by its number, in a chain of them. */
+/** One system call of a chain. */
 export interface Step<Arg = Argument> {
+  /** As in `syscall(number, ...)`. */
   readonly number: number;
-  /** The index of an earlier call: what it returned, a descriptor, comes before the arguments here. */
+  /** The index of an earlier step: the descriptor that it returned is the first argument of this one. */
   readonly on?: number;
-  /** Five at most, with that of `on`. */
+  /** At most five, with the one of `on`. */
   readonly args: readonly Arg[];
 }
 
-/** What a thread takes: buffers by the addresses that they have in all threads. */
+/** A step as a thread takes it: with addresses, which are the same in all threads. */
 export type PlainStep = Step<number | bigint>;
 
 /**
- * Every call returns what the system call returns (≥ 0), or −errno. Paths are bytes with a NUL at
- * their end. Nothing here throws, allocates on success, or retries; no request is made twice.
+ * Each method returns what the call returns (≥ 0), or −errno. Paths are bytes that end with a NUL.
+ * Nothing here throws or retries: no request is made twice.
  */
 export interface Libc {
-  /** The machine that this process runs as, whatever the kernel's personality says to uname(2). */
+  /** The machine that this process is built for; uname(2) may say another one (personality(2)). */
   readonly machine: Machine;
   /** `open(path, flags, mode)` */
   open(path: Uint8Array, flags: number, mode: number): number;
-  /** `close(fd)`: never repeated, the descriptor is gone even if it fails. */
+  /** `close(fd)`: not to be repeated, since the descriptor is gone even if it fails. */
   close(fd: Descriptor): number;
   /** `ioctl(fd, request, argument)` with an integer. */
   ioctl(fd: Descriptor, request: number, argument: number): number;
@@ -48,7 +49,7 @@ export interface Libc {
   readlink(path: Uint8Array, buffer: Uint8Array): number;
   /** `fcntl(fd, command, argument)` */
   fcntl(fd: Descriptor, command: number, argument: number): number;
-  /** `syscall(number, fd, buffer, c, d, e)`, for what older libcs do not wrap; several in each attach. */
+  /** `syscall(number, fd, buffer, c, d, e)`, for calls that older libcs do not wrap. */
   syscallBuffer(
     number: number,
     fd: Descriptor,
@@ -59,45 +60,45 @@ export interface Libc {
   ): number;
   /** `uname(buffer)` */
   uname(buffer: Uint8Array): number;
-  /** Where `buffer` lies, for a struct that points to another one; anywhere, if it is empty. */
+  /** The address of `buffer`, for a struct that points to it; any, if it is empty. */
   addressOf(buffer: Uint8Array): bigint;
   /**
-   * System calls one after another, made by one other thread, so that their wait stops nobody; the
-   * first one that fails is the last. What each of them returned. Rejects if the thread dies, which is
-   * a bug; the process does not end before the calls have.
+   * Another thread makes the system calls one after another, up to the first that fails, while this
+   * thread goes on. Resolves to what each returned. Rejects if the thread dies, which is a bug. The
+   * process does not end before the calls have.
    *
-   * `signal` takes them back while they wait for a thread: rejects with its reason, and none of them is
-   * made. Once a thread has begun it changes nothing: what the calls are made on must stay what it is
-   * until they are over, and who gave up waits no longer by himself.
+   * If `signal` aborts before a thread has begun, rejects with the signal's reason, and no call is made.
+   * Afterwards the signal only lets the process end: the caller must keep the descriptors open until
+   * the calls are over.
    */
   chain(steps: readonly Step[], signal?: AbortSignal): Promise<number[]>;
   /**
-   * `posix_spawn()` of the program at `path` in a session of its own, with no signal blocked. The
-   * child's pid, or −errno.
+   * `posix_spawn()`: starts a program in a session of its own, with no signal blocked. Returns its
+   * pid, or −errno.
    */
   spawn(program: Program): number;
-  /** Any system call, by its number, made on this thread. */
+  /** Any system call, made on this thread. */
   syscall(number: number, ...args: Argument[]): number;
-  /** Whether a thread is at hand. If not, the first `chain` takes 3 ms longer. */
+  /** Whether a thread has started. If not, the first `chain` takes longer: 3 ms on Bun, more on Node. */
   readonly threaded: boolean;
-  /** Begins to start a thread if none is at hand: there will be a `chain` soon. */
+  /** Begins to start a thread, if none has started, for a `chain` that comes soon. */
   startThread(): void;
-  /** Resolves when the event loop has turned: timers and signal handlers have had their chance. */
+  /** Resolves when the event loop has turned: timers and signal handlers that were due have run. */
   turn(): Promise<void>;
-  /** Calls back when the event loop turns, if it does: keeps no process from ending. */
+  /** Calls back when the event loop turns. Does not keep the process from ending. */
   atNextTurn(callback: () => void): void;
 }
 
-/** A program to be started. */
+/** A program to start. */
 export interface Program {
   readonly path: string;
-  /** With the name that it is called by. */
+  /** Beginning with its own name. */
   readonly args: readonly string[];
   /** `NAME=value` */
   readonly env: readonly string[];
-  /** Its descriptor, and the one of ours that it becomes; both from 3 on, and no number in both. */
+  /** Each descriptor of its own, ≥ 3, and ours that it is a copy of; no number stands on both sides. */
   readonly files: readonly (readonly [theirs: number, ours: Descriptor])[];
-  /** What it shall not get, of those of ours that are not O_CLOEXEC. It keeps the standard ones. */
+  /** Descriptors of ours to close in it: those that are not O_CLOEXEC. It gets the standard ones. */
   readonly close: readonly number[];
 }
 

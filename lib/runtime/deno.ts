@@ -1,9 +1,9 @@
 /**
  * {@linkcode Libc} through `Deno.dlopen`. Needs `--allow-ffi`, nothing else.
  *
- * errno: V8's garbage collector runs on other threads and on this one's function entries, and its
- * futexes leave EAGAIN in errno. So each call copies errno out at once, always, in the same function
- * with nothing in between: that is why these bodies are alike and must not share a helper.
+ * errno: V8's garbage collector may run on this thread whenever a function is entered or something is
+ * allocated, and its futexes leave EAGAIN in errno. So each method copies errno right after the call,
+ * whatever it returned. The methods must not share a helper.
  */
 import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";
@@ -11,14 +11,14 @@ import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { makeSteps, plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
 
-/** Deno declares 64-bit parameters as bigint; the runtime takes numbers too, and allocates nothing. */
+/** Deno declares 64-bit parameters as bigint, and takes numbers too, for which it allocates nothing. */
 type TakesNumbers<Symbols> = {
   [Name in keyof Symbols]: Symbols[Name] extends (...args: infer Args) => infer Result
     ? (...args: { [I in keyof Args]: Args[I] extends bigint ? number | bigint : Args[I] }) => Result
     : never;
 };
 
-/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+/** Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl. */
 export function load(): Libc {
   requirePermission();
   const { symbols } = Deno.dlopen("libc.so.6", {
@@ -60,8 +60,8 @@ export function load(): Libc {
   const here = (steps: readonly PlainStep[]) => makeSteps(steps, syscall);
   let threads: Threads | undefined;
   let spawnCalls: SpawnCalls | undefined;
-  // setTimeout() takes a ms at least, and its first use loads Node's timers, a fifth of a start;
-  // setImmediate() loads all of Node's API, and that is another start.
+  // setTimeout() takes at least a ms, and its first use loads Node's timers: a fifth of Deno's start.
+  // setImmediate() loads all of Node's API, which takes as long as the start.
   const turn = async () => void await libc.getpid();
 
   return {
@@ -138,12 +138,12 @@ export function load(): Libc {
     threaded: true,
     startThread() {},
     turn,
-    // The call has ended before a process could wait for it.
+    // getpid() is over before the process could wait for it.
     atNextTurn: (callback) => void turn().then(callback),
   };
 }
 
-/** Opened when the first program is started: most processes start none. */
+/** Called for the first program: most processes start none. */
 function loadSpawn(): SpawnCalls {
   const { symbols } = Deno.dlopen("libc.so.6", {
     posix_spawn_file_actions_init: { parameters: ["buffer"], result: "i32" },
@@ -158,13 +158,13 @@ function loadSpawn(): SpawnCalls {
       result: "i32",
     },
   });
-  // Its types know no Uint8Array over whatever buffer.
+  // Deno's types want a Uint8Array over an ArrayBuffer.
   return symbols as unknown as SpawnCalls;
 }
 
 /**
- * Asks for all of FFI, in a terminal the person, or throws. Where the permission names libraries, or
- * dlopen() itself has asked for one, Deno loads libc.so.6 from the working directory, or fails.
+ * Asks for FFI without a library's name: in a terminal Deno asks the person. Throws if it is refused. For
+ * a permission that names libc.so.6, Deno loads that file from the working directory, or fails.
  */
 function requirePermission(): void {
   const ffi = { name: "ffi" } as const;
@@ -176,7 +176,7 @@ function requirePermission(): void {
   );
 }
 
-/** Called after a call that was given addresses: until then their buffers may not be collected. */
+/** Called after a call that used their addresses: until then the buffers are not collected. */
 function keep(buffers: unknown[]): void {
   buffers.length = 0;
 }

@@ -1,19 +1,18 @@
 /**
  * System calls on the threads of Deno's pool, with their errors.
  *
- * Deno makes a `nonblocking` call on another thread, and errno stays behind there: nothing that
- * JavaScript can call afterwards is sure to run on the same thread. Making the request once more to
- * learn its error would be a second request, perhaps to a device that is somebody else's by then. So
- * the pool's threads call these instructions instead of libc: syscall(3) without its last step, which
- * moves a negative result into errno.
+ * Deno makes a `nonblocking` call on another thread. errno stays there, and JavaScript cannot make another
+ * call on that thread to read it. To repeat the request would be a second request, by then perhaps to
+ * another use of the device. So the pool's threads run these instructions instead of libc's: syscall(3)
+ * without its last step, which moves a negative result into errno.
  */
 import type { Machine, PlainStep } from "./contract.ts";
 import type { Thread, ThreadEvents, ThreadsOf } from "./threads.ts";
 
 /**
  * `void chain(struct { int64_t number, *a, b, c, d, e, result, own; } *step, size_t count)`, count > 0:
- * makes one call after another, each with what `a` points to: its own first argument, or the result of
- * an earlier one. The first negative result is the last.
+ * makes one call after another, up to the first negative result. `a` points to the first argument: `own`
+ * of the same step, or `result` of an earlier one.
  */
 export const INSTRUCTIONS: Record<Machine, string> = {
   x86_64: `
@@ -63,7 +62,7 @@ const MAP_ANONYMOUS = 0x20;
 
 const CHAIN = { parameters: ["usize", "usize"], result: "void", nonblocking: true } as const;
 
-/** What a step takes in words of 64 bits, and where in it. */
+/** The size of that struct in words of 64 bits, and where in it the fields are. */
 const STEP = 8;
 const A_POINTER = 1;
 const REST = 2;
@@ -71,12 +70,11 @@ const RESULT = 6;
 const OWN_A = 7;
 
 /**
- * So many chains at once: the pool has 32 threads, and the runtime needs some of them for its own files
- * and for the event loop's turns.
+ * The pool has 32 threads. The runtime needs some for its own files, and turn() one for the event loop.
  */
 const MOST_THREADS = 24;
 
-/** `here`: makes the calls where there are no instructions for the pool. */
+/** `here`: makes the calls where the instructions cannot run. */
 export function denoThreads(machine: Machine, here: ThreadsOf["here"]): ThreadsOf {
   const chain = loadChain(machine);
   const start = ({ answered }: ThreadEvents): Thread => {
@@ -88,12 +86,12 @@ export function denoThreads(machine: Machine, here: ThreadsOf["here"]): ThreadsO
   return { start, usual: MOST_THREADS, most: MOST_THREADS, here };
 }
 
-/** What each call returned, up to the first one that failed. */
+/** Makes the calls up to the first that fails; resolves to what each returned. */
 type Chain = (steps: readonly PlainStep[]) => Promise<number[]>;
 
 /**
- * Undefined where memory cannot be made executable (SELinux's execmem, a seccomp filter), which
- * rarely lets V8's own compiler work either.
+ * Undefined where memory cannot be made executable (SELinux's execmem, a seccomp filter). V8's own
+ * compiler seldom works there.
  */
 function loadChain(machine: Machine): Chain | undefined {
   const { symbols: libc } = Deno.dlopen("libc.so.6", {

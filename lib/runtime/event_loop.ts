@@ -1,14 +1,14 @@
-/** How a long chain of promises lets the event loop turn. */
+/** Lets the event loop turn during a long chain of promises. */
 import { libc } from "./libc.ts";
 
-/** Timers, signals and AbortSignals wait no longer than this, and one call of the kernel's. */
+/** Timers, signal handlers and AbortSignals wait at most so long, and for one system call. */
 const LONGEST_MS = 4;
 
 let busySince: number | undefined;
 
 /**
- * Lets the event loop turn if it has not for some ms. A chain of promises that are settled already
- * never lets a timer or a signal handler in; only a macrotask does.
+ * Lets the event loop turn if it has not for some ms: between promises that are settled already, no
+ * timer and no signal handler runs.
  */
 export async function yieldToEventLoop(): Promise<void> {
   const now = performance.now();

@@ -1,8 +1,8 @@
-/** The runtime's libc: the one place that picks. */
+/** Picks the runtime's adapter. */
 import type { Libc } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 
-/** A literal import each, so that all stay in the module graph; only one is ever evaluated. */
+/** Literal imports, which bundlers and Deno see in advance; one of them is evaluated. */
 const adapter: { load(): Libc } = "Deno" in globalThis
   ? await import("./deno.ts")
   : "Bun" in globalThis
@@ -12,12 +12,12 @@ const adapter: { load(): Libc } = "Deno" in globalThis
 let loaded: Libc | undefined;
 let threadless = false;
 
-/** Makes every call here from now on: for a program that has nothing else to do while it waits. */
+/** From now on this thread makes every call: for a program that does nothing else while it waits. */
 export function waitHere(): void {
   threadless = true;
 }
 
-/** The runtime's libc, opened at the first call: importing loopdev needs no permission. */
+/** The runtime's libc. The first call opens it: importing loopdev needs no permission. */
 export function libc(): Libc {
   if (!loaded) {
     refuseOtherMachines();

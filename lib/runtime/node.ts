@@ -1,9 +1,9 @@
 /**
  * {@linkcode Libc} through `node:ffi`, which Node.js has without a flag since 26.10.
  *
- * errno: as on Deno, V8's garbage collector may overwrite it. So each call reads errno at once, always,
- * in the same function with nothing in between: that is why these bodies are alike and must not share a
- * helper. getInt32() is native, and allocates nothing.
+ * errno: V8's garbage collector may overwrite it, as on Deno (see deno.ts). So each method reads it right
+ * after the call, by getInt32(), which is native and allocates nothing. The methods must not share a
+ * helper.
  */
 import type { Argument, Libc } from "./contract.ts";
 import { nodeThreads } from "./node_threads.ts";
@@ -12,10 +12,10 @@ import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
 import { setImmediate, type Syscall } from "./workers.ts";
 
-// Not a static import: this module must load (and be checked) where node:ffi does not exist.
+// Not a static import: this module must load, and be checked, where there is no node:ffi.
 const { dlopen, getInt32, getRawPointer } = await import("node:ffi").catch(refuseRuntime);
 
-/** When imported: a program for the wrong runtime says so before it has done anything. */
+/** Throws when loopdev is imported: before the program has done anything. */
 function refuseRuntime(): never {
   const { versions, allowedNodeEnvironmentFlags: flags } = globalThis.process ?? {};
   const name = versions?.node === undefined ? "this runtime" : `Node.js ${versions.node}`;
@@ -27,10 +27,10 @@ function refuseRuntime(): never {
 
 const F_SETFD = 2;
 
-/** Opens libc. "libc.so.6" is glibc's own name, and musl's loader takes it for itself. */
+/** Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl. */
 export function load(): Libc {
   requirePermission();
-  // 64-bit arguments are given as bigint: Node takes no numbers for them before 26.11.
+  // Node 26.10 takes bigint, and no number, for 64 bits.
   const { functions: libc } = dlopen("libc.so.6", {
     __errno_location: { arguments: [], return: "pointer" },
     _exit: { arguments: ["i32"], return: "void" },
@@ -46,7 +46,7 @@ export function load(): Libc {
     syscall: { arguments: ["i64", "i32", "buffer", "i64", "i64", "i64"], return: "i32" },
     uname: { arguments: ["buffer"], return: "i32" },
   });
-  // The same symbols with other signatures: a second dlopen, as Node has no alias.
+  // A handle has one signature for a symbol: the others need another handle.
   const { functions: other } = dlopen("libc.so.6", {
     ioctl: { arguments: ["i32", "u64", "buffer"], return: "i32" },
     syscall: { arguments: ["i64", "i64", "i64", "i64", "i64", "i64"], return: "i32" },
@@ -124,12 +124,12 @@ export function load(): Libc {
     },
     addressOf: getRawPointer,
     spawn(program) {
-      // Node has made its standard descriptors close-on-exec. Its own children get them by dup2().
+      // Node makes its standard descriptors close-on-exec, and gives them to its own children by dup2().
       for (const fd of [0, 1, 2]) libc.fcntl(fd, F_SETFD, 0n);
       return spawnProgram(spawnCalls ??= loadSpawn(), getRawPointer, program);
     },
     async chain(steps, signal) {
-      // Until the end the buffers whose addresses are given may not be collected.
+      // Keeps the buffers from being collected while the thread uses their addresses.
       const kept = [steps];
       const results = await startedThreads().chain(plainSteps(steps, plain), signal);
       kept.length = 0;
@@ -151,7 +151,7 @@ export function load(): Libc {
   };
 }
 
-/** Opened when the first program is started: most processes start none. */
+/** Called for the first program: most processes start none. */
 function loadSpawn(): SpawnCalls {
   const { functions } = dlopen("libc.so.6", {
     posix_spawn_file_actions_init: { arguments: ["buffer"], return: "i32" },

@@ -2,7 +2,7 @@
 import type { ThreadsOf } from "./threads.ts";
 import { type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
 
-/** Runs in the Worker, from its source text: refers to nothing outside itself. */
+/** Runs in the Worker, which gets its source text: refers to nothing outside itself. */
 async function scope(): Promise<WorkerScope> {
   const { dlopen, getInt32 } = await import("node:ffi");
   const { functions: libc } = dlopen("libc.so.6", {
@@ -25,8 +25,8 @@ async function scope(): Promise<WorkerScope> {
 }
 
 /**
- * Nothing of the user's is loaded into the Worker: neither what NODE_OPTIONS says nor the process's own
- * options, of which one is needed before 26.10. node:ffi's warning has been printed already.
+ * The Worker gets neither NODE_OPTIONS nor the process's own options: they may load code of the user's.
+ * Before 26.10 it needs one of them. The main thread has printed node:ffi's warning.
  */
 const OPTIONS = {
   eval: true,
@@ -37,11 +37,11 @@ const OPTIONS = {
   ],
 };
 
-/** `syscall`: makes a call here. `exit`: `_exit()`. */
+/** `syscall`: makes a call on this thread. `exit`: _exit(2). */
 export function nodeThreads(syscall: Syscall, exit: (code: number) => void): ThreadsOf {
   const threads = process.getBuiltinModule("node:worker_threads");
   const busy = new Set<object>();
-  // Node waits for its Workers even in process.exit(), and no Worker ends while its call hangs.
+  // Node waits for its Workers even in process.exit(), and a Worker does not end during a system call.
   if (threads.isMainThread) {
     process.on("exit", (code) => {
       if (busy.size > 0) exit(Number(process.exitCode ?? code));

@@ -1,10 +1,10 @@
 /**
- * posix_spawn(3): a program is started through libc, since a runtime's own way to start one asks for
- * another permission, and reports the child to the user.
+ * posix_spawn(3). A runtime's own way to start a program needs another permission, and shows the child
+ * to the user's code.
  */
 import type { Program } from "./contract.ts";
 
-/** `<spawn.h>`: each returns 0 or an errno. */
+/** As in `<spawn.h>`; each returns 0 or an errno. */
 export interface SpawnCalls {
   posix_spawn_file_actions_init(actions: Uint8Array): number;
   posix_spawn_file_actions_adddup2(actions: Uint8Array, from: number, to: number): number;
@@ -26,13 +26,13 @@ export interface SpawnCalls {
 const POSIX_SPAWN_SETSIGMASK = 0x08;
 /** glibc 2.26 and musl. */
 const POSIX_SPAWN_SETSID = 0x80;
-/** More than posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t have in any libc (336). */
+/** The largest of posix_spawn_file_actions_t, posix_spawnattr_t and sigset_t in any libc has 336. */
 const OPAQUE_BYTES = 512;
 
 /** Memory that stays where it is: see oven-sh/bun#32055. */
 const memory = (size: number) => new Uint8Array(new ArrayBuffer(size));
 
-/** The child's pid, or −errno. */
+/** Starts the program; returns its pid, or −errno. */
 export function spawnProgram(
   calls: SpawnCalls,
   addressOf: (buffer: Uint8Array) => bigint,
@@ -63,7 +63,7 @@ export function spawnProgram(
     return failed === 0 ? new DataView(pid.buffer).getInt32(0, true) : -failed;
   } finally {
     calls.posix_spawn_file_actions_destroy(actions);
-    // Their addresses were read until now.
+    // Until here the garbage collector must leave them: C reads them by their addresses.
     argv.kept.length = envp.kept.length = 0;
   }
 }

@@ -1,7 +1,7 @@
-/** What all chains of system calls need, and one that this thread makes. */
+/** Chains of system calls, on whichever thread. */
 import type { Argument, PlainStep, Step } from "./contract.ts";
 
-/** The same steps with addresses for buffers, which must be kept until the calls are over. */
+/** The steps with addresses for buffers. The caller must keep the buffers until the calls are over. */
 export function plainSteps(
   steps: readonly Step[],
   plain: (argument: Argument) => number | bigint,
@@ -10,8 +10,8 @@ export function plainSteps(
 }
 
 /**
- * What each call returned, up to the first one that failed. Bun's Workers get this function as its
- * source text, so it refers to nothing outside itself.
+ * Makes the calls up to the first that fails; gives what each returned. Workers get this function as
+ * its source text, so it refers to nothing outside itself.
  */
 export function makeSteps<Arg>(
   steps: readonly Step<Arg>[],

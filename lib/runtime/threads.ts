@@ -1,57 +1,57 @@
 /**
- * Chains of system calls by other threads, whatever makes a thread: each takes one chain at a time. A
- * chain that finds no thread waits in a queue, and can be taken back from there. One that a thread has
- * begun with cannot be stopped.
+ * A pool of threads that make chains of system calls; each thread makes one chain at a time. A chain
+ * that finds no thread waits in a queue, and its signal can take it back from there. A chain that a
+ * thread has begun cannot be stopped.
  *
- * A call that hangs, on a sick disk or a dead network, keeps its thread. Threads that have been at one
- * chain for long are replaced, so that those who wait for other disks are served.
+ * A call may hang, on a broken disk or a dead network. A thread whose chain takes long does not count
+ * as one of the usual threads any more, and another one is started: other disks are served.
  */
 import type { PlainStep } from "./contract.ts";
 
-/** What the calls returned, or why one could not be made. */
+/** What the calls returned, or the message of an exception. */
 export type Answer = number[] | string;
 
-/** A thread, as its runtime has it. */
+/** A thread of a runtime's. */
 export interface Thread {
-  /** Whether it takes chains yet. If not, {@linkcode ThreadEvents.ready} tells. */
+  /** Whether it takes chains yet; if not, it calls {@linkcode ThreadEvents.ready} later. */
   readonly isReady: boolean;
   send(steps: readonly PlainStep[]): void;
   /** The process does not end before it. */
   ref(): void;
   /** It keeps no process from ending. */
   unref(): void;
-  /** It has nothing to do. */
+  /** Called while it has nothing to do. */
   end(): void;
 }
 
-/** Whom a thread tells. */
+/** What a thread calls. */
 export interface ThreadEvents {
   ready(): void;
   answered(answer: Answer): void;
   died(message: string): void;
 }
 
-/** What a runtime must bring. */
+/** How a runtime makes threads. */
 export interface ThreadsOf {
-  /** Starts one; throws where none can be started (RLIMIT_NPROC, say). */
+  /** Starts one. Throws where the system allows no more, by RLIMIT_NPROC for example. */
   start(events: ThreadEvents): Thread;
-  /** So many work at the same time: as many waits as overlap. */
+  /** How many there are at most while none hangs. */
   readonly usual: number;
-  /** So many there are with those that hang. */
+  /** How many there are at most, with those that hang. */
   readonly most: number;
-  /** Makes the calls here and now, for where no thread can be started. */
+  /** Makes the calls on this thread: where no other can be started. */
   here(steps: readonly PlainStep[]): number[];
 }
 
-/** A thread that has been at one chain for so long is not counted among those that work. */
+/** A thread that has been at one chain for so long counts as one that hangs. */
 const HANGING_MS = 100;
 
-/** Calls to be made, and whom to tell. Threads share the memory that addresses among them mean. */
+/** A chain, and the promise of its results. */
 interface Job {
   readonly steps: readonly PlainStep[];
   resolve(results: number[]): void;
   reject(error: unknown): void;
-  /** Whether nobody keeps the process for it any more. */
+  /** Its signal has aborted: the process may end before it. */
   isGivenUp: boolean;
 }
 
@@ -62,30 +62,30 @@ interface Member {
   since: number;
 }
 
-/** As few threads as there are chains at once, up to a bound. */
+/** No more threads than there are chains at the same time. */
 export class Threads {
   readonly #of: ThreadsOf;
   readonly #members = new Set<Member>();
   readonly #queue: Job[] = [];
   #isWatching = false;
-  /** One has died before it could do anything: others would, too. Each new chain tries again. */
+  /** One died before it was ready, and others would. Each new chain tries again. */
   #isRefused = false;
 
   constructor(of: ThreadsOf) {
     this.#of = of;
   }
 
-  /** Whether one stands ready, or will at once. */
+  /** Whether one has been started. */
   get available(): boolean {
     return this.#members.size > 0;
   }
 
-  /** Begins to start one, if there is none. */
+  /** Begins to start one if there is none. */
   start(): void {
     if (!this.available) this.#add();
   }
 
-  /** When `signal` comes while it waits for a thread, it is taken back and rejects with the reason. */
+  /** If `signal` aborts before a thread has begun, rejects with its reason, and no call is made. */
   chain(steps: readonly PlainStep[], signal?: AbortSignal): Promise<number[]> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     const { promise, resolve, reject } = Promise.withResolvers<number[]>();
@@ -109,7 +109,7 @@ export class Threads {
     this.#deal();
   }
 
-  /** Whether it was started, or could not be. */
+  /** Starts a thread; false if none can be started. */
   #add(): boolean {
     if (this.#isRefused) return false;
     const end = (member: Member) => {
@@ -146,7 +146,7 @@ export class Threads {
     return true;
   }
 
-  /** Gives waiting chains to threads. Only a thread that somebody waits for is ref()ed. */
+  /** Gives waiting chains to threads. A thread is ref()ed while somebody waits for it, and only then. */
   #deal(): void {
     this.#hand();
     this.#grow();
@@ -173,7 +173,7 @@ export class Threads {
     }
   }
 
-  /** Starts threads for those that wait, beside the ones that hang. */
+  /** Starts threads for the chains that wait, as many as the bounds allow. */
   #grow(): void {
     const { usual, most } = this.#of;
     const members = [...this.#members];
@@ -187,7 +187,7 @@ export class Threads {
     if (waiting > 0) this.#watch();
   }
 
-  /** Looks again when a thread may have been found to hang. */
+  /** Looks again when a thread may count as one that hangs. */
   #watch(): void {
     if (this.#isWatching || this.#members.size >= this.#of.most || !this.available) return;
     this.#isWatching = true;

@@ -1,7 +1,4 @@
-/**
- * Threads for runtimes whose FFI has no asynchronous calls: Workers that make one chain of system calls
- * after another. unref()ed when there is nothing to do, so that they never keep a process from ending.
- */
+/** Workers as threads, for runtimes whose FFI makes no calls on other threads. */
 import type { PlainStep } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 import type { Answer, Thread, ThreadEvents, ThreadsOf } from "./threads.ts";
@@ -11,25 +8,24 @@ export const { setImmediate } = globalThis as unknown as {
   setImmediate(callback: () => void): { unref(): void };
 };
 
-/** As many waits as overlap. Each Worker takes 5 MB on Bun, 10 MB on Node. */
+/** A Worker takes 5 MB on Bun and 9 MB on Node. */
 const USUAL_THREADS = 8;
-/** With those that hang. */
 const MOST_THREADS = 64;
 
-/** Characters of what a dead Worker says. */
+/** In characters. */
 const LONGEST_MESSAGE = 200;
 
 /** `(number, a, b, c, d, e)`: what the kernel returns, or −errno. */
 export type Syscall = (...args: (number | bigint)[]) => number;
 
-/** What a Worker's program has of its runtime. */
+/** The runtime, as a Worker's program uses it. */
 export interface WorkerScope {
   readonly syscall: Syscall;
   receive(callback: (steps: readonly PlainStep[]) => void): void;
   send(answer: Answer): void;
 }
 
-/** A Worker, as who started it has it. */
+/** A Worker, for the thread that started it. */
 export interface StartedWorker {
   postMessage(steps: readonly PlainStep[]): void;
   ref(): void;
@@ -37,25 +33,25 @@ export interface StartedWorker {
   terminate(): unknown;
 }
 
-/** Whom a Worker tells. */
+/** What a started Worker calls. */
 export interface WorkerEvents {
   answered(answer: Answer): void;
   died(message: string): void;
 }
 
-/** What a runtime must bring. */
+/** How a runtime makes Workers. */
 export interface WorkersOf {
-  /** Runs in the Worker. It gets there as its source text: it refers to nothing outside itself. */
+  /** Runs in the Worker, which gets its source text: it refers to nothing outside itself. */
   readonly scope: () => Promise<WorkerScope>;
   /** Starts a Worker that runs `program`. */
   start(program: string, events: WorkerEvents): StartedWorker;
-  /** Makes a call here. */
+  /** Makes a call on this thread. */
   readonly syscall: Syscall;
 }
 
 /**
- * The Worker's program; it gets there as its source text, since a file of its own would be missing from
- * a bundle or a compiled program. So it refers to nothing outside itself.
+ * The Worker's program. The Worker gets its source text, since a bundle or a compiled program would lack
+ * a file of its own. So it refers to nothing outside itself.
  */
 function serve(make: typeof makeSteps, { syscall, receive, send }: WorkerScope): void {
   const answer = (steps: readonly PlainStep[]): Answer => {
@@ -70,7 +66,7 @@ function serve(make: typeof makeSteps, { syscall, receive, send }: WorkerScope):
   send([]);
 }
 
-/** Bun puts the source before the error, and its stack behind it. */
+/** The line with the error: Bun puts source lines before it, and the stack behind it. */
 function shortened(message: string): string {
   const line = /^\w*Error\b.*$/m.exec(message)?.[0] ?? message.trim().split("\n")[0];
   return line.slice(0, LONGEST_MESSAGE);
