@@ -197,12 +197,21 @@ export class BoundDevice {
   async #end(waiting: DetachOptions, begun: number): Promise<"detached" | "deferred"> {
     const { number } = this.facts;
     const lasting = lastingNodes(number);
-    await this.#unbind(waiting);
-    const { timeout, ...rest } = waiting;
-    const left = timeout && Math.max(0, timeout - (performance.now() - begun));
-    const outcome = await this.waitForOthers({ ...rest, timeout: left });
-    if (outcome === "detached") removeLeftNodes(number, lasting);
-    return outcome;
+    const isOver = async () => {
+      const { timeout, ...rest } = waiting;
+      const left = timeout && Math.max(0, timeout - (performance.now() - begun));
+      const outcome = await this.waitForOthers({ ...rest, timeout: left });
+      if (outcome === "detached") removeLeftNodes(number, lasting);
+      return outcome;
+    };
+    try {
+      await this.#unbind(waiting);
+    } catch (error) {
+      // It is closed. A partition that could not be removed before goes with the last that the kernel leaves.
+      await isOver().catch(() => {});
+      throw error;
+    }
+    return await isOver();
   }
 
   async #unbind(waiting: DetachOptions): Promise<void> {
