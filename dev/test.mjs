@@ -1,10 +1,11 @@
 /**
- * Runs the tests on Bun, on Deno and on Node side by side, and says at the end
+ * Runs the tests on Bun, on Deno and on Node, each whether another failed or not, and says at the end
  * what was skipped, for want of what, and how to get it. Plain JavaScript: every Node that npm runs on
  * can run it. The tests' own Node is npm's, as Bun and Deno are.
  *
  * The reports are reports/bun.xml, deno.xml and node.xml, or in the folder that LOOPDEV_REPORTS names.
  */
+import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
@@ -12,7 +13,6 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
-import { sideBySide } from "./side_by_side.mjs";
 
 const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
 
@@ -80,14 +80,10 @@ const reports = Object.fromEntries(
   runtimes.map((runtime) => [runtime, join(REPORTS, `${runtime}.xml`)]),
 );
 for (const report of Object.values(reports)) rmSync(join(ROOT, report), { force: true });
-// Tests wait for the kernel more than they work, and stand a neighbour: all of them take as long as two.
-const wrong = await sideBySide(
-  Object.fromEntries(
-    runtimes.map((runtime) => [runtime, COMMANDS[runtime](reports[runtime])]),
-  ),
-  { cwd: ROOT, env },
-);
+// One after another: a list of all devices opens each of them, which a test can hear of.
 for (const [runtime, report] of Object.entries(reports)) {
+  const [name, ...args] = COMMANDS[runtime](report);
+  const { status, signal, error } = spawnSync(name, args, { cwd: ROOT, env, stdio: "inherit" });
   const cases = readReport(join(ROOT, report));
   const failed = cases.filter((test) => test.failed).length;
   skipped.push(...cases.filter((test) => test.skipped));
@@ -95,7 +91,7 @@ for (const [runtime, report] of Object.entries(reports)) {
   counts.push(
     `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
   );
-  if (wrong[runtime]) broken.push(`${runtime} ${wrong[runtime]}`);
+  if (status !== 0) broken.push(`${runtime} ended with ${error?.message ?? signal ?? status}`);
   else if (cases.length === 0) broken.push(`${runtime} ran no test`);
   else if (failed > 0) broken.push(`${runtime}: a test failed`);
 }

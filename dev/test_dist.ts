@@ -5,6 +5,7 @@
  *
  * What looks into lib/ still finds the sources there.
  */
+import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   cpSync,
@@ -21,7 +22,6 @@ import process from "node:process";
 import { copyTree } from "./copy_tree.ts";
 import { nodeTest } from "./node_test.mjs";
 import { readOptions } from "./options.ts";
-import { sideBySide } from "./side_by_side.mjs";
 import { NODE, ROOT, type Runtime, RUNTIMES } from "./runtimes.ts";
 
 /**
@@ -126,15 +126,13 @@ try {
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
   mkdirSync(join(ROOT, "reports"), { recursive: true });
-  const commands = runtimes.map((runtime, turn) => [
-    runtime,
-    [
-      ...COMMANDS[runtime](join(ROOT, `reports/dist-${runtime}.xml`)),
-      ...files.filter((_, index) => !spread || index % runtimes.length === turn),
-    ],
-  ]);
-  const wrong = await sideBySide(Object.fromEntries(commands), { cwd: tree });
-  failed = Object.values(wrong).some((what) => what !== undefined);
+  for (const [turn, runtime] of runtimes.entries()) {
+    const report = join(ROOT, `reports/dist-${runtime}.xml`);
+    const [name, ...args] = COMMANDS[runtime](report);
+    const chosen = files.filter((_, index) => !spread || index % runtimes.length === turn);
+    const { status } = spawnSync(name, [...args, ...chosen], { cwd: tree, stdio: "inherit" });
+    failed ||= status !== 0;
+  }
 } finally {
   rmSync(tree, { recursive: true, force: true });
 }

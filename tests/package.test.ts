@@ -24,7 +24,8 @@ withDist("the package has twelve files, no dependency, and the version of deno.j
 });
 
 withDist("publint --strict has nothing to say of the package", ["dist", "publint"], () => {
-  const { status, stdout, stderr } = run(["publint", "run", "--strict", TARBALL]);
+  const env = { ...process.env, NO_COLOR: "1" };
+  const { status, stdout, stderr } = run(["publint", "run", "--strict", TARBALL], { env });
   assertEquals(status, 0, stdout + stderr);
   assertMatch(stdout, /^All good!$/m);
 });
