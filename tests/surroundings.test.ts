@@ -174,7 +174,9 @@ test("attach() attaches what it has looked at: a name that changes in between is
   const link = scratch("link.img");
   const swap = `while :; do ln -sfn ${images[0]} "$0"; ln -sfn ${images[1]} "$0"; done`;
   output(["ln", "-s", images[0], link]);
-  const swapper = spawn("sh", ["-c", swap, link]);
+  // A group of its own: the shell's ln ends with it.
+  const swapper = spawn("sh", ["-c", swap, link], { detached: true });
+  const isOver = new Promise((resolve) => swapper.on("exit", resolve));
   try {
     const seen = new Set<string>();
     for (let round = 0; round < 100; round++) {
@@ -190,7 +192,8 @@ test("attach() attaches what it has looked at: a name that changes in between is
     }
     assertEquals(seen.size, 2, "both were met");
   } finally {
-    swapper.kill("SIGKILL");
+    process.kill(-swapper.pid!, "SIGKILL");
+    await isOver;
   }
 });
 
