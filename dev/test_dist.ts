@@ -46,6 +46,9 @@ const OTHERS = [
 
 /** Tests that need a part of lib/ that dist/loopdev.js has of its own: its settings, its LoopError. */
 const OF_SOURCES: Record<string, string[]> = {
+  "examples.test.ts": [
+    "an example runs without `npm run setup`, and downloads nothing, on Bun",
+  ],
   "holders.test.ts": [
     "a mount is not refused since its device is looked at meanwhile",
   ],
