@@ -28,17 +28,22 @@ const LIES = [
 const PLACES =
   /^(move_mount|umount2|mkdirat|mknodat|unlinkat|readlink(at)?|flock|pipe2|ppoll|memfd_create|fcntl|setsid|dup2|execve|wait4)$/;
 
+const CI_EVERY = 3;
+const DRAWN = Math.floor(Math.random() * 1000);
+
 /**
  * At ci size only the calls by which a further form of a mount differs from the first; one of calls that
- * differ only in their partition; and of the errors every third: which ones turns with the experiment.
+ * differ only in their partition; and of the errors every third, or fewer by the scale: which ones is drawn
+ * for each run, and turns with the experiment.
  */
 export function plan(
   calls: readonly Call[],
   mainThread: string,
   prefix: string,
-  { full, only }: Request,
+  { full, scale, only }: Request,
   turn: number,
 ): Fault[] {
+  const every = full || only ? 1 : Math.max(1, Math.round(CI_EVERY / scale));
   const faults: Fault[] = [];
   const seen = new Map<string, number>();
   const alike = new Map<string, number>();
@@ -53,7 +58,7 @@ export function plan(
     // One process of those that are asked who has a device open stands for all.
     if (times > 1 && (!full || kind.includes("/proc/N/"))) continue;
     for (const [i, code] of (ERRORS[call.name] ?? []).entries()) {
-      if (!full && (i + seen.size + turn) % 3 !== 0) continue;
+      if ((i + seen.size + turn + DRAWN) % every !== 0) continue;
       const lasts = full && times === 1 && call.name === "ioctl" && call.thread === mainThread &&
         ["EAGAIN", "EBUSY", "EIO"].includes(code);
       for (const lasting of lasts ? [false, true] : [false]) {

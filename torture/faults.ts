@@ -12,7 +12,7 @@ import { keepersOf, recordsOf } from "../tests/support/keepers.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";
 import { endOf, mountsOfImages, nextMount } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";
-import { isMount, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
+import { isMount, type RuntimeName, RUNTIMES, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature } from "./strace.ts";
 import { type Reply, Subject } from "./subject_process.ts";
 
@@ -273,7 +273,9 @@ export const faults: Part = async (request) => {
   // A process for each fault takes a while.
   const scenarios = request.scenarios.filter((name) => request.full || !(name in WARM_UPS));
   const experiments = scenarios.flatMap((scenario, turn) =>
-    request.runtimes.map((runtime, i) => new Experiment(runtime, scenario, request, turn + i))
+    request.runtimes.map((runtime) =>
+      new Experiment(runtime, scenario, request, turn + RUNTIMES.indexOf(runtime))
+    )
   );
   const rows: Row[] = [];
   // One after the other: two would take each other's free device, and shift what `when=` counts.

@@ -7,7 +7,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { readOptions } from "../dev/options.ts";
+import { numberOf, readOptions } from "../dev/options.ts";
 import { output, run, scratch } from "../tests/support/support.ts";
 import { say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
@@ -22,10 +22,20 @@ const HELP = `Usage: torture/mutants.ts [options]
 Breaks loopdev in copies of the tree, in one way after the other, and shows which check notices.
 Needs what the checks need. Exits with 1 if one goes unnoticed.
 
+      --some N     only so many, drawn for each run
       --json FILE  writes the verdicts
   -h, --help       this text`;
 
-const { values: { json } } = readOptions(HELP, { json: { type: "string" } });
+const { values: { json, some } } = readOptions(HELP, {
+  json: { type: "string" },
+  some: { type: "string" },
+});
+const chosen = shuffled(MUTATIONS).slice(0, numberOf("some", some, MUTATIONS.length, 1));
+
+function shuffled<T>(all: readonly T[]): T[] {
+  return all.map((one) => [Math.random(), one] as const).sort(([a], [b]) => a - b)
+    .map(([, one]) => one);
+}
 
 /** Runs a check in a copy, with a temporary folder of its own; gives what it says, if it fails. */
 function check(name: keyof typeof CHECKS, folder: string): string | undefined {
@@ -46,9 +56,9 @@ function main(): Row[] {
   const intact = scratch("intact");
   copyTree(intact);
   const broken = new Map(
-    [...new Set(MUTATIONS.map(({ check }) => check))].map((name) => [name, check(name, intact)]),
+    [...new Set(chosen.map(({ check }) => check))].map((name) => [name, check(name, intact)]),
   );
-  for (const [i, mutation] of MUTATIONS.entries()) {
+  for (const [i, mutation] of chosen.entries()) {
     const folder = scratch(`mutant-${i}`);
     copyTree(folder);
     for (const replacement of mutation.replacements) replaceOnce(folder, replacement);

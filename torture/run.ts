@@ -43,7 +43,7 @@ const PARTS: Record<string, Part> = {
     "--count",
     String(Math.ceil((full ? 200_000 : 5_000) * scale)),
   ]),
-  mutants: script("mutants", () => []),
+  mutants: script("mutants", ({ full }) => full ? [] : ["--some", "8"]),
 };
 
 const HELP = `Usage: torture/run.ts [options]
