@@ -319,7 +319,7 @@ const mounts: Step = {
       .filter((key) => result[key]).map((key) => `${result[key]} ${key}`);
     if (result.nested !== "unmounted, unmounted") faults.push(`nested: ${result.nested}`);
     const { refused } = result;
-    if (refused !== undefined && !/takes Linux 6\.15/.test(String(refused))) {
+    if (refused !== undefined && !/needs Linux 6\.15/.test(String(refused))) {
       faults.push(`detached: ${refused}`);
     }
     if (faults.length > 0) return { outcome: "fail", reason: faults.join(", ") };
