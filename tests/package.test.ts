@@ -42,7 +42,9 @@ const anchor = (heading: string) =>
   `#${heading.toLowerCase().replaceAll(/[^\w -]/g, "").replaceAll(" ", "-")}`;
 const LINK = /\]\(([^)]*)\)/g;
 
-test("packageReadme() leaves nothing that only the repository has, and links the rest", [], () => {
+test("packageReadme() leaves nothing that only the repository has, and links the rest", [
+  "git",
+], () => {
   const readme = packageReadme(readFileSync(join(ROOT, "README.md"), "utf8"), {
     ...{ name: "loopdev", version: "1.2.3", repository: "https://example.org/loopdev" },
   });

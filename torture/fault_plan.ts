@@ -24,6 +24,11 @@ const LIES = [
   { call: /^ioctl BLKPG_DEL_PARTITION/, error: /^EBUSY from then on$/ },
 ];
 
+/** Whether an error says something that is not so, and that nobody could see through. */
+export function isLie(call: string, error: string): boolean {
+  return LIES.some((lie) => lie.call.test(call) && lie.error.test(error));
+}
+
 /** What the forms of a mount do differently. */
 const PLACES =
   /^(move_mount|umount2|mkdirat|mknodat|unlinkat|readlink(at)?|flock|pipe2|ppoll|memfd_create|fcntl|setsid|dup2|execve|wait4)$/;
@@ -63,7 +68,7 @@ export function plan(
         ["EAGAIN", "EBUSY", "EIO"].includes(code);
       for (const lasting of lasts ? [false, true] : [false]) {
         const error = `${code}${lasting ? " from then on" : ""}`;
-        if (LIES.some((lie) => lie.call.test(kind) && lie.error.test(error))) continue;
+        if (isLie(kind, error)) continue;
         const name = `${prefix} ${signature(call)} #${times} ${error}`;
         if (only?.test(name) ?? true) faults.push({ call, occurrence, code, lasting, name });
       }

@@ -42,6 +42,7 @@ const TOOLS: Record<string, string> = {
   "fdisk": "fdisk",
   "flock": "util-linux",
   "genisoimage": "genisoimage",
+  "git": "git",
   "gzip": "gzip",
   "img2simg": "android-sdk-libsparse-utils",
   "losetup": "mount",
