@@ -1,4 +1,8 @@
-/** Changes a device that is attached. */
+/**
+ * Changes a device that is attached.
+ *
+ * @module
+ */
 import {
   changeUnchecked,
   loopClrFd,

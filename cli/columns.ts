@@ -1,4 +1,8 @@
-/** The table's columns, and what stands in them. */
+/**
+ * The table's columns, and what stands in them.
+ *
+ * @module
+ */
 import { decodeDev } from "../lib/losetup/list.ts";
 import type { Device } from "./device.ts";
 import { UsageError } from "./getopt.ts";

@@ -1,4 +1,8 @@
-/** From arguments to a command, in losetup's order and with its errors. */
+/**
+ * From arguments to a command, in losetup's order and with its errors.
+ *
+ * @module
+ */
 import { type Column, COLUMNS, DEFAULT_COLUMNS, parseColumns } from "./columns.ts";
 import { getopt, UsageError } from "./getopt.ts";
 import { EXCLUSIVE } from "./options.ts";

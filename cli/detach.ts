@@ -1,4 +1,8 @@
-/** Detaches devices, and with --wait waits until the kernel has let go. */
+/**
+ * Detaches devices, and with --wait waits until the kernel has let go.
+ *
+ * @module
+ */
 import { describeHolders, detachUnchecked, removeDevice as remove } from "../lib/losetup/change.ts";
 import type { Command } from "./command.ts";
 import { Failure } from "./failure.ts";

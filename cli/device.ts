@@ -1,5 +1,7 @@
 /**
  * A device as the lists show it. Each fact is read when it is asked for: a list shows few of them.
+ *
+ * @module
  */
 import {
   blkSszGet,

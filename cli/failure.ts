@@ -1,4 +1,8 @@
-/** Errors as losetup words them: what failed, and strerror(3). */
+/**
+ * Errors as losetup words them: what failed, and strerror(3).
+ *
+ * @module
+ */
 import { isRefusal } from "../lib/losetup/list.ts";
 
 /** Something failed: one line on stderr, and exit code 1. */

@@ -2,6 +2,8 @@
  * getopt_long(3), with which losetup reads its arguments. The order counts, since an error or --help
  * ends the program. There are clusters (-fP), abbreviations (--sector) and glibc's messages, word by
  * word. node:util's parseArgs() has neither abbreviations nor these messages.
+ *
+ * @module
  */
 import { type Option, OPTIONS } from "./options.ts";
 

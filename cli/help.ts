@@ -1,4 +1,8 @@
-/** --help, in losetup's form. */
+/**
+ * --help, in losetup's form.
+ *
+ * @module
+ */
 import { COLUMNS } from "./columns.ts";
 import { type Option, OPTIONS } from "./options.ts";
 

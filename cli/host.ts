@@ -1,4 +1,8 @@
-/** --report: what this host is. */
+/**
+ * --report: what this host is.
+ *
+ * @module
+ */
 import { report } from "../mod.ts";
 
 /** report() as text, or as JSON. */

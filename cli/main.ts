@@ -1,4 +1,8 @@
-/** The program: a command line in, lines and an exit code out. */
+/**
+ * The program: a command line in, lines and an exit code out.
+ *
+ * @module
+ */
 import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup/list.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";

@@ -1,4 +1,8 @@
-/** The manual page loopdev(8), from the same tables as --help. dev/man_page.ts prints it. */
+/**
+ * The manual page loopdev(8), from the same tables as --help. dev/man_page.ts prints it.
+ *
+ * @module
+ */
 import { COLUMNS } from "./columns.ts";
 import { SYNOPSIS } from "./help.ts";
 import { type Option, OPTIONS } from "./options.ts";

@@ -1,4 +1,8 @@
-/** The one table of options: the parser, --help and the manual page read it. */
+/**
+ * The one table of options: the parser, --help and the manual page read it.
+ *
+ * @module
+ */
 
 /** An option of the command line. In `manual` backquotes are bold, angle brackets italic. */
 export interface Option {

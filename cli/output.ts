@@ -1,4 +1,8 @@
-/** Writes as stdio does: in pieces of 4096 bytes, on a terminal line by line. */
+/**
+ * Writes as stdio does: in pieces of 4096 bytes, on a terminal line by line.
+ *
+ * @module
+ */
 import { check, type Descriptor, encodeName, isErrno, libc, SYS } from "../lib/losetup/list.ts";
 import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";

@@ -1,4 +1,8 @@
-/** The program's name and version, its arguments and environment. */
+/**
+ * The program's name and version, its arguments and environment.
+ *
+ * @module
+ */
 import config from "../deno.json" with { type: "json" };
 import { decodeName, O_RDONLY, open, readAt } from "../lib/losetup/list.ts";
 import { UsageError } from "./getopt.ts";

@@ -1,4 +1,8 @@
-/** What the program needs of its runtime. No other file of cli/ names a runtime. */
+/**
+ * What the program needs of its runtime. No other file of cli/ names a runtime.
+ *
+ * @module
+ */
 
 /** Arguments, exit, and a way to write for a program that cannot call libc. */
 export interface Runtime {

@@ -1,4 +1,8 @@
-/** Attaches a file so that the device outlives the program, as losetup does. */
+/**
+ * Attaches a file so that the device outlives the program, as losetup does.
+ *
+ * @module
+ */
 import {
   decodeName,
   encodeName,

@@ -1,4 +1,8 @@
-/** Lists devices: as lines, an aligned table, a raw one, or JSON. */
+/**
+ * Lists devices: as lines, an aligned table, a raw one, or JSON.
+ *
+ * @module
+ */
 import {
   type FileStatus,
   fileStatus,

@@ -2,6 +2,8 @@
  * Sizes as losetup reads them: 512, 0x200, 1K, 1KiB (1024), 1KB (1000), 1.5M. The arithmetic is that of
  * ul_parse_size() of util-linux, in whole numbers of 64 bits: another result would attach another part
  * of the file.
+ *
+ * @module
  */
 import { UsageError } from "./getopt.ts";
 

@@ -1,4 +1,8 @@
-/** Tables as libsmartcols prints them: aligned, raw, JSON. */
+/**
+ * Tables as libsmartcols prints them: aligned, raw, JSON.
+ *
+ * @module
+ */
 import { encodeControls, encodeNonBlank, quoteJson, width } from "./text.ts";
 
 /** How a column is printed. */

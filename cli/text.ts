@@ -1,4 +1,8 @@
-/** Text on a terminal: its width, and which characters must not get there raw. */
+/**
+ * Text on a terminal: its width, and which characters must not get there raw.
+ *
+ * @module
+ */
 
 import { encodeName } from "../lib/losetup/list.ts";
 

@@ -1,4 +1,8 @@
-/** What --verbose prints: the cause of an error, in this program's words. */
+/**
+ * What --verbose prints: the cause of an error, in this program's words.
+ *
+ * @module
+ */
 import { statusOf } from "./device.ts";
 
 /** The library's advice names functions and options of the library; here is what does the same. */

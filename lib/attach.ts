@@ -1,4 +1,8 @@
-/** attach(): options → config → a free device, bounded retry → LoopDevice. */
+/**
+ * attach(): options → config → a free device, bounded retry → LoopDevice.
+ *
+ * @module
+ */
 import { type BackingFile, openBackingFile, refusal } from "./binding/backing_file.ts";
 import { bindFreeDevice } from "./binding/bind.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";

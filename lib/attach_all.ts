@@ -1,4 +1,8 @@
-/** attachAll(): many files at once, all or nothing. */
+/**
+ * attachAll(): many files at once, all or nothing.
+ *
+ * @module
+ */
 import { attach } from "./attach.ts";
 import { allEnded } from "./base/retry.ts";
 import { absolutePath } from "./kernel/file.ts";

@@ -1,5 +1,7 @@
 /**
  * The handle of an attached image: a bound device as its users see it, and the queue of its operations.
+ *
+ * @module
  */
 import { refusePseudo } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";

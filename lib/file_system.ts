@@ -1,4 +1,8 @@
-/** fileSystem(): what an image holds, without a device. */
+/**
+ * fileSystem(): what an image holds, without a device.
+ *
+ * @module
+ */
 import { checkNames, checkPath } from "./base/checks.ts";
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";

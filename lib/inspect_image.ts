@@ -1,6 +1,8 @@
 /**
  * What an image's table says before the bind, of the device that is to be: its sector size, and
  * whether it can be shown at all.
+ *
+ * @module
  */
 import { type BackingFile, deviceSize } from "./binding/backing_file.ts";
 import type { LoopFacts } from "./binding/facts.ts";

@@ -1,4 +1,8 @@
-/** Loop devices that somebody else attached: opening and detaching them. */
+/**
+ * Loop devices that somebody else attached: opening and detaching them.
+ *
+ * @module
+ */
 import { BoundDevice } from "./binding/bound_device.ts";
 import { removeDevice } from "./binding/change.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";

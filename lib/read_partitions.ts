@@ -1,4 +1,8 @@
-/** readPartitions(): what an image's partition table says, without a device. */
+/**
+ * readPartitions(): what an image's partition table says, without a device.
+ *
+ * @module
+ */
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
 import { blkSszGet } from "./kernel/block.ts";
 import { absolutePath } from "./kernel/file.ts";

@@ -1,6 +1,8 @@
 /**
  * Refusing an image that is no disk yet: one in a virtual machine's format, compressed, or archived.
  * The kernel would attach it, and the device would look like an empty disk.
+ *
+ * @module
  */
 import { LoopError } from "./base/errors.ts";
 import { readPart, readTableIn } from "./binding/image_table.ts";

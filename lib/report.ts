@@ -1,4 +1,8 @@
-/** report(): what this host is, and what attach() will therefore do. */
+/**
+ * report(): what this host is, and what attach() will therefore do.
+ *
+ * @module
+ */
 import { memoryFile, writeAt } from "./kernel/file.ts";
 import { isDevtmpfs } from "./kernel/mountinfo.ts";
 import { encodeGpt, mbrSector, type Piece } from "./table/gpt_writer.ts";

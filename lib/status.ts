@@ -1,4 +1,8 @@
-/** What is attached on this machine, by anyone: `losetup --list` as values. */
+/**
+ * What is attached on this machine, by anyone: `losetup --list` as values.
+ *
+ * @module
+ */
 import { checkByteCount, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
 import { isRefusal, LoopError } from "./base/errors.ts";

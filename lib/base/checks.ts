@@ -1,6 +1,8 @@
 /**
  * Checks of the public functions' arguments, before any system call. Each throws a TypeError or
  * RangeError that names the value and what is allowed.
+ *
+ * @module
  */
 
 /**

@@ -1,4 +1,8 @@
-/** The checksums of partition tables, and of what compresses. */
+/**
+ * The checksums of partition tables, and of what compresses.
+ *
+ * @module
+ */
 
 /** Four tables of 256: the CRC of a byte with 0 to 3 zero bytes after it. */
 function crcTables(): Int32Array {

@@ -1,6 +1,8 @@
 /**
  * {@linkcode LoopError}: a refusal of the system, in the shape of Node's system errors, with a hint about
  * its cause.
+ *
+ * @module
  */
 
 /**

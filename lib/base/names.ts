@@ -2,6 +2,8 @@
  * File names as text. A name is bytes, usually UTF-8. Each byte that is not becomes a lone surrogate,
  * U+DC80 for 0x80 to U+DCFF for 0xff (Python's surrogateescape), and that byte again on the way back.
  * With U+FFFD instead, two different names could become the same text.
+ *
+ * @module
  */
 
 const encoder = new TextEncoder();

@@ -1,6 +1,8 @@
 /**
  * Options of a public function. Each is declared in one row: what it may be, and what it is where it is
  * left out. Names, checks, defaults and the type of the checked options follow from the rows.
+ *
+ * @module
  */
 import { checkNames, checkOneOf, checkSignal, checkTimeout } from "./checks.ts";
 

@@ -1,4 +1,8 @@
-/** Waiting: for a while, for a condition, for several promises, for another try. */
+/**
+ * Waiting: for a while, for a condition, for several promises, for another try.
+ *
+ * @module
+ */
 import { type ErrorCode, isRefusal } from "./errors.ts";
 
 /** Resolves after `ms` milliseconds; rejects with the signal's reason if that comes first. */

@@ -1,6 +1,8 @@
 /**
  * What JSON.stringify() and console.log() show of a device. By themselves they ignore getters and private
  * fields.
+ *
+ * @module
  */
 
 /**

@@ -1,6 +1,8 @@
 /**
  * C structs as data: the header's lines in the header's order, natural alignment, little-endian. Each
  * struct states its size, so that a missing line fails when the module is imported.
+ *
+ * @module
  */
 
 /** A C type: its size and alignment in bytes, and how it is read and written. */

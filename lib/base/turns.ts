@@ -1,4 +1,8 @@
-/** Queues of this process: for the operations of a handle, and for the attaches of a file. */
+/**
+ * Queues of this process: for the operations of a handle, and for the attaches of a file.
+ *
+ * @module
+ */
 import { untilAborted } from "./retry.ts";
 
 /** Lets operations run one after another, in the order of their begin() calls. */

@@ -1,4 +1,8 @@
-/** Opening what shall be attached, and refusing what cannot be, with a reason. */
+/**
+ * Opening what shall be attached, and refusing what cannot be, with a reason.
+ *
+ * @module
+ */
 import { blkGetSize64, blkRoGet } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";

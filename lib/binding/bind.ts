@@ -2,6 +2,8 @@
  * A free device, and our file on it: LOOP_CTL_GET_FREE → open → LOOP_CONFIGURE, tried again when
  * another process was faster. Every device is bound with LO_FLAGS_AUTOCLEAR, so that closing it
  * undoes everything.
+ *
+ * @module
  */
 import { BoundDevice } from "./bound_device.ts";
 import { removeDevice } from "./change.ts";

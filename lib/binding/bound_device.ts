@@ -1,5 +1,7 @@
 /**
  * A loop device with a file bound to it, open here: from the bind, or from openLoop(), to its release.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { poll, unlessAborted } from "../base/retry.ts";

@@ -1,4 +1,8 @@
-/** Changing a loop device by its descriptor, and taking the device itself away. */
+/**
+ * Changing a loop device by its descriptor, and taking the device itself away.
+ *
+ * @module
+ */
 import { retry, type RetryPolicy } from "../base/retry.ts";
 import { O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import { loop_info64, loopCtlRemove, loopGetStatus64, loopSetStatus64 } from "../kernel/loop.ts";

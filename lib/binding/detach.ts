@@ -1,6 +1,8 @@
 /**
  * The end of a loop device's use: what a caller may ask of it, whether the kernel has ended it, and the
  * warnings where nobody asked.
+ *
+ * @module
  */
 import { checkFunction, checkSignal, checkTimeout } from "../base/checks.ts";
 import { isRefusal } from "../base/errors.ts";

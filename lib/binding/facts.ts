@@ -1,4 +1,8 @@
-/** What the kernel says of a bound loop device. */
+/**
+ * What the kernel says of a bound loop device.
+ *
+ * @module
+ */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/block.ts";
 import { isRefusal } from "../base/errors.ts";
 import { decodeDev, ifExists, type OpenFile, readLink } from "../kernel/file.ts";

@@ -5,6 +5,8 @@
  * The lock is a record lock of one byte of the file, far behind its end: it is the same lock for every name
  * and container by which a process reaches the file. qemu locks other bytes (100 to 203), so does libvirt (0
  * and 1), and `flock disk.img COMMAND`, in which we may run, takes another kind of lock.
+ *
+ * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";

@@ -1,4 +1,8 @@
-/** The partition table in a file, or on a loop device. */
+/**
+ * The partition table in a file, or on a loop device.
+ *
+ * @module
+ */
 import { blkGetSize64 } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";

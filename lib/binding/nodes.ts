@@ -1,6 +1,8 @@
 /**
  * Nodes in /dev. Usually the kernel makes them (devtmpfs). In a container /dev is often static: there no
  * node appears for a new device.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";

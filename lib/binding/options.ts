@@ -1,4 +1,8 @@
-/** What a caller may ask of attach(), checked before any system call. */
+/**
+ * What a caller may ask of attach(), checked before any system call.
+ *
+ * @module
+ */
 import {
   checkBoolean,
   checkByteCount,

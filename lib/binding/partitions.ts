@@ -4,6 +4,8 @@
  * The kernel does not tell how a scan ended: the ioctl returns 0 also where it failed, or where no parser
  * is built in. So sysfs is compared with the table, what is missing is added with BLKPG, and a partition
  * counts only once its node is there and is the right device.
+ *
+ * @module
  */
 import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from "../kernel/block.ts";
 import type { Extent } from "../kernel/block.ts";

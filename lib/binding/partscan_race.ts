@@ -17,6 +17,8 @@
  *
  * The way around it is systemd's (d3cb7a4e0fc9, "loop-util: work around kernel loop driver partition
  * scan race"), where it is taken on every kernel. It costs 5 to 16 ms, so here a gate decides.
+ *
+ * @module
  */
 import { changeFlags } from "./change.ts";
 import { isRefusal } from "../base/errors.ts";

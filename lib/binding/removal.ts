@@ -3,6 +3,8 @@
  *
  * BLKPG_DEL_PARTITION takes a number, so each removal first checks that the number is still the partition
  * that was meant.
+ *
+ * @module
  */
 import { blkpgAddPartition, blkpgDelPartition, type Extent } from "../kernel/block.ts";
 import { isRefusal, LoopError } from "../base/errors.ts";

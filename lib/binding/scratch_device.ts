@@ -5,6 +5,8 @@
  * leaves no device behind. (A device of a high number of our own would stay after a SIGKILL, and
  * LOOP_CTL_GET_FREE would offer it to other programs once all lower ones are bound.) The kernel announces
  * the bind, and udev opens what is announced: `wasOpened` says whether any program has opened it.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../kernel/file.ts";

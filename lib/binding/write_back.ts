@@ -4,6 +4,8 @@
  * A program that writes to a block device writes to its page cache, and hears of no error unless it asks
  * with fsync(2). The kernel writes back later, at the latest when the device is closed, and tells nobody.
  * So whoever ends the use of the device asks, and says what is lost.
+ *
+ * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { LoopFacts } from "./facts.ts";

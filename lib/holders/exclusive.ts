@@ -11,6 +11,8 @@
  *     release the device anyway ({@linkcode isHeldExclusively}).
  *   - It is never tried while a mount of this process is in flight: then the answer is "held". The try
  *     begins and ends within one turn of the event loop, so that no mount can begin during it.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { isBeingClaimed } from "../kernel/claims.ts";

@@ -1,6 +1,8 @@
 /**
  * Processes that use files of a mount which no list shows: one without a directory, or one that was
  * unmounted lazily while in use.
+ *
+ * @module
  */
 import { ifAllowed, readLink, readText } from "../kernel/file.ts";
 import { mounts } from "../kernel/mountinfo.ts";

@@ -1,4 +1,8 @@
-/** Who holds a device, and how a message says it. */
+/**
+ * Who holds a device, and how a message says it.
+ *
+ * @module
+ */
 
 /**
  * Somebody who holds a loop device or one of its partitions.

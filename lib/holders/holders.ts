@@ -1,4 +1,8 @@
-/** Who holds a device, as far as this process may see it. */
+/**
+ * Who holds a device, as far as this process may see it.
+ *
+ * @module
+ */
 import { holdsOf } from "./exclusive.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUses } from "./file_users.ts";
 import { readLink } from "../kernel/file.ts";

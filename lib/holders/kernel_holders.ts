@@ -2,6 +2,8 @@
  * The kernel's own holders of a block device: another device, swap, a btrfs of several devices, the
  * journal or log of a file system elsewhere, loop devices over it or over a file on it. Devices are
  * compared by number, since a node's name may lead to another device.
+ *
+ * @module
  */
 import { Shared, within } from "../base/retry.ts";
 import {

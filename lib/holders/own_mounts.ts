@@ -1,4 +1,8 @@
-/** The mounts that this process has made. The kernel lists none of those without a directory. */
+/**
+ * The mounts that this process has made. The kernel lists none of those without a directory.
+ *
+ * @module
+ */
 
 export interface OwnMount {
   /** What is mounted: "/dev/loop4p1". */

@@ -1,6 +1,8 @@
 /**
  * What this process itself has open of a device, for the message to a program that keeps its own device
  * busy.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { decodeDev, O_RDONLY, open } from "../kernel/file.ts";

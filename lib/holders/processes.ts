@@ -1,4 +1,8 @@
-/** The processes that this one may look at, and where their descriptors lead. */
+/**
+ * The processes that this one may look at, and where their descriptors lead.
+ *
+ * @module
+ */
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
 

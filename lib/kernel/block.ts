@@ -1,4 +1,8 @@
-/** `<linux/blkpg.h>`, and the requests of `<linux/fs.h>` that any block device answers. */
+/**
+ * `<linux/blkpg.h>`, and the requests of `<linux/fs.h>` that any block device answers.
+ *
+ * @module
+ */
 import { isRefusal } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";

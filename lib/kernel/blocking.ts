@@ -5,6 +5,8 @@
  *
  * LOOP_CONFIGURE flushes the backing file. It is made by this thread, right after {@linkcode flush},
  * which leaves it nothing to wait for.
+ *
+ * @module
  */
 import { chainOnThread, eachOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";
 import {

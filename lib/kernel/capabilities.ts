@@ -1,4 +1,8 @@
-/** Which capabilities this process has. */
+/**
+ * Which capabilities this process has.
+ *
+ * @module
+ */
 import { libc } from "../runtime/libc.ts";
 import { ifExists, readText } from "./file.ts";
 import { SYS } from "./syscalls.ts";

@@ -1,6 +1,8 @@
 /**
  * System calls by another thread, so that the event loop goes on. A chain of them is sent at once, since
  * waking a thread and being woken by it takes longer than most calls.
+ *
+ * @module
  */
 import { isErrno } from "../base/errors.ts";
 import type { Argument, Step } from "../runtime/contract.ts";

@@ -1,6 +1,8 @@
 /**
  * Devices that another thread of this process is about to claim exclusively, by a mount. If this thread
  * opened one with O_EXCL meanwhile, even for a microsecond, the mount would get EBUSY.
+ *
+ * @module
  */
 
 /** The nodes being claimed; one entry for each claim in flight. */

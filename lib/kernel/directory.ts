@@ -1,6 +1,8 @@
 /**
  * Making and removing entries of directories by descriptor: a descriptor stays with its directory when
  * that is renamed or something is mounted over it.
+ *
+ * @module
  */
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";

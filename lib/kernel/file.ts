@@ -2,6 +2,8 @@
  * Files through libc: open, read, ioctl, list, close. Each function gives a value or throws a LoopError that
  * names call, file and request. /dev, /proc and /sys are read this way too, since Deno's own file API
  * needs --allow-all for them.
+ *
+ * @module
  */
 import { type ErrorCode, isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";

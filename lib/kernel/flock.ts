@@ -1,6 +1,8 @@
 /**
  * flock(2): an advisory lock of an inode, owned by the open file description, so that two descriptors of
  * one process exclude each other.
+ *
+ * @module
  */
 import { isErrno } from "../base/errors.ts";
 import { check, type OpenFile, uninterrupted } from "./file.ts";

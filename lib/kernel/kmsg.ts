@@ -1,5 +1,7 @@
 /**
  * The kernel's log. File systems tell there why they refuse to mount; few tell the fs context.
+ *
+ * @module
  */
 import { isErrno, isRefusal } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";

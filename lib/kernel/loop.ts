@@ -1,6 +1,8 @@
 /**
  * `<linux/loop.h>`: its constants, structs and one function a request; see loop(4). A request that freezes
  * the device's queue waits for an RCU grace period, 5 to 16 ms and more, so another thread makes it.
+ *
+ * @module
  */
 import { chainOnThread } from "./chain.ts";
 import { AT_FDCWD, cString, ioctl, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";

@@ -3,6 +3,8 @@
  * mount until move_mount() gives it a place: the kernel unmounts when it is closed, by SIGKILL too.
  * Another thread makes the calls, since they may load a driver, replay a journal, or wait for the locks of
  * another process's mount.
+ *
+ * @module
  */
 import { whileClaiming } from "./claims.ts";
 import { chainOnThread, eachOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";

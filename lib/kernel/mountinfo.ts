@@ -1,4 +1,8 @@
-/** The mounts of this process's namespace: /proc/self/mountinfo as values, see proc(5). */
+/**
+ * The mounts of this process's namespace: /proc/self/mountinfo as values, see proc(5).
+ *
+ * @module
+ */
 import { readLines } from "./file.ts";
 
 export interface Mount {

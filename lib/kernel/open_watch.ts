@@ -1,6 +1,8 @@
 /**
  * inotify(7), to find out whether anybody opened a node. It counts opens through this inode only, this
  * process's own included.
+ *
+ * @module
  */
 import { check, cString, O_CLOEXEC, O_NONBLOCK, OpenFile } from "./file.ts";
 import { isErrno } from "../base/errors.ts";

@@ -1,4 +1,8 @@
-/** Programs that this process starts, and pipes to them. */
+/**
+ * Programs that this process starts, and pipes to them.
+ *
+ * @module
+ */
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { uninterruptedOnThread } from "./chain.ts";

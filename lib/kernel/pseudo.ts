@@ -1,6 +1,8 @@
 /**
  * File systems without stored data: the kernel generates a file's content at each read, and a write is a
  * command.
+ *
+ * @module
  */
 import { check, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";

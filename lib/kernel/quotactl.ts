@@ -4,6 +4,8 @@
  * nothing, and needs neither a descriptor nor a privilege.
  *
  * It does not find file systems with device numbers of their own, such as btrfs.
+ *
+ * @module
  */
 import { isErrno } from "../base/errors.ts";
 import { Shared, within } from "../base/retry.ts";

@@ -2,6 +2,8 @@
  * fcntl(2)'s locks of an open file description (F_OFD_SETLK): an advisory lock of one byte of an inode,
  * which may lie beyond the file's end. They are independent of flock(2)'s locks, which users and udev take
  * for their own purposes, and work on read-only files, block devices and NFS.
+ *
+ * @module
  */
 import { isErrno } from "../base/errors.ts";
 import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile } from "./file.ts";

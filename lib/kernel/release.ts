@@ -1,6 +1,8 @@
 /**
  * Kernel releases, and which bugs they have. Whatever a release string does not disprove counts as
  * affected.
+ *
+ * @module
  */
 import { libc } from "../runtime/libc.ts";
 

@@ -1,4 +1,8 @@
-/** What a file is, by statx(2): one layout on all architectures, unlike stat's. */
+/**
+ * What a file is, by statx(2): one layout on all architectures, unlike stat's.
+ *
+ * @module
+ */
 import { isErrno, LoopError } from "../base/errors.ts";
 import { ABSENCE, AT_FDCWD, check, cString, type OpenFile } from "./file.ts";
 import type { Descriptor } from "../runtime/contract.ts";

@@ -1,4 +1,8 @@
-/** The numbers of system calls, which differ between the machines. */
+/**
+ * The numbers of system calls, which differ between the machines.
+ *
+ * @module
+ */
 import type { Machine } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 

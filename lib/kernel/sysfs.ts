@@ -1,4 +1,8 @@
-/** /sys/block/loopN as values. Devices and partitions come and go while it is read. */
+/**
+ * /sys/block/loopN as values. Devices and partitions come and go while it is read.
+ *
+ * @module
+ */
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { fileStatus, isThere } from "./stat.ts";
 

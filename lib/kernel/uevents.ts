@@ -1,6 +1,8 @@
 /**
  * NETLINK_KOBJECT_UEVENT: the socket on which the kernel sends its uevents, and udevd sends each again once
  * it has processed it.
+ *
+ * @module
  */
 import { check, O_CLOEXEC, O_NONBLOCK, OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";

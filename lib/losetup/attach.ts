@@ -1,4 +1,8 @@
-/** Attaching as losetup(8) does it. What the kernel may refuse is left to it to refuse. */
+/**
+ * Attaching as losetup(8) does it. What the kernel may refuse is left to it to refuse.
+ *
+ * @module
+ */
 import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
 import { bindFreeDevice, type Binding } from "../binding/bind.ts";
 import { changeFlags } from "../binding/change.ts";

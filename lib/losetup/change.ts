@@ -1,5 +1,7 @@
 /**
  * Detaching and changing devices as losetup(8) does it: whatever they are, whoever attached them.
+ *
+ * @module
  */
 import { changeDevice } from "../binding/change.ts";
 import { isRefusal } from "../base/errors.ts";

@@ -4,6 +4,8 @@
  *
  * These three are for losetup(8), which takes whatever it is given, names that are no UTF-8 included,
  * where attach() and its like answer a wrong question with an explanation.
+ *
+ * @module
  */
 export { isErrno, isRefusal, type LoopError } from "../base/errors.ts";
 export { decodeName, encodeName } from "../base/names.ts";

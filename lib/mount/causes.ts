@@ -1,6 +1,8 @@
 /**
  * What drivers say of why they refuse, and what can be done then. Their words are the cause; no error
  * number knows more. Each row has the words as the driver's source has them, on all kernels from 5.9 on.
+ *
+ * @module
  */
 import { O_RDONLY, open } from "../kernel/file.ts";
 import { blkSszGet } from "../kernel/block.ts";

@@ -1,4 +1,8 @@
-/** Why a mount was refused, in the driver's own words, and what a person can do. */
+/**
+ * Why a mount was refused, in the driver's own words, and what a person can do.
+ *
+ * @module
+ */
 import { isRefusal, type LoopError } from "../base/errors.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import { blkRoGet } from "../kernel/block.ts";

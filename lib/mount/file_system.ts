@@ -1,5 +1,7 @@
 /**
  * What a block device or an image holds. Another thread makes the reads that wait for storage.
+ *
+ * @module
  */
 import { LoopError } from "../base/errors.ts";
 import { readPart, readTableIn } from "../binding/image_table.ts";

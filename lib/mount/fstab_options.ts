@@ -2,6 +2,8 @@
  * The options of a line in fstab, read as mount(8) reads them. Of two that contradict each other the last
  * one counts. Those for mount(8) itself do not reach the kernel, those of the mount are bits, and all
  * others go to the file system.
+ *
+ * @module
  */
 import { checkText, show } from "../base/checks.ts";
 import {

@@ -17,6 +17,8 @@
  * Where process and keeper are killed at once, the lock is free. The next mount() of any process takes it
  * and starts a keeper for what is left. The lock says that the owner lives, and not its pid: the owner
  * may be in another PID namespace.
+ *
+ * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import {

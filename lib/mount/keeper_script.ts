@@ -1,6 +1,8 @@
 /**
  * What a keeper does, as a script for a POSIX shell: dash, bash or busybox. It needs umount, rm and rmdir
  * besides.
+ *
+ * @module
  */
 
 /**

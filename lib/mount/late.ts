@@ -1,6 +1,8 @@
 /**
  * What is loaded when it is first wanted: it takes a fifth of the time in which the library is loaded, and
  * most programs need none of it.
+ *
+ * @module
  */
 
 /** mount() and what it needs. */

@@ -1,5 +1,7 @@
 /**
  * mount(): the type of what is on the device → a file system context → a mount of its own → LoopMount.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";

@@ -1,4 +1,8 @@
-/** The handle of a mounted file system. */
+/**
+ * The handle of a mounted file system.
+ *
+ * @module
+ */
 import { checkPath, checkSignal } from "../base/checks.ts";
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";

@@ -1,4 +1,8 @@
-/** The mounts of one handle. */
+/**
+ * The mounts of one handle.
+ *
+ * @module
+ */
 import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";

@@ -1,6 +1,8 @@
 /**
  * File systems without a device. The kernel mounts "tmpfs" or "proc" whatever device it is given as the
  * source: the mount would show nothing of that device, and of proc the machine's own processes.
+ *
+ * @module
  */
 import { LoopError } from "../base/errors.ts";
 import { chainOnThread } from "../kernel/chain.ts";

@@ -1,4 +1,8 @@
-/** What a caller may ask of mount(), checked before any system call. */
+/**
+ * What a caller may ask of mount(), checked before any system call.
+ *
+ * @module
+ */
 import { checkBoolean, checkPath, checkSignal, show } from "../base/checks.ts";
 import { checkAgainst, type Rows } from "../base/options.ts";
 import { readFstabOptions } from "./fstab_options.ts";

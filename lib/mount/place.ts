@@ -1,6 +1,8 @@
 /**
  * Where a mount lies: on a directory made for it, on one of the user's, or below a descriptor of this
  * process.
+ *
+ * @module
  */
 import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";

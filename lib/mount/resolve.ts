@@ -1,6 +1,8 @@
 /**
  * Names in an image: its links are followed inside the image, as openat2(2) does with RESOLVE_IN_ROOT.
  * That call is not used: it is of Linux 5.6, and refuses a name that does not exist yet.
+ *
+ * @module
  */
 import { isErrno, LoopError } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";

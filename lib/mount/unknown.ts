@@ -1,4 +1,8 @@
-/** Why a device cannot be mounted, and what can be done with it. */
+/**
+ * Why a device cannot be mounted, and what can be done with it.
+ *
+ * @module
+ */
 import { LoopError } from "../base/errors.ts";
 import { fileSystemsOn, type OtherContent, otherContentOn } from "./file_system.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";

@@ -1,6 +1,8 @@
 /**
  * {@linkcode Libc} through `bun:ffi`. JavaScriptCore does not change errno between a call and the read
  * that follows it.
+ *
+ * @module
  */
 import type { Argument, Libc } from "./contract.ts";
 import { bunThreads } from "./bun_threads.ts";

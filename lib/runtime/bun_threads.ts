@@ -1,4 +1,8 @@
-/** Bun's Workers. */
+/**
+ * Bun's Workers.
+ *
+ * @module
+ */
 import type { PlainStep } from "./contract.ts";
 import type { Answer, ThreadsOf } from "./threads.ts";
 import { type StartedWorker, type Syscall, type WorkerScope, workerThreads } from "./workers.ts";

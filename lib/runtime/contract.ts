@@ -1,4 +1,8 @@
-/** The libc calls that loopdev makes: the contract that each runtime's adapter keeps. */
+/**
+ * The libc calls that loopdev makes: the contract that each runtime's adapter keeps.
+ *
+ * @module
+ */
 
 declare const owned: unique symbol;
 

@@ -4,6 +4,8 @@
  * errno: V8's garbage collector may run on this thread whenever a function is entered or something is
  * allocated, and its futexes leave EAGAIN in errno. So each method copies errno right after the call,
  * whatever it returned. The methods must not share a helper.
+ *
+ * @module
  */
 import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";

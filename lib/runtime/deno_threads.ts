@@ -5,6 +5,8 @@
  * call on that thread to read it. To repeat the request would be a second request, by then perhaps to
  * another use of the device. So the pool's threads run these instructions instead of libc's: syscall(3)
  * without its last step, which moves a negative result into errno.
+ *
+ * @module
  */
 import type { Machine, PlainStep } from "./contract.ts";
 import type { Thread, ThreadEvents, ThreadsOf } from "./threads.ts";

@@ -1,4 +1,8 @@
-/** Lets the event loop turn during a long chain of promises. */
+/**
+ * Lets the event loop turn during a long chain of promises.
+ *
+ * @module
+ */
 import { libc } from "./libc.ts";
 
 /** Timers, signal handlers and AbortSignals wait at most so long, and for one system call. */

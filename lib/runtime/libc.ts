@@ -1,4 +1,8 @@
-/** Picks the runtime's adapter. */
+/**
+ * Picks the runtime's adapter.
+ *
+ * @module
+ */
 import type { Libc } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 

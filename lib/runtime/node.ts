@@ -4,6 +4,8 @@
  * errno: V8's garbage collector may overwrite it, as on Deno (see deno.ts). So each method reads it right
  * after the call, by getInt32(), which is native and allocates nothing. The methods must not share a
  * helper.
+ *
+ * @module
  */
 import type { Argument, Libc } from "./contract.ts";
 import { nodeThreads } from "./node_threads.ts";

@@ -1,4 +1,8 @@
-/** Node's Workers. */
+/**
+ * Node's Workers.
+ *
+ * @module
+ */
 import type { ThreadsOf } from "./threads.ts";
 import { type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
 

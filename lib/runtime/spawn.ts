@@ -1,6 +1,8 @@
 /**
  * posix_spawn(3). A runtime's own way to start a program needs another permission, and shows the child
  * to the user's code.
+ *
+ * @module
  */
 import type { Program } from "./contract.ts";
 

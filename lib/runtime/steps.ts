@@ -1,4 +1,8 @@
-/** Chains of system calls, on whichever thread. */
+/**
+ * Chains of system calls, on whichever thread.
+ *
+ * @module
+ */
 import type { Argument, PlainStep, Step } from "./contract.ts";
 
 /** The steps with addresses for buffers. The caller must keep the buffers until the calls are over. */

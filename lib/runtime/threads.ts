@@ -5,6 +5,8 @@
  *
  * A call may hang, on a broken disk or a dead network. A thread whose chain takes long does not count
  * as one of the usual threads any more, and another one is started: other disks are served.
+ *
+ * @module
  */
 import type { PlainStep } from "./contract.ts";
 

@@ -1,4 +1,8 @@
-/** Workers as threads, for runtimes whose FFI makes no calls on other threads. */
+/**
+ * Workers as threads, for runtimes whose FFI makes no calls on other threads.
+ *
+ * @module
+ */
 import type { PlainStep } from "./contract.ts";
 import { makeSteps } from "./steps.ts";
 import type { Answer, Thread, ThreadEvents, ThreadsOf } from "./threads.ts";

@@ -1,5 +1,7 @@
 /**
  * ISO 9660 and UDF, the file systems of discs and of installers' images. Both begin at 32 KiB.
+ *
+ * @module
  */
 import { __u16, __u32 } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";

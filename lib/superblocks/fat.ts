@@ -1,4 +1,8 @@
-/** The boot sectors of FAT and exFAT. Their labels are entries of the root directory. */
+/**
+ * The boot sectors of FAT and exFAT. Their labels are entries of the root directory.
+ *
+ * @module
+ */
 import { __u16, __u32, __u8 } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";
 import {

@@ -1,4 +1,8 @@
-/** What a disk holds, by its superblocks alone. */
+/**
+ * What a disk holds, by its superblocks alone.
+ *
+ * @module
+ */
 import { type Steps, wanted } from "../table/steps.ts";
 import { ISO9660, UDF } from "./discs.ts";
 import { EXFAT, VFAT } from "./fat.ts";

@@ -2,6 +2,8 @@
  * The superblocks that have their label and UUID in themselves: of file systems, and of containers, which
  * another driver opens: arrays, volume groups, encrypted disks, caches, swap. Each row names the struct
  * that has its fields.
+ *
+ * @module
  */
 import { __u16, __u32, __u64 } from "../base/struct.ts";
 import { findTableSteps } from "../table/sector_size.ts";

@@ -1,4 +1,8 @@
-/** What the table of superblocks is written in: its rows, and the fields and texts of one. */
+/**
+ * What the table of superblocks is written in: its rows, and the fields and texts of one.
+ *
+ * @module
+ */
 import { decodeName } from "../base/names.ts";
 import type { CType, Value } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";

@@ -5,6 +5,8 @@
  *
  * Each row wants the whole magic string and what else the format says of its header. What shows a
  * partition table, a file system or a container is a disk all the same: the caller looks for those.
+ *
+ * @module
  */
 import { __u16, __u32, __u64, __u8 } from "../base/struct.ts";
 import { crc32 } from "../base/checksums.ts";

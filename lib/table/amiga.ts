@@ -1,6 +1,8 @@
 /**
  * The Amiga's Rigid Disk Block, as the kernel's block/partitions/amiga.c reads it: a block in one of the
  * first 16 sectors, which leads to a chain of blocks, one for each partition.
+ *
+ * @module
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";

@@ -5,6 +5,8 @@
  * It has no magic number: a disk has one if one of four entries could describe a partition. The kernel
  * accepts any three letters or digits as the type, and so takes one of 200 disks of 1 TiB that begin with
  * random bytes (encrypted ones, for instance) for an Atari's. Here the type must also be a known one.
+ *
+ * @module
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";

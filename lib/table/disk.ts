@@ -1,4 +1,8 @@
-/** What tables are read from, and what they say. */
+/**
+ * What tables are read from, and what they say.
+ *
+ * @module
+ */
 
 /** The bytes of a disk, whatever its sector size. */
 export interface Image {

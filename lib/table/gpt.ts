@@ -1,6 +1,8 @@
 /**
  * GUID partition tables (UEFI specification, chapter 5), as the kernel's block/partitions/efi.c reads
  * them; also the backup header, which the kernel does not read by default.
+ *
+ * @module
  */
 import { __u32, __u64, bytes, struct, type Value } from "../base/struct.ts";
 import { crc32, crc32_le } from "../base/checksums.ts";

@@ -1,6 +1,8 @@
 /**
  * Names of GPT partition types: those of the Discoverable Partitions Specification (UAPI.2) and of
  * `sfdisk --label gpt --list-types`, in sfdisk's words.
+ *
+ * @module
  */
 
 /** One text, so that a program which looks at no partition does not pay for an object a type. */

@@ -1,4 +1,8 @@
-/** Writes GUID partition tables. */
+/**
+ * Writes GUID partition tables.
+ *
+ * @module
+ */
 import { checkByteCount, checkNames, checkText, checkWholeNumber, show } from "../base/checks.ts";
 import { crc32 } from "../base/checksums.ts";
 import { gpt_entry, gpt_header, GPT_HEADER_SIZE } from "./gpt.ts";

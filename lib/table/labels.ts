@@ -1,6 +1,8 @@
 /**
  * Disk labels of one sector: SGI's, BSD's, Sun's, Ultrix's, Rio Karma's and Motorola System V's. Each is
  * read as the kernel's parser of that name in block/partitions/ reads it.
+ *
+ * @module
  */
 import type { TablePartition } from "./disk.ts";
 import { type Extent, hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";

@@ -1,6 +1,8 @@
 /**
  * Apple's partition map, as the kernel's block/partitions/mac.c reads it: a driver descriptor in the first
  * block, then a block for each partition.
+ *
+ * @module
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";

@@ -1,6 +1,8 @@
 /**
  * MS-DOS partition tables: four primary entries and chains of extended boot records, numbered as the
  * kernel's block/partitions/msdos.c numbers them.
+ *
+ * @module
  */
 import { mbrTypeName } from "./mbr_types.ts";
 import type { TablePartition } from "./disk.ts";

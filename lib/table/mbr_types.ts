@@ -1,4 +1,8 @@
-/** Names of MS-DOS tables' system ids, in the words of `sfdisk --label dos --list-types`. */
+/**
+ * Names of MS-DOS tables' system ids, in the words of `sfdisk --label dos --list-types`.
+ *
+ * @module
+ */
 
 /** One text, so that a program which looks at no partition does not pay for an object a type. */
 const TYPES = `

@@ -2,6 +2,8 @@
  * Reading a disk's partition table, whether or not the kernel can. The order of the kinds is that of
  * check_part[] in the kernel's block/partitions/core.c. A table is untrusted input: a number that points
  * outside the disk has no effect.
+ *
+ * @module
  */
 import { readAmiga } from "./amiga.ts";
 import { readAtari } from "./atari.ts";

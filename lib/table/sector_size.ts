@@ -16,6 +16,8 @@
  *    looks at primary headers only, and refuses a disk with two.)
  *
  * An MBR does not tell its sector size. Without a protective MBR there is no GPT.
+ *
+ * @module
  */
 import { isConfirmed } from "./gpt.ts";
 import type { FoundTable, Image } from "./disk.ts";

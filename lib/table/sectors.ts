@@ -1,6 +1,8 @@
 /**
  * The sizes that a disk's sectors can have, and the sectors of 512 bytes in which every table but GPT and
  * MBR counts.
+ *
+ * @module
  */
 import { checkOneOf } from "../base/checks.ts";
 import type { TablePartition } from "./disk.ts";

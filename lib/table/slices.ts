@@ -1,6 +1,8 @@
 /**
  * Tables within a partition of an MS-DOS table: the second pass of the kernel's block/partitions/msdos.c,
  * which numbers their slices from 5 on, after the logical partitions. All count in sectors of 512 bytes.
+ *
+ * @module
  */
 import type { TablePartition } from "./disk.ts";
 import { BSD_DISKMAGIC, bsdPartitions } from "./labels.ts";

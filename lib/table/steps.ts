@@ -1,6 +1,8 @@
 /**
  * Table readers as generators, which stop at each read. Their caller decides who reads: this thread, or
  * another while the event loop goes on. The readers know neither files nor threads.
+ *
+ * @module
  */
 import type { Image } from "./disk.ts";
 

@@ -4,6 +4,8 @@
  *
  * Of Acorn's tables only two are recognised. PowerTec's, ADFS's and Cumana's have no more than a checksum of
  * one byte, which one of 256 disks with random bytes has, too; and only Acorn kernels read them.
+ *
+ * @module
  */
 import type { BootRecord } from "./mbr.ts";
 import { readSector, textAt } from "./sectors.ts";

@@ -19,6 +19,8 @@
  * (CONFIG_BLK_DEV_WRITE_MOUNTED=n or bdev_allow_write_mounted=0, 6.8), a mount of the whole device is
  * EBUSY while any process has it open for writing, ours included. So the writable descriptor is closed
  * after the bind, and a read-only one of the same node keeps the device.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { hasCapability } from "../kernel/capabilities.ts";

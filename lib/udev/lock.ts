@@ -10,6 +10,8 @@
  *
  * One read-only descriptor serves both kinds, since two descriptors of one process exclude each other.
  * Closing it raises no IN_CLOSE_WRITE, so udevd does not reread the table for it.
+ *
+ * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";

@@ -13,6 +13,8 @@
  * releases below.
  *
  * So we have the kernel announce the device once it is usable. A second event does no harm.
+ *
+ * @module
  */
 import { hasBug, type KernelBug, kernelRelease } from "../kernel/release.ts";
 import { announce } from "./udev.ts";

@@ -1,6 +1,8 @@
 /**
  * What udevd tells its listeners: every event, with its properties, once it has run its rules, written its
  * database and made its links.
+ *
+ * @module
  */
 import { UeventGroup } from "../kernel/uevents.ts";
 import { decodeName } from "../base/names.ts";

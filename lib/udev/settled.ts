@@ -9,6 +9,8 @@
  * So the kernel is asked to announce disk and partitions once more, with a UUID of ours (SYNTH_UUID).
  * udevd processes a device's events in order and tells its listeners of each that is done. When it tells
  * of ours, all earlier ones are done too. This holds for every version of udevd.
+ *
+ * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import { announce, udevEntry, udevIsBusy, udevRuns } from "./udev.ts";

@@ -1,6 +1,8 @@
 /**
  * The udevd of this machine or container: whether there is one and which, what it has recorded, and
  * having it examine a device.
+ *
+ * @module
  */
 import { isRefusal } from "../base/errors.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readAt, readText } from "../kernel/file.ts";
