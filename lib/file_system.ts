@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { checkNames, checkPath } from "./base/checks.ts";
+import { checkAgainst } from "./base/options.ts";
+import { checkPath } from "./base/checks.ts";
 import { deviceSize, openBackingFile } from "./binding/backing_file.ts";
-import { checkReadOptions, type ReadPartitionsOptions } from "./binding/options.ts";
+import { READ, type ReadPartitionsOptions } from "./binding/options.ts";
 import { absolutePath } from "./kernel/file.ts";
 import { loadFileSystem } from "./mount/late.ts";
 import { refuseWrapped } from "./refuse_wrapped.ts";
@@ -22,6 +23,8 @@ import type { FileSystem } from "./superblocks/file_systems.ts";
  * ```
  */
 export type FileSystemOptions = Omit<ReadPartitionsOptions, "sectorSize">;
+
+const { sectorSize: _ofTables, ...OPTIONS } = READ;
 
 /**
  * What an image, a part of one, or a block device holds, by its superblock, as blkid(8) has it: type,
@@ -54,8 +57,7 @@ export async function fileSystem(
   options: FileSystemOptions = {},
 ): Promise<FileSystem | undefined> {
   const path = absolutePath(checkPath("file", file));
-  checkNames(options, ["offset", "sizelimit", "signal"]);
-  const { offset, sizelimit, signal } = checkReadOptions(options);
+  const { offset, sizelimit, signal } = checkAgainst(options, OPTIONS);
   await yieldToEventLoop();
   signal?.throwIfAborted();
   using image = await openBackingFile(path, { readOnly: true, offset, signal });

@@ -155,7 +155,8 @@ export interface ReadPartitionsOptions {
   signal?: AbortSignal;
 }
 
-const READ = {
+/** The options of readPartitions(), one a row. */
+export const READ = {
   offset: ATTACH.offset,
   sizelimit: ATTACH.sizelimit,
   sectorSize: { ...ATTACH.sectorSize, default: "auto" },
