@@ -63,7 +63,7 @@ function testCommand({ runtime }: Cell, report: string, only?: string): string[]
       ...["deno", "test", "--no-lock", "--allow-all", `--junit-path=${report}`],
       ...pattern === undefined ? [] : ["--filter", `/^${pattern}$/`],
     ],
-    node: [...nodeTest(report), ...named],
+    node: [...nodeTest("node", report), ...named],
   };
   return [...commands[runtime], ...CORE];
 }

@@ -4,11 +4,11 @@
  *
  *     node dev/summary.mjs [STEP THAT FAILED]...
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
+import { readOperands } from "./operands.mjs";
 
 const REPORTS = "reports";
 /** A bare machine has none of the tools that tests compare with. */
@@ -28,20 +28,7 @@ Says what the reports of .ci/run count, what failed, and the sums. Exits with 1 
   -h, --help  this text`;
 
 /** The steps that failed; whatever else fails is added. */
-const broken = [];
-try {
-  const options = { help: { type: "boolean", short: "h" } };
-  const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  if (values.help) {
-    console.log(HELP);
-    process.exit();
-  }
-  broken.push(...positionals);
-} catch (error) {
-  console.error(`dev/summary.mjs: ${error.message}`);
-  process.exit(2);
-}
-
+const broken = readOperands(HELP);
 const wrong = [];
 const sum = { passed: 0, failed: 0, skipped: 0 };
 let skippedOnBare = 0;
@@ -80,11 +67,8 @@ function* rowsIn(value) {
 
 /** The kernel matrix and the torture tests: a row is an experiment with a verdict. */
 for (const experiment of EXPERIMENTS) {
-  const files = readdirSync(REPORTS).filter((name) => name.startsWith(experiment))
-    .filter((name) => name.endsWith(".json"));
-  const rows = files.flatMap((name) => [
-    ...rowsIn(JSON.parse(readFileSync(join(REPORTS, name), "utf8"))),
-  ]);
+  const report = join(REPORTS, `${experiment}.json`);
+  const rows = existsSync(report) ? [...rowsIn(JSON.parse(readFileSync(report, "utf8")))] : [];
   const of = (wanted) => rows.filter(({ outcome }) => outcome === wanted);
   const [passed, failed] = [of("pass"), of("fail")];
   console.log(

@@ -10,9 +10,9 @@ import { mkdirSync, rmSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
+import { readOperands } from "./operands.mjs";
 
 const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
 
@@ -21,21 +21,11 @@ Needs npm run setup before. Reports are in reports/, or in the folder that LOOPD
 
   -h, --help  this text`;
 const ALL = ["bun", "deno", "node"];
-let runtimes = ALL;
-try {
-  const options = { help: { type: "boolean", short: "h" } };
-  const { values, positionals } = parseArgs({ options, allowPositionals: true });
-  if (values.help) {
-    console.log(HELP);
-    process.exit();
-  }
-  const unknown = positionals.find((name) => !ALL.includes(name));
-  if (unknown !== undefined) throw new Error(`no runtime is called '${unknown}'; try --help`);
-  if (positionals.length > 0) runtimes = positionals;
-} catch (error) {
-  console.error(`dev/test.mjs: ${error.message}`);
-  process.exit(2);
-}
+const named = readOperands(
+  HELP,
+  (name) => ALL.includes(name) ? undefined : `no runtime is called '${name}'; try --help`,
+);
+const runtimes = named.length > 0 ? named : ALL;
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");
@@ -61,7 +51,7 @@ const COMMANDS = {
   ],
   // The machine's own node may be an older one.
   node: (report) => [
-    ...[join(BIN, "node"), ...nodeTest(report).slice(1)],
+    ...nodeTest(join(BIN, "node"), report),
     ...FOLDERS.map((folder) => `${folder}/*.test.ts`),
   ],
 };
@@ -76,12 +66,10 @@ const env = {
 const broken = [];
 const skipped = [];
 const counts = [];
-const reports = Object.fromEntries(
-  runtimes.map((runtime) => [runtime, join(REPORTS, `${runtime}.xml`)]),
-);
-for (const report of Object.values(reports)) rmSync(join(ROOT, report), { force: true });
 // One after another: a list of all devices opens each of them, which a test can hear of.
-for (const [runtime, report] of Object.entries(reports)) {
+for (const runtime of runtimes) {
+  const report = join(REPORTS, `${runtime}.xml`);
+  rmSync(join(ROOT, report), { force: true });
   const [name, ...args] = COMMANDS[runtime](report);
   const { status, signal, error } = spawnSync(name, args, { cwd: ROOT, env, stdio: "inherit" });
   const cases = readReport(join(ROOT, report));

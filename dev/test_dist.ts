@@ -69,7 +69,7 @@ const COMMANDS: Record<Runtime, (report: string) => string[]> = {
     report,
   ) => ["bun", "test", "--reporter=junit", `--reporter-outfile=${report}`],
   deno: (report) => ["deno", "test", "--allow-all", `--junit-path=${report}`],
-  node: (report) => [NODE, ...nodeTest(report).slice(1)],
+  node: (report) => nodeTest(NODE, report),
 };
 
 function literally(text: string): string {
