@@ -31,6 +31,7 @@ export type { HeldLock } from "./lib/udev/lock.ts";
 export type { LoopMount } from "./lib/mount/mounted.ts";
 export type { MountOptions } from "./lib/mount/options.ts";
 export type { FileSystem } from "./lib/superblocks/file_systems.ts";
+export type { PartitionSelector } from "./lib/base/selector.ts";
 export type { LoopDeviceField } from "./lib/base/shown.ts";
 export type { Partition, SkippedPartition } from "./lib/binding/partitions.ts";
 export { isAffected, PARTSCAN_RACE, probePartscanRace } from "./lib/binding/partscan_race.ts";

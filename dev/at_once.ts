@@ -7,6 +7,8 @@
 import * as fileSystem from "../lib/mount/file_system.ts";
 import type * as late from "../lib/mount/late.ts";
 import * as mount from "../lib/mount/mount.ts";
+import * as select from "../lib/mount/select.ts";
 
 export const loadMount: typeof late.loadMount = () => Promise.resolve(mount);
 export const loadFileSystem: typeof late.loadFileSystem = () => Promise.resolve(fileSystem);
+export const loadSelect: typeof late.loadSelect = () => Promise.resolve(select);

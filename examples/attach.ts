@@ -4,9 +4,22 @@
  *     bun examples/attach.ts disk.img --partscan -- sh -c 'mount $LOOP_PARTITION_2 /mnt'
  *     deno run --allow-ffi --allow-run --allow-env --allow-read examples/attach.ts disk.img
  */
-import { attach, type AttachOptions, type LoopDevice, type SectorSize } from "../mod.ts";
+import {
+  attach,
+  type AttachOptions,
+  type LoopDevice,
+  type PartitionSelector,
+  type SectorSize,
+} from "../mod.ts";
 import { runCommand } from "./command.ts";
-import { parseNumber, parseOptions, print, runMain, signalCode } from "./program.ts";
+import {
+  parseNumber,
+  parseOptions,
+  parsePartition,
+  print,
+  runMain,
+  signalCode,
+} from "./program.ts";
 
 const HELP = `Usage: attach.ts IMAGE [options] [-- COMMAND [ARGUMENT...]]
 
@@ -14,10 +27,13 @@ Attaches IMAGE as a loop device and runs COMMAND with
   LOOP_DEVICE        the device, as in /dev/loop4
   LOOP_PARTITIONS    its partitions, separated by spaces
   LOOP_PARTITION_n   partition n
+  LOOP_PARTITION     the one that --partition says
 in its environment; detaches when it ends and passes its exit code on.
 Without COMMAND prints these and detaches at SIGINT or SIGTERM.
 
   -P, --partscan[=userspace]  make the partitions usable
+  -p, --partition PARTITION   the same, and that one must be there: a number, or name=, label=,
+                              uuid=, partuuid= or type= with a value
   -r, --read-only             refuse writes
   -o, --offset BYTES          where the device begins in the image
       --sizelimit BYTES       the most bytes it may have
@@ -30,6 +46,7 @@ Without COMMAND prints these and detaches at SIGINT or SIGTERM.
 function parse(args: string[]) {
   const { values, operands, command } = parseOptions(args, {
     "partscan": { type: "boolean", short: "P", or: ["userspace"] },
+    "partition": { type: "string", short: "p" },
     "read-only": { type: "boolean", short: "r" },
     "offset": { type: "string", short: "o" },
     "sizelimit": { type: "string" },
@@ -41,8 +58,9 @@ function parse(args: string[]) {
   });
   const number = (name: "offset" | "sizelimit" | "sector-size" | "timeout") =>
     parseNumber(name, values[name]);
+  const partition = values.partition === undefined ? undefined : parsePartition(values.partition);
   const options: AttachOptions = {
-    partscan: values.partscan,
+    partscan: values.partscan ?? partition !== undefined,
     workaround: values.workaround as AttachOptions["workaround"],
     readOnly: values["read-only"],
     directIo: values["direct-io"],
@@ -51,12 +69,18 @@ function parse(args: string[]) {
     sectorSize: values["sector-size"] === "auto" ? "auto" : number("sector-size") as SectorSize,
     timeout: number("timeout"),
   };
-  return { help: values.help, files: operands, options, command };
+  return { help: values.help, files: operands, options, partition, command };
 }
 
 /** The device's paths, for a shell to use. */
-function environment({ path, partitions }: LoopDevice): Record<string, string> {
+async function environment(
+  loop: LoopDevice,
+  partition: PartitionSelector | undefined,
+): Promise<Record<string, string>> {
+  const { path, partitions } = loop;
+  const chosen = partition === undefined ? undefined : await loop.partition(partition);
   return {
+    ...chosen && { LOOP_PARTITION: chosen.path },
     LOOP_DEVICE: path,
     LOOP_PARTITIONS: partitions.map((partition) => partition.path).join(" "),
     ...Object.fromEntries(partitions.map(({ number, path }) => [`LOOP_PARTITION_${number}`, path])),
@@ -75,7 +99,7 @@ function hold(stop: AbortSignal): Promise<void> {
 }
 
 async function main(args: string[], stop: AbortSignal): Promise<number> {
-  const { help, files: [image, ...others], options, command } = parse(args);
+  const { help, files: [image, ...others], options, partition, command } = parse(args);
   if (help) {
     print(HELP);
     return 0;
@@ -85,7 +109,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
     throw new Error(`more than one image: '${others[0]}' (a command follows --)`);
   }
   await using loop = await attach(image, { ...options, signal: stop });
-  const env = environment(loop);
+  const env = await environment(loop, partition);
   if (command.length > 0) return await runCommand(command, env);
   for (const [name, value] of Object.entries(env)) print(`${name}=${value}`);
   await hold(stop);

@@ -6,15 +6,18 @@
  */
 import { attach, type MountOptions } from "../mod.ts";
 import { runCommand } from "./command.ts";
-import { parseOptions, print, runMain } from "./program.ts";
+import { parseOptions, parsePartition, print, runMain } from "./program.ts";
 
 const HELP = `Usage: edit_image.ts IMAGE [PARTITION] [options] -- COMMAND [ARGUMENT...]
 
-Mounts partition PARTITION of IMAGE, or all of IMAGE without a number, and runs COMMAND there with
+Mounts partition PARTITION of IMAGE, or all of IMAGE without one, and runs COMMAND there with
   LOOPDEV_ROOT       the path of its files
   LOOPDEV_PARTITION  the device that is mounted, as in /dev/loop4p2
 in its environment. Unmounts and detaches when COMMAND ends, and passes its exit code on. Nothing of
 it outlives this process and COMMAND, not even after SIGKILL.
+
+PARTITION is a number, or name=, label=, uuid=, partuuid= or type= with a value, as in label=data or
+type=root.
 
   -t, --type NAME        the file system's, instead of what its superblock says
   -r, --read-only        refuse writes
@@ -23,7 +26,7 @@ it outlives this process and COMMAND, not even after SIGKILL.
   -h, --help             this text`;
 
 function parse(args: string[]) {
-  const { values, operands: [image, number, ...others], command } = parseOptions(args, {
+  const { values, operands: [image, wanted, ...others], command } = parseOptions(args, {
     "type": { type: "string", short: "t" },
     "read-only": { type: "boolean", short: "r" },
     "options": { type: "string", short: "o" },
@@ -33,13 +36,11 @@ function parse(args: string[]) {
   if (values.help) return undefined;
   if (image === undefined) throw new Error("no image given; try --help");
   if (others.length > 0) throw new Error(`'${others[0]}' is one too many (a command follows --)`);
-  if (number !== undefined && !/^[1-9]\d*$/.test(number)) {
-    throw new Error(`the partition must be a number from 1 on, not '${number}'`);
-  }
+  const partition = wanted === undefined ? undefined : parsePartition(wanted);
   if (command.length === 0) throw new Error("no command given: it follows --; try --help");
   const { type, options, at, "read-only": readOnly } = values;
   const mount: MountOptions = { type, readOnly, at, options: options?.split(",") };
-  return { image, partition: number === undefined ? undefined : Number(number), mount, command };
+  return { image, partition, mount, command };
 }
 
 async function main(args: string[], signal: AbortSignal): Promise<number> {

@@ -3,6 +3,7 @@ import { writeSync } from "node:fs";
 import { constants } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import type { PartitionSelector } from "../mod.ts";
 import { messagesOf } from "./printable.ts";
 
 /** An option, as node:util has it. */
@@ -69,6 +70,17 @@ export function parseNumber(name: string, value: string | undefined): number | u
   if (value === undefined) return undefined;
   if (!/^\d+$/.test(value)) throw new Error(`--${name} takes a number, not '${value}'`);
   return Number(value);
+}
+
+/** A partition: its number, or `label=data` and the like. */
+export function parsePartition(text: string): PartitionSelector {
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  const [, key, value] = /^(name|label|uuid|partuuid|type)=(.+)$/.exec(text) ?? [];
+  if (key !== undefined) return { [key]: value } as PartitionSelector;
+  throw new Error(
+    `the partition must be a number from 1 on, or name=, label=, uuid=, partuuid= or type= with a ` +
+      `value, not '${text}'`,
+  );
 }
 
 /**

@@ -6,6 +6,7 @@
 import { refusePseudo } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
+import type { PartitionSelector } from "./base/selector.ts";
 import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
 import {
   checkDetachOptions,
@@ -20,7 +21,7 @@ import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import { loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
-import { MountSet, withAbsoluteAt } from "./mount/mounts.ts";
+import { MountSet, partitionOf, withAbsoluteAt } from "./mount/mounts.ts";
 import type { Partition, SkippedPartition } from "./binding/partitions.ts";
 import type { Strategy } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
@@ -217,12 +218,20 @@ export class LoopDevice implements AsyncDisposable {
   }
 
   /**
-   * Mounts a partition, or without a number the whole device, on a directory of its own below
+   * The partition that a selector means: `await loop.partition({ label: "data" })`. Rejects with
+   * {@linkcode LoopError}, which lists what there is: ENXIO if none matches, EINVAL if several do.
+   */
+  async partition(selector: PartitionSelector): Promise<Partition> {
+    return await this.#take(() => partitionOf(this.#bound, selector));
+  }
+
+  /**
+   * Mounts a partition, or without one the whole device, on a directory of its own below
    * /run/loopdev: {@linkcode LoopMount.path}. The mount ends with this process, even if that is killed:
    * a small process that the first mount() starts, the keeper, sees to it. Needs Linux 5.9, /bin/sh and
    * umount(8). Rejects with {@linkcode LoopError}, in the file system's own words.
    */
-  async mount(partition?: number, options: MountOptions = {}): Promise<LoopMount> {
+  async mount(partition?: PartitionSelector, options: MountOptions = {}): Promise<LoopMount> {
     const meant = withAbsoluteAt(options);
     // checkMountOptions() refuses what is no signal.
     const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
@@ -238,7 +247,7 @@ export class LoopDevice implements AsyncDisposable {
    * What `usage` calls anything but a file system cannot be mounted: LUKS, LVM, md, bcache, swap. Rejects
    * with {@linkcode LoopError} EUCLEAN if there are the superblocks of two file systems.
    */
-  async fileSystem(partition?: number): Promise<FileSystem | undefined> {
+  async fileSystem(partition?: PartitionSelector): Promise<FileSystem | undefined> {
     return await this.#take(() => this.#mounts.fileSystem(this.#bound, partition));
   }
 

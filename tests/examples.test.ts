@@ -109,6 +109,15 @@ test(
   },
 );
 
+test("attach.ts finds the partition that is asked for", ["root"], () => {
+  const file = makeImage("chosen.img", 8, THREE_PARTITIONS);
+  const script = 'echo "${LOOP_PARTITION#$LOOP_DEVICE}"';
+  for (const partition of ["3", "name=three"]) {
+    const args = [file, "-p", partition, "--", "sh", "-c", script];
+    assertEquals(output(onThisRuntime(ATTACH, ...args)), "p3\n");
+  }
+});
+
 test("an example fails where its output cannot be written", ["root"], () => {
   const file = makeImage("full.img", 8, THREE_PARTITIONS);
   for (const [name, ...args] of [["demo"], ["partitions", file], ["attach", file]]) {
@@ -162,6 +171,11 @@ test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], 
       /^attach: workaround must be one of "auto", "probe", "always", "never"/,
     ],
     [[file, "--partscan=x"], /^attach: --partscan takes nothing or 'userspace', not 'x'\n$/],
+    [
+      [file, "--partition=x"],
+      /^attach: the partition must be a number from 1 on, or name=, .* 'x'/,
+    ],
+    [[file, "-p", "name=x"], /^attach: ENXIO: .*no partition with the name "x"/],
     [["/nowhere"], /^attach: ENOENT: no such file or directory, open '\/nowhere'\n$/],
     [[file, "--", "/no/such/command"], /^attach: cannot run '\/no\/such\/command': /],
   ];

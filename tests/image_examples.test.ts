@@ -51,7 +51,7 @@ test(
     assertEquals([status, stderr], [7, ""]);
     assertMatch(stdout, /^\/run\/loopdev\/\S+\nlost\+found\n$/);
     assertNothingLeft(file);
-    assertEquals(output(onThisRuntime(EDIT, file, "2", "--", "cat", "name")), "box\n");
+    assertEquals(output(onThisRuntime(EDIT, file, "name=files", "--", "cat", "name")), "box\n");
     const written = run(onThisRuntime(EDIT, file, "2", "-r", "--", "touch", "other"));
     assertEquals(written.status, 1);
     assertStringIncludes(written.stderr, "Read-only file system");
@@ -100,7 +100,7 @@ test("edit_image.ts says what is wrong on stderr", [], async () => {
     ],
     [
       [file, "two", "--", "true"],
-      /^edit_image: the partition must be a number from 1 on, not 'two'/,
+      /^edit_image: the partition must be a number from 1 on, or name=, .* not 'two'/,
     ],
     [
       [file, "--frobnicate", "--", "true"],

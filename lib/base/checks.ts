@@ -96,11 +96,6 @@ export function checkWholeNumber(name: string, value: unknown, least: number, mo
   throw new Kind(`${name} must be a whole number from ${least} to ${most}, not ${show(value)}`);
 }
 
-/** `undefined` stands for the whole device. */
-export function checkPartition(partition: unknown): void {
-  if (partition !== undefined) checkWholeNumber("partition", partition, 1, 2 ** 20);
-}
-
 /** A value as a message shows it. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);

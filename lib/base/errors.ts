@@ -179,6 +179,8 @@ export interface LoopErrorInit {
   request?: string;
   /** What caused it, or what to do about it; by default what call and code say by themselves. */
   hint?: string;
+  /** What the hint speaks of, line by line, below the message. */
+  lines?: readonly string[];
   /** The error behind this one. */
   cause?: unknown;
 }
@@ -212,9 +214,10 @@ export class LoopError extends Error {
   readonly path: string;
   /** The ioctl request, if it was one: `"LOOP_CONFIGURE"`. */
   declare readonly request?: string;
+  readonly #lines: readonly string[];
 
-  /** Composes the message from the call, the error and the hint. */
-  constructor({ code: given, syscall, path, request, hint, cause }: LoopErrorInit) {
+  /** Composes the message from the call, the error, the hint and the lines below it. */
+  constructor({ code: given, syscall, path, request, hint, lines = [], cause }: LoopErrorInit) {
     const [code, errno, text] = describe(given);
     const call = request ?? syscall;
     hint ??= HINTS.find(([on, expression]) => on === code && expression.test(`${call} ${path}`))
@@ -225,10 +228,11 @@ export class LoopError extends Error {
     super(
       `${code}: ${text}, ${call ? `${call} ` : ""}${quote(path)}${
         hint ? ` (${printable(hint)})` : ""
-      }`,
+      }${lines.map((line) => `\n  ${printable(line)}`).join("")}`,
       cause === undefined ? undefined : { cause },
     );
     Errors.stackTraceLimit = shown;
+    this.#lines = lines;
     this.code = code;
     this.errno = -errno;
     this.reason = text;
@@ -240,7 +244,10 @@ export class LoopError extends Error {
   /** The same error with the same stack, and another hint. */
   withHint(hint: string): LoopError {
     const { errno, syscall, path, request, cause, message, stack } = this;
-    const error = new LoopError({ code: -errno, syscall, path, request, hint, cause });
+    const error = new LoopError({
+      ...{ code: -errno, syscall, path, request, hint, cause },
+      lines: this.#lines,
+    });
     // If this were the new one's `cause`, the same stack would be printed twice.
     if (stack) error.stack = stack.replace(message, () => error.message);
     return error;

@@ -54,9 +54,14 @@ export const SYSCALLS = {
 
 export type SyscallName = keyof typeof SYSCALLS;
 
+/** The machine whose programs this process can run: "x86_64". */
+export function machine(): Machine {
+  return libc().machine;
+}
+
 /** The number of a system call on this machine. */
 export function SYS(name: SyscallName): number {
-  return SYSCALLS[name][libc().machine];
+  return SYSCALLS[name][machine()];
 }
 
 /** `<asm/fcntl.h>`: open flags that differ between the machines. */
@@ -66,5 +71,5 @@ export const OPEN_FLAGS = {
 } satisfies Record<string, Record<Machine, number>>;
 
 export function openFlag(name: keyof typeof OPEN_FLAGS): number {
-  return OPEN_FLAGS[name][libc().machine];
+  return OPEN_FLAGS[name][machine()];
 }

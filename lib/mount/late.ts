@@ -11,3 +11,6 @@ export const loadMount = (): Promise<typeof import("./mount.ts")> => import("./m
 /** What a device or an image holds. */
 export const loadFileSystem = (): Promise<typeof import("./file_system.ts")> =>
   import("./file_system.ts");
+
+/** Finds the partition that a selector means. */
+export const loadSelect = (): Promise<typeof import("./select.ts")> => import("./select.ts");

@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { checkPartition } from "../base/checks.ts";
 import { LoopError } from "../base/errors.ts";
+import { checkPartition, checkSelector, type PartitionSelector } from "../base/selector.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";
+import type { Partition } from "../binding/partitions.ts";
 import { absolutePath } from "../kernel/file.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
-import { loadFileSystem, loadMount } from "./late.ts";
+import { loadFileSystem, loadMount, loadSelect } from "./late.ts";
 import type { LoopMount } from "./mounted.ts";
 import type { MountOptions } from "./options.ts";
 
@@ -25,11 +26,12 @@ export class MountSet {
 
   async mount(
     bound: BoundDevice,
-    partition: number | undefined,
+    selector: PartitionSelector | undefined,
     options: MountOptions,
   ): Promise<LoopMount> {
+    const { path: device, number: partition } = await meant(bound, selector);
     const { number, readOnly, backingFile } = bound.facts;
-    const source = { device: nodeOf(bound, partition), number, partition, readOnly, backingFile };
+    const source = { device, number, partition, readOnly, backingFile };
     const { mount } = await loadMount();
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);
@@ -38,11 +40,11 @@ export class MountSet {
 
   async fileSystem(
     bound: BoundDevice,
-    partition: number | undefined,
+    selector: PartitionSelector | undefined,
   ): Promise<FileSystem | undefined> {
-    const node = nodeOf(bound, partition);
+    const { path } = await meant(bound, selector);
     const { fileSystemOn } = await loadFileSystem();
-    return await fileSystemOn(node);
+    return await fileSystemOn(path);
   }
 
   /** Unmounts all, the last one first. Resolves to the first error that no unmount() has given yet. */
@@ -55,14 +57,42 @@ export class MountSet {
   }
 }
 
-/** The node of a partition, or of the whole device. */
-function nodeOf(bound: BoundDevice, partition: number | undefined): string {
-  checkPartition(partition);
-  if (partition === undefined) return bound.path;
-  const found = bound.partitions.list.find(({ number }) => number === partition);
-  if (found) return found.path;
-  throw new LoopError({ code: "ENXIO", path: bound.path, hint: whyMissing(bound, partition) });
+/** The partition that is meant. */
+export async function partitionOf(
+  bound: BoundDevice,
+  selector: PartitionSelector,
+): Promise<Partition> {
+  checkSelector("partition", selector);
+  const { list, skipped } = bound.partitions;
+  const { path } = bound;
+  let number = selector;
+  if (typeof number === "object") {
+    const { selectPartition } = await loadSelect();
+    const { fileSystemsOn } = await loadFileSystem();
+    const whyNone = WITHOUT_PARTITIONS;
+    const contentOf = async ({ number }: { number: number }) => {
+      const found = list.find((one) => one.number === number);
+      return found ? await fileSystemsOn(found.path) : [];
+    };
+    // One that was skipped can be meant, too: the error then says why it cannot be used.
+    const partitions = [...list, ...skipped].sort((a, b) => a.number - b.number);
+    ({ number } = await selectPartition(number, { partitions, path, whyNone, contentOf }));
+  }
+  const found = list.find((one) => one.number === number);
+  if (found) return found;
+  throw new LoopError({ code: "ENXIO", path, hint: whyMissing(bound, number) });
 }
+
+/** Its node and number, or those of the whole device, which has no number. */
+async function meant(
+  bound: BoundDevice,
+  selector: PartitionSelector | undefined,
+): Promise<{ path: string; number?: number }> {
+  checkPartition(selector);
+  return selector === undefined ? { path: bound.path } : await partitionOf(bound, selector);
+}
+
+const WITHOUT_PARTITIONS = "it was attached without partscan, or has none; rescan() looks again";
 
 function whyMissing(bound: BoundDevice, partition: number): string {
   const { list, skipped } = bound.partitions;
@@ -74,7 +104,5 @@ function whyMissing(bound: BoundDevice, partition: number): string {
   }
   const numbers = list.map(({ number }) => number).join(", ");
   return `there is no partition ${partition} of it: ` +
-    (list.length > 0
-      ? `it has ${numbers}`
-      : "it was attached without partscan, or has none; rescan() looks again");
+    (list.length > 0 ? `it has ${numbers}` : WITHOUT_PARTITIONS);
 }
