@@ -10,17 +10,22 @@ import { dirname, join } from "node:path";
 import { readOptions } from "./options.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const LATE = join(ROOT, "lib/mount/late.ts");
-const AT_ONCE = join(ROOT, "dev/at_once.ts");
+/** What loads late, and what stands for it here. */
+const AT_ONCE = new Map([
+  [join(ROOT, "lib/mount/late.ts"), join(ROOT, "dev/at_once.ts")],
+  [join(ROOT, "lib/image/late.ts"), join(ROOT, "dev/image_at_once.ts")],
+]);
 
-/** Takes AT_ONCE for LATE, by the module that an import leads to. */
+/** Takes the one for the other, by the module that an import leads to. */
 const atOnce = {
   name: "at-once",
   setup(build) {
     build.onResolve(
       { filter: /\.ts$/ },
-      ({ path, importer }) =>
-        join(dirname(importer), path) === LATE ? { path: AT_ONCE } : undefined,
+      ({ path, importer }) => {
+        const standIn = AT_ONCE.get(join(dirname(importer), path));
+        return standIn ? { path: standIn } : undefined;
+      },
     );
   },
 };

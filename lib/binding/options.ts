@@ -106,7 +106,7 @@ const checkDeviceNumber = (name: string, value: unknown) =>
   checkWholeNumber(name, value, 0, MOST_DEVICES);
 
 /** The options of attach(), one a row. */
-const ATTACH = {
+export const ATTACH = {
   partscan: { check: oneOf(false, true, "userspace"), default: false },
   workaround: { check: oneOf("auto", "probe", "always", "never"), default: "auto" },
   readOnly: { check: checkBoolean },

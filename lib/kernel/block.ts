@@ -14,6 +14,7 @@ const BLKPG_ADD_PARTITION = 1;
 const BLKPG_DEL_PARTITION = 2;
 const BLKPG_RESIZE_PARTITION = 3;
 const BLKFLSBUF = 0x1261;
+const BLKROSET = 0x125d;
 const BLKROGET = 0x125e;
 const BLKSSZGET = 0x1268;
 const BLKGETSIZE64 = 0x80081272;
@@ -91,6 +92,12 @@ export function blkSszGet(device: OpenFile): number {
 /** `ioctl(fd, BLKROGET)`: whether the device refuses writes. */
 export function blkRoGet(device: OpenFile): boolean {
   return getInt(device, "BLKROGET", BLKROGET) !== 0;
+}
+
+/** `ioctl(fd, BLKROSET)`: whether this device, and no other of its disk, refuses writes from now on. */
+export function blkRoSet(device: OpenFile, readOnly: boolean): void {
+  view.setInt32(0, readOnly ? 1 : 0, true);
+  ioctl(device, "BLKROSET", BLKROSET, value);
 }
 
 function getU64(device: OpenFile, name: string, request: number): number {

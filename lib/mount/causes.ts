@@ -27,7 +27,13 @@ const WITHOUT_REPLAY = new Map([
   ["xfs", "norecovery"],
   ["btrfs", "rescue=nologreplay"],
   ["f2fs", "norecovery"],
+  ["nilfs2", "norecovery"],
 ]);
+
+/** The option that keeps a read-only mount from replaying the journal; undefined: it has none. */
+export function optionWithoutReplay(type: string): string | undefined {
+  return WITHOUT_REPLAY.get(type);
+}
 
 /** A journal that cannot be replayed on a device that is read-only. */
 export function withoutReplay({ type }: Mounting): string {

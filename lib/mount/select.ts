@@ -28,7 +28,7 @@ export interface Selection<P extends Selectable> {
 }
 
 /** A partition, and what it holds as far as that was asked: the error's code if it cannot be read. */
-interface Known<P> {
+export interface Known<P> {
   readonly partition: P;
   readonly content: readonly FileSystem[] | string;
 }
@@ -61,7 +61,7 @@ export async function selectPartition<P extends Selectable>(
     hint: found.length === 0
       ? `none of its partitions has the ${wanted}`
       : `the partitions ${numbers} have the ${wanted}: select one by its number`,
-    lines: list(known ?? await lookInto(from), key),
+    lines: listPartitions(known ?? await lookInto(from), key),
   });
 }
 
@@ -104,7 +104,7 @@ async function lookInto<P extends Selectable>(
 }
 
 /** A line for each, below one that names the columns; a column in which nothing stands is left out. */
-function list(known: readonly Known<Selectable>[], key: string): string[] {
+export function listPartitions(known: readonly Known<Selectable>[], key?: string): string[] {
   const rows = known.map(({ partition, content }) => {
     const { number, size, type = "", typeName, name, uuid } = partition;
     const all = typeof content === "string" ? [] : content;

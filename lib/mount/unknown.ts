@@ -38,7 +38,8 @@ const CONTAINERS = new Map([
   ["swsuspend", "it is swap space with a hibernated system, which only that system can resume"],
 ]);
 
-function describeContainer({ type }: FileSystem, device: string): string {
+/** What a container is, and what opens it. */
+export function describeContainer({ type }: FileSystem, device: string): string {
   const what = CONTAINERS.get(type)?.replaceAll("DEVICE", device) ?? "it cannot be mounted";
   return `it holds ${type}: ${what}`;
 }

@@ -1,0 +1,8 @@
+/**
+ * What is loaded when mountImage() is first called.
+ *
+ * @module
+ */
+
+/** Finds what belongs together, and mounts it. */
+export const loadTree = (): Promise<typeof import("./tree.ts")> => import("./tree.ts");

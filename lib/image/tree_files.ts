@@ -1,0 +1,41 @@
+/**
+ * What is in the directories and files of a mounted tree, across its mounts.
+ *
+ * @module
+ */
+import { isRefusal } from "../base/errors.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
+import { O_RDONLY } from "../kernel/file.ts";
+import { openFlag } from "../kernel/syscalls.ts";
+import type { LoopMount } from "../mount/mounted.ts";
+import { listBelow, readBelow, readOsRelease } from "./files.ts";
+
+/** Names in a directory; undefined: it is no directory, or not there. */
+export async function listInTree(
+  root: LoopMount,
+  name: string,
+): Promise<readonly string[] | undefined> {
+  try {
+    const path = await root.resolve(name);
+    using directory = await openWithoutWaiting(path, O_RDONLY | openFlag("O_DIRECTORY"));
+    return await listBelow(directory, "");
+  } catch (error) {
+    if (isRefusal(error, "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
+    throw error;
+  }
+}
+
+/** A file; undefined: it is not there, or no regular file. */
+export async function readInTree(root: LoopMount, name: string): Promise<string | undefined> {
+  using directory = await openRoot(root);
+  return await readBelow(directory, name);
+}
+
+/** os-release(5). */
+export async function osReleaseInTree(root: LoopMount): Promise<string | undefined> {
+  using directory = await openRoot(root);
+  return await readOsRelease(directory);
+}
+
+const openRoot = ({ path }: LoopMount) =>
+  openWithoutWaiting(path, O_RDONLY | openFlag("O_DIRECTORY"));

@@ -1,0 +1,533 @@
+/** mountImage(): all of an image in one call, on the file systems that this kernel mounts. */
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { attach, LoopError, mountImage, type MountImageOptions, readPartitions } from "../mod.ts";
+import { parseFstab, partsNamed, whyNotMounted } from "../lib/image/fstab.ts";
+import { parseOsRelease } from "../lib/image/os_release.ts";
+import type { Part } from "../lib/image/parts.ts";
+import { compareVersions } from "../lib/image/types.ts";
+import { e2fsck } from "./support/mount_image.ts";
+import {
+  holdBy,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  run,
+  scratch,
+  test,
+  testsOf,
+  until,
+} from "./support/support.ts";
+
+const UUID = (number: number) => `00000000-0000-4000-8000-0000000000${number + 10}`;
+
+/** Files by name; a name that ends with a slash is a directory, and `-> ` before a text makes a link. */
+type Files = Record<string, string>;
+
+function makeFiles(files: Files): string {
+  const folder = scratch(`files-${Math.random()}`);
+  mkdirSync(folder);
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(folder, name);
+    mkdirSync(name.endsWith("/") ? path : dirname(path), { recursive: true });
+    if (text.startsWith("-> ")) symlinkSync(text.slice(3), path);
+    else if (!name.endsWith("/")) writeFileSync(path, text);
+  }
+  return folder;
+}
+
+interface Content {
+  type?: string;
+  name?: string;
+  label?: string;
+  files?: Files;
+}
+
+/** A GPT image of partitions of 4 MiB with an ext4 each, whose UUID ends with the partition's number. */
+async function imageOf(name: string, contents: readonly Content[]): Promise<string> {
+  const lines = contents.map(({ type, name }) =>
+    ["size=4MiB", ...type ? [`type=${type}`] : [], ...name ? [`name="${name}"`] : []].join(", ")
+  );
+  const file = makeImage(name, 4 * contents.length + 2, `label: gpt\n${lines.join("\n")}\n`);
+  for (const { number, start, size } of (await readPartitions(file)).partitions) {
+    const { label, files } = contents[number - 1];
+    if (files) makeExt4(file, { start, size, number, label, files });
+  }
+  return file;
+}
+
+function makeExt4(
+  file: string,
+  { start, size, number, label, files }: {
+    start: number;
+    size: number;
+    number: number;
+    label?: string;
+    files: Files;
+  },
+): void {
+  const names = ["-U", UUID(number), ...label ? ["-L", label] : []];
+  const journal = size < 8 * 2 ** 20 ? ["-O", "^has_journal"] : ["-J", "size=1"];
+  const where = ["-E", `offset=${start},root_owner=0:0`, "-d", makeFiles(files)];
+  output(["mkfs.ext4", "-q", "-b", "1024", ...journal, ...names, ...where, file, `${size / 1024}`]);
+}
+
+const points = (tree: { mounts: readonly { point: string; mount: { partition?: number } }[] }) =>
+  tree.mounts.map(({ point, mount }) => `${point} ${mount.partition}`);
+const checksum = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+/** No device, and no mount in this namespace. */
+function assertNothingLeft(file: string, path?: string): void {
+  assertEquals(losetup(file), []);
+  if (path === undefined) return;
+  assert(!readFileSync("/proc/self/mountinfo", "utf8").includes(path));
+  assert(!existsSync(path));
+}
+
+const withExt4 = testsOf("mountImage()", ["root", "mkfs.ext4"]);
+const SYSTEM = { "etc/os-release": 'ID=box\nPRETTY_NAME="The Box"\n' };
+
+withExt4(
+  "mountImage() mounts what fstab names, parents first, and unmounts it in reverse",
+  [],
+  async () => {
+    const fstab = `# comment
+UUID=${UUID(4)}\t/srv/data/deep ext4 defaults 0 2
+LABEL=data  /srv/data auto noatime,nofail 0 2
+PARTLABEL=boot\\040it /boot ext4 ro 0 2
+UUID=${UUID(3)} / ext4 errors=remount-ro 0 1
+tmpfs /tmp tmpfs defaults 0 0
+`;
+    const file = await imageOf("tree.img", [
+      { name: "boot it", files: { "vmlinuz": "kernel", "release": "-> /etc/os-release" } },
+      { label: "data", files: { "deep/": "" } },
+      {
+        files: { ...SYSTEM, "etc/fstab": fstab, "boot/": "", "srv/data/": "", "tmp/": "" },
+      },
+      { files: { "here": "it is" } },
+    ]);
+    const tree = await mountImage(file);
+    assertEquals(points(tree), ["/ 3", "/srv/data 2", "/srv/data/deep 4", "/boot 1"]);
+    assertEquals(tree.skipped, []);
+    assertEquals(tree.osRelease, { ID: "box", PRETTY_NAME: "The Box" });
+    assertEquals(readFileSync(join(tree.path, "srv/data/deep/here"), "utf8"), "it is");
+    assertEquals(await tree.resolve("boot/vmlinuz"), `${tree.path}/boot/vmlinuz`);
+    assertEquals(await tree.resolve("boot/release"), `${tree.path}/etc/os-release`);
+    assertEquals(tree.mounts.map(({ mount }) => mount.readOnly), [false, false, false, true]);
+    writeFileSync(await tree.resolve("srv/data/deep/new"), "written");
+    assertEquals(JSON.parse(JSON.stringify(tree)).mounts[1].point, "/srv/data");
+    assertEquals(await tree.unmount(), "unmounted");
+    assertEquals(await tree.unmount(), "unmounted");
+    assertNothingLeft(file, tree.path);
+    await using again = await mountImage(file, { readOnly: false });
+    assertEquals(readFileSync(join(again.path, "srv/data/deep/new"), "utf8"), "written");
+    // Asked for by the caller, it counts for more than fstab's word.
+    assertEquals(again.mounts.map(({ mount }) => mount.readOnly), [false, false, false, false]);
+  },
+);
+
+withExt4(
+  "mountImage() mounts nothing that lies outside the image, nor anywhere outside it",
+  [],
+  async () => {
+    const outside = scratch("outside");
+    mkdirSync(outside);
+    const fstab = [
+      "/etc /mnt none bind 0 0",
+      "//nas/share /mnt cifs guest 0 0",
+      "nas:/export /mnt nfs defaults 0 0",
+      "/dev/sdb1 /mnt ext4 defaults 0 0",
+      "LABEL=a /a/../../out ext4 defaults 0 0",
+      "LABEL=b /link ext4 defaults 0 0",
+      "LABEL=c /slash ext4 defaults 0 0",
+      "LABEL=d /mnt ext4 device=/dev/sda,noatime 0 0",
+      "LABEL=e /mnt ext4 noauto 0 0",
+      "LABEL=f /not/there ext4 defaults 0 0",
+      "LABEL=g /mnt ext4 suid,dev,exec,X-mount.owner=1 0 0",
+    ].join("\n");
+    const labels = ["a", "b", "c", "d", "e", "f", "g"];
+    const root = {
+      ...{ ...SYSTEM, "etc/fstab": fstab, "mnt/": "", "slash": "-> /", "link": `-> ${outside}` },
+    };
+    const file = await imageOf("hostile.img", [
+      ...labels.map((label) => ({ label, files: {} })),
+      // The link leads to a directory that the image has as well.
+      { files: { ...root, [`${outside.slice(1)}/`]: "" } },
+    ]);
+    await using tree = await mountImage(file);
+    assertEquals(points(tree), ["/ 8", "/link 2"]);
+    assertEquals(tree.mounts[1].mount.path, join(tree.path, outside));
+    assertEquals(statSync(outside).dev, statSync(dirname(outside)).dev);
+    const said = tree.skipped.map(({ partition, source, reason }) =>
+      `${partition ?? source}: ${reason}`
+    );
+    const expected = [
+      /^1: its point has "\.\."/,
+      /^3: its point is that of \S+: a link leads from \/slash there/,
+      /^4: its option device=\/dev\/sda names a device outside/,
+      /^5: fstab says noauto/,
+      /^6: the root has no directory \/not\/there/,
+      /^7: fstab: .*X-mount\.owner/,
+      /^\/etc: it is a bind mount/,
+      /^\/\/nas\/share: .*network/,
+      /^nas:\/export: .*network/,
+      /^\/dev\/sdb1: .*nothing of this image/,
+    ];
+    assertEquals(said.length, expected.length, said.join("\n"));
+    expected.forEach((expression, i) => assertMatch(said[i], expression));
+  },
+);
+
+withExt4("mountImage() mounts by type where fstab is silent", [], async () => {
+  const [root, usr] = [ROOT_TYPE, USR_TYPE];
+  const empty = { "usr/": "", "home/": "", "var/": "", "efi/": "", "boot/": "", "srv": "a file" };
+  const file = await imageOf("typed.img", [
+    { type: "933ac7e1-2eb4-4f13-b844-0e14e2aef915", files: {} },
+    { type: root, name: "os_9", files: {} },
+    { type: root, name: "os_10", files: { ...empty, "etc/fstab": `UUID=${UUID(6)} /var auto\n` } },
+    { type: root, name: "_empty" },
+    { type: usr, files: { "lib/os-release": "ID=typed\n" } },
+    { files: {} },
+    { type: "4d21b016-b534-45c2-a9fb-5c16e091fd2d", files: {} },
+    { type: "3b8f8425-20e0-4f3b-907f-1a25a76f98e8", files: {} },
+    { type: "bc13c2ff-59e6-4262-a352-b275fd6f7172", files: {} },
+    { type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", files: {} },
+  ]);
+  await using tree = await mountImage(file);
+  assertEquals(points(tree), ["/ 3", "/usr 5", "/var 6", "/home 1", "/boot 9", "/efi 10"]);
+  assertEquals(tree.osRelease, { ID: "typed" });
+  assertEquals(tree.skipped.map(({ partition }) => partition), [2, 4, 7, 8]);
+  assertMatch(tree.skipped[0].reason, /it is a root, too; partition 3 was taken/);
+  assertMatch(tree.skipped[3].reason, /ENOTDIR/);
+});
+
+withExt4("beside a partition of dm-verity the root is read-only", [], async () => {
+  const file = await imageOf("verity.img", [
+    { type: ROOT_TYPE, files: SYSTEM },
+    { type: VERITY_TYPE },
+  ]);
+  await using tree = await mountImage(file);
+  assertEquals(tree.mounts.map(({ mount }) => mount.readOnly), [true]);
+  assertMatch(tree.skipped[0].reason, /dm-verity's data about root, .* without that check/);
+});
+
+const isArm = process.arch === "arm64";
+const ROOT_TYPE = isArm
+  ? "b921b045-1df0-41c3-af44-4c6f280d3fae"
+  : "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
+const USR_TYPE = isArm
+  ? "b0e01050-ee5f-4390-949a-9101b17104e9"
+  : "8484680c-9521-48c6-9c11-b0720656f69e";
+const VERITY_TYPE = isArm
+  ? "df3300ce-d69f-4c92-978c-9bfb0f38d820"
+  : "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5";
+
+withExt4(
+  "mountImage() finds the root that the boot loader names, or says which there are",
+  [],
+  async () => {
+    const slots = (boot: Files) => [
+      { files: boot },
+      { name: "a", files: SYSTEM },
+      { name: "b", files: SYSTEM },
+    ];
+    const two = await imageOf("two.img", slots({ "extlinux/extlinux.conf": "# root=LABEL=x\n" }));
+    const before = checksum(two);
+    const error = await assertRejects(() => mountImage(two), LoopError);
+    assertEquals(error.code, "EINVAL");
+    assertStringIncludes(error.message, "the partitions 2 and 3 have an os-release file each");
+    assertMatch(error.message, /\n {2}3 +Linux filesystem +b +ext\d +0{8}-\S+13 +4194304(\n|$)/);
+    // It was looked into, and not changed.
+    assertEquals(checksum(two), before);
+    assertNothingLeft(two);
+    await using chosen = await mountImage(two, { root: { name: "b" } });
+    assertEquals(points(chosen), ["/ 3"]);
+    for (const root of [`UUID=${UUID(3)}`, "/dev/mmcblk0p3"]) {
+      const line = `APPEND quiet root=${root} rootwait\n`;
+      const named = await imageOf("named.img", slots({ "boot/extlinux/extlinux.conf": line }));
+      await using tree = await mountImage(named);
+      assertEquals(points(tree), ["/ 3"], root);
+    }
+  },
+);
+
+withExt4("mountImage() takes a bare file system for its own root", [], async () => {
+  const file = makeImage("bare.img", 4);
+  makeExt4(file, { start: 0, size: 4 * 2 ** 20, number: 1, files: SYSTEM });
+  await using tree = await mountImage(file);
+  assertEquals([points(tree), tree.skipped], [["/ undefined"], []]);
+  assertEquals(tree.osRelease?.ID, "box");
+});
+
+withExt4(
+  "mountImage() waits for no FIFO, and takes what of fstab this kernel takes",
+  [],
+  async () => {
+    const lines = [
+      "/dev/root / ext4 noatime,frobnicate=1,journal_dev=7 0 0",
+      ...Array(300).fill("LABEL=other /mnt ext4"),
+    ];
+    const files = makeFiles({ "etc/fstab": lines.join("\n"), "mnt/": "" });
+    output(["mkfifo", join(files, "etc/os-release")]);
+    const file = await imageOf("odd.img", [
+      { type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", label: "other", files: {} },
+      { files: {} },
+    ]);
+    const [, { start, size }] = (await readPartitions(file)).partitions;
+    const where = ["-E", `offset=${start}`, "-d", files];
+    output(["mkfs.ext4", "-q", "-F", "-b", "1024", ...where, file, `${size / 1024}`]);
+    // The only one whose type says nothing else.
+    await using tree = await mountImage(file);
+    assertEquals([points(tree), tree.osRelease], [["/ 2", "/mnt 1"], undefined]);
+    const reasons = tree.skipped.map(({ reason }) => reason);
+    assertEquals([reasons.length, reasons[254]], [255, "only its first 256 lines are read"]);
+    assertEquals(reasons[0], "fstab has another line for /mnt");
+  },
+);
+
+/** A copy of an image while an ext4 on it is mounted and its journal has to be replayed. */
+async function dirtyCopy(name: string): Promise<string> {
+  const file = makeImage(`live-${name}`, 17, `label: gpt\nsize=16MiB, type=${ROOT_TYPE}\n`);
+  const [{ start, size }] = (await readPartitions(file)).partitions;
+  makeExt4(file, { start, size, number: 1, files: SYSTEM });
+  const copy = scratch(name);
+  await using loop = await attach(file, { partscan: true });
+  await using root = await loop.mount(1);
+  for (let i = 0; i < 20; i++) writeFileSync(join(root.path, `file${i}`), "x".repeat(2000));
+  output(["sync", "-f", root.path]);
+  output(["sync", file]);
+  copyFileSync(file, copy);
+  return copy;
+}
+
+withExt4("mountImage() with readOnly changes no byte, whatever its journal says", [], async () => {
+  const file = await dirtyCopy("dirty.img");
+  const state = output(["dumpe2fs", "-h", `${file}?offset=${2 ** 20}`]);
+  assertStringIncludes(state, "needs_recovery");
+  const before = checksum(file);
+  {
+    await using tree = await mountImage(file, { readOnly: true });
+    assertEquals(tree.osRelease?.ID, "box");
+    assert(tree.mounts[0].mount.readOnly);
+  }
+  assertEquals(checksum(file), before);
+  await using tree = await mountImage(file);
+  assertEquals(readFileSync(join(tree.path, "file19"), "utf8"), "x".repeat(2000));
+});
+
+withExt4(
+  "check has the file system's own tool repair it, and what that leaves is an error",
+  [],
+  async () => {
+    const file = makeImage("damaged.img", 4);
+    makeExt4(file, { start: 0, size: 4 * 2 ** 20, number: 1, files: SYSTEM });
+    output(["debugfs", "-w", "-R", "set_inode_field etc links_count 9", file]);
+    output(["debugfs", "-w", "-R", "set_super_value state 0", file]);
+    assert(run(["e2fsck", "-fn", file]).status !== 0);
+    await (await mountImage(file, { check: true })).unmount();
+    assertEquals(e2fsck(file), "clean");
+    output(["debugfs", "-w", "-R", "clri <2>", file]);
+    output(["debugfs", "-w", "-R", "set_super_value state 0", file]);
+    const { code, message } = await assertRejects(
+      () => mountImage(file, { check: true }),
+      LoopError,
+    );
+    assertEquals(code, "EUCLEAN");
+    assertMatch(
+      message,
+      /e2fsck -p \/dev\/loop\d+ gave exit code 4: run it by hand, without -p\)\n {2}/,
+    );
+    assertNothingLeft(file);
+  },
+);
+
+withExt4("nothing of a mounted image outlives its process", [], async () => {
+  const file = await imageOf("killed.img", [
+    { files: { ...SYSTEM, "etc/fstab": "LABEL=data /srv ext4\n", "srv/": "" } },
+    { label: "data", files: {} },
+  ]);
+  const script = scratch("killed.ts");
+  writeFileSync(
+    script,
+    `import { mountImage } from ${JSON.stringify(MOD)};
+     const tree = await mountImage(${JSON.stringify(file)});
+     console.log(tree.path, tree.mounts.length);
+     setInterval(() => {}, 1000);`,
+  );
+  const [name, ...args] = onThisRuntime(script);
+  const child = spawn(name, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const [path, count] = String(await new Promise((resolve) => child.stdout.once("data", resolve)))
+    .trim().split(" ");
+  assertEquals(count, "2");
+  assert(readFileSync("/proc/self/mountinfo", "utf8").includes(`${path}/srv `));
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  child.kill("SIGKILL");
+  await ended;
+  await until(() => !existsSync(path) && losetup(file).length === 0, "all of it to end");
+  assertNothingLeft(file, path);
+});
+
+withExt4("MountedImage.unmount() says if somebody still uses a file", [], async () => {
+  const file = await imageOf("used.img", [{ files: { ...SYSTEM, "held": "x" } }]);
+  const tree = await mountImage(file);
+  {
+    await using _holder = await holdBy('exec 3<"$0"', join(tree.path, "held"));
+    assertEquals(await tree.unmount(), "deferred");
+    assert(!existsSync(tree.path));
+  }
+  await until(() => losetup(file).length === 0, "the device to go");
+});
+
+withExt4("mountImage() undoes everything when its signal aborts", [], async () => {
+  const file = await imageOf("aborted.img", [{ files: SYSTEM }]);
+  for (const delay of [0, 1, 3, 6, 10, 15, 20]) {
+    const signal = AbortSignal.timeout(delay);
+    const tree = await mountImage(file, { signal }).catch((error) => {
+      assertEquals(error.name, "TimeoutError");
+      return undefined;
+    });
+    await tree?.unmount();
+    await until(() => losetup(file).length === 0, "the device to go");
+  }
+});
+
+const withBtrfs = testsOf("mountImage() and btrfs", ["root", "mkfs.btrfs"]);
+
+withBtrfs(
+  "mountImage() finds the subvolume of the root, which is not the default one",
+  [],
+  async () => {
+    const file = makeImage("sub.img", 64);
+    output(["mkfs.btrfs", "-q", "--mixed", "-U", UUID(1), file]);
+    {
+      await using loop = await attach(file);
+      await using top = await loop.mount();
+      const write = (name: string, text: string) => {
+        mkdirSync(join(top.path, dirname(name)), { recursive: true });
+        writeFileSync(join(top.path, name), text);
+      };
+      const subvolumes = ["root", "home", "snap"].map((name) => join(top.path, name));
+      for (const path of subvolumes) output(["btrfs", "-q", "subvolume", "create", path]);
+      const fstab = [
+        `UUID=${UUID(1)} / btrfs compress=zstd:1`,
+        `UUID=${UUID(1)} /home btrfs subvol=home`,
+      ];
+      write("root/etc/os-release", "ID=sub\n");
+      write("root/etc/fstab", `${fstab.join("\n")}\n`);
+      write("root/home/.keep", "");
+      write("home/user", "me");
+      write("snap/etc/os-release", "ID=old\n");
+    }
+    await using tree = await mountImage(file);
+    assertEquals(tree.osRelease, { ID: "sub" });
+    assertEquals(readFileSync(join(tree.path, "home/user"), "utf8"), "me");
+    assertEquals(await tree.unmount(), "unmounted");
+  },
+);
+
+test("mountImage() refuses bad options before any system call", [], async () => {
+  const cases: [unknown, typeof TypeError][] = [
+    [{ partscan: true }, TypeError],
+    [{ overlap: "reuse" }, TypeError],
+    [{ root: "b" }, TypeError],
+    [{ root: 0 }, RangeError],
+    [{ check: "yes" }, TypeError],
+    [{ check: true, readOnly: true }, TypeError],
+    [{ at: 7 }, TypeError],
+    [{ noexec: "no" }, TypeError],
+    [{ frobnicate: true }, TypeError],
+    [{ sectorSize: 513 }, RangeError],
+  ];
+  for (const [options, Kind] of cases) {
+    await assertRejects(() => mountImage("/no/such.img", options as MountImageOptions), Kind);
+  }
+  const { code } = await assertRejects(() => mountImage("/no/such.img"), LoopError);
+  assertEquals(code, "ENOENT");
+});
+
+test("parseFstab() reads lines as fstab(5) has them", [], () => {
+  const [first, second, ...others] = parseFstab(
+    `  # LABEL=x / ext4\n\nLABEL="a b" /mnt/a\\040b ext4 rw,context="x,y" 0 2 \nUUID=1\t/\n/alone\n`,
+  );
+  const options = ["rw", 'context="x,y"'];
+  assertEquals(first, { source: 'LABEL="a b"', point: "/mnt/a b", type: "ext4", options });
+  assertEquals(second, { source: "UUID=1", point: "/", type: "auto", options: [] });
+  assertEquals(others, []);
+  const line = {
+    source: "x",
+    point: "/x",
+    type: "auto",
+    options: ["noauto", "x-systemd.automount"],
+  };
+  assertEquals(whyNotMounted(line), undefined);
+  const part = {
+    ...{ number: 2, partuuid: "9730496B-02", name: "a b" },
+    content: [{ type: "vfat", uuid: "ABCD-1234", label: "L/1", usage: "filesystem" }],
+  } as unknown as Part;
+  const names = [
+    ...["UUID=abcd-1234", 'LABEL="L/1"', "PARTUUID=9730496b-02", 'PARTLABEL="a b"'],
+    ...[
+      "/dev/disk/by-label/L\\x2f1",
+      "/dev/disk/by-uuid/ABCD-1234",
+      "/dev/disk/by-partlabel/a\\x20b",
+    ],
+    ...["/dev/sda2", "/dev/vda2", "/dev/nvme0n1p2", "/dev/mmcblk1p2"],
+  ];
+  for (const name of names) assertEquals(partsNamed(name, [part]), [part], name);
+  const others_ = [
+    "UUID=",
+    "LABEL=L",
+    "/dev/sdb2",
+    "/dev/sda",
+    "/dev/sda22",
+    "/dev/mapper/a",
+    "none",
+  ];
+  for (const name of others_) assertEquals(partsNamed(name, [part]), [], name);
+});
+
+test("parseOsRelease() reads what a shell would, and runs nothing", [], () => {
+  const text = `# A='x'
+NAME=Plain
+PRETTY_NAME="A \\"quoted\\" \\$name \\\`id\\\` $(id)"
+VERSION='1 "x" \\n'
+  VARIANT_ID=a\\ b
+BUG=one"two"'three' four
+EMPTY=
+not an assignment
+NAME=Last
+`;
+  assertEquals(parseOsRelease(text), {
+    NAME: "Last",
+    PRETTY_NAME: 'A "quoted" $name `id` $(id)',
+    VERSION: '1 "x" \\n',
+    VARIANT_ID: "a b",
+    BUG: "onetwothree",
+    EMPTY: "",
+  });
+});
+
+test("compareVersions() counts numbers as numbers", [], () => {
+  const sorted = ["a_1~rc1", "a_1", "a_1.2", "a_2", "a_10", "b"];
+  assertEquals(sorted.toReversed().toSorted(compareVersions), sorted);
+});
