@@ -73,7 +73,9 @@ export function checkSelector(what: string, value: unknown): asserts value is Pa
   if (typeof value === "number") return checkWholeNumber(what, value, 1, 2 ** 20);
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new TypeError(
-      `${what} must be a number from 1 on, or an object like { label: "data" }, not ${show(value)}`,
+      `${what} must be a whole number from 1 on, or an object like { label: "data" }, not ${
+        show(value)
+      }`,
     );
   }
   checkNames(value, KEYS, `a ${what}`);
