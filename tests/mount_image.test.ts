@@ -271,6 +271,25 @@ withExt4(
   },
 );
 
+withExt4("mountImage() says why a root cannot be mounted", [], async () => {
+  const swap = await imageOf("swap.img", [{ type: ROOT_TYPE, name: "system" }]);
+  {
+    await using loop = await attach(swap, { partscan: true });
+    output(["mkswap", loop.partitions[0].path]);
+  }
+  const cases: [file: string, says: RegExp][] = [
+    [swap, /partition 1 is the root, and it holds swap: .*\n {2}NUMBER .*\n {2}1 .* system +swap /],
+    [makeImage("zero.img", 1), /all of it is zero/],
+    [makeImage("empty.img", 2, "label: gpt\n"), /partition table without a partition/],
+  ];
+  for (const [file, says] of cases) {
+    const { code, message } = await assertRejects(() => mountImage(file), LoopError);
+    assertEquals(code, "EINVAL");
+    assertMatch(message, says);
+    assertNothingLeft(file);
+  }
+});
+
 withExt4("mountImage() takes a bare file system for its own root", [], async () => {
   const file = makeImage("bare.img", 4);
   makeExt4(file, { start: 0, size: 4 * 2 ** 20, number: 1, files: SYSTEM });

@@ -112,11 +112,10 @@ function undecided(
   return new LoopError({ code: "EINVAL", path, hint, lines: listParts(partitions) });
 }
 
-/** Throws where the root cannot be mounted, with the reason. */
+/** Throws where a partition that is the root cannot be mounted. Of a whole device mount() says it best. */
 export function refuseRoot(part: Part, partitions: readonly Part[]): void {
-  const why = whyNot(part);
+  const why = part.number === undefined ? undefined : whyNot(part);
   if (why === undefined) return;
-  const hint = part.number === undefined ? why : `partition ${part.number} is the root, and ${why}`;
-  const lines = partitions.length > 0 ? listParts(partitions) : [];
-  throw new LoopError({ code: "EINVAL", path: part.path, hint, lines });
+  const hint = `partition ${part.number} is the root, and ${why}`;
+  throw new LoopError({ code: "EINVAL", path: part.path, hint, lines: listParts(partitions) });
 }

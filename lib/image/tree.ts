@@ -101,6 +101,9 @@ class TreeBuilder {
     }
     await this.#mountBoot(root, taken);
     this.#listRest(root);
+    for (const { number, reason } of this.#loop.skipped) {
+      this.#skipped.push({ partition: number, reason });
+    }
     if (fstab.length === MOST_LINES) {
       this.#skip({ source: "/etc/fstab", reason: `only its first ${MOST_LINES} lines are read` });
     }
