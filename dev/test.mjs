@@ -1,22 +1,21 @@
 /**
- * Runs the tests on Bun, on Deno and on Node, each whether another failed or not, and says at the end
- * what was skipped, for want of what, and how to get it. Plain JavaScript: every Node that npm runs on
+ * Runs the tests on Bun, on Deno and on Node, side by side, and says at the end what was skipped, for want of what, and how to get it. Plain JavaScript: every Node that npm runs on
  * can run it. The tests' own Node is npm's, as Bun and Deno are.
  *
  * The reports are reports/bun.xml, deno.xml and node.xml, or in the folder that LOOPDEV_REPORTS names.
  */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
 import { readOperands } from "./operands.mjs";
+import { runSideBySide } from "./side_by_side.mjs";
 
 const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
 
-Runs the tests on every runtime, or on those named, and says what was skipped for want of what.
+Runs the tests on every runtime, or on those named, side by side, and says what was skipped for want of what.
 Needs npm run setup before. Reports are in reports/, or in the folder that LOOPDEV_REPORTS names.
 
   -h, --help  this text`;
@@ -29,7 +28,7 @@ const runtimes = named.length > 0 ? named : ALL;
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");
-const REPORTS = process.env.LOOPDEV_REPORTS ?? "reports";
+const REPORTS = resolve(ROOT, process.env.LOOPDEV_REPORTS ?? "reports");
 
 /** Where tests are: of the library, and of the programs that try and measure it. */
 const FOLDERS = ["tests", "torture", "vm"];
@@ -56,7 +55,7 @@ const COMMANDS = {
   ],
 };
 
-mkdirSync(join(ROOT, REPORTS), { recursive: true });
+mkdirSync(REPORTS, { recursive: true });
 const env = {
   ...process.env,
   PATH: [process.env.PATH, BIN].join(delimiter),
@@ -66,20 +65,22 @@ const env = {
 const broken = [];
 const skipped = [];
 const counts = [];
-// One after another: a list of all devices opens each of them, which a test can hear of.
+const reportOf = (runtime) => join(REPORTS, `${runtime}.xml`);
+for (const runtime of runtimes) rmSync(reportOf(runtime), { force: true });
+const ends = await runSideBySide(
+  runtimes.map((name) => ({ name, command: COMMANDS[name](reportOf(name)) })),
+  { cwd: ROOT, env },
+);
 for (const runtime of runtimes) {
-  const report = join(REPORTS, `${runtime}.xml`);
-  rmSync(join(ROOT, report), { force: true });
-  const [name, ...args] = COMMANDS[runtime](report);
-  const { status, signal, error } = spawnSync(name, args, { cwd: ROOT, env, stdio: "inherit" });
-  const cases = readReport(join(ROOT, report));
+  const cases = readReport(reportOf(runtime));
   const failed = cases.filter((test) => test.failed).length;
   skipped.push(...cases.filter((test) => test.skipped));
   const left = cases.filter((test) => test.skipped).length;
   counts.push(
     `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
   );
-  if (status !== 0) broken.push(`${runtime} ended with ${error?.message ?? signal ?? status}`);
+  const wrong = ends.get(runtime);
+  if (wrong !== undefined) broken.push(`${runtime} ended with ${wrong}`);
   else if (cases.length === 0) broken.push(`${runtime} ran no test`);
   else if (failed > 0) broken.push(`${runtime}: a test failed`);
 }

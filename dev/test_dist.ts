@@ -5,7 +5,6 @@
  *
  * What looks into lib/ still finds the sources there.
  */
-import { spawnSync } from "node:child_process";
 import {
   chmodSync,
   cpSync,
@@ -23,6 +22,7 @@ import { copyTree } from "./copy_tree.ts";
 import { nodeTest } from "./node_test.mjs";
 import { readOptions } from "./options.ts";
 import { NODE, ROOT, type Runtime, RUNTIMES } from "./runtimes.ts";
+import { runSideBySide } from "./side_by_side.mjs";
 
 /**
  * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
@@ -129,13 +129,13 @@ try {
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
   mkdirSync(join(ROOT, "reports"), { recursive: true });
-  for (const [turn, runtime] of runtimes.entries()) {
-    const report = join(ROOT, `reports/dist-${runtime}.xml`);
-    const [name, ...args] = COMMANDS[runtime](report);
+  const commands = runtimes.map((name, turn) => {
     const chosen = files.filter((_, index) => !spread || index % runtimes.length === turn);
-    const { status } = spawnSync(name, [...args, ...chosen], { cwd: tree, stdio: "inherit" });
-    failed ||= status !== 0;
-  }
+    const report = join(ROOT, `reports/dist-${name}.xml`);
+    return { name, command: [...COMMANDS[name](report), ...chosen] };
+  });
+  const ends = await runSideBySide(commands, { cwd: tree });
+  failed = [...ends.values()].some((wrong) => wrong !== undefined);
 } finally {
   rmSync(tree, { recursive: true, force: true });
 }

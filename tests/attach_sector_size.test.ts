@@ -248,6 +248,7 @@ test("attach() reads the table before it binds, once, and none without partscan"
 });
 
 withLosetup("cli.ts warns of a GPT that it cannot show, and attaches all the same", [
+  "quiet",
   "root",
   "losetup",
 ], () => {

@@ -37,14 +37,14 @@ async function detachBeside(program: string): Promise<string> {
   return said;
 }
 
-test("detach() waits for udevd longer than for others", ["root", "losetup"], async () => {
+test("detach() waits for udevd longer than for others", ["quiet", "root", "losetup"], async () => {
   assertEquals(await detachBeside("systemd-udevd"), "detached");
   assertEquals(await detachBeside("some-program"), "deferred");
 });
 
 const soon = (act: () => unknown, ms: number) => void setTimeout(act, ms);
 
-test("detach() with timeout waits for whoever holds the device", ["root"], async () => {
+test("detach() with timeout waits for whoever holds the device", ["quiet", "root"], async () => {
   const file = makeImage("waited.img", 1);
   const loop = await attach(file);
   const child = await holdOpen(loop.path);
@@ -80,24 +80,28 @@ test("detach() with a signal stops waiting, and has let go all the same", ["root
   await until(() => losetup(file).length === 0, "the device to go");
 });
 
-test("detach() of a file waits, too, and says who holds which device", ["root"], async () => {
-  const file = makeImage("function.img", 1);
-  const paths = await Promise.all([0, 1].map(async () => {
-    const loop = await attach(file);
-    await loop.persist();
-    return loop.path;
-  }));
-  const child = await holdOpen(paths[0]);
-  const told: string[] = [];
-  const onDeferred = (path: string) => void told.push(path);
-  assertEquals(await detach(file, { timeout: 30, onDeferred }), "deferred");
-  assertEquals(told, [paths[0]]);
-  soon(() => child[Symbol.asyncDispose](), 50);
-  await until(() => losetup(file).length === 0, "the device to go");
-  const reason = new Error("enough");
-  const stopped = detach(file, { signal: AbortSignal.abort(reason) }).catch((error) => error);
-  assertEquals(await stopped, reason);
-});
+test(
+  "detach() of a file waits, too, and says who holds which device",
+  ["quiet", "root"],
+  async () => {
+    const file = makeImage("function.img", 1);
+    const paths = await Promise.all([0, 1].map(async () => {
+      const loop = await attach(file);
+      await loop.persist();
+      return loop.path;
+    }));
+    const child = await holdOpen(paths[0]);
+    const told: string[] = [];
+    const onDeferred = (path: string) => void told.push(path);
+    assertEquals(await detach(file, { timeout: 30, onDeferred }), "deferred");
+    assertEquals(told, [paths[0]]);
+    soon(() => child[Symbol.asyncDispose](), 50);
+    await until(() => losetup(file).length === 0, "the device to go");
+    const reason = new Error("enough");
+    const stopped = detach(file, { signal: AbortSignal.abort(reason) }).catch((error) => error);
+    assertEquals(await stopped, reason);
+  },
+);
 
 test("detach() that nobody awaits lets go before the block ends", ["root"], async () => {
   const file = makeImage("unawaited.img", 1);
@@ -128,7 +132,7 @@ const warning = (what: string) =>
   `loopdev: /dev/loopN is still attached: this process holds it (${what}); it detaches when that ` +
   "is closed (detach() says so without this warning)\n";
 
-test("the end of a block does not take this process for others", ["root"], async () => {
+test("the end of a block does not take this process for others", ["quiet", "root"], async () => {
   const file = makeImage("own.img", 1);
   const opened = `{
     await using loop = await attach(file);
@@ -146,6 +150,7 @@ test("the end of a block does not take this process for others", ["root"], async
 });
 
 test("the end of a block names the image of ours that is attached from within", [
+  "quiet",
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -167,7 +172,7 @@ test("the end of a block names the image of ours that is attached from within", 
   }
 });
 
-test("the end of a block says that others hold it, and who", ["root"], async () => {
+test("the end of a block says that others hold it, and who", ["quiet", "root"], async () => {
   const file = makeImage("both.img", 1);
   const body = `import { spawn } from "node:child_process";
   {

@@ -40,47 +40,52 @@ function both(script: string): { theirs: string; ours: string } {
   return { theirs: on(["losetup"]), ours: on(OURS) };
 }
 
-test("cli.ts takes the bytes of a name that is no UTF-8", ["root", "losetup"], async () => {
-  const make = 'bad=$(printf "caf\\351.img") other=$(printf "caf\\350.img"); truncate -s 1M "$bad"';
-  const attachIt = `${make}; dev=$("$@" -f --show "$bad"); trap '"$@" -d $dev' EXIT`;
-  const cut = `"$PWD/$bad" | sed "s/^[^:]*/dev/"`;
-  for (
-    const look of [
-      `"$@" -j ${cut}`,
-      `cd .. && "$@" -j "$OLDPWD/$bad" | sed "s/^[^:]*/dev/"`,
-      `"$@" $dev | sed "s/^[^:]*/dev/"`,
-      `"$@" --raw -O BACK-FILE $dev`,
-      `"$@" -lO BACK-FILE $dev`,
-      `"$@" -a | grep -aF "$PWD/$bad" | sed "s/^[^:]*/dev/"`,
-      `"$@" -j "$PWD/$other"; echo none`,
-      `"$@" -j "$other"; echo none`,
-      `"$@" -f "$other" 2>&1 | sed "s/^[^:]*//"; echo none`,
-      `"$@" -L -f --show "$bad" | sed "s/[0-9]*$//"`,
-    ]
-  ) {
-    const { theirs, ours } = both(`${attachIt}; ${look}`);
-    assert(theirs !== "", look);
-    assertEquals(ours, theirs, look);
-  }
-  assertEquals(both(`${make}; "$@" -j "$bad"; echo none`).ours, "6e6f6e650a");
+test(
+  "cli.ts takes the bytes of a name that is no UTF-8",
+  ["quiet", "root", "losetup"],
+  async () => {
+    const make =
+      'bad=$(printf "caf\\351.img") other=$(printf "caf\\350.img"); truncate -s 1M "$bad"';
+    const attachIt = `${make}; dev=$("$@" -f --show "$bad"); trap '"$@" -d $dev' EXIT`;
+    const cut = `"$PWD/$bad" | sed "s/^[^:]*/dev/"`;
+    for (
+      const look of [
+        `"$@" -j ${cut}`,
+        `cd .. && "$@" -j "$OLDPWD/$bad" | sed "s/^[^:]*/dev/"`,
+        `"$@" $dev | sed "s/^[^:]*/dev/"`,
+        `"$@" --raw -O BACK-FILE $dev`,
+        `"$@" -lO BACK-FILE $dev`,
+        `"$@" -a | grep -aF "$PWD/$bad" | sed "s/^[^:]*/dev/"`,
+        `"$@" -j "$PWD/$other"; echo none`,
+        `"$@" -j "$other"; echo none`,
+        `"$@" -f "$other" 2>&1 | sed "s/^[^:]*//"; echo none`,
+        `"$@" -L -f --show "$bad" | sed "s/[0-9]*$//"`,
+      ]
+    ) {
+      const { theirs, ours } = both(`${attachIt}; ${look}`);
+      assert(theirs !== "", look);
+      assertEquals(ours, theirs, look);
+    }
+    assertEquals(both(`${make}; "$@" -j "$bad"; echo none`).ours, "6e6f6e650a");
 
-  // The library says the same name, and JSON stays JSON.
-  const shell = `${make}; "$@" -f --show "$bad"`;
-  const device = output(["sh", "-c", shell, "sh", ...OURS], { cwd: scratch(""), env }).trim();
-  try {
-    const { backingFile } = (await list()).find(({ path }) => path === device)!;
-    assertEquals(backingFile, `${scratch("").replace(/\/$/, "")}/caf\udce9.img`);
-    const { loopdevices } = JSON.parse(output([...OURS, "-lJ", device], { env }));
-    assertEquals(loopdevices[0]["back-file"], backingFile);
-    await assertRejects(() => attach(backingFile), TypeError, "not valid Unicode");
-    const terminal = output(["script", "-qec", `${OURS.join(" ")} ${device}`, "/dev/null"], {
-      env,
-    });
-    assert(terminal.includes("caf\\xe9.img"), terminal);
-  } finally {
-    output(["losetup", "-d", device]);
-  }
-});
+    // The library says the same name, and JSON stays JSON.
+    const shell = `${make}; "$@" -f --show "$bad"`;
+    const device = output(["sh", "-c", shell, "sh", ...OURS], { cwd: scratch(""), env }).trim();
+    try {
+      const { backingFile } = (await list()).find(({ path }) => path === device)!;
+      assertEquals(backingFile, `${scratch("").replace(/\/$/, "")}/caf\udce9.img`);
+      const { loopdevices } = JSON.parse(output([...OURS, "-lJ", device], { env }));
+      assertEquals(loopdevices[0]["back-file"], backingFile);
+      await assertRejects(() => attach(backingFile), TypeError, "not valid Unicode");
+      const terminal = output(["script", "-qec", `${OURS.join(" ")} ${device}`, "/dev/null"], {
+        env,
+      });
+      assert(terminal.includes("caf\\xe9.img"), terminal);
+    } finally {
+      output(["losetup", "-d", device]);
+    }
+  },
+);
 
 test("cli.ts cuts the reference after 63 bytes, as losetup does", ["root"], async () => {
   const name = "ü".repeat(60);

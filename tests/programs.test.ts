@@ -28,7 +28,12 @@ function filesBelow(folder: string): string[] {
 
 const FOLDERS = ["bench", "compat", "dev", "examples", "tests", "tools", "torture", "vm"];
 /** What reads a command line for programs. */
-const READERS = ["dev/operands.mjs", "dev/options.ts", "examples/program.ts", "torture/table_options.ts"];
+const READERS = [
+  "dev/operands.mjs",
+  "dev/options.ts",
+  "examples/program.ts",
+  "torture/table_options.ts",
+];
 /** Tests and guests alone start what is here, with what it needs. */
 const FIXTURES = /^(tests\/support|vm\/guest)\//;
 

@@ -133,7 +133,7 @@ test("Tally counts what is beyond one add and one remove of each partition", [],
 
 test(
   "race_check.ts counts cycles, says what they mean and draws them",
-  ["root"],
+  ["quiet", "root"],
   () => {
     const svg = scratch("flicker.svg");
     const printed = output(onThisRuntime(RACE_CHECK, "--cycles", "4", "--svg", svg), { cwd: ROOT });
@@ -147,7 +147,7 @@ test(
   },
 );
 
-test("race_check.ts gives the same as JSON, without the opener too", ["root"], () => {
+test("race_check.ts gives the same as JSON, without the opener too", ["quiet", "root"], () => {
   const printed = output(
     onThisRuntime(RACE_CHECK, "--cycles=3", "--json", "--no-opener"),
     { cwd: ROOT },

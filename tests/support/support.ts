@@ -18,6 +18,7 @@ import process from "node:process";
 import { test as nodeTest } from "node:test";
 import { NODE, onThisRuntime, ROOT } from "../../dev/runtimes.ts";
 import { writeTable } from "../cases/disk_image.ts";
+import { beginTurn, endTurn } from "./turns.ts";
 
 export { NODE, onRuntime, onThisRuntime, ROOT, RUNTIME, type Runtime } from "../../dev/runtimes.ts";
 export { RUNTIME_NAMES, RUNTIMES } from "../../dev/runtimes.ts";
@@ -101,10 +102,14 @@ const beside = given.filter((folder) => /^(\/usr(\/local)?)?\/bin$/.test(folder)
   .map((folder) => folder.replace(/bin$/, "sbin"));
 process.env.PATH = [...given, ...beside, join(ROOT, "dev/node_modules/.bin")].join(delimiter);
 
-export type Need = keyof typeof TOOLS | "node" | "root" | "dist" | "fuse";
+export type Need = keyof typeof TOOLS | "node" | "root" | "dist" | "fuse" | "quiet";
 
-/** Why a test that needs it must be skipped; undefined if the machine has it. */
+/**
+ * Why a test that needs it must be skipped; undefined if the machine has it. `"quiet"`: no test of another suite
+ * runs meanwhile, which every machine has.
+ */
 export function missing(need: Need): string | undefined {
+  if (need === "quiet") return undefined;
   if (need === "dist") {
     return existsSync(join(ROOT, "dist/SHA256SUMS")) ? undefined : "needs dist (deno task build)";
   }
@@ -123,9 +128,11 @@ export function test(name: string, needs: Need[], body: () => void | Promise<voi
   const skip = needs.map(missing).find((reason) => reason !== undefined);
   const shown = skip === undefined ? name : `${name} [${skip}]`;
   nodeTest(shown, { timeout: 120_000, skip: skip ?? false }, async () => {
+    await beginTurn(needs.includes("quiet"));
     try {
       await body();
     } finally {
+      endTurn();
       if (folder) rmSync(folder, { recursive: true, force: true });
       folder = undefined;
     }

@@ -1,0 +1,45 @@
+/** Commands that run side by side. Plain JavaScript, as dev/test.mjs is. */
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+
+/**
+ * Runs each to its end, and prints each line of theirs behind its name. Test suites among them take
+ * turns where a test wants the machine for itself (tests/support/turns.ts).
+ *
+ * @param {{ name: string, command: string[] }[]} commands
+ * @param {import("node:child_process").SpawnOptions} options
+ * @returns {Promise<Map<string, string | undefined>>} by name: how it failed, or undefined
+ */
+export async function runSideBySide(commands, { env = process.env, ...options }) {
+  const folder = mkdtempSync(join(tmpdir(), "loopdev-turns-"));
+  const turns = join(folder, "turns");
+  writeFileSync(turns, "");
+  const width = Math.max(...commands.map(({ name }) => name.length));
+  const outcomes = commands.map(({ name, command: [program, ...args] }) =>
+    new Promise((resolve) => {
+      const child = spawn(program, args, {
+        ...options,
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...env, LOOPDEV_TEST_TURNS: turns },
+      });
+      for (const [stream, to] of [[child.stdout, process.stdout], [child.stderr, process.stderr]]) {
+        createInterface({ input: stream }).on("line", (line) => {
+          to.write(`${name.padEnd(width)} | ${line}\n`);
+        });
+      }
+      child.on("error", (error) => resolve([name, error.message]));
+      child.on("close", (status, signal) => {
+        resolve([name, status === 0 ? undefined : String(signal ?? status)]);
+      });
+    })
+  );
+  try {
+    return new Map(await Promise.all(outcomes));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
