@@ -33,6 +33,7 @@ export type { DetachOptions } from "./lib/binding/detach.ts";
 export type { HeldLock } from "./lib/udev/lock.ts";
 export type { LoopMount } from "./lib/mount/mounted.ts";
 export type { MountOptions } from "./lib/mount/options.ts";
+export type { RunOptions, RunOutput } from "./lib/mount/run_options.ts";
 export type { FileSystem } from "./lib/superblocks/file_systems.ts";
 export type { PartitionSelector } from "./lib/base/selector.ts";
 export type { LoopDeviceField } from "./lib/base/shown.ts";

@@ -24,7 +24,7 @@ export const O_PATH = 0o10000000;
 const F_SETFL = 4;
 const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
-const S_IFBLK = 0o060000;
+export const S_IFBLK = 0o060000;
 export const AT_FDCWD = -100 as Descriptor;
 
 const CLOSED = -1 as Descriptor;

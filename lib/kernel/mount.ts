@@ -24,8 +24,8 @@ import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { SYS, type SyscallName } from "./syscalls.ts";
 
-const FSOPEN_CLOEXEC = 1;
-const FSMOUNT_CLOEXEC = 1;
+export const FSOPEN_CLOEXEC = 1;
+export const FSMOUNT_CLOEXEC = 1;
 const FSCONFIG_SET_FLAG = 0;
 const FSCONFIG_SET_STRING = 1;
 const FSCONFIG_CMD_CREATE = 6;
@@ -45,7 +45,7 @@ export const MOUNT_ATTR_NODIRATIME = 0x80;
 /** Linux 5.14. */
 export const MOUNT_ATTR_NOSYMFOLLOW = 0x200000;
 
-const NO_NAME = cString("");
+export const NO_NAME = cString("");
 
 /** `<asm-generic/statfs.h>`, where __kernel_long_t has 64 bits. */
 export const statfs = struct("statfs", 120, {
@@ -96,20 +96,28 @@ export interface NewMount {
 }
 
 /** A call, and how an error names it where that differs. */
-interface MountStep extends NamedStep {
+export interface MountStep extends NamedStep {
   readonly syscall?: string;
   readonly request?: string;
 }
 
 /** Throws the error of the last call that was made, if it is one. */
-function checkLast(steps: readonly MountStep[], results: readonly number[], path: string): void {
+export function checkLast(
+  steps: readonly MountStep[],
+  results: readonly number[],
+  path: string,
+): void {
   const last = results.length - 1;
   const { name, syscall = name, request } = steps[last];
   check(results[last], syscall, path, request);
 }
 
 /** What a step opened, if it was made and succeeded. */
-function openedBy(results: readonly number[], step: number, path: string): OpenFile | undefined {
+export function openedBy(
+  results: readonly number[],
+  step: number,
+  path: string,
+): OpenFile | undefined {
   return results[step] >= 0 ? new OpenFile(results[step], path) : undefined;
 }
 
@@ -153,7 +161,7 @@ export async function makeMount(
 }
 
 /** Not repeated after a signal, since a context that failed cannot be used again. `on`: fsopen()'s step. */
-const CREATE: MountStep = {
+export const CREATE: MountStep = {
   name: "fsconfig",
   request: "FSCONFIG_CMD_CREATE",
   on: 0,
@@ -161,7 +169,7 @@ const CREATE: MountStep = {
   once: true,
 };
 
-function stepOf({ name, value }: Setting): MountStep {
+export function stepOf({ name, value }: Setting): MountStep {
   const [request, ...args] = value === undefined
     ? ["FSCONFIG_SET_FLAG", FSCONFIG_SET_FLAG, cString(name), 0, 0] as const
     : ["FSCONFIG_SET_STRING", FSCONFIG_SET_STRING, cString(name), cString(value), 0] as const;

@@ -3,15 +3,20 @@
  *
  * @module
  */
-import type { Descriptor } from "../runtime/contract.ts";
+import { isErrno, LoopError } from "../base/errors.ts";
+import type { Descriptor, Program } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { uninterruptedOnThread } from "./chain.ts";
 import {
   check,
+  ifAllowed,
   listDirectory,
   memoryFile,
   O_CLOEXEC,
+  O_NONBLOCK,
   OpenFile,
+  readText,
+  setStatusFlags,
   uninterrupted,
   writeAt,
 } from "./file.ts";
@@ -44,6 +49,53 @@ export function hasReader(writeEnd: OpenFile): boolean {
   return ((pollfd[1] >>> 16) & POLLERR) === 0;
 }
 
+/** Writes a few bytes, which the pipe has room for: how many, or −errno. Runtimes ignore SIGPIPE. */
+export function writeToPipe(writeEnd: OpenFile, bytes: Uint8Array): number {
+  return writeEnd.call((fd) =>
+    uninterrupted(() => libc().syscall(SYS("write"), fd, bytes, bytes.length))
+  );
+}
+
+/** This process's environment as it is now: `NAME=value`. */
+export function environment(): string[] {
+  return libc().environment();
+}
+
+/** A program to start, with files that this process owns. */
+export interface Plan extends Pick<Program, "path" | "args" | "env" | "session"> {
+  /** Each descriptor of its own, and the file that it is of. What is not named of 0, 1 and 2 is ours. */
+  readonly files: readonly (readonly [theirs: number, file: OpenFile])[];
+}
+
+/** How a process ended. */
+export interface Exit {
+  /** As a shell gives it: 128 + the signal's number, if one killed it. */
+  readonly code: number;
+  /** The signal that killed it, by its number. */
+  readonly signal: number | undefined;
+}
+
+/** Starts a program and gives its pid, which stays its own until {@linkcode exitOf} has been called. */
+export function startProgram({ path, args, env, session, files }: Plan): number {
+  const least = Math.max(FIRST, ...files.map(([theirs]) => theirs + 1));
+  // Numbered above their targets, so that no dup2() overwrites one that is still to be duplicated.
+  const handed = files.map(([theirs, file]) => [theirs, file.duplicate(least)] as const);
+  try {
+    const pid = libc().spawn({
+      path,
+      args,
+      env,
+      files: handed.map(([theirs, file]) => [theirs, file.call((fd) => fd)]),
+      // A pipe of this process stays open as long as the program has it.
+      close: inheritable(),
+      session,
+    });
+    return check(pid, "posix_spawn", path);
+  } finally {
+    for (const [, file] of handed) file.close();
+  }
+}
+
 export interface ShellScript {
   /** The shell. */
   readonly path: string;
@@ -57,44 +109,153 @@ export interface ShellScript {
   readonly files: readonly OpenFile[];
 }
 
+/** The first descriptor that is not a standard one. */
 const FIRST = 3;
+
+/** A file in memory with a script in it, which lists of processes do not show. */
+export function scriptFile(name: string, text: string): OpenFile {
+  const script = memoryFile(name, 1);
+  writeAt(script, 0, new TextEncoder().encode(text));
+  return script;
+}
 
 /**
  * Runs a shell script in a session of its own, and resolves to its exit status. A process that it leaves in
- * the background becomes an orphan. The text is passed as a file, so that lists of processes do not show
- * it. Throws LoopError if the shell cannot be started.
+ * the background becomes an orphan. Throws LoopError if the shell cannot be started.
  */
 export async function runScript(
   { path, text, name, args, env, files }: ShellScript,
 ): Promise<number> {
-  using script = memoryFile(name, 1);
-  writeAt(script, 0, new TextEncoder().encode(text));
-  const all = [...files, script];
-  // Numbered above their targets, so that no dup2() overwrites one that is still to be duplicated.
-  const handed = all.map((file) => file.duplicate(FIRST + all.length));
-  try {
-    const pid = libc().spawn({
-      path,
-      args: ["sh", `/proc/self/fd/${FIRST + files.length}`, ...args],
-      env,
-      files: handed.map((file, i) => [FIRST + i, file.call((fd) => fd)]),
-      // A pipe of this process stays open as long as the script has it.
-      close: inheritable(),
-    });
-    check(pid, "posix_spawn", path);
-    return await statusOf(pid);
-  } finally {
-    for (const file of handed) file.close();
+  using script = scriptFile(name, text);
+  const pid = startProgram({
+    path,
+    args: ["sh", `/proc/self/fd/${FIRST + files.length}`, ...args],
+    env,
+    files: [...files, script].map((file, i) => [FIRST + i, file]),
+    session: true,
+  });
+  return (await exitOf(pid))?.code ?? 0;
+}
+
+/**
+ * Waits for a child by another thread. Undefined: its status cannot be known, since this process ignores
+ * SIGCHLD.
+ */
+export async function exitOf(pid: number): Promise<Exit | undefined> {
+  const status = new Int32Array(new ArrayBuffer(4));
+  const result = await uninterruptedOnThread("wait4", pid, new Uint8Array(status.buffer), 0, 0);
+  if (result < 0) return undefined;
+  const signal = status[0] & 0x7f;
+  return signal === 0
+    ? { code: status[0] >>> 8, signal: undefined }
+    : { code: 128 + signal, signal };
+}
+
+/** `pidfd_open(pid)`, Linux 5.3: stays with the process when its number is used again. */
+function openProcess(pid: number): OpenFile {
+  const path = `/proc/${pid}`;
+  const fd = libc().syscall(SYS("pidfd_open"), pid, 0);
+  if (!isErrno(fd, "ENOSYS")) return new OpenFile(check(fd, "pidfd_open", path), path);
+  const hint = "waiting for a program takes Linux 5.3";
+  throw new LoopError({ code: "ENOSYS", syscall: "pidfd_open", path, hint });
+}
+
+const READ_BYTES = 65536;
+
+/** What a program writes into a pipe, as bytes. */
+export class PipeReader implements Disposable {
+  readonly #pipe: OpenFile;
+  readonly #pieces: Uint8Array[] = [];
+  #isOver = false;
+
+  /** `readEnd` belongs to it from then on. */
+  constructor(readEnd: OpenFile) {
+    this.#pipe = readEnd;
+    setStatusFlags(readEnd, O_NONBLOCK);
+  }
+
+  /** undefined: it has ended. */
+  get pipe(): OpenFile | undefined {
+    return this.#isOver ? undefined : this.#pipe;
+  }
+
+  /** Takes what is there, without waiting for more. */
+  read(): void {
+    while (!this.#isOver) {
+      const piece = new Uint8Array(new ArrayBuffer(READ_BYTES));
+      const length = this.#pipe.call((fd) =>
+        uninterrupted(() => libc().syscall(SYS("read"), fd, piece, piece.length))
+      );
+      if (isErrno(length, "EAGAIN")) return;
+      if (check(length, "read", this.#pipe.path) === 0) this.#isOver = true;
+      else this.#pieces.push(piece.slice(0, length));
+    }
+  }
+
+  /** All that was read. */
+  bytes(): Uint8Array<ArrayBuffer> {
+    const all = new Uint8Array(this.#pieces.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const piece of this.#pieces) {
+      all.set(piece, at);
+      at += piece.length;
+    }
+    return all;
+  }
+
+  [Symbol.dispose](): void {
+    this.#pipe.close();
   }
 }
 
-/** `wait4(pid)`, by another thread. */
-async function statusOf(pid: number): Promise<number> {
-  const status = new Int32Array(new ArrayBuffer(4));
-  const result = await uninterruptedOnThread("wait4", pid, new Uint8Array(status.buffer), 0, 0);
-  // ECHILD: a process that ignores SIGCHLD cannot learn its children's status.
-  if (result < 0 || status[0] === 0) return 0;
-  return (status[0] & 0x7f) === 0 ? status[0] >>> 8 : 128 + (status[0] & 0x7f);
+const POLLIN = 1;
+
+/** Reads the pipes until the child has ended. Another thread waits for both. */
+export async function readUntilExit(
+  pid: number,
+  readers: readonly PipeReader[],
+): Promise<Exit | undefined> {
+  using child = openProcess(pid);
+  for (let isOver = false; !isOver;) {
+    const files = [child, ...readers.flatMap(({ pipe }) => pipe ?? [])];
+    // struct pollfd: fd int, events short, revents short
+    const pollfds = new Int32Array(new ArrayBuffer(8 * files.length));
+    files.forEach((file, i) => {
+      pollfds.set([file.call((fd) => fd), POLLIN], 2 * i);
+    });
+    const bytes = new Uint8Array(pollfds.buffer);
+    const result = await lending(
+      files,
+      () => uninterruptedOnThread("ppoll", bytes, files.length, 0, 0, 0),
+    );
+    check(result, "ppoll", child.path);
+    isOver = (pollfds[1] >>> 16) !== 0;
+    for (const reader of readers) reader.read();
+  }
+  return await exitOf(pid);
+}
+
+/** Keeps files open until the promise is settled. */
+async function lending<T>(files: readonly OpenFile[], make: () => Promise<T>): Promise<T> {
+  const [first, ...rest] = files;
+  return first ? await first.callOnThread(() => lending(rest, make)) : await make();
+}
+
+/** Sends a signal to the children of a process. Those that end meanwhile are none of them. */
+export function signalChildren(parent: number, signal: number): void {
+  for (const pid of listDirectory("/proc").map(Number).filter((pid) => parentOf(pid) === parent)) {
+    using child = ifAllowed(() => openProcess(pid));
+    // Asked again of the process that the descriptor is of.
+    if (!child || parentOf(pid) !== parent) continue;
+    child.call((fd) => libc().syscall(SYS("pidfd_send_signal"), fd, signal, 0, 0));
+  }
+}
+
+function parentOf(pid: number): number | undefined {
+  if (!Number.isInteger(pid)) return undefined;
+  // "12 (a name) S 7 …"
+  const text = ifAllowed(() => readText(`/proc/${pid}/stat`)) ?? "";
+  return Number(/^.*\) \w (\d+)/s.exec(text)?.[1]);
 }
 
 /** This process's descriptors that a program it starts would inherit, but for the standard ones. */

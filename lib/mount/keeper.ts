@@ -46,7 +46,7 @@ const ALL_OWNERS = "/run/loopdev";
 const OWNER = /^\d+-[0-9a-z]{10}$/;
 const SHELL = "/bin/sh";
 /** Not the user's PATH: the keeper runs as root, and PATH may name folders that others write to. */
-const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+export const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const MOST_TRIES = 16;
 
 const WITHOUT_KEEPER = "or mount with detached: true (Linux 6.15), which needs no keeper";

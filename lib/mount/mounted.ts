@@ -13,11 +13,14 @@ import { holdOf } from "../holders/exclusive.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
+import { copyMount } from "../kernel/loose_mount.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import type { Place } from "./place.ts";
 import { resolveBelow } from "./resolve.ts";
+import { runIn, type RunMount } from "./run.ts";
+import type { RunOptions, RunOutput } from "./run_options.ts";
 
 /**
  * unmount() waits so long for users that are about to leave: a runtime closes a file some time after the
@@ -46,6 +49,26 @@ interface PlacedMount {
 
 /** For mount() alone. */
 export let makeLoopMount: (placed: PlacedMount) => LoopMount;
+
+/** A mount, and where it lies in a tree: "/" for the first one, "/boot/efi". */
+export interface Branch {
+  readonly mount: LoopMount;
+  readonly point: string;
+}
+
+/** {@linkcode LoopMount.run} of mounts that make a tree: the root first, each after the one it lies in. */
+export let runInTree: (
+  tree: readonly Branch[],
+  command: string | readonly string[],
+  options?: RunOptions,
+) => Promise<RunOutput>;
+
+/** A command that has not ended. */
+interface Run {
+  readonly command: string;
+  /** Kills it; resolves when it has ended. */
+  stop(): Promise<unknown>;
+}
 
 /** This process's mounts by their ids in mountinfo, without the detached ones. */
 const listed = new Map<number, LoopMount>();
@@ -89,9 +112,28 @@ export class LoopMount implements AsyncDisposable {
   #unmounted: Promise<"unmounted" | "deferred"> | undefined;
   /** A caller of unmount() has got the error: the end of the block does not throw it again. */
   #isTold = false;
+  readonly #runs = new Set<Run>();
 
   static {
     makeLoopMount = (placed) => new LoopMount(placed);
+    runInTree = async (tree, command, options = {}) => {
+      const stopping = new AbortController();
+      const places = tree.map(({ mount, point }) => mount.#placeInTree(point));
+      const running = runIn(places, command, options, stopping.signal);
+      const run: Run = {
+        command: [command].flat().join(" "),
+        stop() {
+          stopping.abort();
+          return running.catch(() => {});
+        },
+      };
+      for (const { mount } of tree) mount.#runs.add(run);
+      try {
+        return await running;
+      } finally {
+        for (const { mount } of tree) mount.#runs.delete(run);
+      }
+    };
     showAsData(this);
   }
 
@@ -144,6 +186,44 @@ export class LoopMount implements AsyncDisposable {
   }
 
   /**
+   * Runs a command in the image, and resolves to how it ended. The image is its root directory; with
+   * `chroot: false` the command is a program of this machine, and `$LOOPDEV_ROOT` names the image. It has
+   * mount and PID namespaces of its own: what it starts and what it mounts ends with it, or with this
+   * process, even if that is killed. Needs Linux 5.3, util-linux and mount(8).
+   *
+   * The command has the image's permissions of root. It is no sandbox: run only what you trust.
+   *
+   * Rejects with {@linkcode LoopError}: ENOENT if there is no such program, or not what it needs to be
+   * started; ENOEXEC if it is one for another machine and no emulator is registered; EBADF after the
+   * unmount. An exit code other than 0 is no error.
+   *
+   * @param command A program, or a program and its arguments. No shell takes them apart.
+   *
+   * @example
+   * ```ts
+   * import type { LoopMount } from "@loopdev/loopdev";
+   * async function install(root: LoopMount, name: string): Promise<void> {
+   *   const { success } = await root.run(["apt-get", "install", "-y", name], {
+   *     env: { DEBIAN_FRONTEND: "noninteractive" },
+   *   });
+   *   if (!success) throw new Error(`${name} cannot be installed`);
+   * }
+   * console.log(typeof install); // function
+   * ```
+   */
+  async run(command: string | readonly string[], options: RunOptions = {}): Promise<RunOutput> {
+    return await runInTree([{ mount: this, point: "/" }], command, options);
+  }
+
+  #placeInTree(point: string): RunMount {
+    const { root } = this.#placed.made;
+    if (this.#unmounted || root.isClosed) {
+      throw new LoopError({ code: "EBADF", path: this.path, hint: "it has been unmounted" });
+    }
+    return { root, path: this.path, point, copy: () => copyMount(root) };
+  }
+
+  /**
    * Writes everything back and unmounts. What this process has mounted below it is unmounted first.
    * Resolves to `"unmounted"` when the kernel has released the device; to `"deferred"` if a process has
    * a file or its working directory there ({@linkcode LoopDevice.holders} names it), or the same file
@@ -151,7 +231,7 @@ export class LoopMount implements AsyncDisposable {
    * them.
    *
    * Rejects with {@linkcode LoopError}: with EBUSY if another process has mounted something on or below
-   * it, which the message names. Nothing has changed then, and unmount() can be called again. With EIO or
+   * it, or a command of {@linkcode LoopMount.run} has not ended; the message names it. Nothing has changed then, and unmount() can be called again. With EIO or
    * ENOSPC if anything that was written since the mount did not reach the backing file (from Linux 5.8
    * on); it is unmounted all the same. Called again it gives the same answer.
    *
@@ -187,8 +267,16 @@ export class LoopMount implements AsyncDisposable {
     }
   }
 
+  #refuseWhileRunning(): void {
+    const [run] = this.#runs;
+    if (!run) return;
+    const hint = `run() has not ended: ${run.command}; await it, or abort its signal, first`;
+    throw new LoopError({ code: "EBUSY", path: this.path, hint });
+  }
+
   /** Unmounts what this process has mounted below it. Throws where another process has. */
   async #unmountChildren(): Promise<void> {
+    this.#refuseWhileRunning();
     const { id } = this.#placed.place;
     if (id === undefined) return;
     for (const child of childrenOf(id)) {
@@ -243,9 +331,13 @@ export class LoopMount implements AsyncDisposable {
     throw new LoopError({ code: "EBUSY", path: this.path, hint });
   }
 
-  /** Unmounts it, and rejects as {@linkcode LoopMount.unmount} does, unless that has rejected already. */
+  /**
+   * Unmounts it, and rejects as {@linkcode LoopMount.unmount} does, unless that has rejected already. Kills
+   * commands of {@linkcode LoopMount.run} that have not ended.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     const isTold = this.#isTold;
+    await Promise.all([...this.#runs].map((run) => run.stop()));
     try {
       await this.#end();
     } catch (error) {

@@ -82,6 +82,7 @@ export function load(): Libc {
     uname: (buffer) => outcome(libc.uname(buffer)),
     addressOf: bigAddressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), bigAddressOf, program),
+    environment: () => Object.entries(process.env).map(([name, value]) => `${name}=${value}`),
     async chain(steps, signal) {
       // Keeps the buffers from being collected while the thread uses their addresses.
       const kept = [steps];
@@ -111,6 +112,7 @@ function loadSpawn(): SpawnCalls {
     posix_spawnattr_init: { args: ["ptr"], returns: "i32" },
     posix_spawnattr_setflags: { args: ["ptr", "i16"], returns: "i32" },
     posix_spawnattr_setsigmask: { args: ["ptr", "ptr"], returns: "i32" },
+    posix_spawnattr_setsigdefault: { args: ["ptr", "ptr"], returns: "i32" },
     posix_spawn: { args: ["ptr", "ptr", "ptr", "ptr", "ptr", "ptr"], returns: "i32" },
   });
   return symbols;

@@ -77,10 +77,11 @@ export interface Libc {
    */
   chain(steps: readonly Step[], signal?: AbortSignal): Promise<number[]>;
   /**
-   * `posix_spawn()`: starts a program in a session of its own, with no signal blocked. Returns its
-   * pid, or −errno.
+   * `posix_spawn()`: starts a program with no signal blocked or ignored. Returns its pid, or −errno.
    */
   spawn(program: Program): number;
+  /** This process's environment as it is now: `NAME=value`. */
+  environment(): string[];
   /** Any system call, made on this thread. */
   syscall(number: number, ...args: Argument[]): number;
   /** Whether a thread has started. If not, the first `chain` takes longer: 3 ms on Bun, more on Node. */
@@ -100,10 +101,12 @@ export interface Program {
   readonly args: readonly string[];
   /** `NAME=value` */
   readonly env: readonly string[];
-  /** Each descriptor of its own, ≥ 3, and ours that it is a copy of; no number stands on both sides. */
+  /** Each descriptor of its own, and ours that it is a copy of; no number stands on both sides. */
   readonly files: readonly (readonly [theirs: number, ours: Descriptor])[];
-  /** Descriptors of ours to close in it: those that are not O_CLOEXEC. It gets the standard ones. */
+  /** Descriptors of ours to close in it: those that are not O_CLOEXEC. */
   readonly close: readonly number[];
+  /** Whether it gets a session of its own, so that no terminal's signals reach it. */
+  readonly session: boolean;
 }
 
 /** As uname(2) names them. */

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { decodeName } from "../base/names.ts";
 import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
@@ -125,6 +126,7 @@ export function load(): Libc {
     },
     addressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
+    environment,
     async chain(steps, signal) {
       const kept = [steps];
       threads ??= new Threads(denoThreads(machine, here));
@@ -145,6 +147,22 @@ export function load(): Libc {
   };
 }
 
+/** `environ`: Deno's own way to read it needs another permission. */
+function environment(): string[] {
+  const { symbols } = Deno.dlopen("libc.so.6", { environ: { type: "pointer" } });
+  const list = symbols.environ && new Deno.UnsafePointerView(symbols.environ);
+  const found: string[] = [];
+  for (let at = 0; list; at += 8) {
+    const text = list.getPointer(at);
+    if (!text) break;
+    const bytes: number[] = [];
+    const view = new Deno.UnsafePointerView(text);
+    for (let i = 0, byte; (byte = view.getUint8(i)) !== 0; i++) bytes.push(byte);
+    found.push(decodeName(new Uint8Array(bytes)));
+  }
+  return found;
+}
+
 /** Called for the first program: most processes start none. */
 function loadSpawn(): SpawnCalls {
   const { symbols } = Deno.dlopen("libc.so.6", {
@@ -155,6 +173,7 @@ function loadSpawn(): SpawnCalls {
     posix_spawnattr_init: { parameters: ["buffer"], result: "i32" },
     posix_spawnattr_setflags: { parameters: ["buffer", "i16"], result: "i32" },
     posix_spawnattr_setsigmask: { parameters: ["buffer", "buffer"], result: "i32" },
+    posix_spawnattr_setsigdefault: { parameters: ["buffer", "buffer"], result: "i32" },
     posix_spawn: {
       parameters: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
       result: "i32",

@@ -130,6 +130,7 @@ export function load(): Libc {
       for (const fd of [0, 1, 2]) libc.fcntl(fd, F_SETFD, 0n);
       return spawnProgram(spawnCalls ??= loadSpawn(), getRawPointer, program);
     },
+    environment: () => Object.entries(process.env).map(([name, value]) => `${name}=${value}`),
     async chain(steps, signal) {
       // Keeps the buffers from being collected while the thread uses their addresses.
       const kept = [steps];
@@ -163,6 +164,7 @@ function loadSpawn(): SpawnCalls {
     posix_spawnattr_init: { arguments: ["buffer"], return: "i32" },
     posix_spawnattr_setflags: { arguments: ["buffer", "i16"], return: "i32" },
     posix_spawnattr_setsigmask: { arguments: ["buffer", "buffer"], return: "i32" },
+    posix_spawnattr_setsigdefault: { arguments: ["buffer", "buffer"], return: "i32" },
     posix_spawn: {
       arguments: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
       return: "i32",

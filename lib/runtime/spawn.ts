@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { encodeName } from "../base/names.ts";
 import type { Program } from "./contract.ts";
 
 /** As in `<spawn.h>`; each returns 0 or an errno. */
@@ -15,6 +16,7 @@ export interface SpawnCalls {
   posix_spawnattr_init(attributes: Uint8Array): number;
   posix_spawnattr_setflags(attributes: Uint8Array, flags: number): number;
   posix_spawnattr_setsigmask(attributes: Uint8Array, signals: Uint8Array): number;
+  posix_spawnattr_setsigdefault(attributes: Uint8Array, signals: Uint8Array): number;
   posix_spawn(
     pid: Uint8Array,
     path: Uint8Array,
@@ -25,6 +27,7 @@ export interface SpawnCalls {
   ): number;
 }
 
+const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
 /** glibc 2.26 and musl. */
 const POSIX_SPAWN_SETSID = 0x80;
@@ -38,7 +41,7 @@ const memory = (size: number) => new Uint8Array(new ArrayBuffer(size));
 export function spawnProgram(
   calls: SpawnCalls,
   addressOf: (buffer: Uint8Array) => bigint,
-  { path, args, env, files, close }: Program,
+  { path, args, env, files, close, session }: Program,
 ): number {
   const [actions, attributes] = [memory(OPAQUE_BYTES), memory(OPAQUE_BYTES)];
   const strings = (list: readonly string[]) => {
@@ -57,8 +60,11 @@ export function spawnProgram(
       const failed = calls.posix_spawn_file_actions_adddup2(actions, ours, theirs);
       if (failed !== 0) return -failed;
     }
-    calls.posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    const flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
+    calls.posix_spawnattr_setflags(attributes, session ? flags | POSIX_SPAWN_SETSID : flags);
     calls.posix_spawnattr_setsigmask(attributes, memory(OPAQUE_BYTES));
+    // The runtimes ignore SIGPIPE, and a program would go on to ignore it.
+    calls.posix_spawnattr_setsigdefault(attributes, standardSignals());
     const failed = calls.posix_spawn(
       ...[pid, cString(path), actions, attributes, argv.array, envp.array] as const,
     );
@@ -70,8 +76,15 @@ export function spawnProgram(
   }
 }
 
+/** 1 to 31, as a sigset_t: the libc has its own uses for some of the others. */
+function standardSignals(): Uint8Array {
+  const signals = memory(OPAQUE_BYTES);
+  signals.set([0xff, 0xff, 0xff, 0x7f]);
+  return signals;
+}
+
 function cString(text: string): Uint8Array {
-  const bytes = new TextEncoder().encode(text);
+  const bytes = encodeName(text);
   const string = memory(bytes.length + 1);
   string.set(bytes);
   return string;

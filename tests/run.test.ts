@@ -1,0 +1,394 @@
+/** run(): a command in an image, what it sees, and its end, which leaves nothing. */
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import process from "node:process";
+import { attach, LoopError, type LoopMount, type MountOptions, type RunOptions } from "../mod.ts";
+import { busyboxImage } from "./support/run_image.ts";
+import {
+  losetup,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  ROOT,
+  run,
+  scratch,
+  testsOf,
+  until,
+} from "./support/support.ts";
+
+const withBusybox = testsOf("run()", ["root", "mkfs.ext4", "busybox", "unshare", "mount"]);
+const RUNNER = `${ROOT}tests/support/runner.ts`;
+const text = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes);
+
+async function withRoot(
+  use: (root: LoopMount, file: string) => Promise<void>,
+  options: MountOptions & { change?: (tree: string) => void } = {},
+): Promise<void> {
+  const { change, ...more } = options;
+  const file = busyboxImage("run.img", change);
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount(undefined, more);
+    await use(root, file);
+  }
+  assertEquals(losetup(file), []);
+}
+
+/** What a shell of the image prints. */
+async function sh(root: LoopMount, script: string, options: RunOptions = {}): Promise<string> {
+  const { stdout, stderr } = await root.run(
+    ["sh", "-c", script],
+    { stdout: "piped", stderr: "piped", ...options },
+  );
+  return text(stdout) + text(stderr);
+}
+
+/** Processes whose command line has the word. */
+const processesWith = (word: string) =>
+  readdirSync("/proc").filter((name) => {
+    try {
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, "utf8").includes(word);
+    } catch {
+      return false;
+    }
+  });
+
+const unique = () => String(900_000 + Math.floor(Math.random() * 99_999) + process.pid / 1e7);
+
+withBusybox(
+  "a command gets arguments, input, environment, and gives code and output",
+  [],
+  async () => {
+    await withRoot(async (root) => {
+      const stdin = new TextEncoder().encode("in\n");
+      const printed = await root.run([
+        "sh",
+        "-c",
+        'cat; echo "$0" "$X" "$HOME"; echo e >&2; exit 7',
+        "a b",
+      ], {
+        stdin,
+        stdout: "piped",
+        stderr: "piped",
+        env: { X: "x y", "odd-name": "1" },
+        clearEnv: true,
+      });
+      assertEquals({ ...printed, stdout: text(printed.stdout), stderr: text(printed.stderr) }, {
+        success: false,
+        code: 7,
+        signal: undefined,
+        stdout: "in\na b x y \n",
+        stderr: "e\n",
+      });
+      const odd = await root.run("env", { stdout: "piped", env: { "odd-name": "1" } });
+      assertStringIncludes(text(odd.stdout), "odd-name=1\n");
+      const { success, stdout } = await root.run("true");
+      assertEquals([success, stdout], [true, undefined]);
+      for (const signal of ["TERM", "KILL", "INT"]) {
+        const ended = await root.run(["sh", "-c", `kill -${signal} $$`]);
+        assertEquals([ended.success, ended.signal], [false, `SIG${signal}`]);
+      }
+      assertEquals((await root.run(["sh", "-c", "exit 137"])).signal, undefined);
+      assertEquals(await sh(root, "pwd; echo $PATH", { cwd: "/etc" }), `/etc\n${PATH}\n`);
+      const many = await sh(root, "yes | head -c 1000000 | tr y x; echo; trap | cat");
+      assertEquals(many.length, 1_000_001);
+    });
+  },
+);
+
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+withBusybox(
+  "in a chroot it has /proc, /dev and the rest, and none of the machine's",
+  [],
+  async () => {
+    const inDev = () => output(["find", "/dev", "-not", "-name", "*loop*"]).split("\n").sort();
+    const before = inDev();
+    await withRoot(async (root) => {
+      assertEquals(
+        (await sh(root, "ls /dev; ls /dev/pts")).trim().split(/\s+/).join(" "),
+        "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero ptmx",
+      );
+      assertEquals(await sh(root, "echo x >/dev/null; head -c 3 /dev/zero | wc -c"), "3\n");
+      assertEquals(
+        await sh(root, "stat -c '%a %F' /dev/null /tmp /run /dev/shm"),
+        [
+          "666 character special file",
+          "1777 directory",
+          "755 directory",
+          "1777 directory",
+        ].map((line) => `${line}\n`).join(""),
+      );
+      const read = await sh(root, "ps -o pid,args; id -u; cat /proc/1/comm");
+      assertMatch(read, /^ *1 .*\n/m);
+      assert(!/deno|bun|node/.test(read), read);
+      const refused = await sh(
+        root,
+        "echo 1 >/proc/sys/kernel/printk; echo x >/sys/kernel/mm/ksm/run; echo x >/etc/resolv.conf",
+      );
+      assertEquals(refused.match(/Read-only file system/g)?.length, 3);
+      if (existsSync("/etc/resolv.conf")) {
+        const own = readFileSync("/etc/resolv.conf", "utf8");
+        assertEquals(await sh(root, "cat /etc/resolv.conf"), own);
+      }
+      await sh(root, "echo x >/tmp/x; echo x >/run/x; echo x >/dev/shm/x; mount -t tmpfs x /etc");
+      assertEquals(readdirSync(`${root.path}/tmp`), []);
+      assertEquals(run(["findmnt", "-rno", "TARGET", "-R", root.path]).stdout, `${root.path}\n`);
+    }, { change: (tree) => symlinkSync("../run/systemd/resolv.conf", `${tree}/etc/resolv.conf`) });
+    assertEquals(inDev(), before);
+  },
+);
+
+withBusybox(
+  "an image that has no such directories, or may not be written, keeps every byte",
+  [],
+  async () => {
+    const file = busyboxImage("bare.img", (tree) => {
+      for (const name of ["dev", "etc", "run", "sys", "tmp"]) {
+        rmSync(`${tree}/${name}`, { recursive: true });
+      }
+    });
+    const sum = () => createHash("sha256").update(readFileSync(file)).digest("hex");
+    const before = sum();
+    {
+      await using loop = await attach(file, { readOnly: true });
+      await using root = await loop.mount();
+      assertEquals(
+        await sh(root, "ls /; ls /proc/1/comm; touch /x"),
+        [
+          "bin\nlost+found\nproc\n/proc/1/comm\n",
+          "touch: /x: Read-only file system\n",
+        ].join(""),
+      );
+    }
+    assertEquals(sum(), before);
+  },
+);
+
+withBusybox("without chroot it is a program of this machine, beside the image", [], async () => {
+  await withRoot(async (root) => {
+    const script =
+      'pwd; echo "$LOOPDEV_ROOT"; realpath .; echo x >"$LOOPDEV_ROOT/etc/x"; ls -d /proc/[0-9]*';
+    const [cwd, path, real, ...processes] = (await sh(root, script, { chroot: false })).split("\n");
+    assertEquals([cwd, path, real], [root.path, root.path, root.path]);
+    assertEquals(readFileSync(`${root.path}/etc/x`, "utf8"), "x\n");
+    assert(processes.length < 9, "this machine's processes are seen");
+    const place = scratch("");
+    assertEquals(
+      await sh(root, "pwd", { chroot: false, cwd: place }),
+      `${run(["realpath", place]).stdout}`,
+    );
+  });
+});
+
+withBusybox(
+  "mounts with at and detached have a directory in the command's namespace",
+  [],
+  async () => {
+    const at = scratch("at");
+    mkdirSync(at);
+    const [major, minor] = output(["uname", "-r"]).split(".").map(Number);
+    const takesDetached = major > 6 || major === 6 && minor >= 15;
+    for (const form of [{ at }, ...takesDetached ? [{ detached: true }] : []]) {
+      await withRoot(async (root) => {
+        assertEquals(await sh(root, "echo y >/etc/y; cat /etc/y; ls -d /proc/1"), "y\n/proc/1\n");
+        const script = 'cd / && ls "$LOOPDEV_ROOT/etc" && realpath "$LOOPDEV_ROOT"';
+        assertMatch(await sh(root, script, { chroot: false }), /^y\n\/(run|mnt|media)/);
+      }, form);
+    }
+  },
+);
+
+withBusybox("what it leaves behind ends with it, and unmounts with it", [], async () => {
+  await withRoot(async (root) => {
+    const [daemon, orphan] = [unique(), unique()];
+    const script =
+      `setsid sleep ${daemon} & (sleep ${orphan} & ) ; kill -9 -1 2>/dev/null; sleep ${daemon} &
+      cd /bin; trap '' TERM; sleep ${orphan} & echo left`;
+    assertEquals(await sh(root, script), "left\n");
+    assertEquals([processesWith(daemon), processesWith(orphan)], [[], []]);
+    assertEquals(await root.unmount(), "unmounted");
+  });
+});
+
+withBusybox("a signal that aborts stops it, also one that ignores SIGTERM", [], async () => {
+  await withRoot(async (root) => {
+    const reason = new Error("enough");
+    const stopped = async (script: string) => {
+      const controller = new AbortController();
+      const word = unique();
+      const running = root.run(["sh", "-c", script.replace("WORD", word)], {
+        signal: controller.signal,
+      });
+      await until(() => processesWith(`sleep\0${word}`).length > 0, "the command");
+      controller.abort(reason);
+      assertEquals(await assertRejects(() => running), reason);
+      assertEquals(processesWith(word), []);
+    };
+    await stopped("exec sleep WORD");
+    await stopped("trap 'sleep 0; exit 3' TERM; sleep WORD & wait");
+    const early = AbortSignal.abort(reason);
+    assertEquals(await assertRejects(() => root.run("true", { signal: early })), reason);
+    assertEquals((await root.run("true")).success, true);
+  });
+});
+
+withBusybox("unmount() is refused while it runs; the end of the block kills it", [], async () => {
+  const file = busyboxImage("running.img");
+  const word = unique();
+  let running;
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    running = root.run(["sleep", word]);
+    await until(() => processesWith(`sleep\0${word}`).length > 0, "the command");
+    const error = await assertRejects(() => root.unmount(), LoopError, `sleep ${word}`);
+    assertEquals(error.code, "EBUSY");
+    assert(existsSync(`${root.path}/bin`));
+  }
+  assertEquals([losetup(file), processesWith(word)], [[], []]);
+  assertEquals((await running).signal, "SIGKILL");
+});
+
+withBusybox("after unmount() it says so", [], async () => {
+  await withRoot(async (root) => {
+    await root.unmount();
+    const error = await assertRejects(() => root.run("true"), LoopError, "unmounted");
+    assertEquals(error.code, "EBADF");
+  });
+});
+
+withBusybox("what cannot be executed is an error that says why", [], async () => {
+  await withRoot(async (root) => {
+    const refused = async (command: string | string[], options: RunOptions = {}) => {
+      const error = await assertRejects(() => root.run(command, options), LoopError);
+      return `${error.code} ${error.path}: ${error.message}`;
+    };
+    assertStringIncludes(
+      await refused("no-such"),
+      `the image has no such program in the folders of PATH, ${PATH}`,
+    );
+    assertStringIncludes(await refused("ls -l"), '["ls", "-l"]');
+    assertStringIncludes(await refused("/etc/plain"), "ENOENT /etc/plain:");
+    assertStringIncludes(await refused("script"), "ENOENT /no/interpreter:");
+    assertStringIncludes(
+      await refused("/etc/foreign"),
+      "it is a program for s390x, and this machine is",
+    );
+    assertStringIncludes(await refused("/etc/dynamic"), "its dynamic linker");
+    assertStringIncludes(
+      await refused("true", { cwd: "/no" }),
+      "cwd: the image has no such directory",
+    );
+    assertStringIncludes(
+      await refused("no-such", { chroot: false }),
+      "this machine has no such program",
+    );
+    for (const command of [[], [1], "", ["a\0b"], undefined] as never[]) {
+      await assertRejects(() => root.run(command), TypeError);
+    }
+    for (
+      const options of [{ stdin: "x" }, { stdout: "x" }, { env: { "a=b": "" } }, {
+        cmd: 1,
+      }] as never[]
+    ) {
+      await assertRejects(() => root.run("true", options), TypeError);
+    }
+  }, {
+    change(tree) {
+      writeFileSync(`${tree}/etc/plain`, "x");
+      writeFileSync(`${tree}/bin/script`, "#!/no/interpreter -x\n", { mode: 0o755 });
+      const elf = new Uint8Array(256);
+      elf.set([0x7f, 0x45, 0x4c, 0x46, 2, 2, 1]);
+      elf[19] = 22;
+      writeFileSync(`${tree}/etc/foreign`, elf, { mode: 0o755 });
+      const own = readFileSync(process.execPath).subarray(0, 4096);
+      writeFileSync(`${tree}/etc/dynamic`, own, { mode: 0o755 });
+    },
+  });
+});
+
+withBusybox("suid and devices are for the command alone", [], async () => {
+  await withRoot(async (root) => {
+    const options = () => sh(root, "grep ' / ' /proc/mounts", { suid: true });
+    assertMatch(await sh(root, "grep ' / ' /proc/mounts"), /rw,nosuid,nodev/);
+    assertMatch(await options(), / rw,nodev/);
+    assertMatch(run(["findmnt", "-no", "OPTIONS", root.path]).stdout, /^rw,nosuid,nodev/);
+    const devices = [root.device, "/dev/null"];
+    const listed = await sh(root, `stat -c '%t:%T' ${root.device}`, { devices });
+    assertEquals(listed, run(["stat", "-c", "%t:%T", root.device]).stdout);
+    const error = await assertRejects(() => root.run("true", { devices: ["/dev/shm"] }), LoopError);
+    assertEquals(error.path, "/dev/shm");
+  });
+});
+
+withBusybox("SIGKILL of its process ends everything", [], async () => {
+  const file = busyboxImage("killed.img");
+  const word = unique();
+  const script = `trap '' TERM INT HUP; setsid sleep ${word} & sleep ${word}`;
+  const [program, ...args] = onThisRuntime(RUNNER, file, "{}", "sh", "-c", script);
+  const child = spawn(program, args, { stdio: ["pipe", "inherit", "inherit"] });
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  await until(() => processesWith(`sleep\0${word}`).length === 2, "the command");
+  child.kill("SIGKILL");
+  await ended;
+  await until(() => processesWith(word).length === 0, "the command to end");
+  await until(() => losetup(file).length === 0, "the device to be detached");
+});
+
+withBusybox("Ctrl-C is the command's, which says how it ends", ["script"], async () => {
+  const file = busyboxImage("terminal.img");
+  const script =
+    "trap 'echo got; exit 5' INT; test -t 0 && echo ready; while :; do sleep 0.1; done";
+  const command = onThisRuntime(RUNNER, file, "{}", "sh", "-c", script);
+  const quoted = command.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
+  const child = spawn("script", ["-qfec", quoted, "/dev/null"]);
+  let printed = "";
+  child.stdout.on("data", (data) => {
+    printed += data;
+    if (`${data}`.includes("ready")) child.stdin.write("\x03");
+  });
+  await new Promise((resolve) => child.on("exit", resolve));
+  assertMatch(printed, /ready\s+(\^C)?got\s+\{"code":5\}/);
+  assertEquals(losetup(file), []);
+});
+
+withBusybox("where mounts are shared, nothing of it shows outside", ["unshare"], async () => {
+  const file = busyboxImage("shared.img");
+  const shared = ["unshare", "--mount", "--propagation", "shared", "--"];
+  const script =
+    `n=$(wc -l </proc/self/mountinfo); "$@"; [ $n = $(wc -l </proc/self/mountinfo) ] && echo same`;
+  const command = onThisRuntime(RUNNER, file, "{}", "sh", "-c", "mount | wc -l; ls /dev/null");
+  const { stdout, stderr } = run([...shared, "sh", "-c", script, "sh", ...command]);
+  assertEquals(stdout.split("\n").slice(1), ["/dev/null", '{"code":0}', "same", ""], stderr);
+  assertEquals(losetup(file), []);
+  await Promise.resolve();
+});
+
+withBusybox("it leaves no descriptor open", [], async () => {
+  await withRoot(async (root) => {
+    await root.run("true");
+    const before = openDescriptors();
+    for (const options of [{}, { chroot: false, stdout: "piped", stdin: new Uint8Array(1) }]) {
+      await root.run("true", options as RunOptions);
+    }
+    await assertRejects(() => root.run("no-such"));
+    assertEquals(openDescriptors(), before);
+  });
+});
