@@ -4,6 +4,7 @@ import { Apt, type Package } from "./apt.ts";
 import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
 import { fetchKernel, findKernel, type Flavour, type Kernel, listKernels } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
+import { fetchModules } from "./modules.ts";
 import { buildRootfs, buildRuntimes } from "./rootfs.ts";
 
 /** A cell that can boot. */
@@ -28,6 +29,8 @@ export class Store {
   /** Whether guests must have ext4. */
   readonly ext4: boolean;
   readonly flavour: Flavour;
+  /** Modules beside ext4 that a step loads itself. */
+  readonly modules: readonly string[];
 
   constructor(
     cache: string,
@@ -35,12 +38,14 @@ export class Store {
     say: (text: string) => void,
     ext4 = false,
     flavour: Flavour = "cloud",
+    modules: readonly string[] = [],
   ) {
     this.cache = cache;
     this.update = update;
     this.say = say;
     this.ext4 = ext4;
     this.flavour = flavour;
+    this.modules = modules;
   }
 
   /** The kernels that Debian has for this machine, newest first. */
@@ -56,7 +61,11 @@ export class Store {
     const kernel = this.#once(`kernel ${row.id}`, () => {
       const found = findKernel(this.offered(row), row);
       if (found === undefined) throw new Error("not in the archive");
-      return fetchKernel(this.#apt(row), join(this.cache, "kernels"), found, this.ext4);
+      const apt = this.#apt(row);
+      const fetched = fetchKernel(apt, join(this.cache, "kernels"), found, this.ext4);
+      if (this.modules.length === 0) return fetched;
+      const modules = fetchModules(apt, join(this.cache, "modules"), found.image, this.modules);
+      return { ...fetched, modules };
     });
     const rootfs = this.#once(`udev ${suite.udev} for ${machine.name} (${suite.name})`, () => {
       const { mirror } = this.#apt(row);

@@ -27,6 +27,8 @@ export interface Guest extends GuestOptions {
   /** The project's root: mod.ts, lib, tests, examples and so on go to /project. */
   project: string;
   commands: readonly GuestCommand[];
+  /** Files for /guest, by name. */
+  files?: Readonly<Record<string, Uint8Array>>;
 }
 
 /** What kind of host the guest is. */
@@ -66,6 +68,10 @@ export function writeInitramfs(path: string, guest: Guest): void {
   if (disk) cpio.file("guest/ext4.img", disk);
   const esp = guest.kernel.ext4Modules && makeVfat(`${path}.esp`);
   if (esp) cpio.file("guest/vfat.img", esp);
+  for (const [i, path] of (guest.kernel.modules ?? []).entries()) {
+    cpio.file(`guest/modules/${String(i).padStart(2, "0")}-${basename(path)}`, readFileSync(path));
+  }
+  for (const [name, bytes] of Object.entries(guest.files ?? {})) cpio.file(`guest/${name}`, bytes);
   // What runs in a tree that has no libraries.
   const busybox = "/usr/bin/busybox";
   if (existsSync(busybox)) cpio.file("guest/busybox", readFileSync(busybox), 0o755);

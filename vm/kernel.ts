@@ -12,6 +12,8 @@ export interface Kernel {
   loopModule: string;
   /** ext4, vfat and what they need, in the order in which they can be loaded; undefined: not wanted. */
   ext4Modules: readonly string[] | undefined;
+  /** What a step loads itself, in that order. */
+  modules?: readonly string[];
 }
 
 /** In that order; of what is not there a kernel has no need, or it is built in. */

@@ -153,7 +153,8 @@ async function bootOnce(
   process.once("exit", removeInitramfs);
   const commands = left.map(({ command }) => command);
   const { init } = cell;
-  writeInitramfs(initramfs, { machine, kernel, init, base, project, commands, ...guest });
+  const files = Object.assign({}, ...new Set(left.map(({ step }) => step.files?.())));
+  writeInitramfs(initramfs, { machine, kernel, init, base, project, commands, files, ...guest });
 
   let current: Planned | undefined;
   const start = Date.now();

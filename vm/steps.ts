@@ -3,6 +3,7 @@ import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
 import type { Runtime } from "./machines.ts";
+import { packLayouts } from "./layouts.ts";
 import { differences, type GuestView } from "../tests/strangers/ours.ts";
 
 export interface Context {
@@ -34,6 +35,12 @@ export interface Step {
   parameters?: readonly string[];
   /** What the guest must have beside loop.ko. */
   needs?: "ext4";
+  /** A package of Debian's: runs only in the suites that bring it. */
+  package?: string;
+  /** Modules that it loads itself, from /guest/modules. */
+  modules?: readonly string[];
+  /** What it finds in /guest, by name: made here, where the tools are. */
+  files?(): Readonly<Record<string, Uint8Array>>;
   /** Runs only on kernels that have the race. */
   affected?: boolean;
   /** The program, from the project's root, and its arguments. */
@@ -330,6 +337,23 @@ const mounts: Step = {
   },
 };
 
+/** The images that people use, mounted by mountImage() and by systemd-dissect. */
+const layouts: Step = {
+  name: "layouts",
+  runtimes: "once",
+  unasked: false,
+  needs: "ext4",
+  package: "systemd-container",
+  modules: ["btrfs", "squashfs", "erofs", "isofs"],
+  files: () => ({ layouts: packLayouts() }),
+  script: "vm/guest/layouts.ts",
+  seconds: () => 300,
+  judge({ faults, seen }) {
+    const wrong = (faults as string[]).join(", ");
+    return { outcome: wrong === "" ? "pass" : "fail", reason: wrong || String(seen) };
+  },
+};
+
 /** Mounts of whole devices, where nobody may write to what is mounted. */
 const restricted: Step = {
   name: "restricted",
@@ -410,6 +434,7 @@ export const STEPS: readonly Step[] = [
   tables,
   strangers,
   mounts,
+  layouts,
   restricted,
   services,
   symptom,
@@ -418,9 +443,14 @@ export const STEPS: readonly Step[] = [
 ];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
-export function stepsIn(steps: readonly Step[], { init, kernel }: Cell, asked?: Init): Step[] {
+export function stepsIn(
+  steps: readonly Step[],
+  { init, kernel, suite }: Cell,
+  asked?: Init,
+): Step[] {
   return steps.filter((step) =>
-    (step.init ?? asked ?? "steps") === init && (kernel.affected || !step.affected)
+    (step.init ?? asked ?? "steps") === init && (kernel.affected || !step.affected) &&
+    (step.package === undefined || suite.include.includes(step.package))
   );
 }
 
