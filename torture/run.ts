@@ -39,6 +39,10 @@ const PARTS: Record<string, Part> = {
     "--count",
     String(Math.ceil((full ? 1_000_000 : 20_000) * scale)),
   ]),
+  grow_tables: script("grow_tables", ({ full, scale }) => [
+    "--count",
+    String(Math.ceil((full ? 10_000 : 200) * scale)),
+  ]),
   file_systems: script("file_systems", ({ full, scale }) => [
     "--count",
     String(Math.ceil((full ? 200_000 : 5_000) * scale)),

@@ -95,14 +95,17 @@ export function* isConfirmed(disk: SteppedDisk): Steps<boolean> {
 }
 
 /** A valid copy of a table. */
-interface Copy {
+export interface Copy {
   readonly header: Value<typeof gpt_header>;
+  /** The whole sector of the header. */
+  readonly sector: Uint8Array;
   readonly entries: Uint8Array;
 }
 
-const isValid = (copy: Copy | Damage | undefined): copy is Copy => !!copy && "entries" in copy;
+export const isValid = (copy: Copy | Damage | undefined): copy is Copy =>
+  !!copy && "entries" in copy;
 
-const PRIMARY_LBA = 1;
+export const PRIMARY_LBA = 1;
 
 function lastLbaOf({ size, sectorSize }: SteppedDisk): number {
   return Math.floor(size / sectorSize) - 1;
@@ -112,7 +115,7 @@ function lastLbaOf({ size, sectorSize }: SteppedDisk): number {
 function* readHeader(
   disk: SteppedDisk,
   lba: number,
-): Steps<Value<typeof gpt_header> | undefined> {
+): Steps<Pick<Copy, "header" | "sector"> | undefined> {
   if (lba < PRIMARY_LBA || lba > lastLbaOf(disk)) return undefined;
   const sector = yield* disk.read(lba * disk.sectorSize, disk.sectorSize);
   if (sector.length < disk.sectorSize) return undefined;
@@ -125,13 +128,14 @@ function* readHeader(
   const summed = sector.slice(0, header.header_size);
   gpt_header.write(summed, { header_crc32: 0 });
   if (crc32(summed) !== header.header_crc32) return undefined;
-  return header.my_lba === BigInt(lba) ? header : undefined;
+  return header.my_lba === BigInt(lba) ? { header, sector } : undefined;
 }
 
-/** Undefined if there is no header. */
-function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | undefined> {
-  const header = yield* readHeader(disk, lba);
-  if (!header) return undefined;
+/** The copy whose header lies in a sector; undefined if there is no header. */
+export function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | undefined> {
+  const found = yield* readHeader(disk, lba);
+  if (!found) return undefined;
+  const { header, sector } = found;
   const { first_usable_lba, last_usable_lba, alternate_lba, partition_entry_lba } = header;
   if (first_usable_lba > last_usable_lba) {
     return {
@@ -157,7 +161,7 @@ function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage | undefi
   if ((yield* crc32Steps(entries)) !== header.partition_entry_array_crc32) {
     return { what: "the checksum of its GPT's entries is wrong" };
   }
-  return isCut ? { what: "it is cut off", asks } : { header, entries };
+  return isCut ? { what: "it is cut off", asks } : { header, sector, entries };
 }
 
 /** crc32() of an array of up to 4 MiB, with pauses. */
@@ -196,7 +200,7 @@ function partitionsOf(disk: SteppedDisk, { header, entries }: Copy): TablePartit
 }
 
 /** Whether the entry's type GUID, its first 16 bytes, is zero. */
-function isUnused(entry: Uint8Array): boolean {
+export function isUnused(entry: Uint8Array): boolean {
   for (let i = 0; i < 16; i++) if (entry[i] !== 0) return false;
   return true;
 }

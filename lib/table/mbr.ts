@@ -10,9 +10,9 @@ import { hexType, MOST_PARTITIONS, SECTOR } from "./sectors.ts";
 import { readSlices } from "./slices.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
-const TABLE_OFFSET = 0x1be;
+export const TABLE_OFFSET = 0x1be;
 const DISK_SIGNATURE_OFFSET = 0x1b8;
-const EFI_GPT = 0xee;
+export const EFI_GPT = 0xee;
 /** boot_ind of the partition that a BIOS boots from. */
 const ACTIVE = 0x80;
 const ACTIVE_BIT = 7;
@@ -23,7 +23,7 @@ const MOST_EMPTY_RECORDS = 100;
 const [FAT_RESERVED, FAT_FATS, FAT_MEDIA] = [14, 16, 21];
 
 /** struct msdos_partition without the CHS addresses. */
-interface Entry {
+export interface Entry {
   readonly boot_ind: number;
   readonly sys_ind: number;
   readonly start_sect: number;
@@ -133,17 +133,25 @@ export function* readMbr(disk: SteppedDisk, record: BootRecord): Steps<TablePart
   return partitions;
 }
 
+/** Where an entry stands: the start of its boot record in bytes, and which of the four it is. */
+export interface Slot {
+  readonly record: number;
+  readonly slot: number;
+}
+
 /** Follows a chain of extended boot records, and gives the number after its last partition. */
-function* readChain(
+export function* readChain(
   disk: SteppedDisk,
   whole: { start: number; size: number },
   next: number,
-  put: (number: number, start: number, size: number, entry: Entry) => void,
+  put: (number: number, start: number, size: number, entry: Entry, at: Slot) => void,
+  seen: (record: number) => void = () => {},
 ): Steps<number> {
   let here = whole;
   for (let empty = 1; empty <= MOST_EMPTY_RECORDS && next <= MOST_PARTITIONS; empty++) {
     const record = yield* readRecord(disk, here.start);
     if (!record) break;
+    seen(here.start);
     for (const [slot, entry] of record.entries.entries()) {
       const [offset, size] = extent(disk, entry);
       const start = here.start + offset;
@@ -152,7 +160,7 @@ function* readChain(
       const inside = offset + size <= here.size && start >= whole.start &&
         start + size <= whole.start + whole.size;
       if (slot >= 2 && !inside) continue;
-      put(next++, start, size, entry);
+      put(next++, start, size, entry, { record: here.start, slot });
       empty = 0;
       if (next > MOST_PARTITIONS) return next;
     }
@@ -164,10 +172,10 @@ function* readChain(
   return next;
 }
 
-function extent(disk: SteppedDisk, entry: Entry): [start: number, size: number] {
+export function extent(disk: SteppedDisk, entry: Entry): [start: number, size: number] {
   return [entry.start_sect * disk.sectorSize, entry.nr_sects * disk.sectorSize];
 }
 
-function isExtended(entry: Entry): boolean {
+export function isExtended(entry: Entry): boolean {
   return EXTENDED.includes(entry.sys_ind);
 }

@@ -72,6 +72,7 @@ const TOOLS: Record<string, string> = {
   "musl-gcc": "musl-tools",
   "qemu-img": "qemu-utils",
   "sfdisk": "fdisk",
+  "sgdisk": "gdisk",
   "simg2img": "android-sdk-libsparse-utils",
   "strace": "strace",
   "swapon": "mount",

@@ -1,0 +1,206 @@
+/** Growing a partition in its table: beside what sfdisk and sgdisk leave, and cut at every write. */
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { isRefused, type TableGrowth } from "../lib/table/growth.ts";
+import { cutEverywhere, growCase, growthOf } from "./cases/grow_beside.ts";
+import { makeGrowthCase, written } from "./cases/growth_cases.ts";
+import { ENTRY, ENTRY_BYTES, get, HEADER, put, seal } from "./cases/gpt.ts";
+import { encodeTable } from "./cases/gpt.ts";
+import { putRecord } from "./cases/mbr_cases.ts";
+import { Random } from "./cases/random.ts";
+import { readPartitionTable } from "./cases/read_table.ts";
+import { SparseDisk } from "./cases/sparse_disk.ts";
+import { besideTools, readBySfdisk, writeImage } from "./support/grow_tools.ts";
+import { scratch, test } from "./support/support.ts";
+
+const SEED = 24;
+/** torture/grow_tables.ts has 10,000. */
+const CASES = 120;
+const BESIDE = 24;
+
+test(
+  "growTable(): after a cut at any write a whole table is there, and growing again ends it",
+  [],
+  () => {
+    const seen = { gpt: 0, mbr: 0 };
+    for (let number = 0; number < CASES; number++) {
+      const grown = growCase(makeGrowthCase(SEED, number));
+      if (!grown) continue;
+      seen[grown.kind]++;
+      assertEquals(cutEverywhere(new Random(SEED, number), grown, 2), [], `case ${number}`);
+    }
+    assert(seen.gpt > CASES / 3 && seen.mbr > CASES / 3, JSON.stringify(seen));
+  },
+);
+
+test(
+  "growTable() leaves what sfdisk -N leaves, byte for byte",
+  ["root", "sfdisk", "losetup"],
+  () => {
+    for (let number = 0; number < BESIDE; number++) {
+      const grown = growCase(makeGrowthCase(SEED, number));
+      if (grown) assertEquals(besideTools(grown, false), "", `case ${number}`);
+    }
+  },
+);
+
+test("growTable() leaves what sgdisk -e and sfdisk -N leave, byte for byte", [
+  "root",
+  "sgdisk",
+  "sfdisk",
+  "losetup",
+], () => {
+  // sgdisk takes a second.
+  for (let number = 4; number < 8; number++) {
+    const grown = growCase(makeGrowthCase(SEED, number));
+    const takesIt = grown?.kind === "gpt" && grown.before.sectorSize === 512;
+    if (takesIt) assertEquals(besideTools(grown, true), "", `case ${number}`);
+  }
+});
+
+test("sfdisk reads a whole table after each group of writes", ["root", "sfdisk", "losetup"], () => {
+  for (let number = 0; number < 8; number++) {
+    const grown = growCase(makeGrowthCase(SEED + 1, number));
+    if (!grown) continue;
+    const { before, growth: { groups, partition: { number: own } } } = grown;
+    const read = (n: number) => {
+      const path = writeImage(scratch("cut.img"), written(before, groups.slice(0, n)));
+      return readBySfdisk(path, before.sectorSize).split("\n");
+    };
+    const [first, last] = [read(0), read(groups.length)];
+    for (let n = 1; n < groups.length; n++) {
+      for (const [i, line] of read(n).entries()) {
+        assert(line === first[i] || line === last[i], line);
+      }
+    }
+    const changed = first.filter((line) => !last.includes(line)).map((line) => parseInt(line));
+    assert(changed.includes(own), `${changed}`);
+  }
+});
+
+/** A header or an entry, without what a growth changes. */
+function unchanged(disk: SparseDisk, number: number): unknown[] {
+  const { sectorSize, lastLba } = disk;
+  const headers = [1, lastLba].map((lba) => {
+    const sector = disk.read(lba * sectorSize, sectorSize);
+    const changing = ["header_crc32", "alternate_lba", "last_usable_lba", "partition_entry_lba"];
+    for (const field of [...changing, "my_lba", "partition_entry_array_crc32"] as const) {
+      const [offset, length] = HEADER[field as keyof typeof HEADER];
+      sector.fill(0, offset, offset + length);
+    }
+    return sector;
+  });
+  const { num_partition_entries, partition_entry_lba } = get(
+    disk.read(sectorSize, sectorSize),
+    HEADER,
+  );
+  const at = Number(partition_entry_lba) * sectorSize;
+  const entries = disk.read(at, num_partition_entries * ENTRY_BYTES);
+  const [offset, length] = ENTRY.ending_lba;
+  entries.fill(
+    0,
+    (number - 1) * ENTRY_BYTES + offset,
+    (number - 1) * ENTRY_BYTES + offset + length,
+  );
+  return [...headers, entries, disk.read(0, 446)];
+}
+
+test(
+  "growTable() keeps every other byte of a GPT: reserved ones, boot code, hybrid MBRs",
+  [],
+  () => {
+    let [seen, hybrids] = [0, 0];
+    for (let number = 0; number < CASES; number++) {
+      const grown = growCase(makeGrowthCase(SEED, number, true));
+      if (grown?.kind !== "gpt") continue;
+      seen++;
+      const { disk, after, growth } = grown;
+      const { partition } = growth;
+      assertEquals(unchanged(after, partition.number), unchanged(disk, partition.number));
+      if (readPartitionTable(disk).kind !== "gpt" || after.read(446 + 16 + 4, 1)[0] === 0) continue;
+      hybrids++;
+      assertEquals(after.read(0, 512), disk.read(0, 512));
+    }
+    assert(seen > CASES / 3 && hybrids > 5, `${seen} ${hybrids}`);
+  },
+);
+
+const MIB = 2 ** 20;
+const LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+
+function gptDisk(...places: [start: number, size: number][]): SparseDisk {
+  const disk = new SparseDisk(16 * MIB, 512);
+  const partitions = places.map(([start, size], i) => ({
+    ...{ number: i + 1, start: start * MIB, size: size * MIB, type: LINUX, name: "" },
+  }));
+  for (const { offset, bytes } of encodeTable(disk.size, partitions, 512)) {
+    disk.write(offset, bytes);
+  }
+  return disk;
+}
+
+function planOf(...args: Parameters<typeof growthOf>): TableGrowth {
+  const growth = growthOf(...args);
+  if (isRefused(growth)) throw new Error(growth.why);
+  return growth;
+}
+
+const whyNot = (...args: Parameters<typeof growthOf>): string => {
+  const growth = growthOf(...args);
+  return isRefused(growth) ? `${growth.code}: ${growth.why}` : JSON.stringify(growth.partition);
+};
+
+test(
+  "growTable() names the neighbour that is in the way, and grows up to one that is not",
+  [],
+  () => {
+    const disk = gptDisk([1, 2], [3, 2], [6, 2]);
+    assertEquals(
+      whyNot(disk, 32 * MIB, 1),
+      `ENOSPC: partition 1 cannot grow: partition 2 begins right behind it, at ${3 * MIB}`,
+    );
+    const up = { number: 2, start: 3 * MIB, from: 2 * MIB, to: 3 * MIB };
+    assertEquals(whyNot(disk, 32 * MIB, 2), JSON.stringify(up));
+    assertEquals(whyNot(disk, 32 * MIB, 4), "ENXIO: its table has no partition 4: it has 1, 2, 3");
+    assertEquals(whyNot(gptDisk(), 32 * MIB), "ENXIO: its table has no partition");
+    const mbr = new SparseDisk(16 * MIB, 512);
+    putRecord(mbr, 0, [
+      { type: 0x83, start: 2048, count: 4096 },
+      { type: 0x0c, start: 4096, count: 4096 },
+    ]);
+    assertEquals(whyNot(mbr, 32 * MIB), "EINVAL: partition 2 cannot grow: it overlaps partition 1");
+  },
+);
+
+test("growTable() does nothing where nothing can grow", [], () => {
+  const disk = gptDisk([1, 2], [3, 2]);
+  const growth = planOf(disk, 16 * MIB);
+  const again = planOf(written(disk, growth.groups), 16 * MIB);
+  assertEquals([again.groups, again.partition.from], [[], growth.partition.to]);
+});
+
+test(
+  "growTable() grows no GPT of which only the backup is whole, and no table of another kind",
+  [],
+  () => {
+    const disk = gptDisk([1, 2]);
+    const sector = disk.read(512, 512);
+    sector[60] ^= 1;
+    disk.write(512, sector);
+    assertStringIncludes(whyNot(disk, 32 * MIB), "EUCLEAN: only the backup of its GPT is whole");
+    const mac = new SparseDisk(MIB, 512);
+    mac.write(0, new TextEncoder().encode("ER"));
+    assertStringIncludes(whyNot(mac, 2 * MIB), "EOPNOTSUPP: its partition table is of kind");
+  },
+);
+
+test("growTable() refuses a disk that is too short for the backup", [], () => {
+  const disk = gptDisk([1, 2], [4, 11]);
+  // The last usable sector is that of the longer disk, as genimage leaves it.
+  const header = disk.read(512, 512);
+  put(header, HEADER, { last_usable_lba: BigInt(16 * MIB / 512 - 40), alternate_lba: 1n });
+  seal(header);
+  disk.write(512, header);
+  const end = gptDisk([1, 2], [4, 11]);
+  assertEquals("why" in growthOf(end, 15 * MIB + 512), true);
+  assertStringIncludes(whyNot(disk, 15 * MIB + 512, 2), "ends where the GPT's backup has to be");
+});
