@@ -24,24 +24,33 @@ export interface Given {
   readonly value: string | undefined;
 }
 
-/** Yields the options in their order; pushes everything else to `operands`. */
-export function* getopt(args: readonly string[], operands: string[]): Generator<Given> {
+/** Yields the options in their order; pushes everything else to `operands`. `known`: what there is. */
+export function* getopt(
+  args: readonly string[],
+  operands: string[],
+  known: readonly Option[] = OPTIONS,
+): Generator<Given> {
   const rest = [...args];
   for (let argument; (argument = rest.shift()) !== undefined;) {
     if (argument === "--") break;
-    if (argument.startsWith("--")) yield longOption(argument, rest, operands);
+    if (argument.startsWith("--")) yield longOption(argument, rest, operands, known);
     else if (argument.startsWith("-") && argument !== "-") {
-      yield* cluster(argument.slice(1), rest, operands);
+      yield* cluster(argument.slice(1), rest, operands, known);
     } else operands.push(argument);
   }
   operands.push(...rest);
 }
 
-function longOption(argument: string, rest: string[], operands: string[]): Given {
+function longOption(
+  argument: string,
+  rest: string[],
+  operands: string[],
+  known: readonly Option[],
+): Given {
   const equals = argument.indexOf("=");
   const name = argument.slice(2, equals < 0 ? undefined : equals);
   const value = equals < 0 ? undefined : argument.slice(equals + 1);
-  const option = byLongName(name, argument);
+  const option = byLongName(name, argument, known);
   if (option.argument === "required") {
     const given = value ?? rest.shift();
     if (given === undefined) {
@@ -56,11 +65,11 @@ function longOption(argument: string, rest: string[], operands: string[]): Given
   return { option, value };
 }
 
-function byLongName(name: string, argument: string): Option {
-  const exact = OPTIONS.find(({ long }) => long === name);
+function byLongName(name: string, argument: string, known: readonly Option[]): Option {
+  const exact = known.find(({ long }) => long === name);
   if (exact) return exact;
   // losetup has no --verbose since 2.40: --ver must stay an abbreviation of --version.
-  const candidates = OPTIONS.filter(({ long }) => long.startsWith(name) && long !== "verbose");
+  const candidates = known.filter(({ long }) => long.startsWith(name) && long !== "verbose");
   if (candidates.length === 1) return candidates[0];
   if (candidates.length === 0) throw new UsageError(`unrecognized option '${argument}'`, true);
   const names = candidates.map(({ long }) => long).toSorted((a, b) => rank(a) - rank(b));
@@ -68,10 +77,15 @@ function byLongName(name: string, argument: string): Option {
   throw new UsageError(`option '${argument}' is ambiguous; possibilities: ${list}`, true);
 }
 
-function* cluster(letters: string, rest: string[], operands: string[]): Generator<Given> {
+function* cluster(
+  letters: string,
+  rest: string[],
+  operands: string[],
+  known: readonly Option[],
+): Generator<Given> {
   for (let at = 0; at < letters.length; at++) {
     const letter = letters[at];
-    const option = OPTIONS.find(({ short }) => short === letter);
+    const option = known.find(({ short }) => short === letter);
     if (!option) throw new UsageError(`invalid option -- '${letter}'`, true);
     if (option.argument === "required") {
       const value = letters.slice(at + 1) || rest.shift();

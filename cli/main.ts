@@ -3,23 +3,41 @@
  *
  * @module
  */
-import { isRefusal, loopCtlGetFree, O_RDWR, open } from "../lib/losetup/list.ts";
+import { isRefusal, loopCtlGetFree, O_RDWR, open, waitHere } from "../lib/losetup/list.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
 import { Failure, messagesOf } from "./failure.ts";
 import { UsageError } from "./getopt.ts";
 import { givenArguments, LOSETUP_VERSION, programName, VERSION } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
-import { Output, terminalWidth, writeError } from "./output.ts";
+import { Output, writeError, writeWarning } from "./output.ts";
 import { show, showOne } from "./show.ts";
-import { encodeControls } from "./text.ts";
 
-/** Runs the program; resolves to its exit code. */
-export async function main(runtime: Runtime): Promise<number> {
+/** What is not losetup's. */
+interface Verbs {
+  /** Whether something goes on while it waits: another thread must make the calls that block. */
+  needsThreads(name: string): boolean;
+  /** Resolves to the exit code; to undefined if `args` begin with no verb. */
+  runVerb(args: readonly string[], runtime: Runtime): Promise<number | undefined>;
+}
+
+/**
+ * Runs the program; resolves to its exit code. `loadVerbs` is called only if the first argument can be a
+ * verb: it has letters alone, and a device's name ends with a number. Under the name losetup there are none.
+ */
+export async function main(runtime: Runtime, loadVerbs: () => Promise<Verbs>): Promise<number> {
+  const [first = ""] = runtime.args;
+  const verbs = /^[a-z]+$/.test(first) ? await loadVerbs() : undefined;
+  // Before the first call: for a program that waits, a thread would only take time to start.
+  if (!verbs?.needsThreads(first)) waitHere();
   const program = new Program(runtime);
   try {
-    const command = parseCommand(givenArguments(runtime.args));
-    await program.run(command);
+    const args = givenArguments(runtime.args);
+    if (verbs && program.name !== "losetup") {
+      const code = await verbs.runVerb(args, runtime);
+      if (code !== undefined) return code;
+    }
+    await program.run(parseCommand(args));
   } catch (error) {
     await program.complain(error);
   }
@@ -53,9 +71,7 @@ class Program {
   }
 
   warn(message: string): void {
-    // A name can have control sequences, which a terminal obeys.
-    const safe = terminalWidth("stderr") === undefined ? message : encodeControls(message);
-    this.#say(`${this.name}: ${safe}\n`);
+    this.#try(() => writeWarning(this.#runtime, this.name, message));
   }
 
   /** Reports an error; the program goes on. */
@@ -65,7 +81,8 @@ class Program {
       if (error.message !== "") this.warn(error.message);
       if (this.#command?.verbose) await this.#explain(this.#command, error.cause);
       if (error instanceof UsageError && error.tryHelp) {
-        this.#say(`Try '${this.name} --help' for more information.\n`);
+        const line = `Try '${this.name} --help' for more information.\n`;
+        this.#try(() => writeError(this.#runtime, line));
       }
     } else for (const message of messagesOf(error)) this.warn(message);
   }
@@ -79,9 +96,9 @@ class Program {
     for (const message of why) this.warn(message);
   }
 
-  #say(line: string): void {
+  #try(write: () => void): void {
     try {
-      writeError(this.#runtime, line);
+      write();
     } catch {
       // stderr cannot be written: the exit code is all that is left.
       this.exitCode = 1;

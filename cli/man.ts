@@ -5,8 +5,9 @@
  */
 import { COLUMNS } from "./columns.ts";
 import { SYNOPSIS } from "./help.ts";
-import { type Option, OPTIONS } from "./options.ts";
+import { type LosetupOption, type Option, OPTIONS } from "./options.ts";
 import { LOSETUP_VERSION, VERSION } from "./program.ts";
+import { HELP, type Verb, VERBS } from "./verb_table.ts";
 
 const DESCRIPTION = [
   "`loopdev` attaches files and block devices as loop devices, detaches them, and lists them. It " +
@@ -20,6 +21,12 @@ const DESCRIPTION = [
   "A <loopdev> that does not begin with a slash is a node in /dev. A <num> may have a fraction and a " +
   "suffix. K, M, G, T, P, E, Z, Y, and KiB and so on are powers of 1024; KB and so on are powers of " +
   "1000. Hexadecimal numbers begin with 0x, octal numbers with 0.",
+];
+
+const ABOUT_VERBS = [
+  "A first argument that is a verb chooses what to do with a whole image, a file or a block device. Called " +
+  "`losetup`, the program knows no verb. Options may stand anywhere behind the verb; what follows `--` is " +
+  "no option.",
 ];
 
 const DIFFERENCES = [
@@ -77,24 +84,38 @@ function optionEntry({ short, long, value = "", help, manual }: Option): string 
   return entry(inline(names), manual ?? `${help[0].toUpperCase()}${help.slice(1)}.`);
 }
 
+function verbEntry({ name, synopsis, manual, options }: Verb): string {
+  const ways = synopsis.map((line) => `${inline(`\`loopdev ${name}\` ${line}`)}\n`).join(".br\n");
+  return `.SS ${escape(name)}\n${ways}.PP\n${paragraphs(manual)}` +
+    [...options, HELP].map(optionEntry).join("");
+}
+
+const paragraphs = (texts: readonly string[]) =>
+  texts.map((text) => `${inline(text)}\n`).join(".PP\n");
+
 function section(title: string, ...parts: string[]): string {
   return `.SH ${title}\n${parts.join("")}`;
 }
 
 /** The page's whole source. */
 export function manPage(): string {
-  const of = (...sections: Option["section"][]) =>
+  const of = (...sections: LosetupOption["section"][]) =>
     OPTIONS.filter(({ section }) => sections.includes(section)).map(optionEntry).join("");
-  const paragraphs = (texts: string[]) => texts.map((text) => `${inline(text)}\n`).join(".PP\n");
   return [
-    '.\\" Made by cli/man.ts: edit the tables there and in cli/options.ts.\n',
+    '.\\" Made by cli/man.ts: edit the tables there, in cli/options.ts and in cli/verb_table.ts.\n',
     `.TH LOOPDEV 8 "" "loopdev ${VERSION}" "System Administration"\n`,
-    section("NAME", "loopdev \\- set up and control loop devices\n"),
+    section("NAME", "loopdev \\- set up and control loop devices, and work with disk images\n"),
     section(
       "SYNOPSIS",
-      SYNOPSIS.map((line) => `\\fBloopdev\\fR ${inline(line)}\n`).join(".br\n"),
+      [
+        ...SYNOPSIS.map((line) => `\\fBloopdev\\fR ${inline(line)}\n`),
+        ...VERBS.flatMap(({ name, synopsis }) =>
+          synopsis.map((line) => `${inline(`\`loopdev ${name}\` ${line}`)}\n`)
+        ),
+      ].join(".br\n"),
     ),
     section("DESCRIPTION", paragraphs(DESCRIPTION)),
+    section("VERBS", paragraphs(ABOUT_VERBS), ...VERBS.map(verbEntry)),
     section("OPTIONS", of("command", "setup", "output", "general")),
     section("BEYOND LOSETUP", of("beyond")),
     section(

@@ -1,5 +1,5 @@
 /**
- * The one table of options: the parser, --help and the manual page read it.
+ * The one table of losetup's options: the parser, --help and the manual page read it.
  *
  * @module
  */
@@ -12,15 +12,19 @@ export interface Option {
   readonly argument?: "required" | "optional";
   /** Its argument in --help: " <num>". */
   readonly value?: string;
-  /** Its part of --help. */
-  readonly section: "command" | "setup" | "output" | "beyond" | "general";
   readonly help: string;
   /** For the manual page; `help` if left out. */
   readonly manual?: string;
 }
 
+/** An option of losetup's. */
+export interface LosetupOption extends Option {
+  /** Its part of --help. */
+  readonly section: "command" | "setup" | "output" | "beyond" | "general";
+}
+
 /** In the order of --help. */
-export const OPTIONS: readonly Option[] = [
+export const OPTIONS: readonly LosetupOption[] = [
   {
     short: "a",
     long: "all",

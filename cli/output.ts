@@ -8,6 +8,7 @@ import { Failure } from "./failure.ts";
 import { environment } from "./program.ts";
 import type { Runtime } from "./runtime.ts";
 import type { Screen } from "./show.ts";
+import { encodeControls } from "./text.ts";
 
 type Stream = "stdout" | "stderr";
 
@@ -57,6 +58,13 @@ export class Output implements Screen {
       throw new Failure("write error", error);
     }
   }
+}
+
+/** Says `message` on stderr, behind the program's name. */
+export function writeWarning(runtime: Runtime, name: string, message: string): void {
+  // A name can have control sequences, which a terminal obeys.
+  const safe = terminalWidth("stderr") === undefined ? message : encodeControls(message);
+  writeError(runtime, `${name}: ${safe}\n`);
 }
 
 /** Writes a line to stderr at once. */

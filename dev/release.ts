@@ -58,7 +58,7 @@ export function disagreements(named: Named): string[] {
     found.push(`CHANGELOG.md has no text below "## [${version}] - YEAR-MONTH-DAY"`);
   }
   if (!manual.includes(`"loopdev ${version}"`)) {
-    found.push(`docs/loopdev.8 is of another version: deno run cli/man.ts >docs/loopdev.8`);
+    found.push(`docs/loopdev.8 is of another version: deno run -A dev/man_page.ts >docs/loopdev.8`);
   }
   if (repository === "") found.push("package.json names no repository");
   else if (repository !== address) {

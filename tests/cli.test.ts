@@ -20,6 +20,7 @@ import { inOurWords } from "../cli/words.ts";
 import { COMPILE } from "../dev/compile.ts";
 import * as loopdev from "../mod.ts";
 import { report, status } from "../mod.ts";
+import { filesIn } from "./support/imports.ts";
 import { attached, CLI, cliDevices, detachAll, env, ON, OURS } from "./support/cli_beside.ts";
 import {
   holdOpen,
@@ -370,7 +371,7 @@ test("--help and docs/loopdev.8 come from the one table, and are up to date", []
 });
 
 test("only cli/runtime.ts of the tool names a runtime", [], () => {
-  const files = ["cli.ts", ...readdirSync(join(ROOT, "cli")).map((name) => `cli/${name}`)];
+  const files = ["cli.ts", ...filesIn("cli")];
   for (const file of files) {
     const source = readFileSync(join(ROOT, file), "utf8");
     assert(file === "cli/runtime.ts" || !/\bDeno\.|\bBun\.|\bprocess\./.test(source), file);

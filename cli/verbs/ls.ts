@@ -1,0 +1,137 @@
+/**
+ * `loopdev ls`: what images hold, without root and without a loop device.
+ *
+ * @module
+ */
+import { fileStatus, isRefusal, readText } from "../../lib/losetup/list.ts";
+import {
+  type FileSystem,
+  fileSystem,
+  type PartitionTable,
+  readPartitions,
+  type TablePartition,
+} from "../../mod.ts";
+import { type Layout, listTable } from "../table.ts";
+import { formatSize } from "./bytes.ts";
+import type { Console } from "./console.ts";
+import type { VerbLine } from "./line.ts";
+import { findNodes } from "./nodes.ts";
+
+/** What a part of an image holds, and its nodes. */
+interface Content {
+  readonly fileSystem: FileSystem | null;
+  readonly nodes: readonly string[];
+}
+
+/** An image; bytes. Without a partition table it may have a file system itself. */
+interface Listing extends Content, Omit<PartitionTable, "kind"> {
+  readonly image: string;
+  readonly size: number;
+  readonly table: PartitionTable["kind"];
+  readonly partitions: readonly (TablePartition & Content)[];
+}
+
+/** Lists the images. One that cannot be read does not keep the others from being listed. */
+export async function ls(line: VerbLine, console: Console): Promise<void> {
+  const { output } = console;
+  const listings: Listing[] = [];
+  for (const image of line.operands) {
+    try {
+      const listing = await list(image, console);
+      listings.push(listing);
+      if (!line.has("json")) output.write(format(listing, line.has("output-all"), output.terminal));
+    } catch (error) {
+      console.complain(error);
+    }
+  }
+  if (line.has("json")) output.write([`${JSON.stringify({ images: listings }, undefined, 3)}\n`]);
+}
+
+async function list(image: string, console: Console): Promise<Listing> {
+  const { kind: table, partitions, ...rest } = await readPartitions(image, { sectorSize: "auto" });
+  const size = sizeOf(image);
+  const nodesOf = findNodes(image);
+  const contentOf = async (start: number, size: number) => ({
+    fileSystem: await holds(image, start, size, console),
+    nodes: nodesOf({ start, size: size - size % 512 }),
+  });
+  const contents: Listing["partitions"][number][] = [];
+  for (const partition of partitions) {
+    contents.push({ ...partition, ...await contentOf(partition.start, partition.size) });
+  }
+  // A table's sectors can look like a file system's, too.
+  const own = table === "none" ? await contentOf(0, size) : {
+    ...{ fileSystem: null, nodes: nodesOf({ start: 0, size: size - size % 512 }) },
+  };
+  return { image, size, table, ...rest, ...own, partitions: contents };
+}
+
+function sizeOf(image: string): number {
+  const { type, size, rdev } = fileStatus(image);
+  return type === "block device" ? Number(readText(`/sys/dev/block/${rdev}/size`)) * 512 : size;
+}
+
+/** null: nothing that is known. */
+async function holds(
+  image: string,
+  offset: number,
+  sizelimit: number,
+  console: Console,
+): Promise<FileSystem | null> {
+  try {
+    return await fileSystem(image, { offset, sizelimit }) ?? null;
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    console.complain(error);
+    return null;
+  }
+}
+
+interface Column extends Layout {
+  /** Shown with --output-all alone. */
+  readonly more?: boolean;
+  value(partition: Row): string | number | undefined;
+}
+
+/** A partition, or a whole image without a table. */
+type Row = Partial<TablePartition> & Pick<TablePartition, "start" | "size"> & Content;
+
+const column = (name: string, value: Column["value"], more = false, right = false): Column => ({
+  ...{ name, json: "string", width: 0, right, value, more },
+});
+
+const COLUMNS: readonly Column[] = [
+  column("PART", ({ number }) => number, false, true),
+  column("START", ({ start }) => start, true, true),
+  column("SIZE", ({ size }) => formatSize(size), false, true),
+  column("TYPE", ({ typeName, type }) => typeName ?? type),
+  column("NAME", ({ name }) => name),
+  column("FSTYPE", ({ fileSystem }) => fileSystem?.type),
+  column("LABEL", ({ fileSystem }) => fileSystem?.label),
+  column("UUID", ({ fileSystem }) => fileSystem?.uuid, true),
+  column("PARTUUID", ({ uuid }) => uuid, true),
+  column("NODE", ({ nodes }) => nodes.join(",")),
+];
+
+function* format(
+  { image, size, table, sectorSize, fileSystem, nodes, partitions, header }: Listing,
+  all: boolean,
+  terminal: number | undefined,
+): Generator<string> {
+  const kind = table === "none"
+    ? fileSystem === null
+      ? "no partition table, and no file system that is known"
+      : "no partition table"
+    : `${table}, sectors of ${sectorSize} bytes`;
+  const damage = header === "backup"
+    ? "; the primary GPT header is damaged, this is the backup"
+    : "";
+  yield `${image}: ${formatSize(size)}, ${kind}${damage}\n`;
+  const whole: Row = { start: 0, size, fileSystem, nodes };
+  const rows: readonly Row[] = table === "none" ? fileSystem === null ? [] : [whole] : partitions;
+  const columns = COLUMNS.filter(({ more, value }) =>
+    (all || !more) && rows.some((row) => (value(row) ?? "") !== "")
+  );
+  const cells = rows.map((row) => columns.map(({ value }) => `${value(row) ?? ""}`));
+  yield* listTable(columns, cells, { headings: true, terminal });
+}
