@@ -6,8 +6,8 @@
  */
 import { ifAllowed, readLink, readText } from "../kernel/file.ts";
 import { mounts } from "../kernel/mountinfo.ts";
-import { placeOf } from "../kernel/stat.ts";
-import { canBeOnDisk, type Links } from "./processes.ts";
+import type { Place } from "../kernel/stat.ts";
+import { canBeOnDisk, type Process } from "./processes.ts";
 
 /** Where to look, and for what. */
 export interface HiddenMounts {
@@ -28,27 +28,34 @@ export function hiddenMounts(
   return { names, visible, self: readLink("/proc/self"), own: new Set(own) };
 }
 
-/** The names of the devices of which process `pid` uses a file. */
-export async function hiddenUses(
-  pid: string,
-  links: Links,
-  { names, visible, self, own }: HiddenMounts,
-): Promise<string[]> {
-  const used: string[] = [];
-  const look = async (name: string) => {
-    const place = await placeOf(`/proc/${pid}/${name}`);
-    if (!place || place.mount !== undefined && visible.has(place.mount)) return;
-    const device = names.get(place.dev);
-    if (device !== undefined) used.push(device);
-  };
-  for (const [fd, link] of links) {
-    if (!canBeOnDisk(link) || pid === self && own.has(Number(fd))) continue;
+/** Links of a process that may lead to a file of such a mount: where they lead has to be asked. */
+export function linksToAsk(
+  { pid, links }: Process,
+  { visible, self, own }: HiddenMounts,
+): string[] {
+  const folder = `/proc/${pid}`;
+  const opened = [...links].filter(([fd, link]) => {
+    if (!canBeOnDisk(link) || pid === self && own.has(Number(fd))) return false;
     // Asked before the file itself, which may lie on a network that does not answer.
-    const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
+    const info = ifAllowed(() => readText(`${folder}/fdinfo/${fd}`));
     const mount = /^mnt_id:\s*(\d+)$/m.exec(info ?? "")?.[1];
-    if (mount === undefined || visible.has(Number(mount))) continue;
-    await look(`fd/${fd}`);
-  }
-  for (const name of ["cwd", "root", "exe"]) await look(name);
-  return used;
+    return mount !== undefined && !visible.has(Number(mount));
+  });
+  // A kernel's thread has no program, and a stranger's process shows none.
+  const others = ["cwd", "root", "exe"].filter((name) =>
+    ifAllowed(() => readLink(`${folder}/${name}`)) !== undefined
+  );
+  return [
+    ...opened.map(([fd]) => `${folder}/fd/${fd}`),
+    ...others.map((name) => `${folder}/${name}`),
+  ];
+}
+
+/** The name of the device that holds the file, if that lies on such a mount. */
+export function hiddenUse(
+  place: Place | undefined,
+  { names, visible }: HiddenMounts,
+): string | undefined {
+  if (!place || place.mount !== undefined && visible.has(place.mount)) return undefined;
+  return names.get(place.dev);
 }

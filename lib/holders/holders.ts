@@ -4,14 +4,14 @@
  * @module
  */
 import { holdsOf } from "./exclusive.ts";
-import { type HiddenMounts, hiddenMounts, hiddenUses } from "./file_users.ts";
+import { type HiddenMounts, hiddenMounts, hiddenUse, linksToAsk } from "./file_users.ts";
 import { readLink } from "../kernel/file.ts";
 import type { Holder } from "./holder.ts";
 import { type Held, holdersOfFiles, kernelHolders } from "./kernel_holders.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { forgetEndedMounts, ownMountsOf } from "./own_mounts.ts";
 import { loopNode, processes, processName } from "./processes.ts";
-import { placeOf } from "../kernel/stat.ts";
+import { placeOf, placesOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 
 export { describeHolders, type Holder } from "./holder.ts";
@@ -68,15 +68,24 @@ async function processHolders(
   names: ReadonlySet<string>,
   hidden: HiddenMounts | undefined,
 ): Promise<Holder[]> {
-  const holders: Holder[] = [];
-  for await (const { pid, links } of processes()) {
-    const opened = [...links.values()].map(loopNode).filter((name) => names.has(name ?? ""));
-    const used = hidden ? await hiddenUses(pid, links, hidden) : [];
-    for (const name of new Set([...opened, ...used])) {
-      holders.push({ path: `/dev/${name}`, kind: "process", by: processName(pid) });
-    }
+  const users: { by: string; used: Set<string> }[] = [];
+  const asked: { link: string; used: Set<string> }[] = [];
+  for await (const one of processes()) {
+    const opened = [...one.links.values()].flatMap((link) => loopNode(link) ?? []);
+    const used = new Set(opened.filter((name) => names.has(name)));
+    const links = hidden ? linksToAsk(one, hidden) : [];
+    if (used.size === 0 && links.length === 0) continue;
+    users.push({ by: processName(one.pid), used });
+    asked.push(...links.map((link) => ({ link, used })));
   }
-  return holders;
+  const places = await placesOf(asked.map(({ link }) => link));
+  for (const [i, { used }] of asked.entries()) {
+    const name = hidden && hiddenUse(places[i], hidden);
+    if (name !== undefined) used.add(name);
+  }
+  return users.flatMap(({ by, used }) =>
+    [...used].map((name): Holder => ({ path: `/dev/${name}`, kind: "process", by }))
+  );
 }
 
 /** udevd's processes: "(udev-worker)" since systemd 251, and "(udev-synth)". */
