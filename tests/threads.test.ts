@@ -345,6 +345,64 @@ test("an empty buffer goes to the kernel as any other", [], async () => {
   }
 });
 
+/** Counts Workers of Bun and Node: `starts`, how many started at the same time, `sends` to them. */
+const COUNTED = `import { createRequire } from "node:module";
+  const isNode = process.versions.node && !process.versions.bun;
+  const threads = isNode ? createRequire(import.meta.url)("node:worker_threads") : globalThis;
+  const counts = { starts: 0, together: 0, sends: 0 };
+  let starting = 0;
+  threads.Worker = class extends threads.Worker {
+    constructor(...args) {
+      super(...args);
+      counts.starts++;
+      counts.together = Math.max(counts.together, ++starting);
+      const ready = () => starting--;
+      if (isNode) this.once("message", ready);
+      else this.addEventListener("message", ready, { once: true });
+    }
+    postMessage(...args) {
+      counts.sends++;
+      super.postMessage(...args);
+    }
+  };`;
+
+test("one thread starts after the other, and one without a processor does not hang", [], () => {
+  if (RUNTIME === "deno") return;
+  const chain = JSON.stringify(new URL("lib/kernel/chain.ts", MOD));
+  // A busy program hears late that a call has ended: that is no reason to start more threads.
+  const body = `${COUNTED}
+    const { uninterruptedOnThread } = await import(${chain});
+    const busy = (ms) => { for (const end = performance.now() + ms; performance.now() < end;); };
+    await Promise.all(Array.from({ length: 90 }, async (_, i) => {
+      await uninterruptedOnThread("fsync", -1);
+      if (i % 30 === 29) busy(200);
+    }));
+    console.log(JSON.stringify(counts));`;
+  const { starts, together, sends } = JSON.parse(output(onThisRuntime(script(body, ""))));
+  assert(starts >= 1 && starts <= 8, `${starts} threads`);
+  assertEquals([together, sends], [1, 90]);
+});
+
+test("holders() asks a thread for the files of many processes at once", [
+  "root",
+  "mkfs.ext4",
+], () => {
+  if (RUNTIME === "deno") return;
+  const image = scratch("held.img");
+  output(["truncate", "-s", "8M", image]);
+  output(["mkfs.ext4", "-q", image]);
+  const body = `${COUNTED}
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    const before = counts.sends;
+    const holders = await loop.holders();
+    console.log(holders.some(({ by }) => by === root.path), counts.sends - before);`;
+  const [isThere, sends] = output(onThisRuntime(script(body, image))).trim().split(" ");
+  assertEquals(isThere, "true");
+  const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length;
+  assert(Number(sends) < 10 + processes / 20, `${sends} for ${processes} processes`);
+});
+
 test("a thread that dies, or cannot make a call, says so in a line", [], () => {
   // The message is as long as the source that Bun puts into one.
   const dying = `constructor() { this.tell("message", []); }

@@ -4,13 +4,19 @@
  * @module
  */
 import type { PlainStep } from "./contract.ts";
-import type { Answer, ThreadsOf } from "./threads.ts";
-import { type StartedWorker, type Syscall, type WorkerScope, workerThreads } from "./workers.ts";
+import type { ThreadsOf } from "./threads.ts";
+import {
+  type StartedWorker,
+  type Syscall,
+  type WorkerMessage,
+  type WorkerScope,
+  workerThreads,
+} from "./workers.ts";
 
 /** The globals of a Worker, as far as they are used. */
 interface Globals {
   onmessage: (event: { data: readonly PlainStep[] }) => void;
-  postMessage(answer: Answer): void;
+  postMessage(message: WorkerMessage): void;
 }
 
 /** Runs in the Worker, which gets its source text: refers to nothing outside itself. */
@@ -29,7 +35,7 @@ async function scope(): Promise<WorkerScope> {
       return result < 0 ? -read.i32(errno, 0) : result;
     },
     receive: (callback) => globals.onmessage = ({ data }) => callback(data),
-    send: (answer) => globals.postMessage(answer),
+    send: (message) => globals.postMessage(message),
   };
 }
 
@@ -40,10 +46,10 @@ export function bunThreads(syscall: Syscall): ThreadsOf {
   return workerThreads({
     scope,
     syscall,
-    start(program, { answered, died }) {
+    start(program, { sent, died }) {
       url ??= URL.createObjectURL(new Blob([program], { type: "text/javascript" }));
       const worker = new Worker(url);
-      worker.onmessage = ({ data }: { data: Answer }) => answered(data);
+      worker.onmessage = ({ data }: { data: WorkerMessage }) => sent(data);
       worker.onerror = ({ message }) => died(message);
       // Bun's have ref() and unref(), which others lack.
       return worker as Worker & StartedWorker;

@@ -83,7 +83,9 @@ export function denoThreads(machine: Machine, here: ThreadsOf["here"]): ThreadsO
     if (!chain) throw new Error("no chain");
     const send = (steps: readonly PlainStep[]) =>
       void chain(steps).then(answered, (error) => answered(String(error)));
-    return { isReady: true, send, ref() {}, unref() {}, end() {} };
+    // Nobody asks: there are never more of them than the usual ones.
+    const isInCall = () => true;
+    return { isReady: true, isInCall, send, ref() {}, unref() {}, end() {} };
   };
   return { start, usual: MOST_THREADS, most: MOST_THREADS, here };
 }

@@ -24,7 +24,7 @@ async function scope(): Promise<WorkerScope> {
       return result < 0 ? -errno : result;
     },
     receive: (callback) => port.on("message", callback),
-    send: (answer) => port.postMessage(answer),
+    send: (message) => port.postMessage(message),
   };
 }
 
@@ -54,11 +54,11 @@ export function nodeThreads(syscall: Syscall, exit: (code: number) => void): Thr
   return workerThreads({
     scope,
     syscall,
-    start(program, { answered, died }) {
+    start(program, { sent, died }) {
       const worker = new threads.Worker(program, OPTIONS);
-      worker.on("message", (answer) => {
+      worker.on("message", (message) => {
         busy.delete(worker);
-        answered(answer);
+        sent(message);
       });
       worker.on("error", (error) => died(String(error)));
       return {

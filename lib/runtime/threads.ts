@@ -3,8 +3,10 @@
  * that finds no thread waits in a queue, and its signal can take it back from there. A chain that a
  * thread has begun cannot be stopped.
  *
- * A call may hang, on a broken disk or a dead network. A thread whose chain takes long does not count
- * as one of the usual threads any more, and another one is started: other disks are served.
+ * A call may hang, on a broken disk or a dead network. A thread that stays in a call for long does not
+ * count as one of the usual threads any more, and another one stands in for it: other disks are served.
+ * On a busy machine a thread may also be late because it gets no processor. More threads would make that
+ * worse. So the thread itself says whether it is in a call, and one thread starts after the other.
  *
  * @module
  */
@@ -17,6 +19,8 @@ export type Answer = number[] | string;
 export interface Thread {
   /** Whether it takes chains yet; if not, it calls {@linkcode ThreadEvents.ready} later. */
   readonly isReady: boolean;
+  /** Whether it has begun with the chain that was sent last, and has not ended it. */
+  isInCall(): boolean;
   send(steps: readonly PlainStep[]): void;
   /** The process does not end before it. */
   ref(): void;
@@ -45,7 +49,7 @@ export interface ThreadsOf {
   here(steps: readonly PlainStep[]): number[];
 }
 
-/** A thread that has been at one chain for so long counts as one that hangs. */
+/** A thread that has been seen in one chain for so long counts as one that hangs. */
 const HANGING_MS = 100;
 
 /** A chain, and the promise of its results. */
@@ -61,7 +65,15 @@ interface Member {
   readonly thread: Thread;
   isReady: boolean;
   job: Job | undefined;
-  since: number;
+  /** When it was first seen in a call of its chain. */
+  since: number | undefined;
+}
+
+/** Whether it stays in a call. Each look counts: a thread that has no processor yet is in none. */
+function hangs(member: Member): boolean {
+  if (!member.job || !member.thread.isInCall()) return false;
+  member.since ??= performance.now();
+  return performance.now() - member.since >= HANGING_MS;
 }
 
 /** No more threads than there are chains at the same time. */
@@ -143,7 +155,7 @@ export class Threads {
     } catch {
       return false;
     }
-    const member: Member = { thread, isReady: thread.isReady, job: undefined, since: 0 };
+    const member: Member = { thread, isReady: thread.isReady, job: undefined, since: undefined };
     this.#members.add(member);
     return true;
   }
@@ -156,7 +168,7 @@ export class Threads {
     for (const member of this.#members) {
       const { thread, isReady, job } = member;
       const isIdle = isReady && !job && this.#queue.length === 0;
-      if (isIdle && this.#members.size > this.#of.usual) {
+      if (isIdle && this.#working > this.#of.usual) {
         this.#members.delete(member);
         thread.end();
       } else if (job ? !job.isGivenUp : !isReady && this.#queue.length > 0) thread.ref();
@@ -170,28 +182,31 @@ export class Threads {
     for (const member of this.#members) {
       if (!member.isReady || member.job || this.#queue.length === 0) continue;
       member.job = this.#queue.shift()!;
-      member.since = performance.now();
+      member.since = undefined;
       member.thread.send(member.job.steps);
     }
   }
 
-  /** Starts threads for the chains that wait, as many as the bounds allow. */
+  /** Starts a thread if a chain waits, the bounds allow it, and no other thread is starting. */
   #grow(): void {
     const { usual, most } = this.#of;
-    const members = [...this.#members];
-    let waiting = this.#queue.length - members.filter(({ isReady }) => !isReady).length;
-    const hangs = ({ job, since }: Member) => job && performance.now() - since >= HANGING_MS;
-    let working = members.filter((member) => !hangs(member)).length;
-    while (waiting > 0 && working < usual && this.#members.size < most && this.#add()) {
-      waiting--;
-      working++;
+    const count = (is: (member: Member) => boolean) => [...this.#members].filter(is).length;
+    const isShort = () =>
+      this.#queue.length > count(({ job }) => !job) && this.#members.size < most;
+    while (isShort() && count(({ isReady }) => !isReady) === 0 && this.#working < usual) {
+      if (!this.#add()) break;
     }
-    if (waiting > 0) this.#watch();
+    if (isShort()) this.#watch();
+  }
+
+  /** How many do not hang. */
+  get #working(): number {
+    return [...this.#members].filter((member) => !hangs(member)).length;
   }
 
   /** Looks again when a thread may count as one that hangs. */
   #watch(): void {
-    if (this.#isWatching || this.#members.size >= this.#of.most || !this.available) return;
+    if (this.#isWatching || !this.available) return;
     this.#isWatching = true;
     setTimeout(() => {
       this.#isWatching = false;

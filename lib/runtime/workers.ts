@@ -22,11 +22,17 @@ const LONGEST_MESSAGE = 200;
 /** `(number, a, b, c, d, e)`: what the kernel returns, or −errno. */
 export type Syscall = (...args: (number | bigint)[]) => number;
 
+/** Shared memory of one number: 1 while the Worker makes the calls of a chain, otherwise 0. */
+type InCall = Int32Array<SharedArrayBuffer>;
+
+/** What a Worker sends: first this memory, which says that calls can come, and then answers. */
+export type WorkerMessage = InCall | Answer;
+
 /** The runtime, as a Worker's program uses it. */
 export interface WorkerScope {
   readonly syscall: Syscall;
   receive(callback: (steps: readonly PlainStep[]) => void): void;
-  send(answer: Answer): void;
+  send(message: WorkerMessage): void;
 }
 
 /** A Worker, for the thread that started it. */
@@ -39,7 +45,7 @@ export interface StartedWorker {
 
 /** What a started Worker calls. */
 export interface WorkerEvents {
-  answered(answer: Answer): void;
+  sent(message: WorkerMessage): void;
   died(message: string): void;
 }
 
@@ -58,16 +64,19 @@ export interface WorkersOf {
  * a file of its own. So it refers to nothing outside itself.
  */
 function serve(make: typeof makeSteps, { syscall, receive, send }: WorkerScope): void {
+  const inCall: InCall = new Int32Array(new SharedArrayBuffer(4));
   const answer = (steps: readonly PlainStep[]): Answer => {
+    Atomics.store(inCall, 0, 1);
     try {
       return make(steps, syscall);
     } catch (error) {
       return String(error);
+    } finally {
+      Atomics.store(inCall, 0, 0);
     }
   };
   receive((steps) => send(answer(steps)));
-  // The first message says that calls can come.
-  send([]);
+  send(inCall);
 }
 
 /** The line with the error: Bun puts source lines before it, and the stack behind it. */
@@ -80,11 +89,11 @@ function shortened(message: string): string {
 export function workerThreads(runtime: WorkersOf): ThreadsOf {
   const program = `(${runtime.scope})().then((scope) => (${serve})(${makeSteps}, scope))`;
   const start = ({ ready, answered, died }: ThreadEvents): Thread => {
-    let isReady = false;
+    let inCall: InCall | undefined;
     const worker = runtime.start(program, {
-      answered(answer) {
-        if (isReady) return answered(answer);
-        isReady = true;
+      sent(message) {
+        if (inCall) return answered(message as Answer);
+        inCall = message as InCall;
         ready();
       },
       died(message) {
@@ -94,7 +103,8 @@ export function workerThreads(runtime: WorkersOf): ThreadsOf {
     });
     worker.unref();
     return {
-      isReady,
+      isReady: false,
+      isInCall: () => inCall !== undefined && Atomics.load(inCall, 0) === 1,
       send: (steps) => worker.postMessage(steps),
       ref: () => worker.ref(),
       unref: () => worker.unref(),
