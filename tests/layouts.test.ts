@@ -34,7 +34,7 @@ for (const row of LAYOUTS) {
       assertEquals(faultsOf(row, image, mountable), []);
     } catch (error) {
       // Without the driver of its root nothing is left to see.
-      assert(!mountable(row.mounts[0].type), error as Error);
+      assert(!mountable(row.mounts[0].type), `${error}`);
     }
     assertEquals(losetup(file), []);
     assertEquals(digest(file), before, "a read-only image was changed");
