@@ -324,6 +324,15 @@ withExt4(
   },
 );
 
+withExt4("mountImage() refuses a second writable mount of the same file", [], async () => {
+  const file = await imageOf("twice.img", [{ files: SYSTEM }]);
+  await using first = await mountImage(file);
+  const { code, message } = await assertRejects(() => mountImage(file), LoopError);
+  assertEquals(code, "EEXIST");
+  assertStringIncludes(message, first.loop.path);
+  await (await mountImage(file, { readOnly: true })).unmount();
+});
+
 /** A copy of an image while an ext4 on it is mounted and its journal has to be replayed. */
 async function dirtyCopy(name: string): Promise<string> {
   const file = makeImage(`live-${name}`, 17, `label: gpt\nsize=16MiB, type=${ROOT_TYPE}\n`);

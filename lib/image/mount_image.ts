@@ -53,9 +53,10 @@ export async function mountImage(
 ): Promise<MountedImage> {
   const path = absolutePath(checkPath("file", file));
   const asked = checkMountImageOptions(options);
+  const overlap = asked.overlap ?? (asked.readOnly ? "allow" : "refuse");
   const { mountTree } = await loadTree();
   const mounting = async () => {
-    const loop = await attachChecked(path, { ...asked, partscan: true, overlap: "allow" });
+    const loop = await attachChecked(path, { ...asked, partscan: true, overlap });
     return await mountTree(loop, asked);
   };
   return await heeding(mounting(), asked.signal, (late) => late[Symbol.asyncDispose]());

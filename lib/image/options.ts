@@ -5,7 +5,7 @@
  */
 import { ATTACH, type AttachOptions } from "../binding/options.ts";
 import { checkBoolean, checkPath } from "../base/checks.ts";
-import { checkAgainst, type Checked, type Rows } from "../base/options.ts";
+import { checkAgainst, type Checked, oneOf, type Rows } from "../base/options.ts";
 import { checkPartition, type PartitionSelector } from "../base/selector.ts";
 import { absolutePath } from "../kernel/file.ts";
 
@@ -26,6 +26,12 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
    * out: writable where the file, fstab, the table and the file system let it.
    */
   readOnly?: boolean;
+  /**
+   * What if the file is attached already, at a range that overlaps this one? By default mountImage() rejects
+   * with EEXIST, unless `readOnly` is true: two mounts of one file system, each with a cache of its own,
+   * destroy it when one of them writes. `"allow"` says that you know that none does.
+   */
+  overlap?: "allow" | "refuse";
   /** Which partition is the root, where nothing in the image tells, or something else is wanted. */
   root?: PartitionSelector;
   /**
@@ -43,12 +49,13 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
   noexec?: boolean;
 }
 
-const { partscan: _always, overlap: _never, ...OF_ATTACH } = ATTACH;
+const { partscan: _always, overlap: _own, ...OF_ATTACH } = ATTACH;
 
 /** The options of mountImage(), one a row. */
 const MOUNT_IMAGE = {
   ...OF_ATTACH,
   sectorSize: { ...OF_ATTACH.sectorSize, default: "auto" },
+  overlap: { check: oneOf("allow", "refuse") },
   root: { check: (_, root) => checkPartition(root) },
   check: { check: checkBoolean, default: false },
   at: { check: checkPath },
