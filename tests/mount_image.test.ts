@@ -25,6 +25,7 @@ import { parseOsRelease } from "../lib/image/os_release.ts";
 import type { Part } from "../lib/image/parts.ts";
 import { compareVersions } from "../lib/image/types.ts";
 import { e2fsck } from "./support/mount_image.ts";
+import { putBusybox } from "./support/run_image.ts";
 import {
   holdBy,
   losetup,
@@ -44,7 +45,7 @@ const UUID = (number: number) => `00000000-0000-4000-8000-0000000000${number + 1
 /** Files by name; a name that ends with a slash is a directory, and `-> ` before a text makes a link. */
 type Files = Record<string, string>;
 
-function makeFiles(files: Files): string {
+function makeFiles(files: Files = {}): string {
   const folder = scratch(`files-${Math.random()}`);
   mkdirSync(folder);
   for (const [name, text] of Object.entries(files)) {
@@ -78,17 +79,19 @@ async function imageOf(name: string, contents: readonly Content[]): Promise<stri
 
 function makeExt4(
   file: string,
-  { start, size, number, label, files }: {
+  { start, size, number, label, files, folder = makeFiles(files) }: {
     start: number;
     size: number;
     number: number;
     label?: string;
-    files: Files;
+    files?: Files;
+    /** What is in it, if not `files`. */
+    folder?: string;
   },
 ): void {
   const names = ["-U", UUID(number), ...label ? ["-L", label] : []];
   const journal = size < 8 * 2 ** 20 ? ["-O", "^has_journal"] : ["-J", "size=1"];
-  const where = ["-E", `offset=${start},root_owner=0:0`, "-d", makeFiles(files)];
+  const where = ["-E", `offset=${start},root_owner=0:0`, "-d", folder];
   output(["mkfs.ext4", "-q", "-b", "1024", ...journal, ...names, ...where, file, `${size / 1024}`]);
 }
 
@@ -331,6 +334,40 @@ withExt4("mountImage() refuses a second writable mount of the same file", [], as
   assertEquals(code, "EEXIST");
   assertStringIncludes(message, first.loop.path);
   await (await mountImage(file, { readOnly: true })).unmount();
+});
+
+const withBusybox = testsOf("MountedImage.run()", [
+  "root",
+  "mkfs.ext4",
+  "busybox",
+  "unshare",
+  "mount",
+]);
+
+withBusybox("MountedImage.run() runs a command with all mounts of the tree", [], async () => {
+  const file = makeImage("run.img", 22, "label: gpt\nsize=16MiB\nsize=4MiB\n");
+  const [root, data] = (await readPartitions(file)).partitions;
+  // This machine has a /mnt as well.
+  const files = { "etc/fstab": "LABEL=data /link ext4\n", "mnt/": "", "link": "-> /mnt" };
+  const folder = makeFiles({ ...SYSTEM, ...files });
+  putBusybox(folder);
+  makeExt4(file, { ...root, folder });
+  makeExt4(file, { ...data, label: "data", files: { "file": "of the data" } });
+  await using image = await mountImage(file);
+  assertEquals(points(image), ["/ 1", "/link 2"]);
+  const name = `new-${process.pid}`;
+  const script = `cat /mnt/file; touch /link/${name}; exit 7`;
+  const { code, stdout } = await image.run(["sh", "-c", script], { stdout: "piped" });
+  assertEquals([code, new TextDecoder().decode(stdout)], [7, "of the data"]);
+  assert(existsSync(join(image.path, "mnt", name)) && !existsSync(join("/mnt", name)));
+  const sleeping = image.run(["sh", "-c", "touch /mnt/begun; sleep 100"]);
+  await until(() => existsSync(join(image.path, "mnt/begun")), "the command to begin");
+  const busy = await assertRejects(() => image.unmount(), LoopError);
+  assertEquals(busy.code, "EBUSY");
+  // The end of a block kills it.
+  await image[Symbol.asyncDispose]();
+  assert((await sleeping).signal !== undefined);
+  assertNothingLeft(file, image.path);
 });
 
 /** A copy of an image while an ext4 on it is mounted and its journal has to be replayed. */

@@ -9,7 +9,8 @@ import { checkAgainst } from "../base/options.ts";
 import { untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
 import type { LoopDevice } from "../device.ts";
-import type { LoopMount } from "../mount/mounted.ts";
+import { type LoopMount, runInTree } from "../mount/mounted.ts";
+import type { RunOptions, RunOutput } from "../mount/run_options.ts";
 
 /**
  * A mount of a {@linkcode MountedImage}.
@@ -123,13 +124,37 @@ export class MountedImage implements AsyncDisposable {
   }
 
   /**
+   * Runs a command in the image, and resolves to how it ended: {@linkcode LoopMount.run} with all that is
+   * mounted.
+   *
+   * @example
+   * ```ts
+   * import { mountImage } from "@loopdev/loopdev";
+   * async function install(image: string, name: string): Promise<boolean> {
+   *   await using tree = await mountImage(image);
+   *   return (await tree.run(["apt-get", "install", "-y", name])).success;
+   * }
+   * console.log(typeof install); // function
+   * ```
+   */
+  async run(command: string | readonly string[], options: RunOptions = {}): Promise<RunOutput> {
+    // Where each lies, and not where fstab says: a link of the image would lead out of it elsewhere.
+    const tree = this.mounts.map(({ mount }) => ({
+      mount,
+      point: mount.path.slice(this.path.length) || "/",
+    }));
+    return await runInTree(tree, command, options);
+  }
+
+  /**
    * Writes everything back, unmounts all, the last mount first, and detaches the device. Resolves to
    * `"unmounted"` when the kernel has released all of it; to `"deferred"` if a process has a file or its
    * working directory there ({@linkcode LoopDevice.holders} names it): the paths are gone for all, and the
    * kernel unmounts and detaches after the last of them.
    *
-   * Rejects with {@linkcode LoopError}: with EBUSY if another process has mounted something below it, which
-   * the message names. What lies above that is unmounted then, and unmount() can be called again. With EIO
+   * Rejects with {@linkcode LoopError}: with EBUSY if another process has mounted something below it, or a
+   * command of {@linkcode MountedImage.run} has not ended; the message names it. What lies above that is
+   * unmounted then, and unmount() can be called again. With EIO
    * or ENOSPC if anything that was written is lost; all is unmounted and detached all the same.
    *
    * @param options `signal` stops the wait: it rejects with the signal's reason, and the unmount goes on.
@@ -173,9 +198,16 @@ export class MountedImage implements AsyncDisposable {
     throw failed!.error;
   }
 
-  /** Unmounts it, and rejects as {@linkcode MountedImage.unmount} does, unless that has rejected already. */
+  /**
+   * Unmounts it, and rejects as {@linkcode MountedImage.unmount} does, unless that has rejected already. Kills
+   * commands of {@linkcode MountedImage.run} that have not ended.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     const isTold = this.#isTold;
+    for (const { mount } of this.mounts.toReversed()) {
+      // unmount() of all gives the error again.
+      await mount[Symbol.asyncDispose]().catch(() => {});
+    }
     try {
       await this.#end();
     } catch (error) {
