@@ -10,6 +10,7 @@ import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/block.ts";
 import { flock } from "../lib/kernel/record_lock.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { statfs } from "../lib/kernel/mount.ts";
+import { fstrim_range } from "../lib/kernel/super_block.ts";
 import { PSEUDO } from "../lib/kernel/pseudo.ts";
 import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
@@ -33,6 +34,7 @@ BLKFLSBUF 0x1261 BLKROSET 0x125d BLKROGET 0x125e BLKSSZGET 0x1268 BLKGETSIZE64 0
 O_RDONLY 0 O_RDWR 0o2 O_CREAT 0o100 O_EXCL 0o200 O_NONBLOCK 0o4000 O_CLOEXEC 0o2000000
 O_PATH 0o10000000 F_DUPFD_CLOEXEC 1030 AT_REMOVEDIR 0x200
 IN_OPEN 0x20 LOCK_SH 1 LOCK_EX 2 LOCK_NB 4 NETLINK_KOBJECT_UEVENT 15
+FIFREEZE 0xc0045877 FITHAW 0xc0045878 FITRIM 0xc0185879
 F_GETFD 1 F_SETFD 2 FD_CLOEXEC 1 F_SETFL 4 F_RDLCK 0 F_WRLCK 1 F_UNLCK 2 F_OFD_GETLK 36 F_OFD_SETLK 37 SEEK_END 2 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 OPEN_TREE_CLONE 1 AT_STATX_DONT_SYNC 0x4000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
 S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
 S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_TYPE 0x1 STATX_ATTR_IMMUTABLE 0x10 STATX_ATTR_APPEND 0x20 STATX_BASIC_STATS 0x7ff STATX_MNT_ID 0x1000
@@ -51,7 +53,7 @@ EBADMSG 74 EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUO
 
 /** Of these the headers' names begin so. */
 const OF_THE_KERNEL =
-  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|FD_|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|OPEN_TREE_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|IN_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_|SYNC_FILE_RANGE_|CAP_|Q_|SUBCMDSHIFT|USRQUOTA)/;
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|FD_|FI[FT]|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|OPEN_TREE_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|IN_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_|SYNC_FILE_RANGE_|CAP_|Q_|SUBCMDSHIFT|USRQUOTA)/;
 
 const LAYOUTS = `
 loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
@@ -66,6 +68,7 @@ statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx
   stx_dev_minor 140 stx_mnt_id 144
 statfs 120: f_type 0 f_bsize 8 f_blocks 16 f_bfree 24 f_bavail 32 f_files 40 f_ffree 48 f_fsid 56
   f_namelen 64 f_frsize 72 f_flags 80 f_spare 88
+fstrim_range 24: start 0 len 8 minlen 16
 open_how 24: flags 0 mode 8 resolve 16
 cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
   nr_recently_evicted 48
@@ -82,6 +85,7 @@ const STRUCTS: Struct<any>[] = [
     blkpg_partition,
     statx,
     statfs,
+    fstrim_range,
     open_how,
     cachestat,
     sockaddr_nl,

@@ -12,6 +12,7 @@
  *       .000001.87.directory.loop4p2           mount 87, of /dev/loop4p2, on the directory below
  *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
  *                                              since the boot 5f3a90c1: /run may outlive a boot
+ *       .frozen-000001                         freeze() has frozen mount 87
  *       loop4p2-000001/                        where mount 87 lies
  *
  * Where process and keeper are killed at once, the lock is free. The next mount() of any process takes it
@@ -44,8 +45,8 @@ import { KEEPER_SCRIPT } from "./keeper_script.ts";
 /** The directories of all owners. With systemd /run is in memory, and empty at each boot. */
 const ALL_OWNERS = "/run/loopdev";
 const OWNER = /^\d+-[0-9a-z]{10}$/;
-const SHELL = "/bin/sh";
-/** Not the user's PATH: the keeper runs as root, and PATH may name folders that others write to. */
+export const SHELL = "/bin/sh";
+/** Not the user's PATH: the shell runs as root, and PATH may name folders that others write to. */
 export const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const MOST_TRIES = 16;
 
@@ -119,6 +120,10 @@ export class Keeper {
     return {
       folder,
       parent,
+      setFrozen(isFrozen) {
+        removeFile(`.frozen-${number}`, parent);
+        if (isFrozen) makeEmptyFile(`.frozen-${number}`, parent);
+      },
       async remove() {
         // A directory on which others have mounted something stays, and its record with it.
         if (folder === undefined || await removeDirectory(folder, parent)) {
@@ -155,6 +160,8 @@ interface MountRecord {
   /** The directory that was made for the mount, in `parent`; undefined: it lies on one of the user's. */
   readonly folder: string | undefined;
   readonly parent: OpenFile;
+  /** Whether the mount must be thawed before its end. */
+  setFrozen(isFrozen: boolean): void;
   /** Removes both, after the mount's end. */
   remove(): Promise<void>;
 }

@@ -9,7 +9,8 @@
  * `$1` is the owner's directory, descriptor 3 the pipe. The script finds a mount by its id in mountinfo,
  * since its directory may have been renamed. umount takes a path, which may lead to another mount; so
  * the script first compares the mnt_id in fdinfo, and looks whether anybody has mounted something on it
- * or below it. Where others have, the mount stays, and its record with it.
+ * or below it. Where others have, the mount stays, and its record with it. A frozen one is thawed first:
+ * an unmount would leave it frozen for ever.
  */
 export const KEEPER_SCRIPT = `
 for tool in umount rm rmdir; do command -v "$tool" >/dev/null || exit 127; done
@@ -54,7 +55,9 @@ end() {
   find "$@"
   case $? in 1) return 0 ;; 2) return 1 ;; esac
   unescape "$where"
-  leads "$1" && { umount "$path" || umount -l "$path"; }
+  leads "$1" || return 1
+  [ ! -f ".frozen-$number" ] || fsfreeze --unfreeze "$path"
+  umount "$path" || umount -l "$path"
 }
 
 clean() {
@@ -70,7 +73,7 @@ clean() {
       directory) end "$id" "$name" "$1/$name-$number" &&
         { rmdir "$name-$number" || [ ! -d "$name-$number" ]; } ;;
       at-"\${boot%%-*}") end "$id" "$name" ;;
-    esac && rm -f "$record"
+    esac && rm -f "$record" ".frozen-$number"
   done
   cd / && rmdir "$1"
 }

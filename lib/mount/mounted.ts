@@ -8,6 +8,7 @@ import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
+import { Turns } from "../base/turns.ts";
 import type { LoopFacts } from "../binding/facts.ts";
 import { holdOf } from "../holders/exclusive.ts";
 import { ownMountsOf, removeOwnMount, setOwnMount } from "../holders/own_mounts.ts";
@@ -17,10 +18,12 @@ import { copyMount } from "../kernel/loose_mount.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import { checkFreezeOptions, freeze, type Frozen, type FrozenMount } from "./freeze.ts";
 import type { Place } from "./place.ts";
 import { resolveBelow } from "./resolve.ts";
 import { runIn, type RunMount } from "./run.ts";
 import type { RunOptions, RunOutput } from "./run_options.ts";
+import { trim } from "./trim.ts";
 
 /**
  * unmount() waits so long for users that are about to leave: a runtime closes a file some time after the
@@ -110,6 +113,10 @@ export class LoopMount implements AsyncDisposable {
   /** Device number of its files. */
   readonly #dev: string;
   #unmounted: Promise<"unmounted" | "deferred"> | undefined;
+  /** One freeze() at a time, and unmount() after it. */
+  readonly #freezes = new Turns();
+  /** The last one. */
+  #frozen: Frozen | undefined;
   /** A caller of unmount() has got the error: the end of the block does not throw it again. */
   #isTold = false;
   readonly #runs = new Set<Run>();
@@ -224,6 +231,67 @@ export class LoopMount implements AsyncDisposable {
   }
 
   /**
+   * Discards what the file system does not use (FITRIM): the image's file gets holes there, where its own
+   * file system can make them. Resolves to the bytes that the file system has discarded; ext4 and others do
+   * not count again what they have discarded since the mount.
+   *
+   * Rejects with {@linkcode LoopError}: EOPNOTSUPP if the device below takes no discards, ENOTTY if the
+   * file system's driver does not trim, EROFS if the file system is read-only, EBADF after the unmount.
+   *
+   * @example
+   * ```ts
+   * import type { LoopMount } from "@loopdev/loopdev";
+   * const shrink = async (root: LoopMount) => `${await root.trim()} bytes discarded`;
+   * console.log(typeof shrink); // function
+   * ```
+   */
+  async trim(): Promise<number> {
+    return await trim(this.#placed.made.root, this.type);
+  }
+
+  /**
+   * Freezes the file system (FIFREEZE): everything is written back, the image's file is whole, and whoever
+   * writes waits until {@linkcode FrozenMount.thaw}. For a snapshot or a copy of the image in use.
+   *
+   * A frozen file system never stays behind: it thaws after `timeout` ms (60 000; thaw() rejects then),
+   * when this process ends, SIGKILL included, and before unmount(). A helper process sees to it, which
+   * needs /bin/sh, fsfreeze (util-linux), timeout and head. A synchronous write of this process hangs, and
+   * the process with it, until `timeout` has passed.
+   *
+   * Rejects with {@linkcode LoopError}: EBUSY if it is frozen already, EOPNOTSUPP if its driver does not
+   * freeze (vfat, squashfs), EBADF after the unmount.
+   *
+   * @example
+   * ```ts
+   * import type { LoopMount } from "@loopdev/loopdev";
+   * import { copyFileSync } from "node:fs";
+   *
+   * async function copy(root: LoopMount, image: string): Promise<void> {
+   *   const frozen = await root.freeze({ timeout: 10_000 });
+   *   copyFileSync(image, `${image}.copy`);
+   *   await frozen.thaw();
+   * }
+   * console.log(typeof copy); // function
+   * ```
+   */
+  async freeze(options: { timeout?: number } = {}): Promise<FrozenMount> {
+    const timeout = checkFreezeOptions(options);
+    const { made: { root }, place } = this.#placed;
+    const freezing = { path: this.path, root, type: this.type, setFrozen: place.setFrozen };
+    using _turn = await this.#freezes.begin();
+    const frozen = await freeze(freezing, timeout);
+    this.#frozen?.supersede();
+    return this.#frozen = frozen;
+  }
+
+  /** A frozen file system would outlive its unmount. */
+  async #thaw(): Promise<void> {
+    using _turn = await this.#freezes.begin();
+    // Who has called freeze() hears of an error by thaw().
+    await this.#frozen?.thaw().catch(() => {});
+  }
+
+  /**
    * Writes everything back and unmounts. What this process has mounted below it is unmounted first.
    * Resolves to `"unmounted"` when the kernel has released the device; to `"deferred"` if a process has
    * a file or its working directory there ({@linkcode LoopDevice.holders} names it), or the same file
@@ -292,6 +360,7 @@ export class LoopMount implements AsyncDisposable {
   }
 
   async #unmountItself(): Promise<"unmounted" | "deferred"> {
+    await this.#thaw();
     const { made, place: { id, holder, remove } } = this.#placed;
     const written = !this.readOnly;
     using node = written ? await openIfPossible(this.device) : undefined;
@@ -337,6 +406,8 @@ export class LoopMount implements AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     const isTold = this.#isTold;
+    // A command that writes to what is frozen cannot be killed.
+    await this.#thaw();
     await Promise.all([...this.#runs].map((run) => run.stop()));
     try {
       await this.#end();

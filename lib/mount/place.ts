@@ -32,6 +32,8 @@ export interface Place {
   readonly id: number | undefined;
   /** The mount that it lies on, which ends with this descriptor. */
   readonly holder: OpenFile | undefined;
+  /** Has the keeper's records say whether it is frozen. */
+  setFrozen(isFrozen: boolean): void;
   /** Removes what was made for the mount, after its end. */
   remove(): Promise<void>;
 }
@@ -71,7 +73,7 @@ export async function placeKept(
   // Before the move: a failure after it would leave the mount there.
   const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));
   const kind = directory ? "at" : "directory";
-  const { parent, folder, remove } = keeper.addRecord(mount.path, id, kind);
+  const { parent, folder, setFrozen, remove } = keeper.addRecord(mount.path, id, kind);
   try {
     await moveMount(mount, directory ?? parent, folder);
   } catch (error) {
@@ -83,7 +85,7 @@ export async function placeKept(
         : "nothing can be mounted there: perhaps it lies in another mount namespace",
     );
   }
-  return { path: path ?? `${parent.path}/${folder}`, id, holder: undefined, remove };
+  return { path: path ?? `${parent.path}/${folder}`, id, holder: undefined, setFrozen, remove };
 }
 
 /** Opens the directory on another thread: it may lie on a network that does not answer. */
@@ -127,7 +129,7 @@ export async function placeNowhere(mount: OpenFile): Promise<Place> {
     const path = holder.call((fd) => `/proc/${readLink("/proc/self")}/fd/${fd}/${name}`);
     const [there, root] = [ifExists(() => fileStatus(path)), fileStatus(mount)];
     if (there?.dev === root.dev && there.inode === root.inode) {
-      return { path, id: undefined, holder, remove: () => Promise.resolve() };
+      return { path, id: undefined, holder, setFrozen() {}, remove: () => Promise.resolve() };
     }
     const hint = "is proc mounted on /proc? The files of a detached mount are found through it";
     throw new LoopError({ code: "ENOENT", path, hint });

@@ -1,14 +1,14 @@
 /**
- * A process that mounts: `mounter.ts IMAGE WHAT`. Prints a line of JSON when it has, and ends with its
+ * A process that mounts: `mounter.ts IMAGE WHAT [OPTIONS OF mount()]`. Prints a line of JSON when it has, and ends with its
  * stdin, or as the test wishes.
  */
 import { closeSync, fsyncSync, openSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, type LoopError } from "../../mod.ts";
 
-const [image, what] = process.argv.slice(2);
+const [image, what, options = "{}"] = process.argv.slice(2);
 const loop = await attach(image, { partscan: what === "partition" });
-const mount = await loop.mount(what === "partition" ? 1 : undefined);
+const mount = await loop.mount(what === "partition" ? 1 : undefined, JSON.parse(options));
 const say = (more: object = {}) =>
   console.log(JSON.stringify({ loop: loop.path, device: mount.device, path: mount.path, ...more }));
 
@@ -37,6 +37,18 @@ switch (what) {
     say({ errors, unmounted, again, detached: await loop.detach() });
     break;
   }
+  case "frozen":
+    await mount.freeze();
+    say();
+    for await (const _ of process.stdin);
+    break;
+  case "stuck":
+    await mount.freeze({ timeout: 1000 });
+    say();
+    // This thread waits in the kernel for a thaw() that only it could call.
+    writeFileSync(`${mount.path}/written`, "by mounter\n");
+    say();
+    break;
   default:
     writeFileSync(`${mount.path}/written`, "by mounter\n");
     sync(`${mount.path}/written`);

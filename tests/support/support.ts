@@ -42,6 +42,7 @@ const TOOLS: Record<string, string> = {
   "cryptsetup": "cryptsetup-bin",
   "fdisk": "fdisk",
   "flock": "util-linux",
+  "fsfreeze": "util-linux",
   "genisoimage": "genisoimage",
   "git": "git",
   "gzip": "gzip",
