@@ -31,6 +31,7 @@ export type { Holder } from "./lib/holders/holders.ts";
 export { LoopDevice } from "./lib/device.ts";
 export type { DetachOptions } from "./lib/binding/detach.ts";
 export type { HeldLock } from "./lib/udev/lock.ts";
+export { mount } from "./lib/mount_device.ts";
 export type { FrozenMount } from "./lib/mount/freeze.ts";
 export type { LoopMount } from "./lib/mount/mounted.ts";
 export type { MountOptions } from "./lib/mount/options.ts";

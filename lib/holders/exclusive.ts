@@ -33,7 +33,7 @@ export type Hold = "held" | "free" | "unknown";
  */
 export async function holdOf(path: string): Promise<Hold> {
   try {
-    const held = deviceAt(path);
+    const held = devicesAt(path);
     const nodes = [path, ...[...held.values()].slice(1).map((name) => `/dev/${name}`)];
     const holds = await holdsOf(nodes, await kernelHolders(held, mounts()));
     const found = [...holds.values()];
@@ -84,7 +84,7 @@ function holdByError(error: unknown): Hold {
 }
 
 /** The device at `path` and its partitions: names by device number. */
-function deviceAt(path: string): Held {
+export function devicesAt(path: string): Held {
   const { rdev } = fileStatus(path);
   const name = /^DEVNAME=(.+)$/m.exec(readText(`/sys/dev/block/${rdev}/uevent`))?.[1] ?? "";
   const number = /^loop(\d+)$/.exec(name)?.[1];

@@ -5,7 +5,7 @@
  */
 
 /**
- * Somebody who holds a loop device or one of its partitions.
+ * Somebody who holds a loop device, one of its partitions, or a device over one of them.
  *
  * @example
  * ```ts
@@ -14,7 +14,7 @@
  * ```
  */
 export interface Holder {
-  /** What is held: "/dev/loop4p1". */
+  /** What is held: "/dev/loop4p1", or a device over it: "/dev/dm-0". */
   readonly path: string;
   /**
    * | kind         | what has it                                                                   |

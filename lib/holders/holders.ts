@@ -7,7 +7,7 @@ import { holdsOf } from "./exclusive.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUse, linksToAsk } from "./file_users.ts";
 import { readLink } from "../kernel/file.ts";
 import type { Holder } from "./holder.ts";
-import { type Held, holdersOfFiles, kernelHolders } from "./kernel_holders.ts";
+import { type Held, holdersOfFiles, kernelHolders, withDevicesOver } from "./kernel_holders.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { forgetEndedMounts, ownMountsOf } from "./own_mounts.ts";
 import { loopNode, processes, processName } from "./processes.ts";
@@ -20,6 +20,12 @@ export { describeHolders, type Holder } from "./holder.ts";
 export async function findHolders(number: number): Promise<Holder[]> {
   const held = new Map([[sysfsDev(number), `loop${number}`]]);
   for (const { name, dev } of sysfsPartitions(number)) held.set(dev, name);
+  return await findHoldersOf(held);
+}
+
+/** Everyone who holds one of these devices, or a device over one of them. */
+export async function findHoldersOf(below: Held): Promise<Holder[]> {
+  const held = withDevicesOver(below);
   const devices = [...held.values()].map((name) => `/dev/${name}`);
   const all = mounts();
   const known = await kernelHolders(held, all);

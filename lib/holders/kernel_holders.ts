@@ -41,6 +41,20 @@ function devicesOver(held: Held): Holder[] {
   );
 }
 
+/** These devices, those over them, and so on: who has the upper one mounted holds the lower one, too. */
+export function withDevicesOver(held: Held): Held {
+  const all = new Map(held);
+  // What is entered meanwhile is visited as well.
+  for (const dev of all.keys()) {
+    const folder = `/sys/dev/block/${dev}/holders`;
+    for (const name of namesIn(folder)) {
+      const over = ifAllowed(() => readText(`${folder}/${name}/dev`));
+      if (over !== undefined) all.set(over, name);
+    }
+  }
+  return all;
+}
+
 /** The holders of files on these file systems: `held` by the device numbers that their files have. */
 export async function holdersOfFiles(held: Held): Promise<Holder[]> {
   return [...await swapOn(held, "file"), ...await loopsOver(held)];

@@ -4,7 +4,8 @@
  * @module
  */
 import { isRefusal, type LoopError } from "../base/errors.ts";
-import { describeHolders, findHolders } from "../holders/holders.ts";
+import { devicesAt } from "../holders/exclusive.ts";
+import { describeHolders, findHolders, findHoldersOf } from "../holders/holders.ts";
 import { blkRoGet } from "../kernel/block.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
@@ -176,7 +177,10 @@ function guess(type: string, { settings }: CheckedMount): string {
 }
 
 async function whoUses({ number, device }: MountSource): Promise<string> {
-  const others = (await findHolders(number)).filter(({ kind }) => kind !== "process");
+  const all = number === undefined
+    ? await findHoldersOf(devicesAt(device))
+    : await findHolders(number);
+  const others = all.filter(({ kind }) => kind !== "process");
   if (others.length === 0) {
     return "perhaps something in another mount namespace, which this process cannot see, has it " +
       "exclusively";

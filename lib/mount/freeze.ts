@@ -19,9 +19,9 @@ import { checkAgainst, type Rows } from "../base/options.ts";
 import { poll } from "../base/retry.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
 import type { OpenFile } from "../kernel/file.ts";
-import { hasReader, pipe, runScript, writeToPipe } from "../kernel/program.ts";
+import { hasReader, writeToPipe } from "../kernel/program.ts";
 import { fiFreeze, fiThaw } from "../kernel/super_block.ts";
-import { SHELL, TOOLS } from "./keeper.ts";
+import { startHelper } from "./helper.ts";
 
 /**
  * A frozen file system: {@linkcode LoopMount.freeze}. The end of an `await using` block thaws it.
@@ -150,7 +150,7 @@ export class Frozen implements FrozenMount {
 
 /** Freezes it for `timeout` ms at most. */
 export async function freeze(freezing: Freezing, timeout: number): Promise<Frozen> {
-  const helper = await startHelper(freezing, timeout);
+  const helper = await startThawer(freezing, timeout);
   let isFrozen = false;
   try {
     await fiFreeze(freezing.root);
@@ -180,30 +180,17 @@ function whyNot({ code }: LoopError, type: string): string | undefined {
   }
 }
 
-/** Resolves to the write end of the helper's pipe. */
-async function startHelper({ root }: Freezing, timeout: number): Promise<OpenFile> {
-  const { readEnd, writeEnd } = pipe("the pipe of freeze()");
+function startThawer({ root }: Freezing, timeout: number): Promise<OpenFile> {
   // 0: without end.
   const seconds = Number.isFinite(timeout) ? Math.max(1, Math.ceil(timeout / 1000)) : 0;
-  try {
-    using pipe = readEnd;
-    const status = await runScript({
-      path: SHELL,
-      text: SCRIPT,
-      name: "loopdev-thaw",
-      args: [`${seconds}`],
-      env: [TOOLS, "LC_ALL=C"],
-      files: [pipe, root],
-    }).catch((error) => {
-      throw isRefusal(error, "ENOENT") ? error.withHint(NEEDS) : error;
-    });
-    if (status === 0) return writeEnd;
-    const code = status === 127 ? "ENOENT" : "EIO";
-    throw new LoopError({ code, syscall: "posix_spawn", path: SHELL, hint: NEEDS });
-  } catch (error) {
-    writeEnd.close();
-    throw error;
-  }
+  return startHelper({
+    text: SCRIPT,
+    name: "loopdev-thaw",
+    args: [`${seconds}`],
+    files: [root],
+    tool: "fsfreeze",
+    needs: NEEDS,
+  });
 }
 
 /** Tells it that nothing is left to do, and waits until it has let the directory go. */

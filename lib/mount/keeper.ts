@@ -38,24 +38,20 @@ import {
   readText,
 } from "../kernel/file.ts";
 import { LOCK_EX, tryFlock } from "../kernel/flock.ts";
-import { hasReader, pipe, runScript } from "../kernel/program.ts";
+import { hasReader } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import { startHelper } from "./helper.ts";
 import { KEEPER_SCRIPT } from "./keeper_script.ts";
 
 /** The directories of all owners. With systemd /run is in memory, and empty at each boot. */
 const ALL_OWNERS = "/run/loopdev";
 const OWNER = /^\d+-[0-9a-z]{10}$/;
-export const SHELL = "/bin/sh";
-/** Not the user's PATH: the shell runs as root, and PATH may name folders that others write to. */
-export const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 const MOST_TRIES = 16;
 
 const WITHOUT_KEEPER = "or mount with detached: true (Linux 6.15), which needs no keeper";
-const NEEDS_SHELL =
-  "mount() starts a shell, the keeper, which unmounts if this process is killed: " +
-  `install what is missing, ${WITHOUT_KEEPER}`;
-/** The script's exit code where a tool of it is missing. */
-const WITHOUT_TOOLS = 127;
+const NEEDS =
+  "mount() starts a shell, the keeper, which unmounts if this process is killed; it needs " +
+  `umount, rm and rmdir: install what is missing, ${WITHOUT_KEEPER}`;
 
 /** Where this process's mounts lie, and the shell that unmounts them. */
 export class Keeper {
@@ -232,27 +228,13 @@ export function randomName(): string {
 }
 
 /** Starts a keeper for a directory that we have locked. Resolves to the pipe's write end. */
-async function startKeeper(directory: OpenFile): Promise<OpenFile> {
-  const { readEnd, writeEnd } = pipe("the keeper's pipe");
-  try {
-    using pipe = readEnd;
-    const status = await runScript({
-      path: SHELL,
-      text: KEEPER_SCRIPT,
-      name: "loopdev-keeper",
-      args: [directory.path],
-      env: [TOOLS, "LC_ALL=C"],
-      files: [pipe, directory],
-    }).catch((error) => {
-      throw isRefusal(error) ? error.withHint(NEEDS_SHELL) : error;
-    });
-    if (status === 0) return writeEnd;
-    const [code, path, hint] = status === WITHOUT_TOOLS
-      ? ["ENOENT", "umount", `the keeper needs umount, rm and rmdir; ${NEEDS_SHELL}`] as const
-      : ["EIO", SHELL, `the keeper ended with exit code ${status}; ${NEEDS_SHELL}`] as const;
-    throw new LoopError({ code, syscall: "posix_spawn", path, hint });
-  } catch (error) {
-    writeEnd.close();
-    throw error;
-  }
+function startKeeper(directory: OpenFile): Promise<OpenFile> {
+  return startHelper({
+    text: KEEPER_SCRIPT,
+    name: "loopdev-keeper",
+    args: [directory.path],
+    files: [directory],
+    tool: "umount",
+    needs: NEEDS,
+  });
 }

@@ -6,6 +6,7 @@
 import { isRefusal } from "../base/errors.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY, type NewMount } from "../kernel/mount.ts";
+import { openSource, refuseOther } from "./device_source.ts";
 import { type Attempt, explainRefusal } from "./errors.ts";
 import { fileSystemOn } from "./file_system.ts";
 import { Keeper } from "./keeper.ts";
@@ -14,6 +15,19 @@ import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
 import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
 import { driverOf, refuseUnknown } from "./unknown.ts";
+
+/** mount() of any block device, by the path of its node. */
+export async function mountDevice(path: string, options: MountOptions): Promise<LoopMount> {
+  const { signal } = checkMountOptions(options);
+  signal?.throwIfAborted();
+  const source = await openSource(path, signal);
+  try {
+    return await mount(source, options, () => {});
+  } catch (error) {
+    source.node?.close();
+    throw error;
+  }
+}
 
 /** Mounts it. On failure everything is undone. */
 export async function mount(
@@ -35,6 +49,7 @@ export async function mount(
   const made = await makeSuitable({ source, type, options, log });
   let place: Place | undefined;
   try {
+    refuseOther(source, made);
     signal?.throwIfAborted();
     place = await findPlace(made, options, await keeper);
     signal?.throwIfAborted();

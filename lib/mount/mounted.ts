@@ -31,12 +31,16 @@ import { trim } from "./trim.ts";
  */
 const PASSING_USERS_MS = 1000;
 
-/** What is mounted: a partition, or the whole device; and the facts of the loop device then. */
-export interface MountSource extends Pick<LoopFacts, "number" | "readOnly" | "backingFile"> {
+/** What is mounted: a partition, or a whole device; and the facts of the loop device then. */
+export interface MountSource extends Pick<LoopFacts, "readOnly" | "backingFile"> {
+  /** Of the loop device; undefined: it is none. */
+  readonly number: number | undefined;
   /** The node: "/dev/loop4p2". */
   readonly device: string;
   /** undefined: the whole device. */
   readonly partition: number | undefined;
+  /** The node, open until the mount has ended; undefined: the loop device's handle keeps the device. */
+  readonly node?: OpenFile;
 }
 
 /** A mount in its place, which {@linkcode LoopMount} ends. */
@@ -361,10 +365,15 @@ export class LoopMount implements AsyncDisposable {
 
   async #unmountItself(): Promise<"unmounted" | "deferred"> {
     await this.#thaw();
-    const { made, place: { id, holder, remove } } = this.#placed;
+    const { source, made, place: { id, holder, remove } } = this.#placed;
     const written = !this.readOnly;
-    using node = written ? await openIfPossible(this.device) : undefined;
-    const ended = await endMount(made, { node, written, attached: id !== undefined, holder });
+    using node = source.node ?? (written ? await openIfPossible(this.device) : undefined);
+    const ended = await endMount(made, {
+      node: written ? node : undefined,
+      written,
+      attached: id !== undefined,
+      holder,
+    });
     if (id !== undefined) listed.delete(id);
     this.#setOwnMount([]);
     if (ended.isGone) await remove();

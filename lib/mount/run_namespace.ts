@@ -36,7 +36,7 @@ import {
   writeToPipe,
 } from "../kernel/program.ts";
 import { fileStatus, isThere } from "../kernel/stat.ts";
-import { TOOLS } from "./keeper.ts";
+import { TOOLS } from "./helper.ts";
 
 /**
  * Descriptor 3 is the pipe, 4 where it answers. Each request is one line of the pipe, and each argument

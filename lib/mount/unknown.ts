@@ -46,10 +46,11 @@ export function describeContainer({ type }: FileSystem, device: string): string 
 
 /** The error for a device that holds a container (`found`), or nothing that is known. */
 export async function refuseUnknown(
-  { device, number, partition }: { device: string; number: number; partition?: number },
+  { device, number, partition }: { device: string; number?: number; partition?: number },
   found: FileSystem | undefined,
 ): Promise<LoopError> {
-  const known = partition === undefined ? sysfsPartitions(number).map(({ number }) => number) : [];
+  const all = partition === undefined && number !== undefined ? sysfsPartitions(number) : [];
+  const known = all.map(({ number }) => number);
   const hint = known.length > 0
     ? `it has no file system but partitions: mount one of ${known.join(", ")}`
     : found

@@ -1,0 +1,59 @@
+/**
+ * Shells that this process starts, and that go on when it ends: they read a pipe of which it holds the only
+ * write end.
+ *
+ * @module
+ */
+import { isRefusal, LoopError } from "../base/errors.ts";
+import type { OpenFile } from "../kernel/file.ts";
+import { pipe, runScript } from "../kernel/program.ts";
+
+const SHELL = "/bin/sh";
+/** Not the user's PATH: the shell runs as root, and PATH may name folders that others write to. */
+export const TOOLS = "PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+/** A script's exit code where a tool of it is missing. */
+const WITHOUT_TOOLS = 127;
+
+export interface Helper {
+  /** The script. Its descriptor 3 is the pipe's read end, those of `files` follow. */
+  readonly text: string;
+  /** In a list of processes, and of its pipe in errors. */
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly files: readonly OpenFile[];
+  /** Which of its tools an error names. */
+  readonly tool: string;
+  /** For an error: what it needs, and what for. */
+  readonly needs: string;
+}
+
+/**
+ * Runs the script, whose background is the helper. Resolves to the pipe's write end; rejects with LoopError
+ * unless the script ends with 0.
+ */
+export async function startHelper(
+  { text, name, args, files, tool, needs }: Helper,
+): Promise<OpenFile> {
+  const { readEnd, writeEnd } = pipe(`the pipe of ${name}`);
+  try {
+    using pipe = readEnd;
+    const status = await runScript({
+      path: SHELL,
+      text,
+      name,
+      args,
+      env: [TOOLS, "LC_ALL=C"],
+      files: [pipe, ...files],
+    }).catch((error) => {
+      throw isRefusal(error) ? error.withHint(needs) : error;
+    });
+    if (status === 0) return writeEnd;
+    const [code, path, hint] = status === WITHOUT_TOOLS
+      ? ["ENOENT", tool, needs] as const
+      : ["EIO", SHELL, `${name} ended with exit code ${status}; ${needs}`] as const;
+    throw new LoopError({ code, syscall: "posix_spawn", path, hint });
+  } catch (error) {
+    writeEnd.close();
+    throw error;
+  }
+}

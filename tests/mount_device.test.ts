@@ -1,0 +1,104 @@
+/** mount() of a block device's node, whoever has made the device. */
+import {
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
+import { readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+import { attach, LoopError, mount } from "../mod.ts";
+import { O_RDONLY, open } from "../lib/kernel/file.ts";
+import { refuseOther } from "../lib/mount/device_source.ts";
+import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
+import { losetup, makeImage, output, scratch, testsOf } from "./support/support.ts";
+
+const withExt4 = testsOf("mounts of any device", ["root", "mkfs.ext4"]);
+
+const refusalOf = async (device: string | URL) => {
+  const { code, message } = await assertRejects(() => mount(device), LoopError);
+  return { code, message };
+};
+
+withExt4("mount() takes any block device, and no second loop device", [], async () => {
+  const file = await ext4Partitions("any.img", 2);
+  await using loop = await attach(file, { partscan: true });
+  const [, { path: node }] = loop.partitions;
+  const link = scratch("by-label");
+  symlinkSync(node, link);
+  for (const name of [node, link, pathToFileURL(link)]) {
+    await using root = await mount(name);
+    assertEquals([root.device, root.partition, root.type], [node, 2, "ext4"]);
+    assertMatch(root.path, /^\/run\/loopdev\/\d+-\w{10}\/loop\d+p2-\d{6}$/);
+    writeFileSync(await root.resolve("hello"), "world\n");
+    const mountsThere = { path: node, kind: "mount" as const, by: root.path };
+    const held = (await loop.holders()).filter(({ kind }) => kind !== "process");
+    assertEquals([held, losetup(file).length], [[mountsThere], 1]);
+    assertEquals(await root.unmount(), "unmounted");
+    assertEquals(mountsOf(node), []);
+  }
+  await using again = await loop.mount(2);
+  assertEquals(readFileSync(`${again.path}/hello`, "utf8"), "world\n");
+});
+
+withExt4("mount() of a device takes the options of a partition's mount", [], async () => {
+  const file = ext4Image("options.img");
+  const at = scratch("at");
+  output(["mkdir", at]);
+  await using loop = await attach(file);
+  await using root = await mount(loop.path, { at, readOnly: true, type: "ext4" });
+  assertEquals([root.path, root.partition, root.readOnly], [at, undefined, true]);
+  // The mount is its own: the handle of the loop device does not end it.
+  assertEquals(await loop.detach(), "deferred");
+  assertEquals((await loop.holders()).filter(({ kind }) => kind === "mount").map(({ by }) => by), [
+    at,
+  ]);
+  assertEquals(await root.unmount(), "unmounted");
+  assertEquals([losetup(file), e2fsck(file)], [[], "clean"]);
+  const stop = AbortSignal.abort(new Error("stopped"));
+  await assertRejects(() => mount(loop.path, { signal: stop }), Error, "stopped");
+  // @ts-expect-error no such option
+  await assertRejects(() => mount(loop.path, { partition: 1 }), TypeError, "partition");
+  // @ts-expect-error no path
+  await assertRejects(() => mount(1), TypeError, "device must be a path");
+});
+
+withExt4("mount() of a device by a node of another name takes the device", [], async () => {
+  await using loop = await attach(ext4Image("named.img"));
+  const node = scratch("some node");
+  output(["mknod", node, "b", ...output(["stat", "-c", "%Hr %Lr", loop.path]).trim().split(" ")]);
+  await using root = await mount(node);
+  assertEquals([root.device, mountsOf(loop.path).length], [loop.path, 1]);
+});
+
+withExt4("mount() says what is no block device, and what has no file system", [], async () => {
+  const file = ext4Image("refused.img");
+  const refused = await refusalOf(file);
+  assertEquals(refused.code, "ENOTBLK");
+  assertStringIncludes(refused.message, "attach() makes a loop device of an image");
+  const fifo = scratch("fifo");
+  output(["mkfifo", fifo]);
+  assertStringIncludes((await refusalOf(fifo)).message, "it is a FIFO");
+  assertStringIncludes((await refusalOf("/dev/null")).message, "it is a character device");
+  assertEquals((await refusalOf("/dev/no-such-device")).code, "ENOENT");
+  await using empty = await attach(makeImage("empty.img", 1));
+  assertStringIncludes((await refusalOf(empty.path)).message, "all of it is zero");
+});
+
+withExt4("a path that leads to another device by then is refused", [], async () => {
+  const file = await ext4Partitions("swapped.img", 2);
+  await using loop = await attach(file, { partscan: true });
+  await using root = await loop.mount(1);
+  using files = open(root.path, O_RDONLY);
+  const [own, other] = loop.partitions.map(({ path }) => open(path, O_RDONLY));
+  using _own = own, _other = other;
+  const source = { device: root.device, number: loop.number, partition: 1, readOnly: false };
+  const made = { mount: files, root: files, readOnly: false };
+  refuseOther({ ...source, backingFile: file, node: own }, made);
+  const { code } = assertThrows(
+    () => refuseOther({ ...source, backingFile: file, node: other }, made),
+    LoopError,
+  );
+  assertEquals(code, "ESTALE");
+});
