@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/block.ts";
 import { flock } from "../lib/kernel/record_lock.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
-import { statfs } from "../lib/kernel/mount.ts";
+import { mount_attr, statfs } from "../lib/kernel/mount.ts";
 import { fstrim_range } from "../lib/kernel/super_block.ts";
 import { PSEUDO } from "../lib/kernel/pseudo.ts";
 import { statx } from "../lib/kernel/stat.ts";
@@ -43,7 +43,7 @@ FSOPEN_CLOEXEC 1 FSMOUNT_CLOEXEC 1 FSCONFIG_SET_FLAG 0 FSCONFIG_SET_STRING 1 FSC
 SYNC_FILE_RANGE_WAIT_BEFORE 1 SYNC_FILE_RANGE_WRITE 2 SYNC_FILE_RANGE_WAIT_AFTER 4
 MOVE_MOUNT_F_EMPTY_PATH 4 MOVE_MOUNT_T_EMPTY_PATH 0x40 MOUNT_ATTR_RDONLY 0x1 MOUNT_ATTR_NOSUID 0x2 MOUNT_ATTR_NODEV 0x4
 MOUNT_ATTR_NOEXEC 0x8 MOUNT_ATTR_NOATIME 0x10 MOUNT_ATTR_STRICTATIME 0x20
-MOUNT_ATTR_NODIRATIME 0x80 MOUNT_ATTR_NOSYMFOLLOW 0x200000
+MOUNT_ATTR_IDMAP 0x100000 MOUNT_ATTR_NODIRATIME 0x80 MOUNT_ATTR_NOSYMFOLLOW 0x200000
 PROT_READ 1 PROT_WRITE 2 PROT_EXEC 4 MAP_PRIVATE 2 MAP_ANONYMOUS 0x20
 EPERM 1 ENOENT 2 ESRCH 3 EINTR 4 EIO 5 ENXIO 6 ENOEXEC 8 EBADF 9 EAGAIN 11 ENOMEM 12 EACCES 13 EFAULT 14
 ENOTBLK 15 EBUSY 16 EEXIST 17 ENODEV 19 ENOTDIR 20 EISDIR 21 EINVAL 22 ENFILE 23 EMFILE 24 ENOTTY 25
@@ -69,6 +69,7 @@ statx 256: stx_mask 0 stx_blksize 4 stx_attributes 8 stx_nlink 16 stx_uid 20 stx
 statfs 120: f_type 0 f_bsize 8 f_blocks 16 f_bfree 24 f_bavail 32 f_files 40 f_ffree 48 f_fsid 56
   f_namelen 64 f_frsize 72 f_flags 80 f_spare 88
 fstrim_range 24: start 0 len 8 minlen 16
+mount_attr 32: attr_set 0 attr_clr 8 propagation 16 userns_fd 24
 open_how 24: flags 0 mode 8 resolve 16
 cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
   nr_recently_evicted 48
@@ -86,6 +87,7 @@ const STRUCTS: Struct<any>[] = [
     statx,
     statfs,
     fstrim_range,
+    mount_attr,
     open_how,
     cachestat,
     sockaddr_nl,

@@ -28,6 +28,18 @@ export function makeDirectory(name: string, parent?: OpenFile, mode = 0o700): nu
   return parent ? parent.call(make) : make(AT_FDCWD);
 }
 
+/** `fchown(directory, uid, gid)`, then `fchmod(directory, mode)`. */
+export function giveDirectory(
+  directory: OpenFile,
+  { uid, gid }: { uid: number; gid: number },
+  mode: number,
+): void {
+  const { path } = directory;
+  const give = (fd: number) => libc().syscall(SYS("fchown"), fd, uid, gid);
+  check(directory.call(give), "fchown", path);
+  check(directory.call((fd) => libc().syscall(SYS("fchmod"), fd, mode)), "fchmod", path);
+}
+
 /** `mknodat(parent, name, S_IFREG)`: an empty file. */
 export function makeEmptyFile(name: string, parent: OpenFile): void {
   const result = parent.call((fd) =>

@@ -234,6 +234,17 @@ export function writeAt(file: OpenFile, offset: number, data: Uint8Array): void 
   }
 }
 
+/** `write(fd, text)` at once: for pipes, and for files of /proc, which take no offset. */
+export function writeText(file: OpenFile, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  const buffer = new Uint8Array(new ArrayBuffer(bytes.length));
+  buffer.set(bytes);
+  const result = file.call((fd) =>
+    uninterrupted(() => libc().syscall(SYS("write"), fd, buffer, buffer.length))
+  );
+  check(result, "write", file.path);
+}
+
 /** Makes a node for block device `dev` ("7:4"). Needs CAP_MKNOD. */
 export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
   const type = S_IFBLK | mode;

@@ -19,10 +19,10 @@ import {
   stepOf,
 } from "./mount.ts";
 import { libc } from "../runtime/libc.ts";
+import { AT_EMPTY_PATH } from "./stat.ts";
 import { SYS } from "./syscalls.ts";
 
 const OPEN_TREE_CLONE = 1;
-const AT_EMPTY_PATH = 0x1000;
 const S_IFREG = 0o100000;
 const S_IFCHR = 0o020000;
 

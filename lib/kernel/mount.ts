@@ -22,6 +22,7 @@ import { decodeName } from "../base/names.ts";
 import { __u64, array, int, long_long, struct } from "../base/struct.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
+import { AT_EMPTY_PATH } from "./stat.ts";
 import { SYS, type SyscallName } from "./syscalls.ts";
 
 export const FSOPEN_CLOEXEC = 1;
@@ -44,6 +45,15 @@ export const MOUNT_ATTR_STRICTATIME = 0x20;
 export const MOUNT_ATTR_NODIRATIME = 0x80;
 /** Linux 5.14. */
 export const MOUNT_ATTR_NOSYMFOLLOW = 0x200000;
+
+const MOUNT_ATTR_IDMAP = 0x100000n;
+
+export const mount_attr = struct("mount_attr", 32, {
+  attr_set: __u64,
+  attr_clr: __u64,
+  propagation: __u64,
+  userns_fd: __u64,
+});
 
 export const NO_NAME = cString("");
 
@@ -76,6 +86,8 @@ export interface MountPlan {
   readonly settings: readonly Setting[];
   /** MOUNT_ATTR_* bits. */
   readonly attributes: number;
+  /** A user namespace, whose map of ids the mount gets (Linux 5.12). */
+  readonly idMap?: OpenFile;
 }
 
 export interface FailedMount {
@@ -123,26 +135,43 @@ export function openedBy(
 
 /**
  * fsopen → fsconfig for each setting → FSCONFIG_CMD_CREATE, which reads the superblock and replays the
- * journal → fsmount → open its root → fstatfs. If one fails, nothing is left mounted, and the error that
- * `explain` resolves to is thrown.
+ * journal → fsmount → mount_setattr for `idMap`, which only a mount takes that is not attached yet → open
+ * its root → fstatfs. If one fails, nothing is left mounted, and the error that `explain` resolves to is
+ * thrown.
  */
 export async function makeMount(
-  { type, device, settings, attributes }: MountPlan,
+  { type, device, settings, attributes, idMap }: MountPlan,
   explain: (error: unknown, failed: FailedMount) => Promise<unknown>,
 ): Promise<NewMount> {
   const all: readonly Setting[] = [{ name: "source", value: device }, ...settings];
   const [context, create] = [0, 1 + all.length];
-  const [mount, root] = [create + 1, create + 2];
+  const [mount, root] = [create + 1, create + (idMap ? 3 : 2)];
   const buffer = statfs.buffer();
+  const attr = idMap && mount_attr.buffer();
   const steps: readonly MountStep[] = [
     { name: "fsopen", args: [cString(type), FSOPEN_CLOEXEC] },
     ...all.map((setting): MountStep => ({ ...stepOf(setting), on: context })),
     CREATE,
     { name: "fsmount", on: context, args: [FSMOUNT_CLOEXEC, attributes] },
+    ...attr
+      ? [
+        {
+          name: "mount_setattr",
+          on: mount,
+          args: [NO_NAME, AT_EMPTY_PATH, attr, attr.length],
+        } as const,
+      ]
+      : [],
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
     { name: "fstatfs", on: root, args: [buffer] },
   ];
-  const results = await whileClaiming(device, () => chainOnThread(steps));
+  const make = () => whileClaiming(device, () => chainOnThread(steps));
+  const results = attr
+    ? await idMap.callOnThread((userns) => {
+      mount_attr.write(attr, { attr_set: MOUNT_ATTR_IDMAP, userns_fd: BigInt(userns) });
+      return make();
+    })
+    : await make();
   const opened = [context, mount, root].map((step) => openedBy(results, step, device));
   try {
     checkLast(steps, results, device);

@@ -49,6 +49,17 @@ export function hasReader(writeEnd: OpenFile): boolean {
   return ((pollfd[1] >>> 16) & POLLERR) === 0;
 }
 
+const MOST_READ = 4096;
+
+/** What the next read of a pipe gives, by another thread, since it waits; nothing at the pipe's end. */
+export async function readSome(readEnd: OpenFile): Promise<Uint8Array> {
+  const buffer = new Uint8Array(new ArrayBuffer(MOST_READ));
+  const length = await readEnd.callOnThread((fd) =>
+    uninterruptedOnThread("read", fd, buffer, buffer.length)
+  );
+  return buffer.subarray(0, check(length, "read", readEnd.path));
+}
+
 /** Writes a few bytes, which the pipe has room for: how many, or −errno. Runtimes ignore SIGPIPE. */
 export function writeToPipe(writeEnd: OpenFile, bytes: Uint8Array): number {
   return writeEnd.call((fd) =>

@@ -11,7 +11,7 @@ import { SYS } from "./syscalls.ts";
 import { eachOnThread, type NamedStep } from "./chain.ts";
 import { __u16, __u32, __u64, bytes, int, long_long, struct } from "../base/struct.ts";
 
-const AT_EMPTY_PATH = 0x1000;
+export const AT_EMPTY_PATH = 0x1000;
 const AT_STATX_DONT_SYNC = 0x4000;
 const STATX_TYPE = 0x1;
 const STATX_BASIC_STATS = 0x7ff;
@@ -63,6 +63,7 @@ export interface FileStatus {
   readonly inode: bigint;
   /** Its owner. */
   readonly uid: number;
+  readonly gid: number;
   /** Permission bits: 0o755. */
   readonly mode: number;
   /** When its content last changed, in ms since 1970; up to one tick (10 ms) early. */
@@ -123,6 +124,7 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     size: Number(stx("stx_size")),
     inode: stx("stx_ino"),
     uid: stx("stx_uid"),
+    gid: stx("stx_gid"),
     mode: stx("stx_mode") & ~S_IFMT,
     modified: Number(stx("stx_mtime").tv_sec) * 1000 + stx("stx_mtime").tv_nsec / 1e6,
   };

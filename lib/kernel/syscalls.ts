@@ -30,6 +30,8 @@ export const SYSCALLS = {
   sync_file_range: { x86_64: 277, aarch64: 84 },
   capget: { x86_64: 125, aarch64: 90 },
   close: { x86_64: 3, aarch64: 57 },
+  fchmod: { x86_64: 91, aarch64: 52 },
+  fchown: { x86_64: 93, aarch64: 55 },
   quotactl: { x86_64: 179, aarch64: 60 },
   fstatfs: { x86_64: 138, aarch64: 44 },
   umount2: { x86_64: 166, aarch64: 39 },
@@ -54,6 +56,7 @@ export const SYSCALLS = {
   pidfd_open: { x86_64: 434, aarch64: 434 },
   open_tree: { x86_64: 428, aarch64: 428 },
   openat2: { x86_64: 437, aarch64: 437 },
+  mount_setattr: { x86_64: 442, aarch64: 442 },
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;
 

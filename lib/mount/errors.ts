@@ -18,6 +18,7 @@ import { checkCommand, isDamaged, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
 import type { MountSource } from "./mounted.ts";
 import type { CheckedMount } from "./options.ts";
+import { type Owner, whyNoOwner } from "./owner.ts";
 import { NO_BYTES, whatIsThere } from "./unknown.ts";
 
 /** A driver can log a line for each damaged block: a message has the first of them. */
@@ -40,6 +41,9 @@ export interface Attempt {
   readonly source: MountSource;
   readonly type: string;
   readonly options: CheckedMount;
+  /** Whose it is to be, and the map of ids for that. */
+  readonly owner: Owner | undefined;
+  readonly idMap: OpenFile | undefined;
   /** The kernel's log, opened before the first call. */
   readonly log: OpenFile | undefined;
 }
@@ -79,8 +83,9 @@ async function adviceOn(
   { setting }: FailedMount,
   said: readonly string[],
 ): Promise<string | undefined> {
-  const { type, source, options } = attempt;
+  const { type, source, options, owner } = attempt;
   const { code, syscall, request } = error;
+  if (syscall === "mount_setattr" && owner) return whyNoOwner(error, type, owner);
   if (code === "EPERM") return whyNotPermitted("mounting", "CAP_SYS_ADMIN");
   if (syscall === "fsopen" && code === "ENOSYS") return withoutCalls();
   if (syscall === "fsopen" && code === "ENODEV") {

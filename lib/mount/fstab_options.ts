@@ -62,10 +62,11 @@ const INSTEAD = new Map([
   ["bind", "mount(8)"],
   ["rbind", "mount(8)"],
   ["move", "mount(8)"],
+  ["X-mount.idmap", "owner"],
   ["X-mount.subdir", "a folder below the mount's path"],
 ]);
 /** Words that mount(8) acts on and the kernel does not know. */
-const NOT_HERE = /^(X-mount\.(owner|group|mode|idmap)|r?(shared|slave|private|unbindable))$/;
+const NOT_HERE = /^(X-mount\.(owner|group|mode)|r?(shared|slave|private|unbindable))$/;
 
 /** What a list of options comes to. */
 export interface FstabOptions {

@@ -13,7 +13,10 @@
  *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
  *                                              since the boot 5f3a90c1: /run may outlive a boot
  *       .frozen-000001                         freeze() has frozen mount 87
+ *       .000003.95.owned.loop4p3               mount 95, of /dev/loop4p3, which is a user's
  *       loop4p2-000001/                        where mount 87 lies
+ *     /run/loopdev-owned/1234-k3v9x0q2mz-000003/     the user's, whom alone it lets in
+ *       loop4p3/                               where mount 95 lies
  *
  * Where process and keeper are killed at once, the lock is free. The next mount() of any process takes it
  * and starts a keeper for what is left. The lock says that the owner lives, and not its pid: the owner
@@ -42,6 +45,8 @@ import { hasReader } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { startHelper } from "./helper.ts";
 import { KEEPER_SCRIPT } from "./keeper_script.ts";
+import type { Owner } from "./owner.ts";
+import { ALL_USERS, makeUserDirectory, type UserDirectory } from "./user_directory.ts";
 
 /** The directories of all owners. With systemd /run is in memory, and empty at each boot. */
 const ALL_OWNERS = "/run/loopdev";
@@ -100,33 +105,48 @@ export class Keeper {
     }
   }
 
-  /** Makes the record of mount `id`, and with `kind` "directory" a directory for it to lie on. */
-  addRecord(device: string, id: number, kind: "directory" | "at"): MountRecord {
+  /**
+   * Makes the record of mount `id`, and a directory for it to lie on: where `user` and root may enter, or
+   * without a user root alone. `kind` "at": it lies on none of ours.
+   */
+  addRecord(device: string, id: number, kind: "directory" | "at", user?: Owner): MountRecord {
     const parent = this.#directory;
     const number = `${++this.#records}`.padStart(6, "0");
     const name = device.slice(device.lastIndexOf("/") + 1);
-    const record = `.${number}.${id}.${kind === "at" ? `at-${bootId()}` : kind}.${name}`;
-    const folder = kind === "directory" ? `${name}-${number}` : undefined;
+    const where = kind === "at" ? `at-${bootId()}` : user ? "owned" : kind;
+    const record = `.${number}.${id}.${where}.${name}`;
     makeEmptyFile(record, parent);
-    if (folder !== undefined) {
-      const made = makeDirectory(folder, parent);
-      if (made < 0) removeFile(record, parent);
-      check(made, "mkdir", `${this.path}/${folder}`);
+    let directory: RecordDirectory | undefined;
+    try {
+      directory = kind === "at" ? undefined : this.#makeDirectory({ name, number, user });
+    } catch (error) {
+      removeFile(record, parent);
+      throw error;
     }
     return {
-      folder,
-      parent,
+      directory,
       setFrozen(isFrozen) {
         removeFile(`.frozen-${number}`, parent);
         if (isFrozen) makeEmptyFile(`.frozen-${number}`, parent);
       },
       async remove() {
         // A directory on which others have mounted something stays, and its record with it.
-        if (folder === undefined || await removeDirectory(folder, parent)) {
-          removeFile(record, parent);
-        }
+        if (!directory || await directory.remove()) removeFile(record, parent);
       },
     };
+  }
+
+  #makeDirectory(
+    { name, number, user }: { name: string; number: string; user: Owner | undefined },
+  ): RecordDirectory {
+    const parent = this.#directory;
+    if (user) {
+      const folder = `${this.path.slice(ALL_OWNERS.length + 1)}-${number}`;
+      return { ...makeUserDirectory(user, folder, name), folder: name };
+    }
+    const folder = `${name}-${number}`;
+    check(makeDirectory(folder, parent), "mkdir", `${this.path}/${folder}`);
+    return { parent, folder, remove: () => removeDirectory(folder, parent) };
   }
 
   /** Adopts every directory without an owner. One that cannot be read does not stop a mount(). */
@@ -153,13 +173,17 @@ const bootId = () => readText("/proc/sys/kernel/random/boot_id").slice(0, 8);
 
 /** What the keeper knows of a mount. */
 interface MountRecord {
-  /** The directory that was made for the mount, in `parent`; undefined: it lies on one of the user's. */
-  readonly folder: string | undefined;
-  readonly parent: OpenFile;
+  /** What was made for the mount to lie on; undefined: it lies on a directory of the user's. */
+  readonly directory: RecordDirectory | undefined;
   /** Whether the mount must be thawed before its end. */
   setFrozen(isFrozen: boolean): void;
   /** Removes both, after the mount's end. */
   remove(): Promise<void>;
+}
+
+/** The directory `folder` in `parent`. */
+interface RecordDirectory extends UserDirectory {
+  readonly folder: string;
 }
 
 let current: Keeper | undefined;
@@ -232,7 +256,7 @@ function startKeeper(directory: OpenFile): Promise<OpenFile> {
   return startHelper({
     text: KEEPER_SCRIPT,
     name: "loopdev-keeper",
-    args: [directory.path],
+    args: [directory.path, ALL_USERS],
     files: [directory],
     tool: "umount",
     needs: NEEDS,

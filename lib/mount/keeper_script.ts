@@ -6,7 +6,7 @@
  */
 
 /**
- * `$1` is the owner's directory, descriptor 3 the pipe. The script finds a mount by its id in mountinfo,
+ * `$1` is the owner's directory, `$2` that of all users' mounts, descriptor 3 the pipe. The script finds a mount by its id in mountinfo,
  * since its directory may have been renamed. umount takes a path, which may lead to another mount; so
  * the script first compares the mnt_id in fdinfo, and looks whether anybody has mounted something on it
  * or below it. Where others have, the mount stays, and its record with it. A frozen one is thawed first:
@@ -72,6 +72,10 @@ clean() {
     case $kind in
       directory) end "$id" "$name" "$1/$name-$number" &&
         { rmdir "$name-$number" || [ ! -d "$name-$number" ]; } ;;
+      owned) folder=$2/\${1##*/}-$number
+        end "$id" "$name" "$folder/$name" &&
+        { rmdir "$folder/$name" || [ -h "$folder/$name" ] || [ ! -d "$folder/$name" ]; } &&
+        { rmdir "$folder" || true; } ;;
       at-"\${boot%%-*}") end "$id" "$name" ;;
     esac && rm -f "$record" ".frozen-$number"
   done
@@ -81,6 +85,6 @@ clean() {
 (
   exec <&3 3<&- 5<&-
   while read -r _; do :; done
-  clean "$1"
+  clean "$1" "$2"
 ) &
 `;

@@ -4,6 +4,7 @@
  * @module
  */
 import { isRefusal } from "../base/errors.ts";
+import type { OpenFile } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY, type NewMount } from "../kernel/mount.ts";
 import { openSource, refuseOther } from "./device_source.ts";
@@ -13,6 +14,7 @@ import { Keeper } from "./keeper.ts";
 import { type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
 import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
+import { makeUserNamespace, type Owner, ownerOf, typeForOwner } from "./owner.ts";
 import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
 import { driverOf, refuseUnknown } from "./unknown.ts";
 
@@ -43,17 +45,30 @@ export async function mount(
   // Its shell starts while the superblock is read.
   const keeper = options.detached ? undefined : Keeper.ensure();
   keeper?.catch(() => {});
-  const type = options.type ?? await driverFor(source);
+  const owner = options.owner === undefined ? undefined : ownerOf(options.owner);
+  using idMap = owner && await makeUserNamespace(owner);
+  const type = options.type ?? await driverFor(source, owner);
   // Open before the first call: what the kernel logs from here on may explain a refusal.
   using log = openKernelLog();
-  const made = await makeSuitable({ source, type, options, log });
+  const made = await makeSuitable({ source, type, options, owner, idMap, log });
   let place: Place | undefined;
   try {
     refuseOther(source, made);
     signal?.throwIfAborted();
-    place = await findPlace(made, options, await keeper);
+    place = await findPlace(made, { ...options, owner }, await keeper);
     signal?.throwIfAborted();
-    return makeLoopMount({ source, type, made, place, onEnd });
+    const unmapped = { ...options, owner: undefined, signal: undefined };
+    const plain = idMap &&
+      (() =>
+        makePlain({
+          source,
+          type,
+          options: unmapped,
+          owner: undefined,
+          idMap: undefined,
+          log: undefined,
+        }, made.readOnly));
+    return makeLoopMount({ source, type, made, plain, place, onEnd });
   } catch (error) {
     const { holder, id, remove } = place ?? {};
     const attached = id !== undefined;
@@ -64,19 +79,20 @@ export async function mount(
   }
 }
 
-async function driverFor(source: MountSource): Promise<string> {
+async function driverFor(source: MountSource, owner: Owner | undefined): Promise<string> {
   const found = await fileSystemOn(source.device);
   if (found?.usage !== "filesystem") throw await refuseUnknown(source, found);
-  return driverOf(found);
+  const driver = driverOf(found);
+  return owner ? typeForOwner(driver) : driver;
 }
 
 async function findPlace(
   { mount }: NewMount,
-  { at, directoryMode }: CheckedMount,
+  { at, directoryMode, owner }: CheckedMount & { owner: Owner | undefined },
   keeper: Keeper | undefined,
 ): Promise<Place> {
   if (keeper === undefined) return await placeNowhere(mount);
-  if (at === undefined) return await placeKept(mount, keeper);
+  if (at === undefined) return await placeKept(mount, keeper, { user: owner });
   return await placeAt(mount, at, keeper, directoryMode);
 }
 
@@ -94,8 +110,21 @@ async function makeSuitable(attempt: Attempt): Promise<NewMount> {
   }
 }
 
+/** The same file system once more, without a map of ids. The kernel does not take the map off a copy. */
+async function makePlain(attempt: Attempt, readOnly: boolean): Promise<OpenFile> {
+  const made = await make(attempt, readOnly);
+  using _root = made.root;
+  try {
+    refuseOther(attempt.source, made);
+    return made.mount;
+  } catch (error) {
+    made.mount.close();
+    throw error;
+  }
+}
+
 async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
-  const { source: { device }, type, options } = attempt;
+  const { source: { device }, type, options, idMap } = attempt;
   options.signal?.throwIfAborted();
   const settings = [
     ...readOnly ? [{ name: "ro", value: undefined }] : [],
@@ -103,7 +132,7 @@ async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
   ];
   const attributes = options.attributes | (readOnly ? MOUNT_ATTR_RDONLY : 0);
   return await makeMount(
-    { type, device, settings, attributes },
+    { type, device, settings, attributes, idMap },
     (error, failed) => explainRefusal(error, attempt, failed),
   );
 }

@@ -49,6 +49,8 @@ interface PlacedMount {
   readonly type: string;
   /** Its root has been open since the beginning: syncfs() there reports every write that failed since. */
   readonly made: NewMount;
+  /** Makes a mount of it that shows the owners of the disk; undefined: it does so itself. */
+  readonly plain: (() => Promise<OpenFile>) | undefined;
   readonly place: Place;
   /** Called when unmount() is done. */
   readonly onEnd: (mount: LoopMount) => void;
@@ -227,11 +229,11 @@ export class LoopMount implements AsyncDisposable {
   }
 
   #placeInTree(point: string): RunMount {
-    const { root } = this.#placed.made;
+    const { made: { root }, plain } = this.#placed;
     if (this.#unmounted || root.isClosed) {
       throw new LoopError({ code: "EBADF", path: this.path, hint: "it has been unmounted" });
     }
-    return { root, path: this.path, point, copy: () => copyMount(root) };
+    return { root, path: this.path, point, copy: plain ?? (() => copyMount(root)) };
   }
 
   /**

@@ -23,6 +23,7 @@ import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
 import { kernelRelease } from "../kernel/release.ts";
 import { type Keeper, randomName } from "./keeper.ts";
+import type { Owner } from "./owner.ts";
 
 /** Where a mount lies. */
 export interface Place {
@@ -54,7 +55,7 @@ export async function placeAt(
       "again: mount the outer one without detached";
     throw new LoopError({ code: "EINVAL", path: at, hint });
   }
-  return await placeKept(mount, keeper, directory);
+  return await placeKept(mount, keeper, { directory });
 }
 
 /** As mkdir -p does. Errors are not looked at here: opening the directory tells them. */
@@ -63,19 +64,23 @@ function makeDirectories(path: string, mode: number): void {
   for (const end of ends) makeDirectory(path.slice(0, end), undefined, mode);
 }
 
-/** Where the keeper ends it: on `directory`, or on one below /run/loopdev that is made for it. */
+/**
+ * Where the keeper ends it: on `directory`, or on one that is made for it, below /run/loopdev or, for a
+ * user, below /run/loopdev-owned.
+ */
 export async function placeKept(
   mount: OpenFile,
   keeper: Keeper,
-  directory?: OpenFile,
+  { directory, user }: { directory?: OpenFile; user?: Owner } = {},
 ): Promise<Place> {
   const id = mountIdOf(mount);
   // Before the move: a failure after it would leave the mount there.
   const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));
   const kind = directory ? "at" : "directory";
-  const { parent, folder, setFrozen, remove } = keeper.addRecord(mount.path, id, kind);
+  const { directory: made, setFrozen, remove } = keeper.addRecord(mount.path, id, kind, user);
+  const { parent, folder } = made ?? { parent: directory!, folder: "" };
   try {
-    await moveMount(mount, directory ?? parent, folder);
+    await moveMount(mount, parent, folder);
   } catch (error) {
     await remove();
     if (!isRefusal(error, "EPERM", "EINVAL")) throw error;

@@ -40,6 +40,7 @@ const TOOLS: Record<string, string> = {
   "cc": NATIVE,
   "chattr": "e2fsprogs",
   "cryptsetup": "cryptsetup-bin",
+  "debugfs": "e2fsprogs",
   "fdisk": "fdisk",
   "flock": "util-linux",
   "fsfreeze": "util-linux",

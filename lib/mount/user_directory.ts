@@ -1,0 +1,77 @@
+/**
+ * Where a user's mount lies: /run/loopdev-owned/1234-k3v9x0q2mz-000003/loop4p3. Root's are below
+ * /run/loopdev, which nobody else may enter.
+ *
+ * Everybody may pass /run/loopdev-owned, and only root lists it and makes something in it. The directory
+ * below it belongs to the user (0500), so he and root alone get to the mount.
+ *
+ * @module
+ */
+import { LoopError } from "../base/errors.ts";
+import {
+  giveDirectory,
+  makeDirectory,
+  openDirectory,
+  removeDirectory,
+} from "../kernel/directory.ts";
+import { check, type OpenFile } from "../kernel/file.ts";
+import { fileStatus } from "../kernel/stat.ts";
+import type { Owner } from "./owner.ts";
+
+/** The keeper looks there, too. */
+export const ALL_USERS = "/run/loopdev-owned";
+
+export interface UserDirectory {
+  /** The user's directory, in which `name` is. */
+  readonly parent: OpenFile;
+  /** Whether the directory for the mount is gone. What the user himself has put beside it stays. */
+  remove(): Promise<boolean>;
+}
+
+/** Makes the directory `name` in `folder`, which becomes the user's. */
+export function makeUserDirectory(user: Owner, folder: string, name: string): UserDirectory {
+  const all = openAllUsers();
+  let parent: OpenFile | undefined;
+  try {
+    check(makeDirectory(folder, all), "mkdir", `${ALL_USERS}/${folder}`);
+    parent = openDirectory(folder, all);
+    check(makeDirectory(name, parent), "mkdir", `${parent.path}/${name}`);
+    giveDirectory(parent, user, 0o500);
+  } catch (error) {
+    parent?.close();
+    all.close();
+    throw error;
+  }
+  const own = parent;
+  return {
+    parent: own,
+    async remove() {
+      const isGone = await removeDirectory(name, own);
+      if (!isGone) return false;
+      own.close();
+      await removeDirectory(folder, all);
+      all.close();
+      return true;
+    },
+  };
+}
+
+function openAllUsers(): OpenFile {
+  makeDirectory(ALL_USERS);
+  const all = openDirectory(ALL_USERS);
+  try {
+    const { uid, gid, mode } = fileStatus(all);
+    const self = fileStatus("/proc/self");
+    if (uid === self.uid && (mode & 0o022) === 0) {
+      // The umask decides of a new directory's mode.
+      if (mode !== 0o711) giveDirectory(all, { uid, gid }, 0o711);
+      return all;
+    }
+    const hint = "others own this directory or may write to it, and users' mounts lie in it: " +
+      `chown root ${ALL_USERS} && chmod 711 ${ALL_USERS}`;
+    throw new LoopError({ code: "EPERM", path: ALL_USERS, hint });
+  } catch (error) {
+    all.close();
+    throw error;
+  }
+}
