@@ -14,7 +14,8 @@ const unescape = (text) =>
  * The cases of a report; none if there is no report.
  *
  * @param {string} path
- * @returns {{ name: string, skipped: boolean, failed: boolean }[]}
+ * @returns {{ name: string, file?: string, skipped: boolean, failed: boolean }[]} `file`: whose code
+ *   registered the test
  */
 export function readReport(path) {
   let xml;
@@ -23,9 +24,10 @@ export function readReport(path) {
   } catch {
     return [];
   }
-  const cases = /<testcase name="([^"]*)"[^>]*?(?:\/>|>(.*?)<\/testcase>)/gs;
-  return [...xml.matchAll(cases)].map(([, name, body = ""]) => ({
+  const cases = /<testcase name="([^"]*)"([^>]*?)(?:\/>|>(.*?)<\/testcase>)/gs;
+  return [...xml.matchAll(cases)].map(([, name, attributes, body = ""]) => ({
     name: unescape(name),
+    file: /\bfile="([^"]*)"/.exec(attributes)?.[1],
     skipped: /<skipped/.test(body),
     failed: /<(failure|error)[ >/]/.test(body),
   }));

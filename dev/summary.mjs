@@ -1,5 +1,6 @@
 /**
- * The end of .ci/run: what every report counts, the names of what failed, and one line with the sums.
+ * The end of .ci/run: what each suite gave on each runtime, what the other reports count, the names of
+ * what failed, and one line with the sums.
  * Plain JavaScript, as dev/test.mjs is.
  *
  *     node dev/summary.mjs [STEP THAT FAILED]...
@@ -9,6 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { readReport } from "./junit.mjs";
 import { readOperands } from "./operands.mjs";
+import { suiteTable } from "./suites.mjs";
 
 const REPORTS = "reports";
 /** A bare machine has none of the tools that tests compare with. */
@@ -32,6 +34,7 @@ const broken = readOperands(HELP);
 const wrong = [];
 const sum = { passed: 0, failed: 0, skipped: 0 };
 let skippedOnBare = 0;
+const reports = [];
 
 for (const [folder, runners] of Object.entries(RUNNERS)) {
   for (const runner of runners) {
@@ -39,9 +42,7 @@ for (const [folder, runners] of Object.entries(RUNNERS)) {
     const cases = readReport(join(REPORTS, `${name}.xml`));
     const failed = cases.filter((test) => test.failed);
     const skipped = cases.filter((test) => test.skipped);
-    console.log(
-      `${name}: ${cases.length} tests, ${failed.length} failed, ${skipped.length} skipped`,
-    );
+    reports.push({ name, cases });
     if (cases.length === 0) broken.push(`${name} ran no test`);
     wrong.push(...failed.map((test) => `${name}: ${test.name}`));
     if (folder === "bare") skippedOnBare += skipped.length;
@@ -51,6 +52,7 @@ for (const [folder, runners] of Object.entries(RUNNERS)) {
     sum.skipped += skipped.length;
   }
 }
+console.log(suiteTable(reports).join("\n"));
 if (skippedOnBare > MOST_SKIPPED_ON_BARE) {
   broken.push(
     `${skippedOnBare} tests skipped on a bare machine, more than ${MOST_SKIPPED_ON_BARE}`,

@@ -12,6 +12,7 @@ import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
 import { readOperands } from "./operands.mjs";
 import { runSideBySide } from "./side_by_side.mjs";
+import { suiteTable } from "./suites.mjs";
 
 const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
 
@@ -64,7 +65,7 @@ const env = {
 };
 const broken = [];
 const skipped = [];
-const counts = [];
+const reports = [];
 const reportOf = (runtime) => join(REPORTS, `${runtime}.xml`);
 for (const runtime of runtimes) rmSync(reportOf(runtime), { force: true });
 const ends = await runSideBySide(
@@ -75,10 +76,7 @@ for (const runtime of runtimes) {
   const cases = readReport(reportOf(runtime));
   const failed = cases.filter((test) => test.failed).length;
   skipped.push(...cases.filter((test) => test.skipped));
-  const left = cases.filter((test) => test.skipped).length;
-  counts.push(
-    `${runtime}: ${cases.length - failed - left} passed, ${failed} failed, ${left} skipped`,
-  );
+  reports.push({ name: runtime, cases });
   const wrong = ends.get(runtime);
   if (wrong !== undefined) broken.push(`${runtime} ended with ${wrong}`);
   else if (cases.length === 0) broken.push(`${runtime} ran no test`);
@@ -93,7 +91,7 @@ for (const { name } of skipped) {
   lacking.set(need, { ...group, count: group.count + 1 });
 }
 
-console.log(`\n${counts.join("\n")}`);
+console.log(`\n${suiteTable(reports).join("\n")}`);
 if (skipped.length > 0) {
   console.log(`\n${skipped.length} tests were skipped on this machine:`);
   const groups = [...lacking].sort(([, a], [, b]) => b.count - a.count);
