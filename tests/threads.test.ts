@@ -383,24 +383,54 @@ test("one thread starts after the other, and one without a processor does not ha
   assertEquals([together, sends], [1, 90]);
 });
 
+/** What a script prints that has mounted a file system as `root`; `sends(act)`: what Workers were sent. */
+function inMount(name: string, body: string): string[] {
+  const image = scratch(name);
+  output(["truncate", "-s", "8M", image]);
+  output(["mkfs.ext4", "-q", image]);
+  const mounting = `${COUNTED}
+    async function sends(act) {
+      const before = counts.sends;
+      await act();
+      return counts.sends - before;
+    }
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    ${body}`;
+  return output(onThisRuntime(script(mounting, image))).trim().split(" ");
+}
+
 test("holders() asks a thread for the files of many processes at once", [
   "root",
   "mkfs.ext4",
 ], () => {
   if (RUNTIME === "deno") return;
-  const image = scratch("held.img");
-  output(["truncate", "-s", "8M", image]);
-  output(["mkfs.ext4", "-q", image]);
-  const body = `${COUNTED}
-    await using loop = await attach(file);
-    await using root = await loop.mount();
-    const before = counts.sends;
-    const holders = await loop.holders();
-    console.log(holders.some(({ by }) => by === root.path), counts.sends - before);`;
-  const [isThere, sends] = output(onThisRuntime(script(body, image))).trim().split(" ");
+  const [isThere, sends] = inMount(
+    "held.img",
+    `let holders;
+    const count = await sends(async () => holders = await loop.holders());
+    console.log(holders.some(({ by }) => by === root.path), count);`,
+  );
   assertEquals(isThere, "true");
   const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length;
   assert(Number(sends) < 10 + processes / 20, `${sends} for ${processes} processes`);
+});
+
+test("resolve() asks a thread for what the kernel has to read from the disk alone", [
+  "root",
+  "mkfs.ext4",
+], () => {
+  if (RUNTIME === "deno") return;
+  const sends = inMount(
+    "resolved.img",
+    `const { mkdirSync, symlinkSync, writeFileSync } = await import("node:fs");
+    mkdirSync(\`\${root.path}/a/b/c\`, { recursive: true });
+    writeFileSync(\`\${root.path}/a/b/c/file\`, "");
+    symlinkSync("/a/b", \`\${root.path}/link\`);
+    const of = (name) => sends(() => root.resolve(name));
+    console.log(await of("a/b/c/file"), await of("a/b/c/new/er"), await of("link/c/file"));`,
+  );
+  assertEquals(sends, ["0", "1", "1"]);
 });
 
 test("a thread that dies, or cannot make a call, says so in a line", [], () => {

@@ -14,6 +14,7 @@ import {
   check,
   cString,
   O_CLOEXEC,
+  O_PATH,
   open,
   OpenFile,
   readAt,
@@ -27,6 +28,7 @@ import type { Descriptor } from "../runtime/contract.ts";
 
 /** `<linux/openat2.h>` */
 export const open_how = struct("open_how", 24, { flags: __u64, mode: __u64, resolve: __u64 });
+const RESOLVE_NO_SYMLINKS = 0x04n;
 const RESOLVE_CACHED = 0x20n;
 /** One for all calls, which are synchronous. */
 const how = open_how.buffer();
@@ -65,6 +67,23 @@ export async function openWithoutWaiting(
   const step: NamedStep = { name: "openat", args: [AT_FDCWD, name, flags | O_CLOEXEC, 0] };
   const [opened] = await chainOnThread([step], signal);
   return new OpenFile(check(opened, "open", path), path);
+}
+
+/**
+ * Whether the kernel's dentry cache has `name` below `folder`, and no part of it is a link. False also
+ * where the kernel does not tell, as before Linux 5.12.
+ */
+export function isCachedWithoutLinks(folder: OpenFile, name: string): boolean {
+  const resolve = RESOLVE_CACHED | RESOLVE_NO_SYMLINKS;
+  open_how.write(how, { flags: BigInt(O_PATH | O_CLOEXEC), resolve });
+  howAddress ??= libc().addressOf(how);
+  const path = cString(name);
+  const found = folder.call((fd) =>
+    libc().syscallBuffer(SYS("openat2"), fd, path, howAddress!, open_how.size)
+  );
+  if (found < 0) return false;
+  new OpenFile(found, name).close();
+  return true;
 }
 
 /** `ioctl(fd, request, argument)` by another thread: for requests that freeze the queue or write back. */
