@@ -10,9 +10,10 @@ export interface Suite {
   include: readonly string[];
 }
 
-const tools = ["udev", "fdisk", "kmod", "mount", "util-linux"];
+/** Node needs libatomic1. */
+const tools = ["udev", "fdisk", "kmod", "libatomic1", "mount", "util-linux"];
 /** From trixie on minbase has no mkfs.ext4. */
-const later = ["udev", "e2fsprogs", "fdisk", "kmod", "mount", "util-linux"];
+const later = ["e2fsprogs", ...tools];
 
 export const SUITES: readonly Suite[] = [
   { name: "bullseye", udev: 247, include: tools },

@@ -10,6 +10,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeRows } from "../compat/page.ts";
 import { readOptions } from "../dev/options.ts";
+import { RUNTIMES } from "../dev/runtimes.ts";
 import { drawChart, type Row, tellingRows } from "./chart.ts";
 import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
@@ -98,10 +99,10 @@ const answers = cells.map((cell) => {
   ];
 });
 const loopdevRows = cells.flatMap(sure);
-const runtimes = (["bun", "deno"] as const).map((runtime) => ({
-  runtime,
-  version: new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)![1],
-}));
+const runtimes = RUNTIMES.flatMap((runtime) => {
+  const version = new RegExp(`${runtime}-([\\d.]+)`).exec(last.runtimes)?.[1];
+  return version === undefined ? [] : [{ runtime, version }];
+});
 /** What ran on which machine with which runtime. */
 const places = ["amd64", "arm64"].flatMap((machine) =>
   runtimes.flatMap(({ runtime, version }) => {
@@ -223,7 +224,7 @@ deno run -A vm/docs.ts results.json
 \`\`\`
 
 QEMU ${last.qemu} (software emulation, 2 processors), ${
-  last.runtimes.replaceAll("-", " ").replace("_", ", ")
+  last.runtimes.replaceAll("-", " ").replaceAll("_", ", ")
 };
 ${cells.length} cells. Kernels leave Debian's archive with time; a cell that
 cannot be fetched is named, and missing here:

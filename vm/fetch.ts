@@ -5,7 +5,8 @@ import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
 import { fetchKernel, findKernel, type Flavour, type Kernel, listKernels } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
 import { fetchModules } from "./modules.ts";
-import { buildRootfs, buildRuntimes } from "./rootfs.ts";
+import type { Runtime } from "../dev/runtimes.ts";
+import { buildRootfs, buildRuntime } from "./rootfs.ts";
 
 /** A cell that can boot. */
 export interface ReadyCell {
@@ -18,7 +19,7 @@ export interface ReadyCell {
 type MachineOf = Pick<KernelRow, "machine">;
 
 export class Store {
-  /** "bun-1.4.5_deno-2.9.6", once a cell is ready. */
+  /** "bun-1.4.5_deno-2.9.6_node-26.10.0", once a cell is ready. */
   versions = "";
   /** What was fetched or made, or why it could not be: each is tried once. */
   readonly #made = new Map<string, { value: unknown } | { error: Error }>();
@@ -26,6 +27,7 @@ export class Store {
   readonly cache: string;
   readonly update: boolean;
   readonly say: (text: string) => void;
+  readonly runtimes: readonly Runtime[];
   /** Whether guests must have ext4. */
   readonly ext4: boolean;
   readonly flavour: Flavour;
@@ -36,6 +38,7 @@ export class Store {
     cache: string,
     update: boolean,
     say: (text: string) => void,
+    runtimes: readonly Runtime[],
     ext4 = false,
     flavour: Flavour = "cloud",
     modules: readonly string[] = [],
@@ -43,6 +46,7 @@ export class Store {
     this.cache = cache;
     this.update = update;
     this.say = say;
+    this.runtimes = runtimes;
     this.ext4 = ext4;
     this.flavour = flavour;
     this.modules = modules;
@@ -71,12 +75,14 @@ export class Store {
       const { mirror } = this.#apt(row);
       return buildRootfs(join(this.cache, "rootfs"), mirror, suite, machine);
     });
-    const runtimes = this.#once(
-      `runtimes for ${machine.name}`,
-      () => buildRuntimes(join(this.cache, "runtimes"), machine),
+    const runtimes = this.runtimes.map((name) =>
+      this.#once(
+        `${name} for ${machine.name}`,
+        () => buildRuntime(join(this.cache, "runtimes"), machine, name),
+      )
     );
-    this.versions = runtimes.versions;
-    return { cell, kernel, base: [rootfs, runtimes.archive] };
+    this.versions = runtimes.map(({ version }) => version).join("_");
+    return { cell, kernel, base: [rootfs, ...runtimes.map(({ archive }) => archive)] };
   }
 
   #apt({ machine = "amd64" }: MachineOf): Apt {

@@ -1,10 +1,8 @@
 /** What cells of other machines than this say for docs/machines.md. */
 import type { Row } from "../compat/page.ts";
-import type { Runtime } from "./machines.ts";
+import { type Runtime, RUNTIME_NAMES } from "../dev/runtimes.ts";
 import type { CellReport } from "./run_cell.ts";
 import { commitsOf, sum, sure } from "./tally.ts";
-
-const NAMES: Record<Runtime, string> = { bun: "Bun", deno: "Deno" };
 
 /** One row a machine, with the kernels of its cells. */
 export function machineRows(
@@ -22,7 +20,7 @@ export function machineRows(
     machine: "aarch64",
     kernel: distinct(mine.map(({ release }) => release)),
     libc: `glibc of Debian ${distinct(mine.map(({ suite }) => suite))}`,
-    runtime: `${NAMES[runtime]} ${version}`,
+    runtime: `${RUNTIME_NAMES[runtime]} ${version}`,
     ran: "kernel matrix: cycles, probe, persist(), userspace",
     result: `${cycles} cycles, ${spurious} spurious events, ${missing} missing`,
     failed: spurious + missing > 0,

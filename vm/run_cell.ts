@@ -7,7 +7,7 @@ import { type GuestCommand, type GuestOptions, writeInitramfs } from "./initramf
 import type { Kernel } from "./kernel.ts";
 import { type Machine, type MachineName, MACHINES } from "./machines.ts";
 import { boot, type GuestEvent } from "./qemu.ts";
-import type { Runtime } from "./machines.ts";
+import type { Runtime } from "../dev/runtimes.ts";
 import { type Context, guestCommand, type Step, type Verdict } from "./steps.ts";
 
 export interface CellOptions {

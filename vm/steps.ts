@@ -2,8 +2,8 @@
 import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
-import type { Runtime } from "./machines.ts";
 import { packLayouts } from "./layouts.ts";
+import type { Runtime } from "../dev/runtimes.ts";
 import { differences, type GuestView } from "../tests/strangers/ours.ts";
 
 export interface Context {
@@ -454,14 +454,25 @@ export function stepsIn(
   );
 }
 
+/** How the guest starts a script; what that starts itself has the same environment. */
+const GUEST_RUNTIMES: Record<Runtime, readonly string[]> = {
+  bun: ["bun"],
+  deno: ["deno", "run", "-A", "--no-check", "--no-lock", "--config", "/guest/deno.json"],
+  node: [
+    "env",
+    "NODE_OPTIONS=--import=/project/dev/resolve.mjs --disable-warning=ExperimentalWarning " +
+    "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON",
+    "node",
+  ],
+};
+
 /** A step's command in the guest, whose working directory is the project's root. */
 export function guestCommand(step: Step, runtime: Runtime, context: Context): GuestCommand {
-  const deno = ["deno", "run", "-A", "--no-check", "--no-lock", "--config", "/guest/deno.json"];
   return {
     name: `${step.name}/${runtime}`,
     seconds: step.seconds(context),
     command: [
-      ...(runtime === "bun" ? ["bun"] : deno),
+      ...GUEST_RUNTIMES[runtime],
       step.script,
       ...(step.args?.(context) ?? []).map(String),
     ],
