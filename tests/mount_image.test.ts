@@ -13,6 +13,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -326,6 +327,40 @@ withExt4(
     assertEquals(reasons[0], "fstab has another line for /mnt");
   },
 );
+
+withExt4("MountedImage.trim() gives back what no file system of the tree uses", [], async () => {
+  const file = await imageOf("trim.img", [
+    { files: { ...SYSTEM, "etc/fstab": "LABEL=data /srv ext4\n", "srv/": "" } },
+    { label: "data", files: {} },
+  ]);
+  await using tree = await mountImage(file);
+  for (const name of ["big", "srv/big"]) {
+    const path = join(tree.path, name);
+    writeFileSync(path, "x".repeat(2 ** 20));
+    output(["sync", "-f", path]);
+    rmSync(path);
+  }
+  const before = statSync(file).blocks * 512;
+  const bytes = await tree.trim();
+  assert(bytes >= 2 * 2 ** 20, `${bytes}`);
+  const after = statSync(file).blocks * 512;
+  assert(before - after >= 1.5 * 2 ** 20, `${before} to ${after}`);
+});
+
+withExt4("mountImage() with owner gives all mounts to a user", [], async () => {
+  const [uid, gid] = [54321, 54322];
+  const file = await imageOf("owner.img", [
+    { files: { ...SYSTEM, "etc/fstab": "LABEL=data /srv ext4\n", "srv/": "" } },
+    { label: "data", files: { "file": "x" } },
+  ]);
+  const tree = await mountImage(file, { owner: { uid, gid } });
+  for (const name of ["etc", "srv", "srv/file"]) {
+    const status = statSync(join(tree.path, name));
+    assertEquals([status.uid, status.gid], [uid, gid], name);
+  }
+  assertEquals(await tree.unmount(), "unmounted");
+  assertNothingLeft(file, tree.path);
+});
 
 withExt4("mountImage() refuses a second writable mount of the same file", [], async () => {
   const file = await imageOf("twice.img", [{ files: SYSTEM }]);

@@ -7,9 +7,10 @@ import { attachChecked } from "../attach.ts";
 import { checkPath } from "../base/checks.ts";
 import { heeding } from "../base/retry.ts";
 import { absolutePath } from "../kernel/file.ts";
-import { loadTree } from "./late.ts";
+import { withAbsoluteAt } from "../mount/mounts.ts";
+import { loadOptions, loadTree } from "./late.ts";
 import type { MountedImage } from "./mounted_image.ts";
-import { checkMountImageOptions, type MountImageOptions } from "./options.ts";
+import type { MountImageOptions } from "./options.ts";
 
 /**
  * Attaches an image, finds its root, and mounts what belongs below it: all of an installed system in one
@@ -52,9 +53,13 @@ export async function mountImage(
   options: MountImageOptions = {},
 ): Promise<MountedImage> {
   const path = absolutePath(checkPath("file", file));
-  const asked = checkMountImageOptions(options);
+  const meant = withAbsoluteAt(options);
+  const [{ checkMountImageOptions }, { mountTree }] = await Promise.all([
+    loadOptions(),
+    loadTree(),
+  ]);
+  const asked = checkMountImageOptions(meant);
   const overlap = asked.overlap ?? (asked.readOnly ? "allow" : "refuse");
-  const { mountTree } = await loadTree();
   const mounting = async () => {
     const loop = await attachChecked(path, { ...asked, partscan: true, overlap });
     return await mountTree(loop, asked);

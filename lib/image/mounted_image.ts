@@ -147,6 +147,35 @@ export class MountedImage implements AsyncDisposable {
   }
 
   /**
+   * Discards what the file systems do not use: {@linkcode LoopMount.trim} of each that is writable and whose
+   * driver can do it. Resolves to the sum, in bytes: the image's file has so much less on its disk, at most.
+   *
+   * @example
+   * ```ts
+   * import { mountImage } from "@loopdev/loopdev";
+   * async function shrink(image: string): Promise<number> {
+   *   await using tree = await mountImage(image);
+   *   return await tree.trim();
+   * }
+   * console.log(typeof shrink); // function
+   * ```
+   */
+  async trim(): Promise<number> {
+    // Subvolumes of one file system have one device.
+    const byDevice = new Map(this.mounts.map(({ mount }) => [mount.device, mount]));
+    let bytes = 0;
+    for (const mount of byDevice.values()) {
+      if (mount.readOnly) continue;
+      bytes += await mount.trim().catch((error) => {
+        // Its driver does not know the request.
+        if (isRefusal(error, "ENOTTY")) return 0;
+        throw error;
+      });
+    }
+    return bytes;
+  }
+
+  /**
    * Writes everything back, unmounts all, the last mount first, and detaches the device. Resolves to
    * `"unmounted"` when the kernel has released all of it; to `"deferred"` if a process has a file or its
    * working directory there ({@linkcode LoopDevice.holders} names it): the paths are gone for all, and the

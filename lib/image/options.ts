@@ -7,7 +7,8 @@ import { ATTACH, type AttachOptions } from "../binding/options.ts";
 import { checkBoolean, checkPath } from "../base/checks.ts";
 import { checkAgainst, type Checked, oneOf, type Rows } from "../base/options.ts";
 import { checkPartition, type PartitionSelector } from "../base/selector.ts";
-import { absolutePath } from "../kernel/file.ts";
+import type { MountOptions } from "../mount/options.ts";
+import { checkOwner } from "../mount/owner.ts";
 
 /**
  * Options of {@linkcode mountImage}: those of attach() that concern a whole image, and those below.
@@ -41,6 +42,11 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
   check?: boolean;
   /** A directory of yours to mount the root on. By default one is made, and removed afterwards. */
   at?: string | URL;
+  /**
+   * The user to whom the tree belongs, by number: as {@linkcode MountOptions.owner}, for each of its mounts.
+   * A file system that cannot be given to a user is not mounted, and listed as skipped.
+   */
+  owner?: MountOptions["owner"];
   /** Set-user-ID bits and file capabilities have no effect. Default `true`. */
   nosuid?: boolean;
   /** Device nodes cannot be opened. Default `true`. */
@@ -59,6 +65,7 @@ const MOUNT_IMAGE = {
   root: { check: (_, root) => checkPartition(root) },
   check: { check: checkBoolean, default: false },
   at: { check: checkPath },
+  owner: { check: checkOwner },
   nosuid: { check: checkBoolean },
   nodev: { check: checkBoolean },
   noexec: { check: checkBoolean },
@@ -73,7 +80,5 @@ export function checkMountImageOptions(options: MountImageOptions): CheckedImage
   if (checked.check && checked.readOnly) {
     throw new TypeError("check: true repairs what it finds, which readOnly: true forbids");
   }
-  const { at } = checked;
-  // Relative to the working directory of now.
-  return at === undefined ? checked : { ...checked, at: absolutePath(checkPath("at", at)) };
+  return checked;
 }

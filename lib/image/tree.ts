@@ -39,7 +39,7 @@ import { byType, isReadOnlyByTable, verityOf } from "./types.ts";
 /** What is asked of a tree. */
 type Asked = Pick<
   CheckedImage,
-  "root" | "check" | "at" | "nosuid" | "nodev" | "noexec" | "readOnly" | "signal"
+  "root" | "check" | "at" | "owner" | "nosuid" | "nodev" | "noexec" | "readOnly" | "signal"
 >;
 
 /** What belongs on a point. */
@@ -165,7 +165,7 @@ class TreeBuilder {
     at: string | URL | undefined,
     hasVerity = false,
   ): Promise<LoopMount> {
-    const { check, signal } = this.#asked;
+    const { check, owner, signal } = this.#asked;
     const found = part.content.find(({ usage }) => usage === "filesystem");
     const driver = found && driverOf(found);
     const readOnly = this.#readOnly(part, hasVerity);
@@ -175,6 +175,7 @@ class TreeBuilder {
       ...this.#mountOptions(options, driver, readOnly),
       type: isOneOf(part, type) ? type : undefined,
       at,
+      owner,
       signal,
     });
   }

@@ -14,7 +14,7 @@ import type { LoopMount } from "./mounted.ts";
 import type { MountOptions } from "./options.ts";
 
 /** The options with an absolute `at`: the working directory may be another one when it is used. */
-export function withAbsoluteAt(options: MountOptions): MountOptions {
+export function withAbsoluteAt<T extends Pick<MountOptions, "at">>(options: T): T {
   const { at } = options ?? {};
   if (typeof at !== "string" || at === "") return options;
   return { ...options, at: absolutePath(at) };
