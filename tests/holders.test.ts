@@ -215,7 +215,7 @@ withRoot("a mount is not refused since its device is looked at meanwhile", [
   "mkfs.ext4",
 ], async () => {
   await using loop = await attach(ext4Image("looked-at.img"));
-  for (let n = 0; n < 150; n++) {
+  for (let n = 0; n < 60; n++) {
     let isMounting = true;
     const mounting: Promise<LoopMount> = loop.mount().finally(() => isMounting = false);
     let looks = 0;
