@@ -23,6 +23,16 @@ export type { MountImageOptions } from "./lib/image/options.ts";
 export type { MountedImage, SkippedMount, TreeMount } from "./lib/image/mounted_image.ts";
 export { readPartitions } from "./lib/read_partitions.ts";
 export type { PartitionTable, TableKind, TablePartition, Truncation } from "./lib/table/disk.ts";
+export { growImage } from "./lib/grow_image.ts";
+export type { GrowImageOptions } from "./lib/grow_image.ts";
+export type {
+  GrownFileSystem,
+  GrownSize,
+  GrowOptions,
+  GrowProgress,
+  Growth,
+  TableWritten,
+} from "./lib/grow/options.ts";
 export { fileSystem } from "./lib/file_system.ts";
 export type { FileSystemOptions } from "./lib/file_system.ts";
 export { find, list, status } from "./lib/status.ts";

@@ -14,6 +14,7 @@ const ROOT = join(import.meta.dirname, "..");
 const AT_ONCE = new Map([
   [join(ROOT, "lib/mount/late.ts"), join(ROOT, "dev/at_once.ts")],
   [join(ROOT, "lib/image/late.ts"), join(ROOT, "dev/image_at_once.ts")],
+  [join(ROOT, "lib/grow/late.ts"), join(ROOT, "dev/grow_at_once.ts")],
 ]);
 
 /** Takes the one for the other, by the module that an import leads to. */

@@ -6,7 +6,7 @@
 import { refusePseudo } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
-import type { PartitionSelector } from "./base/selector.ts";
+import { checkPartition, type PartitionSelector } from "./base/selector.ts";
 import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
 import {
   checkDetachOptions,
@@ -19,6 +19,8 @@ import { absolutePath, O_RDONLY } from "./kernel/file.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
 import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import { loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
+import { loadGrow } from "./grow/late.ts";
+import type { GrowOptions, Growth } from "./grow/options.ts";
 import type { MountOptions } from "./mount/options.ts";
 import type { LoopMount } from "./mount/mounted.ts";
 import { MountSet, partitionOf, withAbsoluteAt } from "./mount/mounts.ts";
@@ -323,6 +325,35 @@ export class LoopDevice implements AsyncDisposable {
   /** Gives the device the backing file's new size. Then {@linkcode LoopDevice.rescan} grows partitions. */
   async setCapacity(): Promise<void> {
     await this.#take(() => this.#bound.change(loopSetCapacity));
+  }
+
+  /**
+   * Grows a partition, by default the last one on the disk, and all that is around and in it: the backing
+   * file to `size`, this device, the partition in its GPT or MBR as far as there is room behind it, the
+   * kernel's partition, and an ext4, xfs or btrfs in it, mounted or not. Nothing is dropped or unmounted.
+   * A disk without a table is grown as a whole. The table is written so that the kernel finds a whole one
+   * if the power fails at any moment, or this process is killed.
+   *
+   * Resolves to what grew; `fileSystem.reason` says why a file system did not. Rejects with
+   * {@linkcode LoopError}, nothing changed: ENOSPC if another partition begins right behind it, EROFS if the
+   * device is read-only, EPERM if somebody else attached it, EUCLEAN if the GPT is damaged, EMEDIUMTYPE if
+   * it is made for other sectors, EOPNOTSUPP if the table is of another kind.
+   *
+   * @example
+   * ```ts
+   * import type { LoopDevice } from "@loopdev/loopdev";
+   * const growRoot = (loop: LoopDevice) => loop.grow({ type: "root" }, { size: 8 * 2 ** 30 });
+   * console.log(typeof growRoot); // function
+   * ```
+   */
+  async grow(partition?: PartitionSelector, options: GrowOptions = {}): Promise<Growth> {
+    checkPartition(partition);
+    const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
+    const growing = this.#take(async () => {
+      const { growDevice } = await loadGrow();
+      return await growDevice(this.#bound, partition, options);
+    }, signal);
+    return await heeding(growing, signal);
   }
 
   /** Bypasses the backing file's page cache, or stops that. EINVAL where it cannot be. */

@@ -7,6 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { blkpg_ioctl_arg, blkpg_partition } from "../lib/kernel/block.ts";
+import { btrfs_ioctl_dev_info_args, btrfs_ioctl_vol_args } from "../lib/kernel/growth.ts";
 import { flock } from "../lib/kernel/record_lock.ts";
 import { loop_config, loop_info64 } from "../lib/kernel/loop.ts";
 import { mount_attr, statfs } from "../lib/kernel/mount.ts";
@@ -38,6 +39,7 @@ FIFREEZE 0xc0045877 FITHAW 0xc0045878 FITRIM 0xc0185879
 F_GETFD 1 F_SETFD 2 FD_CLOEXEC 1 F_SETFL 4 F_RDLCK 0 F_WRLCK 1 F_UNLCK 2 F_OFD_GETLK 36 F_OFD_SETLK 37 SEEK_END 2 AT_FDCWD -100 AT_EMPTY_PATH 0x1000 OPEN_TREE_CLONE 1 AT_STATX_DONT_SYNC 0x4000 MFD_CLOEXEC 1 RESOLVE_CACHED 0x20
 S_IFMT 0o170000 S_IFSOCK 0o140000 S_IFREG 0o100000 S_IFBLK 0o060000 S_IFDIR 0o040000
 S_IFCHR 0o020000 S_IFIFO 0o010000 STATX_TYPE 0x1 STATX_ATTR_IMMUTABLE 0x10 STATX_ATTR_APPEND 0x20 STATX_BASIC_STATS 0x7ff STATX_MNT_ID 0x1000
+BTRFS_IOC_RESIZE 0x50009403 BTRFS_IOC_DEV_INFO 0xd000941e
 Q_GETFMT 0x800004 SUBCMDSHIFT 8 USRQUOTA 0
 FSOPEN_CLOEXEC 1 FSMOUNT_CLOEXEC 1 FSCONFIG_SET_FLAG 0 FSCONFIG_SET_STRING 1 FSCONFIG_CMD_CREATE 6
 SYNC_FILE_RANGE_WAIT_BEFORE 1 SYNC_FILE_RANGE_WRITE 2 SYNC_FILE_RANGE_WAIT_AFTER 4
@@ -53,7 +55,7 @@ EBADMSG 74 EOVERFLOW 75 EOPNOTSUPP 95 ETIMEDOUT 110 ESTALE 116 EUCLEAN 117 EDQUO
 
 /** Of these the headers' names begin so. */
 const OF_THE_KERNEL =
-  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|FD_|FI[FT]|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|OPEN_TREE_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|IN_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_|SYNC_FILE_RANGE_|CAP_|Q_|SUBCMDSHIFT|USRQUOTA)/;
+  /^(LO_(NAME|KEY|FLAGS)_|LOOP_(C|S|GET_S|MAJOR)|BLK|O_|F_|FD_|FI[FT]|SEEK_|AT_|MFD_|FS(OPEN|MOUNT|CONFIG)_|OPEN_TREE_|MO(VE_MOUNT|UNT_ATTR)_|RESOLVE_|IN_|S_IF|STATX_|PROT_|MAP_|LOCK_|NETLINK_|SYNC_FILE_RANGE_|CAP_|BTRFS_IOC_|Q_|SUBCMDSHIFT|USRQUOTA)/;
 
 const LAYOUTS = `
 loop_info64 232: lo_device 0 lo_inode 8 lo_rdevice 16 lo_offset 24 lo_sizelimit 32 lo_number 40
@@ -75,6 +77,8 @@ cachestat 56: off 0 len 8 nr_cache 16 nr_dirty 24 nr_writeback 32 nr_evicted 40
   nr_recently_evicted 48
 sockaddr_nl 12: nl_family 0 nl_pad 2 nl_pid 4 nl_groups 8
 flock 32: l_type 0 l_whence 2 l_start 8 l_len 16 l_pid 24
+btrfs_ioctl_vol_args 4096: fd 0 name 8
+btrfs_ioctl_dev_info_args 4096: devid 0 uuid 8 bytes_used 24 total_bytes 32
 `;
 
 // deno-lint-ignore no-explicit-any
@@ -92,6 +96,8 @@ const STRUCTS: Struct<any>[] = [
     cachestat,
     sockaddr_nl,
     flock,
+    btrfs_ioctl_vol_args,
+    btrfs_ioctl_dev_info_args,
   ],
 ];
 
@@ -189,6 +195,7 @@ function assertions(machine: typeof MACHINES[number]): string {
       "mman",
       "mount",
       "quota",
+      "btrfs",
     ],
   ];
   return [

@@ -56,8 +56,10 @@ function saidWhereFull(body: string): { said: Record<string, unknown>; stderr: s
   writeFileSync(
     script,
     `import { spawnSync } from "node:child_process";
-     import { mkdtempSync, truncateSync, writeFileSync } from "node:fs";
-     import { attach, attachAll, detach, LoopError, openLoop } from ${JSON.stringify(MOD)};
+     import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+     import { attach, attachAll, detach, growImage, LoopError, openLoop, readPartitions } from ${
+      JSON.stringify(MOD)
+    };
      const image = ${JSON.stringify(`${folder}/image.img`)};
      const run = (...words) => {
        const { status, stderr } = spawnSync(words[0], words.slice(1), { encoding: "utf8" });
@@ -312,6 +314,24 @@ withFullDisk("the examples say what is lost, on stderr and not by an exit code a
   ]);
   assertEquals(edited.status, 1);
   assertMatch(edited.stderr, /^(edit_image: (EIO|ENOSPC): .* and it is lost: .*\n)+$/);
+});
+
+withFullDisk("growImage() says that there is no space for its table, which stays whole", [
+  "root",
+  "mount",
+], () => {
+  const { said } = saidWhereFull(`
+  spawnSync("dd", ["if=/dev/zero", "of=" + image + ".other", "bs=64k"]);
+  const before = await readPartitions(image);
+  said.grown = await growImage(image, { size: 128 * 2 ** 20 }).catch(tell);
+  const after = await readPartitions(image);
+  said.isWhole = JSON.stringify(after) === JSON.stringify(before) && after.header === "primary";
+  rmSync(image + ".other");
+  said.again = (await growImage(image)).partition.to;`);
+  const { code, message } = said.grown as Told;
+  assertEquals([code, said.isWhole], ["EIO", true], message);
+  assertStringIncludes(message, "another grow() goes on from there");
+  assert(Number(said.again) > 100 * 2 ** 20);
 });
 
 test("detach() lets the device go though it can open no file to ask what was written", [

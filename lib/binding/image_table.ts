@@ -123,6 +123,11 @@ const REMEDIES = {
     damaged: "repair it (gdisk)",
     ofOtherKind: "attach() without partscan shows the whole of it",
   },
+  grow: {
+    otherSize: (size: number) => `attach it with sectorSize: ${size}, or "auto"`,
+    damaged: "repair it (gdisk); nothing was changed",
+    ofOtherKind: "nothing was changed",
+  },
   rescan: {
     otherSize: (size: number) => `call setSectorSize(${size}) first`,
     damaged: "repair it (gdisk); no partition was touched",

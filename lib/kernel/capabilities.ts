@@ -8,7 +8,7 @@ import { ifExists, readText } from "./file.ts";
 import { SYS } from "./syscalls.ts";
 
 /** `<linux/capability.h>` */
-const CAPABILITIES = { CAP_SYS_ADMIN: 21, CAP_MKNOD: 27 } as const;
+const CAPABILITIES = { CAP_SYS_ADMIN: 21, CAP_SYS_RESOURCE: 24, CAP_MKNOD: 27 } as const;
 const _LINUX_CAPABILITY_VERSION_3 = 0x20080522;
 
 type Capability = keyof typeof CAPABILITIES;

@@ -15,6 +15,8 @@ export const SYSCALLS = {
   lseek: { x86_64: 8, aarch64: 62 },
   ioctl: { x86_64: 16, aarch64: 29 },
   pread64: { x86_64: 17, aarch64: 67 },
+  pwrite64: { x86_64: 18, aarch64: 68 },
+  ftruncate: { x86_64: 77, aarch64: 46 },
   write: { x86_64: 1, aarch64: 64 },
   rt_sigaction: { x86_64: 13, aarch64: 134 },
   getpid: { x86_64: 39, aarch64: 172 },

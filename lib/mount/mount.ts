@@ -123,7 +123,8 @@ async function makePlain(attempt: Attempt, readOnly: boolean): Promise<OpenFile>
   }
 }
 
-async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
+/** A mount without a place, which ends with its descriptors. */
+export async function make(attempt: Attempt, readOnly: boolean): Promise<NewMount> {
   const { source: { device }, type, options, idMap } = attempt;
   options.signal?.throwIfAborted();
   const settings = [

@@ -1,0 +1,281 @@
+/** grow() and growImage() on real devices: what the kernel, the tools and the file systems say afterwards. */
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { createHash } from "node:crypto";
+import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  attach,
+  growImage,
+  type GrowProgress,
+  LoopError,
+  openLoop,
+  readPartitions,
+} from "../mod.ts";
+import { losetup, makeImage, output, run, scratch, sysfs, test } from "./support/support.ts";
+
+const MIB = 2 ** 20;
+const TWO = "label: gpt\nsize=1MiB, name=first\nname=last\n";
+
+const sum = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+async function refusal(code: string, attempt: () => Promise<unknown>): Promise<string> {
+  const error = await assertRejects(attempt, LoopError);
+  assertEquals(error.code, code, error.message);
+  return error.message;
+}
+
+/** An image whose last partition holds what a command makes on its node. */
+async function imageWith(name: string, mib: number, table: string, ...mkfs: string[]) {
+  const file = makeImage(name, mib, table);
+  await using loop = await attach(file, { partscan: true });
+  output([...mkfs, loop.partitions.at(-1)!.path]);
+  return file;
+}
+
+test("growImage() grows file, table, partition and a btrfs, and the tools find no fault", [
+  "root",
+  "mkfs.btrfs",
+  "sfdisk",
+], async () => {
+  const file = await imageWith("btrfs.img", 130, TWO, "mkfs.btrfs", "-q");
+  const steps: GrowProgress[] = [];
+  const onProgress = (step: GrowProgress) => steps.push(step);
+  const growth = await growImage(file, { size: 400 * MIB, onProgress });
+  assertEquals(losetup(file), []);
+  assertEquals([growth.file.to, statSync(file).size, growth.device.to], Array(3).fill(400 * MIB));
+  const { partition, fileSystem } = growth;
+  const [, last] = (await readPartitions(file)).partitions;
+  assertEquals([partition?.number, partition?.to], [2, last.size]);
+  assertEquals(fileSystem, { type: "btrfs", from: fileSystem?.from, to: last.size });
+  assertEquals(run(["sfdisk", "--verify", file]).stdout.includes("No errors detected"), true);
+  await using loop = await attach(file, { partscan: true });
+  assertEquals(run(["btrfs", "check", loop.partitions[1].path]).status, 0);
+  const ends = steps.filter(({ done, total }) => done === total).map(({ step }) => step);
+  assertEquals(ends, ["file", "table", "partition", "fileSystem"]);
+});
+
+test("grow() grows a mounted xfs while it is written to, and drops no partition", [
+  "root",
+  "mkfs.xfs",
+], async () => {
+  const file = await imageWith("xfs.img", 310, TWO, "mkfs.xfs", "-q");
+  await using loop = await attach(file, { partscan: true });
+  {
+    await using root = await loop.mount({ name: "last" });
+    const written = await root.resolve("written");
+    const name = loop.partitions[1].path.slice("/dev/".length);
+    const identity = statSync(`/sys/class/block/${name}/`).ino;
+    writeFileSync(written, "");
+    let isOver = false;
+    const growing = loop.grow({ name: "last" }, { size: 700 * MIB }).finally(() => isOver = true);
+    let lines = 0;
+    while (!isOver) {
+      appendFileSync(written, `${lines++}\n`);
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    const { partition, fileSystem } = await growing;
+    assertEquals(fileSystem?.to, partition?.to);
+    assertEquals(statSync(`/sys/class/block/${name}/`).ino, identity);
+    assertEquals(Number(sysfs(`${loop.path.slice(5)}/${name}/size`)) * 512, partition?.to);
+    assertEquals([loop.size, loop.partitions[1].size], [700 * MIB, partition?.to]);
+    assertEquals(readFileSync(written, "utf8").split("\n").length, lines + 1);
+    // Nothing is left to do.
+    const again = await loop.grow();
+    assertEquals([again.table?.writes, again.fileSystem?.from], [[], partition?.to]);
+  }
+  assertEquals(run(["xfs_repair", "-n", loop.partitions[1].path]).status, 0);
+});
+
+test("grow() grows an ext4, or says that it takes CAP_SYS_RESOURCE", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = await imageWith("ext4.img", 16, TWO, "mkfs.ext4", "-q");
+  await using loop = await attach(file, { partscan: true });
+  const { partition, fileSystem } = await loop.grow(2, { size: 64 * MIB });
+  assertEquals(loop.partitions[1].size, partition?.to);
+  const { from, to, reason } = fileSystem!;
+  if (reason === undefined) assert(to! > 60 * MIB, `${to}`);
+  else assertEquals([from, reason.includes("CAP_SYS_RESOURCE")], [to, true], reason);
+  // What the reason says helps.
+  const { path } = loop.partitions[1];
+  assertEquals(run(["e2fsck", "-f", "-y", path]).status, 0);
+  assertEquals(run(["resize2fs", path]).status, 0);
+  assertEquals(run(["e2fsck", "-f", "-n", path]).status, 0);
+});
+
+test(
+  "grow() grows a logical partition and the extended one around it",
+  ["root", "sfdisk"],
+  async () => {
+    const table = "label: dos\n1: size=1MiB\n2: size=6MiB, type=5\n5: size=1MiB\n6: size=1MiB\n";
+    const file = makeImage("dos.img", 16);
+    output(["sfdisk", "-q", file], { input: table });
+    await using loop = await attach(file, { partscan: true });
+    const { table: written, partition } = await loop.grow(undefined, { size: 32 * MIB });
+    assertEquals([written?.kind, partition?.number], ["mbr", 6]);
+    assertEquals(loop.partitions.find(({ number }) => number === 6)?.size, partition?.to);
+    assertEquals(run(["sfdisk", "--verify", file]).status, 0);
+    const [, extended] = JSON.parse(output(["sfdisk", "--json", file])).partitiontable.partitions;
+    assertEquals((extended.start + extended.size) * 512, 32 * MIB);
+  },
+);
+
+test("grow() grows a file system without a table", ["root", "mkfs.xfs"], async () => {
+  const file = makeImage("bare.img", 300);
+  output(["mkfs.xfs", "-q", file]);
+  const growth = await growImage(file, { size: 350 * MIB });
+  assertEquals(Object.keys(growth), ["file", "device", "fileSystem"]);
+  assertEquals(growth.fileSystem?.to, 350 * MIB);
+  assertEquals(run(["xfs_repair", "-n", file]).status, 0);
+});
+
+test("grow() says that a file system which is mounted read-only cannot grow", [
+  "root",
+  "mkfs.xfs",
+], async () => {
+  const file = await imageWith("read-only.img", 310, TWO, "mkfs.xfs", "-q");
+  await using loop = await attach(file, { partscan: true });
+  await using _root = await loop.mount(2, { readOnly: true });
+  const { partition, fileSystem } = await loop.grow(2, { size: 400 * MIB });
+  assertEquals([loop.partitions[1].size, fileSystem?.to], [partition?.to, fileSystem?.from]);
+  assertStringIncludes(fileSystem!.reason!, "it cannot be mounted: EBUSY");
+});
+
+test(
+  "grow() grows a partition around LUKS, and leaves what is inside to its user",
+  ["root"],
+  async () => {
+    const file = makeImage("luks.img", 8, TWO);
+    const at = 2 * MIB;
+    const bytes = readFileSync(file);
+    // The first bytes of a LUKS1 header, and its UUID.
+    bytes.set([0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe, 0, 1], at);
+    bytes.set(new TextEncoder().encode("4c27b1a6-2b9c-4d8a-9b3e-0d8a0a6d2f11"), at + 168);
+    writeFileSync(file, bytes);
+    const { partition, fileSystem } = await growImage(file, { size: 16 * MIB });
+    assert(partition!.to > 13 * MIB);
+    assertEquals(fileSystem?.type, "crypto_LUKS");
+    assertStringIncludes(fileSystem!.reason!, "cryptsetup resize");
+  },
+);
+
+test(
+  "growImage() with dryRun says what would be done, without root, and writes nothing",
+  [],
+  async () => {
+    const file = makeImage("dry.img", 8, TWO);
+    const before = sum(file);
+    const { file: size, table, partition } = await growImage(file, {
+      size: 16 * MIB,
+      dryRun: true,
+      partition: { name: "last" },
+    });
+    assertEquals([size.from, size.to, partition?.number], [8 * MIB, 16 * MIB, 2]);
+    assertEquals(table?.writes.map(({ what }) => what), [
+      "the backup's entries",
+      "the backup's header",
+      "the primary header, of the backup's entries",
+      "the entry of partition 2",
+      "the primary header",
+      "the protective MBR",
+      "the old backup's header, erased",
+    ]);
+    assertEquals([sum(file), statSync(file).size], [before, 8 * MIB]);
+  },
+);
+
+test("grow() changes nothing where it refuses", ["root"], async () => {
+  const file = makeImage("refused.img", 8, TWO);
+  const size = 16 * MIB;
+  const before = sum(file);
+  assertStringIncludes(
+    await refusal("ENOSPC", () => growImage(file, { size, partition: 1 })),
+    "partition 2 begins right behind it",
+  );
+  assertStringIncludes(
+    await refusal("EINVAL", () => growImage(file, { size: 4 * MIB })),
+    "makes nothing smaller",
+  );
+  const limited = { size, sizelimit: 8 * MIB };
+  assertStringIncludes(await refusal("EINVAL", () => growImage(file, limited)), "sizelimit");
+  await refusal("ENXIO", () => growImage(file, { size, partition: { name: "none" } }));
+  const wrong = { size, sectorSize: 4096 } as const;
+  assertStringIncludes(
+    await refusal("EMEDIUMTYPE", () => growImage(file, wrong)),
+    "sectors of 512",
+  );
+  {
+    await using loop = await attach(file, { readOnly: true, partscan: true });
+    assertStringIncludes(await refusal("EROFS", () => loop.grow()), "read-only");
+  }
+  {
+    await using loop = await attach(file, { partscan: true });
+    await using theirs = await openLoop(loop.path);
+    assertStringIncludes(await refusal("EPERM", () => theirs.grow()), "somebody else");
+    assertStringIncludes(await refusal("EEXIST", () => growImage(file, { size })), loop.path);
+  }
+  // deno-lint-ignore no-explicit-any
+  await assertRejects(() => growImage(file, { bytes: 1 } as any), TypeError, "'bytes'");
+  await assertRejects(() => growImage(file, { size: 0.5 }), RangeError, "whole number of bytes");
+  assertEquals([sum(file), statSync(file).size], [before, 8 * MIB]);
+});
+
+test(
+  "grow() repairs nothing: what is said of a damaged primary GPT helps",
+  ["root", "sgdisk"],
+  async () => {
+    const file = makeImage("damaged.img", 8, TWO);
+    const bytes = readFileSync(file);
+    bytes[512 + 60] ^= 1;
+    writeFileSync(file, bytes);
+    const message = await refusal("EUCLEAN", () => growImage(file, { size: 16 * MIB }));
+    assertStringIncludes(message, "sgdisk -e");
+    run(["sgdisk", "-e", file]);
+    const { partition } = await growImage(file, { size: 16 * MIB });
+    assert(partition!.to > 13 * MIB);
+  },
+);
+
+test(
+  "a signal stops grow() before the next step, and another grow() goes on",
+  ["root"],
+  async () => {
+    const file = makeImage("stopped.img", 8, TWO);
+    await using loop = await attach(file, { partscan: true });
+    for (const step of ["table", "partition"] as const) {
+      const stop = new AbortController();
+      const onProgress = (now: GrowProgress) => {
+        const isBefore = now.done === now.total &&
+          (step === "table" ? "file" : "table") === now.step;
+        if (isBefore) stop.abort(new Error(`stopped before ${step}`));
+      };
+      const options = { size: 16 * MIB, signal: stop.signal, onProgress };
+      await assertRejects(() => loop.grow(2, options), Error, `stopped before ${step}`);
+      assertEquals(statSync(file).size, 16 * MIB);
+      assertEquals(loop.partitions[1].size < 8 * MIB, true);
+    }
+    const { partition, table } = await loop.grow(2);
+    assertEquals([table?.writes, loop.partitions[1].size], [[], partition?.to]);
+  },
+);
+
+test(
+  "grow() takes the size of a file that has grown already, and of one within a file",
+  ["root"],
+  async () => {
+    const file = makeImage("inside.img", 8, TWO);
+    const disk = readFileSync(file);
+    const outer = scratch("outer.img");
+    const offset = 4096;
+    writeFileSync(outer, new Uint8Array(offset));
+    appendFileSync(outer, disk);
+    await using loop = await attach(outer, { offset, partscan: true });
+    truncateSync(outer, offset + 20 * MIB);
+    const { file: size, device, partition } = await loop.grow();
+    assertEquals([size.from, size.to], [offset + 20 * MIB, offset + 20 * MIB]);
+    assertEquals([device.from, device.to], [8 * MIB, 20 * MIB]);
+    assertEquals(loop.partitions[1].size, partition?.to);
+    const { header, partitions } = await readPartitions(outer, { offset });
+    assertEquals([header, partitions[1].size], ["primary", partition?.to]);
+  },
+);
