@@ -9,6 +9,7 @@ import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts
 import { ERRORS, UNFAITHFUL } from "./errors.ts";
 import { type Fault, isLie, names, plan } from "./fault_plan.ts";
 import { keepersOf, recordsOf } from "../tests/support/keepers.ts";
+import { damageOfTable } from "./grow_ends.ts";
 import { leftovers, takeAway, touched } from "./leftovers.ts";
 import { endOf, mountsOfImages, nextMount } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";
@@ -175,6 +176,9 @@ class Experiment {
     const stays = hits.some((hit) => KEEPS.mounts.test(signature(hit)));
     if (failed && !stays) this.#blame(name, `could not be undone afterwards: ${failed}`);
     if (isMount(this.scenario)) await this.#checkMounts(name, hits, reply.error === undefined);
+    if (this.scenario === "grow") {
+      for (const problem of await damageOfTable(subject.grown)) this.#blame(name, problem);
+    }
     await this.#checkLeftovers(name, all, hits);
     if (this.#isNew) await this.#restart(all);
     return isHit;

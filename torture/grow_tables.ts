@@ -59,9 +59,14 @@ function tryCase(number: number): { kind?: Grown["kind"]; violations: string[] }
   if (!plain) return { violations };
   const { kind, before: { sectorSize } } = plain;
   const withSgdisk = kind === "gpt" && sectorSize === 512 && number % SGDISK_EVERY === 0;
-  const difference = besideTools(plain, withSgdisk);
-  if (difference !== "") violations.push(difference);
-  return { kind, violations: [...violations, ...bySfdisk(plain)] };
+  try {
+    const difference = besideTools(plain, withSgdisk);
+    if (difference !== "") violations.push(difference);
+    violations.push(...bySfdisk(plain));
+  } catch (error) {
+    violations.push((error as Error).message);
+  }
+  return { kind, violations };
 }
 
 const tally = { gpt: 0, mbr: 0, violated: 0 };

@@ -15,6 +15,7 @@ import { devicesOf, isBound, type Part, partitionsOf, type Request, type Row } f
 import { within } from "./common.ts";
 import { touched } from "./leftovers.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
+import { damageOfTable } from "./grow_ends.ts";
 import { damageOf, endOf, isStopped, leftOf } from "./mount_ends.ts";
 import { isMount, MARKS, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 import { beginTrace, between, type Call, signature, withoutChildren } from "./strace.ts";
@@ -168,6 +169,9 @@ async function kill(plan: Plan, tally: Tally): Promise<void> {
     for (const problem of [...problems, ...damageOf(subject.mounted)]) blame(problem);
   } else {
     await checkDevices(plan, all, blame, tally);
+    if (scenario === "grow") {
+      for (const problem of await damageOfTable(subject.grown)) blame(problem);
+    }
   }
 }
 

@@ -15,6 +15,7 @@ export const SCENARIOS = [
   "userspace",
   "persist",
   "rescan",
+  "grow",
   "detach-other",
   "mount",
   "mount-at",

@@ -30,14 +30,15 @@ import {
 import { readOptions } from "../dev/options.ts";
 import { putEntries } from "../tests/cases/mbr.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
+import { GROWN_SIZE, makeSmall } from "./grow_ends.ts";
 import { MARKS, type ScenarioName } from "./scenarios.ts";
 
-const HELP = `Usage: torture/subject.ts GPT DOS EXT4
+const HELP = `Usage: torture/subject.ts GPT DOS EXT4 GROWN
 
-What parts "faults" and "kill" start, with three images. It reads what to do from stdin.
+What parts "faults" and "kill" start, with four images. It reads what to do from stdin.
 
   -h, --help  this text`;
-const { operands: [gpt, dos, ext4] } = readOptions(HELP, {}, { most: 3 });
+const { operands: [gpt, dos, ext4, grown] } = readOptions(HELP, {}, { most: 4 });
 
 let loop: LoopDevice | undefined;
 
@@ -125,6 +126,20 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
       writeTable(dos, 1, 2, 0, 3);
     },
     act: async () => ({ path: loop!.path, partitions: await loop!.rescan() }),
+    async undo() {
+      if (await loop!.detach() === "deferred") throw new Error("detached only later");
+    },
+  },
+  "grow": {
+    async prepare() {
+      makeSmall(grown);
+      loop = await attach(grown, { partscan: true });
+    },
+    async act() {
+      const { table, partition } = await loop!.grow(undefined, { size: GROWN_SIZE });
+      const sizes = loop!.partitions.map(({ number, start, size }) => [number, start, size]);
+      return { path: loop!.path, table, partition, sizes };
+    },
     async undo() {
       if (await loop!.detach() === "deferred") throw new Error("detached only later");
     },

@@ -26,13 +26,14 @@ const HANG_MS = 30_000;
 
 let made = 0;
 
-/** An image with a GPT, one whose MBR changes, and one with a file system. */
+/** An image with a GPT, one whose MBR changes, one with a file system, and one that grows. */
 export function makeImages(): string[] {
   const number = made++;
   return [
     makeImage(`gpt-${number}.img`, 8, THREE_PARTITIONS),
     makeImage(`dos-${number}.img`, 8),
     ext4Image(`ext4-${number}.img`),
+    makeImage(`grown-${number}.img`, 8, THREE_PARTITIONS),
   ];
 }
 
@@ -117,6 +118,11 @@ export class Subject implements AsyncDisposable {
   /** The image with a file system. */
   get mounted(): string {
     return this.images[2];
+  }
+
+  /** The image that grows. */
+  get grown(): string {
+    return this.images[3];
   }
 
   get pid(): number {
