@@ -177,7 +177,7 @@ function layOut(
   const sectors = Math.ceil(entries.length / sectorSize);
   const isAtEnd = Number(header.alternate_lba) === lastLba;
   const backup = isAtEnd && old ? Number(old.header.partition_entry_lba) : lastLba - sectors;
-  const lastUsable = isAtEnd ? Number(header.last_usable_lba) : backup - 1;
+  const lastUsable = isAtEnd ? Math.min(Number(header.last_usable_lba), backup - 1) : backup - 1;
   const [array, first] = [Number(header.partition_entry_lba), Number(header.first_usable_lba)];
   const home = array < first ? array : PRIMARY_LBA + 1;
   if (home + sectors > first) {

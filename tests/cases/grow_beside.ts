@@ -85,4 +85,22 @@ function finish({ after, growth, size }: Grown, cut: SparseDisk, n: number): str
     ])
   );
   if (is !== wanted) return `grown again after a cut in group ${n} it is ${is}, not ${wanted}`;
+  return finishLarger(cut, growth.partition.number, size, n);
+}
+
+/** On a disk that has got longer once more: what the primary may point to lies in the middle of it. */
+function finishLarger(
+  cut: SparseDisk,
+  number: number,
+  size: number,
+  n: number,
+): string | undefined {
+  const before = resized(cut, size + 512 * cut.sectorSize);
+  const growth = growthOf(before, before.size, number);
+  if (isRefused(growth)) return `a larger disk is refused after a cut in group ${n}: ${growth.why}`;
+  const larger = { kind: growth.kind, disk: cut, size: before.size, growth, before, after: before };
+  for (let done = 0; done <= growth.groups.length; done++) {
+    const fault = faultOf(larger, written(before, growth.groups.slice(0, done)));
+    if (fault !== undefined) return `on a larger disk, cut in group ${n} and ${done}: ${fault}`;
+  }
 }
