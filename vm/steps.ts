@@ -3,6 +3,7 @@ import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
 import { packLayouts } from "./layouts.ts";
+import { packTools } from "./tools.ts";
 import type { Runtime } from "../dev/runtimes.ts";
 import { differences, type GuestView } from "../tests/strangers/ours.ts";
 
@@ -354,6 +355,35 @@ const layouts: Step = {
   },
 };
 
+/** Growing what is mounted and written to; and what the kernel reads of a table in the middle of it. */
+const grow: Step = {
+  name: "grow",
+  runtimes: "once",
+  unasked: false,
+  needs: "ext4",
+  modules: ["xfs", "btrfs"],
+  files: () => ({ "grow_tools.tar": packTools(GROW_TOOLS) }),
+  script: "vm/guest/grow.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 300 + cycles * 10,
+  judge(result) {
+    if (result.kind === "cut") {
+      const { cycles, differing, examples } = result;
+      return differing
+        ? { outcome: "fail", reason: `${differing} of ${cycles} differ: ${examples}` }
+        : { outcome: cycles ? "pass" : "inconclusive", reason: `${cycles} cuts` };
+    }
+    const failed = faultsOf(result, ["spurious", "lost", "damaged", "left"]);
+    if (failed) return { ...failed, reason: `${failed.reason}; ${result.said}` };
+    if (!result.grown) return { outcome: "fail", reason: `did not grow: ${result.reason}` };
+    const reason = `${
+      (result.milliseconds as number[]).join(" and ")
+    } ms, ${result.lines} lines written`;
+    return { outcome: "pass", reason };
+  },
+};
+const GROW_TOOLS = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "e2fsck", "xfs_repair", "btrfs"];
+
 /** Mounts of whole devices, where nobody may write to what is mounted. */
 const restricted: Step = {
   name: "restricted",
@@ -435,6 +465,7 @@ export const STEPS: readonly Step[] = [
   strangers,
   mounts,
   layouts,
+  grow,
   restricted,
   services,
   symptom,
