@@ -3,6 +3,7 @@
  * detaches, again and again, and says in a line what it is at, and what is saved. Uses nothing but
  * mod.ts.
  */
+import { spawnSync } from "node:child_process";
 import {
   closeSync,
   fsyncSync,
@@ -27,9 +28,21 @@ const at = `${image}.at`;
 mkdirSync(at, { recursive: true });
 const [major, minor] = release().split(".").map(Number);
 const takesDetached = major > 6 || major === 6 && minor >= 15;
-const FORMS: readonly MountOptions[] = [{}, { at }, ...takesDetached ? [{ detached: true }] : []];
+/** Nobody's processes have this number. */
+const USER = 65534;
+const FORMS: readonly MountOptions[] = [
+  ...[{}, { at }, { owner: USER }],
+  ...takesDetached ? [{ detached: true }] : [],
+];
 
 const say = (line: string) => void writeSync(1, `${line}\n`);
+
+/** In a user's mount root makes no file. */
+function makeFile(folder: string, name: string): void {
+  const ids = ["--reuid", `${USER}`, "--regid", `${USER}`, "--clear-groups"];
+  const { status } = spawnSync("setpriv", [...ids, "touch", `${folder}/${name}`]);
+  if (status !== 0) throw new Error(`setpriv ends with ${status}`);
+}
 
 /** Saved: what fsync() has returned of must be there after whatever end. */
 function save(folder: string, n: number): void {
@@ -50,11 +63,20 @@ for (let n = Number(first);; n++) {
   const loop = await attach(image, { partscan: true });
   say(`loop ${loop.number}`);
   say("mounting");
-  const root = await loop.mount(1, FORMS[n % FORMS.length]);
+  const form = FORMS[n % FORMS.length];
+  const root = await loop.mount(1, form);
   say("writing");
+  if (form.owner) { for (const name of [`saved-${n}`, "unsaved"]) makeFile(root.path, name); }
   save(root.path, n);
   writeFileSync(`${root.path}/unsaved`, new Uint8Array(300_000 + n % 7));
   if (n % 3 === 0) unlinkSync(`${root.path}/unsaved`);
+  if (n % 5 < 3) {
+    say("freezing");
+    const frozen = await root.freeze();
+    say("frozen, copying");
+    // Every third time the unmount does it.
+    if (n % 3 !== 0) await frozen.thaw();
+  }
   say("unmounting");
   // Every fourth time the end of the handle does it.
   if (n % 4 !== 0) await root.unmount();

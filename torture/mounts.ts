@@ -1,6 +1,6 @@
 /**
- * Part "mounts": SIGKILL at random moments while a process mounts in each of the three forms, writes and
- * unmounts; of it, and as often of its keeper as well, before it or just behind it. No device, no node,
+ * Part "mounts": SIGKILL at random moments while a process mounts in each of the forms, writes, freezes
+ * and unmounts; of it, and as often of its keeper as well, before it or just behind it. No device, no node,
  * no mount and no directory is left, where both died after the next mount(); of the file system a
  * journal brings back all that was saved, and e2fsck finds nothing else to do.
  */

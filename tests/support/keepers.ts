@@ -1,4 +1,4 @@
-/** Whose mounts lie in /run/loopdev, and who ends them. Nothing of the library: a subject imports it. */
+/** Whose mounts lie in /run/loopdev and /run/loopdev-owned, and who ends them. Nothing of the library: a subject imports it. */
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 
@@ -13,10 +13,12 @@ export function unlessGone<T>(look: () => T): T | undefined {
   }
 }
 
-/** The directories of a process below /run/loopdev. */
+/** The directories of a process below these. */
 export const ownersOf = (pid: number): string[] =>
-  (unlessGone(() => readdirSync(OWNERS)) ?? []).filter((name) => name.startsWith(`${pid}-`))
-    .map((name) => `${OWNERS}/${name}`);
+  [OWNERS, `${OWNERS}-owned`].flatMap((folder) =>
+    (unlessGone(() => readdirSync(folder)) ?? []).filter((name) => name.startsWith(`${pid}-`))
+      .map((name) => `${folder}/${name}`)
+  );
 
 /** What a process has noted of its mounts, and where they lie. */
 export const recordsOf = (pid: number): string[] =>
