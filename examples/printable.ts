@@ -1,3 +1,5 @@
+import { LoopError } from "../mod.ts";
+
 /**
  * What stands on a disk may be a stranger's, and a terminal would obey it: controls, line separators,
  * and what turns the direction of writing come out as \\u001b.
@@ -10,13 +12,20 @@ export function printable(text: string): string {
 }
 
 /**
- * What went wrong and all that is behind it, a line each, in the order in which it happened. The end of a
- * block that fails after its body makes a SuppressedError of both, whose own message says nothing.
+ * What went wrong and all that is behind it, a message each, in the order in which it happened. The end of
+ * a block that fails after its body makes a SuppressedError of both, whose own message says nothing.
  */
 export function messagesOf(error: unknown): string[] {
   const causes = causesOf(error);
   if (causes.length === 0) return [printable(String(error))];
-  return [...new Set(causes.map((cause) => printable(cause.message || cause.name)))];
+  return [...new Set(causes.map(messageOf))];
+}
+
+/** A LoopError lists on lines of its own what there is. In other messages a name may have brought a line. */
+function messageOf(error: Error): string {
+  const message = error.message || error.name;
+  if (!(error instanceof LoopError)) return printable(message);
+  return message.split("\n").map(printable).join("\n");
 }
 
 function causesOf(error: unknown): Error[] {

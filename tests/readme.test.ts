@@ -37,7 +37,7 @@ test(
     const disk = await makeImages();
     const cwd = dirname(disk);
     const prepare = onThisRuntime(join(ROOT, "examples/edit_image.ts"), disk, "2", "--");
-    output([...prepare, "mkdir", "etc"]);
+    output([...prepare, "sh", "-c", "mkdir etc && echo ID=debian >etc/os-release"]);
     assert(programs.length >= 5);
     for (const [i, code] of programs.entries()) {
       const file = scratch(`program-${i}.ts`);

@@ -629,3 +629,10 @@ export function layout(name: string): Layout {
   if (found === undefined) throw new RangeError(`no layout is called '${name}'`);
   return found;
 }
+
+/** Layouts and options with which docs/images.svg shows examples/mount_image.ts. */
+export const SHOWN: readonly (readonly [layout: string, ...options: string[]])[] = [
+  ["fedora"],
+  ["two-slots"],
+  ["two-slots", "--root", "name=rootfs.1"],
+];

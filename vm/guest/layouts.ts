@@ -7,11 +7,11 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { mountImage } from "../../mod.ts";
-import { type Layout, layout } from "../../tests/cases/layouts.ts";
+import { type Layout, layout, SHOWN } from "../../tests/cases/layouts.ts";
 import { differences, faultsOf, mountsOf, parseMtree } from "../../tests/support/image_tree.ts";
 import { treeOf } from "../../tests/support/image_tree.ts";
 import { unpackSparse } from "../../tests/support/sparse_pack.ts";
-import { bound } from "../../tests/support/support.ts";
+import { bound, onThisRuntime } from "../../tests/support/support.ts";
 import { progress, report } from "./report.ts";
 
 const FOLDER = "/tmp/layouts";
@@ -63,4 +63,19 @@ for (const [done, name] of names.entries()) {
   if (left.length > 0) faults.push(`left: ${left}`);
   report({ event: "result", case: name, of: row.of, why: row.dissect, faults, seen });
   progress(done + 1, names.length);
+}
+
+for (const [name, ...options] of SHOWN) {
+  const [program, ...args] = onThisRuntime("examples/mount_image.ts", `${FOLDER}/${name}`);
+  const { stdout, stderr } = spawnSync(program, [...args, ...options], { encoding: "utf8" });
+  const command = ["bun examples/mount_image.ts", `${name}.img`, ...options].join(" ");
+  const printed = (stdout + stderr).trimEnd().split("\n")
+    .map((line) => line.replace(`${FOLDER}/${name}`, `${name}.img`).replace(/loop\d+/, "loop0"));
+  report({
+    event: "result",
+    case: command,
+    faults: [],
+    seen: printed[0],
+    shown: { command, printed },
+  });
 }
