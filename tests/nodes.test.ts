@@ -171,6 +171,7 @@ const TOOL = `const tool = (...args) => {
 };`;
 
 test("who detaches removes the nodes of partitions that are gone, whoever made them", [
+  "quiet",
   "root",
 ], () => {
   const file = makeImage("left.img", 8, THREE_PARTITIONS);

@@ -91,7 +91,7 @@ const INTERRUPTED = {
 for (const [path, { options, devices }] of Object.entries(INTERRUPTED)) {
   test(
     `${path} leaves no device when it is interrupted`,
-    ["root", "bun", "losetup", "bash", "sfdisk"],
+    ["quiet", "root", "bun", "losetup", "bash", "sfdisk"],
     async () => {
       const folder = scratch("tmp");
       mkdirSync(folder);
