@@ -142,15 +142,17 @@ class TreeBuilder {
       return await this.#mount(wanted, this.#asked.at, this.#verityOf(root).length > 0);
     };
     const all = [...others, ...chosen];
-    const first = mount(refusedOption(all) === undefined ? all : chosen);
-    // Options of an old fstab that this kernel's driver does not take must not keep the root away.
-    const made = await first.catch(async (error) => {
+    let made: LoopMount;
+    try {
+      made = await mount(refusedOption(all) === undefined ? all : chosen);
+    } catch (error) {
       if (!isRefusal(error) || others.length === 0 || this.#asked.signal?.aborted) throw error;
-      return await mount(chosen).catch(() => {
-        // The first error wins.
-        throw error;
-      });
-    });
+      // Options of an old fstab that this kernel's driver does not take must not keep the root away.
+      const second = await mount(chosen).catch(() => undefined);
+      // The first error wins.
+      if (!second) throw error;
+      made = second;
+    }
     this.#mounts.push({ point: "/", mount: made });
   }
 
@@ -309,8 +311,7 @@ class TreeBuilder {
 
   async #mountIfEmpty(wanted: Wanted, points: readonly string[]): Promise<void> {
     for (const point of points) {
-      const isTaken = this.#mounts.some((one) => one.point === point);
-      const names = isTaken ? undefined : await listInTree(this.#rootMount, point);
+      const names = this.#has(point) ? undefined : await listInTree(this.#rootMount, point);
       if (names?.length === 0) return await this.#mountBelow({ ...wanted, point });
     }
     const which = points.length > 1 ? `neither ${points.join(" nor ")}` : `${points[0]} is not`;
@@ -322,6 +323,11 @@ class TreeBuilder {
     });
   }
 
+  /** Whether something is mounted on a point. */
+  #has(point: string): boolean {
+    return this.#mounts.some((one) => one.point === point);
+  }
+
   /** Mounts it below the root. What cannot be mounted is listed. */
   async #mountBelow(wanted: Wanted): Promise<void> {
     const reason = await this.#whyNotHere(wanted);
@@ -331,7 +337,7 @@ class TreeBuilder {
   async #whyNotHere(wanted: Wanted): Promise<string | undefined> {
     const { point, part, options } = wanted;
     const lacking = this.#skipped.find((one) =>
-      one.point !== undefined && isBelow(point, one.point) && one.point !== "/"
+      one.point !== undefined && isBelow(point, one.point) && !this.#has(plain(one.point))
     );
     if (lacking) return `it lies below ${lacking.point}, which is not mounted`;
     const refused = refusedOption(options);
