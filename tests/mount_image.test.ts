@@ -308,6 +308,7 @@ withExt4(
   async () => {
     const lines = [
       "/dev/root / ext4 noatime,frobnicate=1,journal_dev=7 0 0",
+      "/dev/\\033[31m /red ext4",
       "LABEL=other /mnt ext4",
       "LABEL=other /mnt/below ext4",
       ...Array(300).fill("LABEL=other /mnt ext4"),
@@ -327,6 +328,7 @@ withExt4(
     const reasons = tree.skipped.map(({ reason }) => reason);
     assertEquals([reasons.length, reasons[253]], [254, "only its first 256 lines are read"]);
     assertEquals(reasons[0], "fstab has another line for /mnt");
+    assertEquals(reasons[252], "/dev/\\u001b[31m is nothing of this image");
   },
 );
 

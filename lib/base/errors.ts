@@ -268,7 +268,7 @@ function quote(path: string): string {
  * Escapes what a file's name could do to a terminal: control characters, line separators and changes of
  * the writing direction. JSON.stringify() escapes only some of them.
  */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(
     /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,

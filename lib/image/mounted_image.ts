@@ -42,11 +42,11 @@ export interface TreeMount {
 export interface SkippedMount {
   /** The partition's number; absent where fstab names nothing of the image. */
   readonly partition?: number;
-  /** What fstab calls it, where it is a line of fstab. */
+  /** What fstab calls it, where it is a line of fstab: arbitrary text, as that of `point`. Do not trust it. */
   readonly source?: string;
   /** Where it would lie; absent where nothing tells. */
   readonly point?: string;
-  /** In words. */
+  /** In words, on a line, or on several if a program has said why. */
   readonly reason: string;
 }
 

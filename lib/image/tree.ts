@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError, printable } from "../base/errors.ts";
 import type { DpsName } from "../base/selector.ts";
 import type { LoopDevice } from "../device.ts";
 import { isThere } from "../kernel/stat.ts";
@@ -255,14 +255,15 @@ class TreeBuilder {
     part?: Part;
     source?: string;
     point?: string;
-    reason: string;
+    reason: string | LoopError;
   }): void {
     const isPoint = point?.startsWith("/");
     this.#skipped.push({
       ...part?.number === undefined ? {} : { partition: part.number },
       ...source === undefined ? {} : { source },
       ...isPoint ? { point } : {},
-      reason,
+      // A stranger's fstab is quoted in it.
+      reason: typeof reason === "string" ? printable(reason) : reason.message,
     });
   }
 
@@ -334,7 +335,7 @@ class TreeBuilder {
     if (reason !== undefined) this.#skip({ ...wanted, reason });
   }
 
-  async #whyNotHere(wanted: Wanted): Promise<string | undefined> {
+  async #whyNotHere(wanted: Wanted): Promise<string | LoopError | undefined> {
     const { point, part, options } = wanted;
     const lacking = this.#skipped.find((one) =>
       one.point !== undefined && isBelow(point, one.point) && !this.#has(plain(one.point))
@@ -360,7 +361,7 @@ class TreeBuilder {
       this.#mounts.push({ point, mount });
     } catch (error) {
       if (this.#asked.signal?.aborted || !isRefusal(error)) throw error;
-      return error.message;
+      return error;
     }
   }
 
