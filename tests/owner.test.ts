@@ -12,6 +12,7 @@ import { dirname } from "node:path";
 import { attach, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { idMap, ownerOf } from "../lib/mount/owner.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
+import { prepareOwned, SPARE, USER } from "./cases/owned_files.ts";
 import { keepersOf, killAll } from "./support/keepers.ts";
 import { e2fsck, ext4Image } from "./support/mount_image.ts";
 import {
@@ -31,8 +32,6 @@ import {
 const withExt4 = testsOf("mounts of a user's", [
   ...["root", "mkfs.ext4", "setpriv", "unshare"] as const,
 ]);
-const USER = 65534;
-const SPARE = 2147483646;
 
 /** What a shell of a user prints, or why it fails. */
 function as(user: number, script: string, cwd?: string): string {
@@ -47,12 +46,7 @@ async function ownedImage(name: string): Promise<string> {
   const file = ext4Image(name);
   await using loop = await attach(file);
   await using root = await loop.mount();
-  for (
-    const [name, uid, gid] of [["root", 0, 0], ["other", 33, 44], ["own", USER, USER]] as const
-  ) {
-    writeFileSync(`${root.path}/${name}`, "before\n");
-    chownSync(`${root.path}/${name}`, uid, gid);
-  }
+  prepareOwned(root.path);
   return file;
 }
 

@@ -4,6 +4,7 @@ import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
 import { packLayouts } from "./layouts.ts";
 import { packTools } from "./tools.ts";
+import { packOwnerImages, wronglyMapped, wronglyOwned } from "./owners.ts";
 import type { Runtime } from "../dev/runtimes.ts";
 import { differences, type GuestView } from "../tests/strangers/ours.ts";
 
@@ -384,6 +385,25 @@ const grow: Step = {
 };
 const GROW_TOOLS = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "e2fsck", "xfs_repair", "btrfs"];
 
+/** Mounts that are a user's, on each file system, and the mount of a mapper's device. */
+const owners: Step = {
+  name: "owners",
+  runtimes: "once",
+  unasked: false,
+  needs: "ext4",
+  modules: ["xfs", "btrfs", "f2fs", "erofs", "squashfs", "dm-mod"],
+  files: () => ({ owners: packOwnerImages() }),
+  script: "vm/guest/owners.ts",
+  seconds: () => 300,
+  judge(result) {
+    const wrong = result.kind === "mapper" ? wronglyMapped(result) : wronglyOwned(result);
+    return {
+      outcome: wrong === undefined ? "pass" : "fail",
+      reason: wrong ?? String(result.refused ?? ""),
+    };
+  },
+};
+
 /** Mounts of whole devices, where nobody may write to what is mounted. */
 const restricted: Step = {
   name: "restricted",
@@ -466,6 +486,7 @@ export const STEPS: readonly Step[] = [
   mounts,
   layouts,
   grow,
+  owners,
   restricted,
   services,
   symptom,
