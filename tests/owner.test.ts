@@ -153,18 +153,24 @@ withExt4("owner: a user's directory in which he has left something stays", [], a
   assert(again.path !== root.path);
 });
 
+/** A process that has mounted an image for the user, and frozen it. */
+async function frozenMounter(file: string) {
+  const [command, ...args] = onThisRuntime(
+    `${ROOT}tests/support/mounter.ts`,
+    ...[file, "frozen", JSON.stringify({ owner: USER })],
+  );
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  const path = await new Promise<string>((resolve) =>
+    child.stdout!.once("data", (data) => resolve(JSON.parse(String(data)).path))
+  );
+  return { child, ended, path };
+}
+
 withExt4("owner: SIGKILL leaves nothing, with the keeper or without", [], async () => {
   const file = ext4Image("killed.img");
   for (const whom of ["the process", "both"]) {
-    const [command, ...args] = onThisRuntime(
-      `${ROOT}tests/support/mounter.ts`,
-      ...[file, "frozen", JSON.stringify({ owner: USER })],
-    );
-    const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
-    const ended = new Promise((resolve) => child.on("exit", resolve));
-    const path = await new Promise<string>((resolve) =>
-      child.stdout!.once("data", (data) => resolve(JSON.parse(String(data)).path))
-    );
+    const { child, ended, path } = await frozenMounter(file);
     const parent = dirname(path);
     assert(existsSync(path) && parent.startsWith("/run/loopdev-owned/"));
     if (whom === "both") killAll(keepersOf(child.pid!));
@@ -268,4 +274,37 @@ withExt4("owner: without unshare, or where it may not, mount() says so", ["mount
     const { stdout, stderr } = run([...isolated("tmpfs=/run"), ...hide, ...onThisRuntime(child)]);
     assertMatch(stdout, says, stderr);
   }
+});
+
+withExt4("owner: the keeper finds a mount that the user has moved away", [], async () => {
+  const file = ext4Image("moved.img");
+  // Only from a namespace in which nothing is mounted there can its directory be renamed.
+  const mv = 'cd "$0" && chmod 700 . && mv loop* moved && echo moved';
+  const script = 'echo ready; read -r path; exec setpriv "$@" "$path"';
+  const user = ["--reuid", `${USER}`, "--regid", `${USER}`, "--clear-groups", "sh", "-c", mv];
+  const earlier = spawn("unshare", [
+    "-m",
+    "--propagation",
+    "private",
+    "sh",
+    "-c",
+    script,
+    "sh",
+    ...user,
+  ]);
+  const said = () =>
+    new Promise<string>((resolve) =>
+      earlier.stdout.once("data", (data) => resolve(String(data).trim()))
+    );
+  assertEquals(await said(), "ready");
+  const { child, ended, path } = await frozenMounter(file);
+  const moved = said();
+  earlier.stdin.end(`${dirname(path)}\n`);
+  assertEquals(await moved, "moved");
+  assert(existsSync(`${dirname(path)}/moved/lost+found`));
+  child.kill("SIGKILL");
+  await ended;
+  await until(() => losetup(file).length === 0, "the keeper to unmount it");
+  assertEquals(e2fsck(file), "clean");
+  output(["rm", "-r", dirname(path)]);
 });

@@ -13,7 +13,7 @@
  *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
  *                                              since the boot 5f3a90c1: /run may outlive a boot
  *       .frozen-000001                         freeze() has frozen mount 87
- *       .000003.95.owned.loop4p3               mount 95, of /dev/loop4p3, which is a user's
+ *       .000003.95.owned-5f3a90c1.loop4p3      mount 95, of /dev/loop4p3, which is a user's
  *       loop4p2-000001/                        where mount 87 lies
  *     /run/loopdev-owned/1234-k3v9x0q2mz-000003/     the user's, whom alone it lets in
  *       loop4p3/                               where mount 95 lies
@@ -113,7 +113,8 @@ export class Keeper {
     const parent = this.#directory;
     const number = `${++this.#records}`.padStart(6, "0");
     const name = device.slice(device.lastIndexOf("/") + 1);
-    const where = kind === "at" ? `at-${bootId()}` : user ? "owned" : kind;
+    // Who has the directory above a mount can rename it: only id and boot say which mount is meant.
+    const where = kind === "at" ? `at-${bootId()}` : user ? `owned-${bootId()}` : kind;
     const record = `.${number}.${id}.${where}.${name}`;
     makeEmptyFile(record, parent);
     let directory: RecordDirectory | undefined;

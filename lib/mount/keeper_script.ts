@@ -72,8 +72,8 @@ clean() {
     case $kind in
       directory) end "$id" "$name" "$1/$name-$number" &&
         { rmdir "$name-$number" || [ ! -d "$name-$number" ]; } ;;
-      owned) folder=$2/\${1##*/}-$number
-        end "$id" "$name" "$folder/$name" &&
+      owned-"\${boot%%-*}") folder=$2/\${1##*/}-$number
+        end "$id" "$name" &&
         { rmdir "$folder/$name" || [ -h "$folder/$name" ] || [ ! -d "$folder/$name" ]; } &&
         { rmdir "$folder" || true; } ;;
       at-"\${boot%%-*}") end "$id" "$name" ;;
