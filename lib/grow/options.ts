@@ -98,7 +98,9 @@ export interface Growth {
  * ```
  */
 export interface GrownSize {
+  /** Before. */
   readonly from: number;
+  /** Afterwards; the same, where nothing grew. */
   readonly to: number;
 }
 
@@ -115,6 +117,7 @@ export interface GrownSize {
 export interface TableWritten {
   /** Where, from the begin of the device. */
   readonly offset: number;
+  /** How many. */
   readonly length: number;
   /** In words: "the primary header". */
   readonly what: string;
@@ -135,6 +138,7 @@ export interface GrownFileSystem {
   readonly type: string;
   /** Undefined for types that the kernel does not grow. Of a btrfs on several devices, its part on this one. */
   readonly from?: number;
+  /** Afterwards, as its driver says; the same, where it did not grow. */
   readonly to?: number;
   /** Why it did not grow though there is room, and what helps. */
   readonly reason?: string;
