@@ -10,7 +10,13 @@ export interface Runtime {
   /** Throws whatever the runtime throws. */
   write(stream: "stdout" | "stderr", bytes: Uint8Array): void;
   exit(code: number): never;
+  /** Calls back, instead of dying, at each of these signals. */
+  onSignal(listener: (signal: Signal) => void): void;
 }
+
+/** What a terminal, an administrator or a service manager ends a program with. */
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+export type Signal = typeof SIGNALS[number];
 
 /** Without `process` on Deno and `node:` on either: each costs more time than the rest of the start. */
 export function currentRuntime(): Runtime {
@@ -22,6 +28,9 @@ function denoRuntime(): Runtime {
     args: Deno.args,
     write: (stream, bytes) => void Deno[stream].writeSync(bytes),
     exit: Deno.exit,
+    onSignal(listener) {
+      for (const signal of SIGNALS) Deno.addSignalListener(signal, () => listener(signal));
+    },
   };
 }
 
@@ -43,5 +52,8 @@ function bunRuntime(): Runtime {
       }
     },
     exit: (code) => process.exit(code),
+    onSignal(listener) {
+      for (const signal of SIGNALS) process.on(signal, () => listener(signal));
+    },
   };
 }

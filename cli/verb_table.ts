@@ -24,6 +24,19 @@ export interface Verb {
 
 export const HELP: Option = { short: "h", long: "help", help: "display this help" };
 
+const ROOT: Option = {
+  long: "root",
+  argument: "required",
+  value: " <partition>",
+  help: "the partition with the root directory",
+};
+
+const READ_ONLY: Option = {
+  short: "r",
+  long: "read-only",
+  help: "change nothing in the image",
+};
+
 export const VERBS: readonly Verb[] = [
   {
     name: "ls",
@@ -46,6 +59,31 @@ export const VERBS: readonly Verb[] = [
         manual: "Prints also where each partition begins, in bytes, and the UUIDs.",
       },
     ],
+    threads: false,
+    operands: [1, Infinity],
+  },
+  {
+    name: "mount",
+    synopsis: ["[options] <image> <directory>"],
+    summary: "mount the files of an image, until loopdev umount",
+    manual: [
+      "Attaches an image and mounts it on a directory. Both stay when the program ends; if it fails or is " +
+      "interrupted, nothing stays. Device nodes and set-user-ID bits of the image have no effect there.",
+    ],
+    options: [ROOT, READ_ONLY],
+    threads: false,
+    operands: [2, 2],
+  },
+  {
+    name: "umount",
+    synopsis: ["<directory>..."],
+    summary: "unmount what loopdev mount has mounted, and detach it",
+    manual: [
+      "Unmounts all that `loopdev mount` has mounted on a directory and below it, and detaches the loop " +
+      "device. All that was written is in the image when it returns. If a process uses the files, or " +
+      "something else is mounted among them, it fails.",
+    ],
+    options: [],
     threads: false,
     operands: [1, Infinity],
   },

@@ -8,13 +8,19 @@ import { statusOf } from "./device.ts";
 /** The library's advice names functions and options of the library; here is what does the same. */
 const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/; without it: readPartitions\(\), or systemd-mountfsd/g, ""],
-  [/(attach|read) it with sectorSize: (\d+), or "auto"/g, "$1 it with --sector-size $2"],
+  [/(attach|read) it with sectorSize: (\d+)(?:, or "auto")?/g, "$1 it with --sector-size $2"],
   [/call setSectorSize\((\d+)\) first/g, "set --sector-size $1 first"],
   [/attach\(\) without partscan shows/g, "without --partscan the device shows"],
   [/or attach it without partscan/g, "or attach it without --partscan"],
   [/holders\(\) or losetup, findmnt say who/g, "findmnt and lsof say who"],
   [/holders\(\) says by whom/g, "findmnt and lsof say by whom"],
   [/attach it with readOnly: true/g, "attach it with --read-only"],
+  [/mount it with readOnly: true/g, "mount it with --read-only"],
+  [/, or mount with detached: true \(Linux 6\.15\), which needs no keeper/g, ""],
+  [/mount\(\) starts a shell/g, "mounting starts a shell"],
+  [/it was attached without partscan, or has none; rescan\(\) looks again/g, "it has none"],
+  [/: attach\(\) the file with \{ offset: \d+, sizelimit: \d+ \}, and mount that device/g, ""],
+  [/, then setCapacity\(\) of the device's handle takes its size over/g, ""],
   [/write it again, then persist\(\)/g, "write it again, then attach it again"],
 ];
 

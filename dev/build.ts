@@ -8,7 +8,15 @@
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import config from "../deno.json" with { type: "json" };
@@ -116,6 +124,8 @@ for (const name of ["loopdev", "gpt"]) {
 const docs = ["--html", "--name=loopdev", `--output=${join(DIST, "doc")}`];
 run("deno", "doc", ...docs, "mod.ts", "gpt.ts");
 run("bun", "build", ...COMPILE, "cli.ts", "--outfile", join(DIST, "losetup"));
+// Under this name it has verbs.
+symlinkSync("losetup", join(DIST, "loopdev"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
 for (const name of SHARED) copyFileSync(join(DIST, name), join(NPM, name));

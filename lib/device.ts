@@ -40,6 +40,12 @@ export let makeLoopDevice: (
   onDeferred?: DetachOptions["onDeferred"],
 ) => LoopDevice;
 
+/**
+ * For `loopdev mount` alone: the mounts that lie on directories of the user's outlive this process, and the
+ * device is detached after the last of them. The handle is done with then.
+ */
+export let leaveToMounts: (loop: LoopDevice) => Promise<void>;
+
 /** Why a closed handle does nothing, by how it was closed. */
 const CLOSED = {
   detached: "has been detached: this handle is closed",
@@ -83,6 +89,7 @@ export class LoopDevice implements AsyncDisposable {
 
   static {
     makeLoopDevice = (bound, onDeferred) => new LoopDevice(bound, onDeferred);
+    leaveToMounts = (loop) => loop.#leave();
     showAsData(this);
   }
 
@@ -429,6 +436,15 @@ export class LoopDevice implements AsyncDisposable {
       if (this.#onDeferred) this.#onDeferred(this.path, holders);
       else await warnDeferred(this.path, this.number, holders);
     }
+  }
+
+  async #leave(): Promise<void> {
+    await this.#take(async () => {
+      await this.#mounts.leave();
+      this.#state = "persistent";
+      this.#bound.nodes.keep();
+      await this.#bound.close();
+    });
   }
 
   /** Closes the handle, and leaves the device to the process that attached it. */

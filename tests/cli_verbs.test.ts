@@ -4,11 +4,13 @@ import {
   chmodSync,
   mkdirSync,
   readFileSync,
+  realpathSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
 import { VERBS } from "../cli/verb_table.ts";
@@ -17,9 +19,21 @@ import { verbHelp } from "../cli/verbs/help.ts";
 import { attach, readPartitions } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
 import { makeExt4 } from "./support/mount_image.ts";
-import { makeImage, run, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
+import {
+  holdOpen,
+  losetup,
+  makeImage,
+  run,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+  until,
+} from "./support/support.ts";
 
 const loopdev = (...args: string[]) => run([...OURS, ...args], { cwd: scratch("") });
+
+/** What succeeds without a word. */
+const NOTHING = { status: 0, stdout: "", stderr: "" };
 
 const BOOT_AND_ROOT = `label: gpt
 size=1MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=boot
@@ -97,6 +111,107 @@ test("loopdev ls needs no root", ["root", "setpriv"], () => {
   const { stdout, stderr, status } = run([...asNobody, ...OURS, "ls", file]);
   assertEquals([status, stderr], [0, ""]);
   assertStringIncludes(stdout, "zwei ü");
+});
+
+/** What is mounted on a directory or below it. */
+const mountsBelow = (folder: string) =>
+  readFileSync("/proc/self/mountinfo", "utf8").split("\n").map((line) => line.split(" ")[4])
+    .filter((point) => point === folder || point?.startsWith(`${folder}/`));
+
+/** A directory to mount on. */
+function directory(name: string): string {
+  mkdirSync(scratch(name));
+  return realpathSync(scratch(name));
+}
+
+test("loopdev mount leaves the files there, and loopdev umount takes all away that it made", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = await makeRoot();
+  const folder = directory("mnt");
+  assertEquals(loopdev("mount", "--root", "NAME=root", "disk.img", "mnt"), NOTHING);
+  try {
+    assertEquals(mountsBelow(folder), [folder]);
+    const [{ name, autoclear }] = losetup(file);
+    assertEquals(autoclear, true);
+    writeFileSync(join(folder, "written"), "by me\n");
+    assertStringIncludes(loopdev("ls", "disk.img").stdout, `${name}p2\n`);
+  } finally {
+    // By another name of the directory.
+    symlinkSync(folder, scratch("link"));
+    assertEquals(loopdev("umount", "link"), NOTHING);
+  }
+  assertEquals([mountsBelow(folder), losetup(file)], [[], []]);
+  await using loop = await attach(file, { partscan: true, readOnly: true });
+  await using root = await loop.mount(2);
+  assertEquals(readFileSync(join(root.path, "written"), "utf8"), "by me\n");
+});
+
+test("loopdev umount leaves alone what is in use, and what is not its own", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const outer = await makeRoot("outer.img");
+  const inner = await makeRoot("inner.img");
+  const folder = directory("mnt");
+  const refused = (name: string, why: RegExp) => {
+    const { status, stderr } = loopdev("umount", name);
+    assertMatch(stderr, why);
+    assertEquals(status, 1);
+  };
+  refused("none", /^loopdev: none: no such file or directory\n$/);
+  refused("mnt", /^loopdev: mnt: invalid argument: nothing is mounted on it: it lies in \//);
+  refused(
+    "/proc",
+    /^loopdev: \/proc: .*it is no tree that loopdev mount made, but a mount of proc/,
+  );
+  assertEquals(loopdev("mount", "--root=2", "outer.img", "mnt"), NOTHING);
+  try {
+    mkdirSync(join(folder, "below"));
+    refused("mnt/below", /nothing is mounted on it: it lies in .*\/mnt\n$/);
+    assertEquals(loopdev("mount", "--root=2", "--read-only", "inner.img", "mnt/below"), NOTHING);
+    refused(
+      "mnt",
+      /busy: another mount lies on .*\/mnt\/below \(ext4\): unmount that one first\n$/,
+    );
+    {
+      await using _ = await holdOpen(join(folder, "below"));
+      refused(
+        "mnt/below",
+        /\/mnt\/below: device or resource busy: in use by process \d+ \(\w+\)\n$/,
+      );
+    }
+    assertEquals(mountsBelow(folder).length, 2);
+  } finally {
+    assertEquals(loopdev("umount", "mnt/below", "mnt"), NOTHING);
+  }
+  // A process that lives has mounted this one itself.
+  await using loop = await attach(outer, { partscan: true });
+  await using _ = await loop.mount(2, { at: folder });
+  refused("mnt", new RegExp(`process ${process.pid} unmounts it when it ends`));
+  assertEquals(losetup(inner), []);
+});
+
+test("loopdev mount leaves nothing if it fails or is killed", [
+  "root",
+  "mkfs.ext4",
+  "strace",
+], async () => {
+  const file = await makeRoot();
+  const folder = directory("mnt");
+  const { status, stderr } = loopdev("mount", "--root=LABEL=none", "disk.img", "mnt");
+  assertEquals(status, 1);
+  assertMatch(
+    stderr,
+    /^loopdev: \/dev\/loop\d+: no such device.*: none of its partitions has the label "none"\n +/,
+  );
+  for (const call of ["fsmount", "move_mount"]) {
+    const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}:signal=KILL`];
+    run([...kill, ...OURS, "mount", "--root=2", "disk.img", "mnt"], { cwd: scratch("") });
+    await until(() => losetup(file).length === 0, `the device to go after ${call}`);
+    assertEquals(mountsBelow(folder), []);
+  }
 });
 
 test("a first argument that is a verb is one under the name loopdev alone", ["bun"], () => {

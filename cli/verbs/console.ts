@@ -21,17 +21,24 @@ export class Console {
     this.output = output;
   }
 
-  /** Reports an error; `subject`: what it is about, if the error does not say that itself. */
-  complain(error: unknown, subject?: string): void {
-    this.exitCode = 1;
-    for (const message of isRefusal(error) ? [wordsOf(error)] : messagesOf(error)) {
-      this.say(subject === undefined ? message : `${subject}: ${message}`);
-    }
+  /** For a last step that takes no time, and must not be done by half. */
+  ignoreSignals(): void {
+    this.#runtime.onSignal(() => {});
   }
 
-  /** Says it on stderr. */
-  say(message: string): void {
-    this.#try(() => writeWarning(this.#runtime, "loopdev", message));
+  /** Reports an error, of which the exit code tells. */
+  complain(error: unknown): void {
+    this.exitCode = 1;
+    if (isRefusal(error)) return this.say(...wordsOf(error));
+    for (const message of messagesOf(error)) this.say(message);
+  }
+
+  /** Says it on stderr, and `lines` below it. */
+  say(message: string, ...lines: string[]): void {
+    this.#try(() => {
+      writeWarning(this.#runtime, "loopdev", message);
+      for (const line of lines) writeError(this.#runtime, `${line}\n`);
+    });
   }
 
   /** Says how to learn more of a verb. */
@@ -50,9 +57,12 @@ export class Console {
   }
 }
 
-/** "/dev/loop-control: permission denied: attaching loop devices needs root" */
-export function wordsOf(error: LoopError): string {
+/** "/dev/loop-control: permission denied: attaching loop devices needs root", and lines below it. */
+function wordsOf(error: LoopError): [message: string, ...lines: string[]] {
   const { message, path, reason } = error;
-  const hint = message.slice(error.withHint("").message.length).replace(/^ \((.*)\)$/s, "$1");
-  return inOurWords([path, reason, hint].filter((part) => part !== "").join(": "));
+  const [head, ...lines] = error.withHint("").message.split("\n");
+  const end = lines.map((line) => line.length + 1).reduce((sum, length) => sum + length, 0);
+  const hint = message.slice(head.length, message.length - end).replace(/^ \((.*)\)$/s, "$1");
+  const said = [path, reason, hint].filter((part) => part !== "").join(": ");
+  return [inOurWords(said), ...lines];
 }

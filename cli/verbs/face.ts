@@ -17,6 +17,8 @@ type Act = (line: VerbLine, console: Console) => Promise<number | void>;
 /** Each is loaded when it is asked for. */
 const ACTS: Record<string, () => Promise<Act>> = {
   ls: async () => (await import("./ls.ts")).ls,
+  mount: async () => (await import("./mount.ts")).mount,
+  umount: async () => (await import("./umount.ts")).umount,
 };
 
 /** Whether another thread must make the calls that block. */

@@ -34,6 +34,7 @@ const MOVE_MOUNT_F_EMPTY_PATH = 4;
 const MOVE_MOUNT_T_EMPTY_PATH = 0x40;
 /** glibc's `<sys/mount.h>`. */
 const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
 
 /** Of a mount, not of the file system; `<linux/mount.h>`. */
 export const MOUNT_ATTR_RDONLY = 0x1;
@@ -272,6 +273,11 @@ export async function endMount(
  */
 function unmountStep(mount: Descriptor): NamedStep {
   return { name: "umount2", args: [cString(`/proc/self/fd/${mount}`), MNT_DETACH] };
+}
+
+/** `umount2(path, UMOUNT_NOFOLLOW)`: unmounts the topmost mount there, unless it is in use. */
+export async function unmountAt(path: string): Promise<number> {
+  return await uninterruptedOnThread("umount2", cString(path), UMOUNT_NOFOLLOW);
 }
 
 function nameStep(file: Descriptor, buffer: Uint8Array): NamedStep {

@@ -18,6 +18,8 @@ import { makeUserNamespace, type Owner, ownerOf, typeForOwner } from "./owner.ts
 import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
 import { driverOf, refuseUnknown } from "./unknown.ts";
 
+export { leaveMount } from "./mounted.ts";
+
 /** mount() of any block device, by the path of its node. */
 export async function mountDevice(path: string, options: MountOptions): Promise<LoopMount> {
   const { signal } = checkMountOptions(options);

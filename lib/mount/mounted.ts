@@ -59,6 +59,9 @@ interface PlacedMount {
 /** For mount() alone. */
 export let makeLoopMount: (placed: PlacedMount) => LoopMount;
 
+/** For {@linkcode MountSet} alone: the mount outlives this process, and its handle is done with. */
+export let leaveMount: (mount: LoopMount) => Promise<void>;
+
 /** A mount, and where it lies in a tree: "/" for the first one, "/boot/efi". */
 export interface Branch {
   readonly mount: LoopMount;
@@ -129,6 +132,7 @@ export class LoopMount implements AsyncDisposable {
 
   static {
     makeLoopMount = (placed) => new LoopMount(placed);
+    leaveMount = (mount) => mount.#leave();
     runInTree = async (tree, command, options = {}) => {
       const stopping = new AbortController();
       const places = tree.map(({ mount, point }) => mount.#placeInTree(point));
@@ -383,6 +387,17 @@ export class LoopMount implements AsyncDisposable {
     if (isReleased) removeOwnMount(this);
     this.#checkEnd(ended);
     return isReleased ? "unmounted" : "deferred";
+  }
+
+  /** Without its record the keeper does not know the mount. */
+  async #leave(): Promise<void> {
+    const { made, place: { id, remove }, onEnd } = this.#placed;
+    await remove();
+    if (id !== undefined) listed.delete(id);
+    removeOwnMount(this);
+    made.root.close();
+    made.mount.close();
+    onEnd(this);
   }
 
   /** Whether the kernel releases the device within a second. */

@@ -47,6 +47,12 @@ export class MountSet {
     return await fileSystemOn(path);
   }
 
+  /** Leaves all that lie on directories of the user's where they are, the first one first. */
+  async leave(): Promise<void> {
+    const { leaveMount } = await loadMount();
+    for (const mount of [...this.#alive]) await leaveMount(mount);
+  }
+
   /** Unmounts all, the last one first. Resolves to the first error that no unmount() has given yet. */
   async end(): Promise<{ error: unknown } | undefined> {
     let failed: { error: unknown } | undefined;

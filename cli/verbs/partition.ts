@@ -1,0 +1,22 @@
+/**
+ * A partition as the command line names it.
+ *
+ * @module
+ */
+import type { PartitionSelector } from "../../mod.ts";
+import { UsageError } from "../getopt.ts";
+
+/** Beside the names of the library's own, the one that fstab has for `name`. */
+const KEYS = new Map([["partlabel", "name"]]);
+
+/** A number, or `LABEL=boot` and the like: the key in upper or lower case. */
+export function parsePartition(word: string): PartitionSelector {
+  if (/^[1-9]\d{0,6}$/.test(word)) return Number(word);
+  const [, given = "", value] = /^(name|partlabel|label|uuid|partuuid|type)=(.+)$/i.exec(word) ??
+    [];
+  const key = given.toLowerCase();
+  if (value !== undefined) return { [KEYS.get(key) ?? key]: value } as PartitionSelector;
+  throw new UsageError(
+    `no partition: '${word}' (a number, or LABEL=, UUID=, PARTLABEL=, PARTUUID= or TYPE= with a value)`,
+  );
+}

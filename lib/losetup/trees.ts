@@ -1,0 +1,170 @@
+/**
+ * The mounts of an image that outlive the process which made them: `loopdev mount` and `loopdev umount`.
+ *
+ * @module
+ */
+import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { describeHolders } from "../holders/holders.ts";
+import { processes, processName } from "../holders/processes.ts";
+import {
+  AT_FDCWD,
+  check,
+  cString,
+  ifAllowed,
+  ifExists,
+  listDirectory,
+  O_CLOEXEC,
+  O_PATH,
+  OpenFile,
+  readLink,
+  readText,
+} from "../kernel/file.ts";
+import { uninterruptedOnThread } from "../kernel/chain.ts";
+import { unmountAt } from "../kernel/mount.ts";
+import { type Mount, mounts } from "../kernel/mountinfo.ts";
+import { fileStatus, mountIdOf } from "../kernel/stat.ts";
+import { openLoop } from "../open_loop.ts";
+import { status } from "../status.ts";
+
+export { leaveToMounts } from "../device.ts";
+
+/** How an unmounted tree's device has ended. */
+export interface UnmountedTree {
+  /** "/dev/loop4" */
+  readonly device: string;
+  /** Who keeps the device from being detached, for a message; "": nobody. */
+  readonly holders: string;
+}
+
+/**
+ * Unmounts the tree on `directory`, the last mount first, and detaches its device. Each mount is known by its
+ * id and by the loop device that it lies on, never by its path alone. Rejects with LoopError: with EINVAL if
+ * it is not the tree of one loop device that nobody else ends; with EBUSY if something else is mounted in it, or
+ * a process uses it. What has been unmounted by then stays so.
+ */
+export async function unmountTree(directory: string): Promise<UnmountedTree> {
+  const { tree, number } = await findTree(directory);
+  const path = `/dev/loop${number}`;
+  await using loop = await openLoop(path);
+  const [root] = tree;
+  // As long as it is mounted, the device cannot have got another use before it was opened.
+  if (!isThere(root) || !(await status(path)).autoclear) throw refuse(directory, notOurs(root));
+  for (const mount of [...tree].reverse()) await unmount(mount);
+  const outcome = await loop.detach();
+  return { device: path, holders: outcome === "deferred" ? await holdersOf(loop) : "" };
+}
+
+const holdersOf = async (loop: { holders(): Promise<Parameters<typeof describeHolders>[0]> }) =>
+  describeHolders(await loop.holders()) || "something that this process cannot see";
+
+interface Tree {
+  /** The root first, and each mount before those that lie on it. */
+  readonly tree: readonly Mount[];
+  /** Of the loop device. */
+  readonly number: number;
+}
+
+async function findTree(directory: string): Promise<Tree> {
+  const [id, path] = await identify(directory);
+  const all = mounts();
+  const root = all.find((mount) => mount.id === id);
+  if (root?.point !== path) {
+    throw refuse(directory, `nothing is mounted on it${root ? `: it lies in ${root.point}` : ""}`);
+  }
+  const number = loopOf(root);
+  if (number === undefined) throw refuse(directory, notOurs(root));
+  const ids = new Set([root.id]);
+  const tree = all.filter((mount) =>
+    mount === root || ids.has(mount.parent) && Boolean(ids.add(mount.id))
+  );
+  for (const mount of tree) {
+    const owner = ownerOf(mount);
+    if (owner !== undefined) throw refuse(directory, `process ${owner} unmounts it when it ends`);
+    if (loopOf(mount) === number) continue;
+    const hint = `another mount lies on ${mount.point} (${mount.type}): unmount that one first`;
+    throw new LoopError({ code: "EBUSY", path: directory, hint });
+  }
+  return { tree, number };
+}
+
+const notOurs = ({ source, type }: Mount) =>
+  `it is no tree that loopdev mount made, but a mount of ${source} (${type}): umount ends that`;
+
+function refuse(path: string, hint: string): LoopError {
+  return new LoopError({ code: "EINVAL", path, hint });
+}
+
+/** The id of the mount that a directory lies in, and the kernel's path of the directory. */
+async function identify(path: string): Promise<[id: number, path: string]> {
+  const flags = O_PATH | O_CLOEXEC;
+  const fd = await uninterruptedOnThread("openat", AT_FDCWD, cString(path), flags, 0);
+  using file = new OpenFile(check(fd, "open", path), path);
+  return [mountIdOf(file), file.call((fd) => readLink(`/proc/self/fd/${fd}`))];
+}
+
+/** The number of the loop device that a mount lies on. A btrfs has a device number of its own. */
+function loopOf({ dev, source }: Mount): number | undefined {
+  const rdev = dev.startsWith("0:") ? nodeOf(source) : dev;
+  const uevent = rdev && ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`));
+  const number = /^DEVNAME=loop(\d+)(?:p\d+)?$/m.exec(uevent ?? "")?.[1];
+  return number === undefined ? undefined : Number(number);
+}
+
+function nodeOf(source: string): string | undefined {
+  try {
+    const { type, rdev } = fileStatus(source);
+    return type === "block device" ? rdev : undefined;
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The process of loopdev whose keeper has a record of the mount. */
+function ownerOf({ id, source }: Mount): string | undefined {
+  const node = source.slice(source.lastIndexOf("/") + 1);
+  const isRecord = (record: string) => {
+    const [, , ofMount, , name] = record.split(".");
+    return ofMount === `${id}` && name === node;
+  };
+  const owners = ifExists(() => listDirectory("/run/loopdev")) ?? [];
+  return owners.find((owner) =>
+    (ifExists(() => listDirectory(`/run/loopdev/${owner}`)) ?? []).some(isRecord)
+  )?.replace(/-.*/, "");
+}
+
+/** Whether mountinfo still has this mount at its place. */
+const isThere = ({ id, point }: Mount) =>
+  mounts().some((mount) => mount.id === id && mount.point === point);
+
+/** The kernel refuses while a process uses it. umount2() takes a path, so this looks again right before. */
+async function unmount(mount: Mount): Promise<void> {
+  const { id, point } = mount;
+  const [topmost] = await identify(point);
+  if (topmost !== id) {
+    const hint = "another mount came over it: unmount that one first";
+    throw new LoopError({ code: "EBUSY", path: point, hint });
+  }
+  const result = await unmountAt(point);
+  if (!isErrno(result, "EBUSY")) return void check(result, "umount2", point);
+  const users = await usersOf(point);
+  const hint = users.length > 0
+    ? `in use by ${users.join(", ")}`
+    : "in use: fuser -vm says by whom";
+  throw new LoopError({ code: "EBUSY", syscall: "umount2", path: point, hint });
+}
+
+/** The processes that have a file or a directory below `point` open, or work there. */
+async function usersOf(point: string): Promise<string[]> {
+  const isBelow = (link?: string) => link === point || link?.startsWith(`${point}/`);
+  const users: string[] = [];
+  const self = readLink("/proc/self");
+  for await (const { pid, links } of processes()) {
+    if (pid === self) continue;
+    const places = ["cwd", "root", "exe"].map((name) =>
+      ifAllowed(() => readLink(`/proc/${pid}/${name}`))
+    );
+    if ([...links.values(), ...places].some(isBelow)) users.push(`process ${processName(pid)}`);
+  }
+  return users;
+}
