@@ -45,7 +45,8 @@ export const VERBS: readonly Verb[] = [
     manual: [
       "Lists the partitions of an image or a block device: number, size, type and name as its table has " +
       "them, what is on them, and their nodes where the image is attached. A column without a value is " +
-      "left out. It needs neither root nor a loop device.",
+      "left out. It needs neither root nor a loop device; as root it also says which system the image " +
+      "holds, and mounts it read-only for that.",
     ],
     options: [
       {
@@ -67,7 +68,7 @@ export const VERBS: readonly Verb[] = [
     synopsis: ["[options] <image> <directory>"],
     summary: "mount the files of an image, until loopdev umount",
     manual: [
-      "Attaches an image and mounts it on a directory. Both stay when the program ends; if it fails or is " +
+      "Attaches an image and mounts it on a directory, as its own system has it. Both stay when the program ends; if it fails or is " +
       "interrupted, nothing stays. Device nodes and set-user-ID bits of the image have no effect there.",
     ],
     options: [ROOT, READ_ONLY],

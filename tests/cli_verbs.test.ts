@@ -35,16 +35,20 @@ const loopdev = (...args: string[]) => run([...OURS, ...args], { cwd: scratch(""
 /** What succeeds without a word. */
 const NOTHING = { status: 0, stdout: "", stderr: "" };
 
-const BOOT_AND_ROOT = `label: gpt
+const BOOT_ROOT_HOME = `label: gpt
 size=1MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=boot
-name=root
+size=4MiB, name=root
+type=933AC7E1-2EB4-4F13-B844-0E14E2AEF915
 `;
 
-/** An image of two partitions; the second one has an ext4, whose UUID and label it says. */
-async function makeRoot(name = "disk.img"): Promise<string> {
-  const file = makeImage(name, 8, BOOT_AND_ROOT);
-  const [, root] = (await readPartitions(file)).partitions;
-  assert(makeExt4(file, root));
+/** An image with an empty ESP, a root of which only its files tell that it is one, and an empty home. */
+async function makeSystem(name = "disk.img"): Promise<string> {
+  const file = makeImage(name, 8, BOOT_ROOT_HOME);
+  const tree = scratch("system");
+  for (const folder of ["etc", "home"]) mkdirSync(join(tree, folder), { recursive: true });
+  writeFileSync(join(tree, "etc/os-release"), 'PRETTY_NAME="Tiny\x1b[31m 1"\n');
+  const [, root, home] = (await readPartitions(file)).partitions;
+  assert(makeExt4(file, root, tree) && makeExt4(file, home));
   return file;
 }
 
@@ -52,18 +56,19 @@ test("loopdev ls lists partitions, what they hold, and the nodes of those that a
   "root",
   "mkfs.ext4",
 ], async () => {
-  const file = await makeRoot();
+  const file = await makeSystem();
   assertEquals(
     loopdev("ls", "disk.img").stdout,
-    "disk.img: 8M, gpt, sectors of 512 bytes\n" +
+    "disk.img: 8M, gpt, sectors of 512 bytes; Tiny\\x1b[31m 1\n" +
       "PART SIZE TYPE             NAME FSTYPE\n" +
       "   1   1M EFI System       boot \n" +
-      "   2   5M Linux filesystem root ext4\n",
+      "   2   4M Linux filesystem root ext4\n" +
+      "   3   1M Linux home            ext4\n",
   );
   await using loop = await attach(file, { partscan: true });
   // By another name of the file.
   symlinkSync(file, scratch("link.img"));
-  assertMatch(loopdev("ls", "link.img").stdout, new RegExp(`ext4 +${loop.path}p2\n$`));
+  assertMatch(loopdev("ls", "link.img").stdout, new RegExp(`root ext4 +${loop.path}p2\n`));
   const [listed] = JSON.parse(loopdev("ls", "--json", "disk.img").stdout).images;
   assertEquals([listed.image, listed.size, listed.table], ["disk.img", 8 << 20, "gpt"]);
   assertEquals(listed.nodes, [loop.path]);
@@ -74,8 +79,9 @@ test("loopdev ls lists partitions, what they hold, and the nodes of those that a
   }
   assertEquals(
     listed.partitions.map(({ fileSystem }: { fileSystem?: { type: string } }) => fileSystem?.type),
-    [undefined, "ext4"],
+    [undefined, "ext4", "ext4"],
   );
+  assertEquals(listed.osRelease, { PRETTY_NAME: "Tiny\x1b[31m 1" });
 });
 
 test("loopdev ls says what an image is that has no table, or a damaged one", [
@@ -110,8 +116,12 @@ test("loopdev ls needs no root", ["root", "setpriv"], () => {
   const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
   const { stdout, stderr, status } = run([...asNobody, ...OURS, "ls", file]);
   assertEquals([status, stderr], [0, ""]);
-  assertStringIncludes(stdout, "zwei ü");
+  assertMatch(stdout, /zwei ü/);
 });
+
+/** What is said of an image whose ESP has no file system. */
+const MISSING_BOOT =
+  /disk\.img: \/(?:boot|efi) is not mounted: partition 1: it holds no file system/;
 
 /** What is mounted on a directory or below it. */
 const mountsBelow = (folder: string) =>
@@ -128,14 +138,16 @@ test("loopdev mount leaves the files there, and loopdev umount takes all away th
   "root",
   "mkfs.ext4",
 ], async () => {
-  const file = await makeRoot();
+  const file = await makeSystem();
   const folder = directory("mnt");
-  assertEquals(loopdev("mount", "--root", "NAME=root", "disk.img", "mnt"), NOTHING);
+  const mounted = loopdev("mount", "disk.img", "mnt");
+  assertMatch(mounted.stderr, MISSING_BOOT);
+  assertEquals([mounted.status, mounted.stdout], [0, ""]);
   try {
-    assertEquals(mountsBelow(folder), [folder]);
+    assertEquals(mountsBelow(folder), [folder, join(folder, "home")]);
     const [{ name, autoclear }] = losetup(file);
     assertEquals(autoclear, true);
-    writeFileSync(join(folder, "written"), "by me\n");
+    writeFileSync(join(folder, "home/written"), "by me\n");
     assertStringIncludes(loopdev("ls", "disk.img").stdout, `${name}p2\n`);
   } finally {
     // By another name of the directory.
@@ -144,16 +156,16 @@ test("loopdev mount leaves the files there, and loopdev umount takes all away th
   }
   assertEquals([mountsBelow(folder), losetup(file)], [[], []]);
   await using loop = await attach(file, { partscan: true, readOnly: true });
-  await using root = await loop.mount(2);
-  assertEquals(readFileSync(join(root.path, "written"), "utf8"), "by me\n");
+  await using home = await loop.mount(3);
+  assertEquals(readFileSync(join(home.path, "written"), "utf8"), "by me\n");
 });
 
 test("loopdev umount leaves alone what is in use, and what is not its own", [
   "root",
   "mkfs.ext4",
 ], async () => {
-  const outer = await makeRoot("outer.img");
-  const inner = await makeRoot("inner.img");
+  const outer = await makeSystem("outer.img");
+  const inner = await makeSystem("inner.img");
   const folder = directory("mnt");
   const refused = (name: string, why: RegExp) => {
     const { status, stderr } = loopdev("umount", name);
@@ -166,11 +178,11 @@ test("loopdev umount leaves alone what is in use, and what is not its own", [
     "/proc",
     /^loopdev: \/proc: .*it is no tree that loopdev mount made, but a mount of proc/,
   );
-  assertEquals(loopdev("mount", "--root=2", "outer.img", "mnt"), NOTHING);
+  assertEquals(loopdev("mount", "--root=2", "outer.img", "mnt").status, 0);
   try {
     mkdirSync(join(folder, "below"));
     refused("mnt/below", /nothing is mounted on it: it lies in .*\/mnt\n$/);
-    assertEquals(loopdev("mount", "--root=2", "--read-only", "inner.img", "mnt/below"), NOTHING);
+    assertEquals(loopdev("mount", "--root=2", "--read-only", "inner.img", "mnt/below").status, 0);
     refused(
       "mnt",
       /busy: another mount lies on .*\/mnt\/below \(ext4\): unmount that one first\n$/,
@@ -182,7 +194,7 @@ test("loopdev umount leaves alone what is in use, and what is not its own", [
         /\/mnt\/below: device or resource busy: in use by process \d+ \(\w+\)\n$/,
       );
     }
-    assertEquals(mountsBelow(folder).length, 2);
+    assertEquals(mountsBelow(folder).length, 4);
   } finally {
     assertEquals(loopdev("umount", "mnt/below", "mnt"), NOTHING);
   }
@@ -198,7 +210,7 @@ test("loopdev mount leaves nothing if it fails or is killed", [
   "mkfs.ext4",
   "strace",
 ], async () => {
-  const file = await makeRoot();
+  const file = await makeSystem();
   const folder = directory("mnt");
   const { status, stderr } = loopdev("mount", "--root=LABEL=none", "disk.img", "mnt");
   assertEquals(status, 1);

@@ -7,11 +7,14 @@ import { fileStatus, isRefusal, readText } from "../../lib/losetup/list.ts";
 import {
   type FileSystem,
   fileSystem,
+  type MountedImage,
+  mountImage,
   type PartitionTable,
   readPartitions,
   type TablePartition,
 } from "../../mod.ts";
 import { type Layout, listTable } from "../table.ts";
+import { encodeControls } from "../text.ts";
 import { formatSize } from "./bytes.ts";
 import type { Console } from "./console.ts";
 import type { VerbLine } from "./line.ts";
@@ -29,6 +32,8 @@ interface Listing extends Content, Omit<PartitionTable, "kind"> {
   readonly size: number;
   readonly table: PartitionTable["kind"];
   readonly partitions: readonly (TablePartition & Content)[];
+  /** os-release(5), as its system has it; null: it has none. undefined: not read, without root. */
+  readonly osRelease: MountedImage["osRelease"] | null;
 }
 
 /** Lists the images. One that cannot be read does not keep the others from being listed. */
@@ -63,7 +68,22 @@ async function list(image: string, console: Console): Promise<Listing> {
   const own = table === "none" ? await contentOf(0, size) : {
     ...{ fileSystem: null, nodes: nodesOf({ start: 0, size: size - size % 512 }) },
   };
-  return { image, size, table, ...rest, ...own, partitions: contents };
+  const osRelease = [own, ...contents].some((one) => one.fileSystem?.usage === "filesystem")
+    ? await osReleaseOf(image)
+    : null;
+  return { image, size, table, ...rest, ...own, partitions: contents, osRelease };
+}
+
+/** As root alone can read it: in its files, of which nothing is changed. */
+async function osReleaseOf(image: string): Promise<Listing["osRelease"]> {
+  if (fileStatus("/proc/self").uid !== 0) return undefined;
+  try {
+    await using tree = await mountImage(image, { readOnly: true });
+    return tree.osRelease ?? null;
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    return null;
+  }
 }
 
 function sizeOf(image: string): number {
@@ -113,8 +133,14 @@ const COLUMNS: readonly Column[] = [
   column("NODE", ({ nodes }) => nodes.join(",")),
 ];
 
+/** The name is whatever its maker wrote there: a terminal must not obey it. */
+function systemOf(osRelease: Listing["osRelease"]): string {
+  if (osRelease === undefined) return "as root it says which system that is";
+  return encodeControls(osRelease?.PRETTY_NAME ?? "");
+}
+
 function* format(
-  { image, size, table, sectorSize, fileSystem, nodes, partitions, header }: Listing,
+  { image, size, table, sectorSize, fileSystem, nodes, partitions, header, osRelease }: Listing,
   all: boolean,
   terminal: number | undefined,
 ): Generator<string> {
@@ -126,7 +152,8 @@ function* format(
   const damage = header === "backup"
     ? "; the primary GPT header is damaged, this is the backup"
     : "";
-  yield `${image}: ${formatSize(size)}, ${kind}${damage}\n`;
+  const system = systemOf(osRelease);
+  yield `${image}: ${formatSize(size)}, ${kind}${damage}${system === "" ? "" : `; ${system}`}\n`;
   const whole: Row = { start: 0, size, fileSystem, nodes };
   const rows: readonly Row[] = table === "none" ? fileSystem === null ? [] : [whole] : partitions;
   const columns = COLUMNS.filter(({ more, value }) =>

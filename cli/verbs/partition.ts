@@ -17,6 +17,12 @@ export function parsePartition(word: string): PartitionSelector {
   const key = given.toLowerCase();
   if (value !== undefined) return { [KEYS.get(key) ?? key]: value } as PartitionSelector;
   throw new UsageError(
-    `no partition: '${word}' (a number, or LABEL=, UUID=, PARTLABEL=, PARTUUID= or TYPE= with a value)`,
+    `'${word}' is no partition: a number, or LABEL=, UUID=, PARTLABEL=, PARTUUID= or TYPE= with a value`,
+    true,
   );
+}
+
+/** The same, unless there is none. */
+export function optionalPartition(word: string | undefined): PartitionSelector | undefined {
+  return word === undefined ? undefined : parsePartition(word);
 }

@@ -11,6 +11,7 @@ export { isErrno, isRefusal, type LoopError } from "../base/errors.ts";
 export { decodeName, encodeName } from "../base/names.ts";
 export { blkSszGet } from "../kernel/block.ts";
 export {
+  absolutePath,
   check,
   decodeDev,
   encodeDev,

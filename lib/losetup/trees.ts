@@ -28,6 +28,9 @@ import { status } from "../status.ts";
 
 export { leaveToMounts } from "../device.ts";
 
+/** Who lists devices has each open for a moment. */
+const PASSING_USERS_MS = 1000;
+
 /** How an unmounted tree's device has ended. */
 export interface UnmountedTree {
   /** "/dev/loop4" */
@@ -49,8 +52,10 @@ export async function unmountTree(directory: string): Promise<UnmountedTree> {
   const [root] = tree;
   // As long as it is mounted, the device cannot have got another use before it was opened.
   if (!isThere(root) || !(await status(path)).autoclear) throw refuse(directory, notOurs(root));
+  // Before the first one: half a tree would be of no use to anybody.
+  await refuseUsed(root.point);
   for (const mount of [...tree].reverse()) await unmount(mount);
-  const outcome = await loop.detach();
+  const outcome = await loop.detach({ timeout: PASSING_USERS_MS });
   return { device: path, holders: outcome === "deferred" ? await holdersOf(loop) : "" };
 }
 
@@ -147,11 +152,16 @@ async function unmount(mount: Mount): Promise<void> {
   }
   const result = await unmountAt(point);
   if (!isErrno(result, "EBUSY")) return void check(result, "umount2", point);
-  const users = await usersOf(point);
-  const hint = users.length > 0
-    ? `in use by ${users.join(", ")}`
-    : "in use: fuser -vm says by whom";
+  await refuseUsed(point);
+  const hint = "in use: fuser -vm says by whom";
   throw new LoopError({ code: "EBUSY", syscall: "umount2", path: point, hint });
+}
+
+/** Throws if a process that we may look at uses a file on `path` or below it. */
+async function refuseUsed(path: string): Promise<void> {
+  const users = await usersOf(path);
+  if (users.length === 0) return;
+  throw new LoopError({ code: "EBUSY", path, hint: `in use by ${users.join(", ")}` });
 }
 
 /** The processes that have a file or a directory below `point` open, or work there. */

@@ -392,6 +392,7 @@ export class LoopMount implements AsyncDisposable {
   /** Without its record the keeper does not know the mount. */
   async #leave(): Promise<void> {
     const { made, place: { id, remove }, onEnd } = this.#placed;
+    this.#unmounted = Promise.resolve("deferred");
     await remove();
     if (id !== undefined) listed.delete(id);
     removeOwnMount(this);

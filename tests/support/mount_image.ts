@@ -22,10 +22,15 @@ export async function ext4Partitions(name: string, count: number, mib = 4): Prom
   return file;
 }
 
-/** Makes an ext4 of a part of a file; false where it cannot. */
-export function makeExt4(file: string, { start, size }: { start: number; size: number }): boolean {
+/** Makes an ext4 of a part of a file, with what is in `folder`; false where it cannot. */
+export function makeExt4(
+  file: string,
+  { start, size }: { start: number; size: number },
+  folder?: string,
+): boolean {
   const journal = size >= 8 * 1024 * 1024 ? ["-J", "size=1"] : ["-O", "^has_journal"];
   const options = ["-q", "-b", "1024", ...journal, "-E", `offset=${start}`];
+  if (folder !== undefined) options.push("-d", folder);
   return spawnSync("mkfs.ext4", [...options, file, `${size / 1024}`]).status === 0;
 }
 
