@@ -7,7 +7,7 @@ import { COLUMNS } from "./columns.ts";
 import { SYNOPSIS } from "./help.ts";
 import { type LosetupOption, type Option, OPTIONS } from "./options.ts";
 import { LOSETUP_VERSION, VERSION } from "./program.ts";
-import { HELP, type Verb, VERBS } from "./verb_table.ts";
+import { HELP, PARTITION_WORDS, type Verb, VERBS } from "./verb_table.ts";
 
 const DESCRIPTION = [
   "`loopdev` attaches files and block devices as loop devices, detaches them, and lists them. It " +
@@ -26,7 +26,9 @@ const DESCRIPTION = [
 const ABOUT_VERBS = [
   "A first argument that is a verb chooses what to do with a whole image, a file or a block device. Called " +
   "`losetup`, the program knows no verb. Options may stand anywhere behind the verb; what follows `--` is " +
-  "no option.",
+  "no option. All but `ls` need root.",
+  `A <partition> is ${PARTITION_WORDS}. TYPE takes a GUID, a byte of an MBR, or root, usr, esp, ` +
+  "xbootldr, home, srv, var, tmp or swap.",
 ];
 
 const DIFFERENCES = [

@@ -15,7 +15,7 @@ export interface Runtime {
 }
 
 /** What a terminal, an administrator or a service manager ends a program with. */
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const SIGNALS = ["SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP"] as const;
 export type Signal = typeof SIGNALS[number];
 
 /** Without `process` on Deno and `node:` on either: each costs more time than the rest of the start. */

@@ -18,17 +18,29 @@ export interface Verb {
   readonly options: readonly Option[];
   /** Whether something goes on while it waits for the kernel: a command, a clock. */
   readonly threads: boolean;
+  /** Whether it takes a command behind `--`, and returns its exit code. */
+  readonly command?: boolean;
   /** How many operands it takes. */
   readonly operands: readonly [least: number, most: number];
 }
 
 export const HELP: Option = { short: "h", long: "help", help: "display this help" };
 
+/** What a <partition> can be. */
+export const PARTITION_WORDS =
+  "a number, or LABEL=, UUID=, PARTLABEL=, PARTUUID= or TYPE= with a value";
+
 const ROOT: Option = {
   long: "root",
   argument: "required",
   value: " <partition>",
   help: "the partition with the root directory",
+};
+
+const AS_JSON: Option = {
+  short: "J",
+  long: "json",
+  help: "print it as JSON, sizes in bytes",
 };
 
 const READ_ONLY: Option = {
@@ -38,6 +50,32 @@ const READ_ONLY: Option = {
 };
 
 export const VERBS: readonly Verb[] = [
+  {
+    name: "run",
+    synopsis: ["[options] <image> [<partition>] [-- <command>...]"],
+    summary: "run a command, or a shell, in an image",
+    manual: [
+      "Mounts an image as its own system has it, runs a command with it as its root directory, and unmounts " +
+      "it again. Without a command it runs a shell. The command has process numbers, /proc, /dev, /run and " +
+      "/tmp of its own; whatever it starts ends with it. <partition> is the one with the root directory, " +
+      "where nothing in the image tells.",
+      "The exit code is that of the command, 128 and the signal's number if a signal killed it; 125 if " +
+      "`loopdev` itself fails, 126 if the command cannot be executed, 127 if it does not exist.",
+    ],
+    options: [
+      READ_ONLY,
+      {
+        long: "no-chroot",
+        help: "run a command of this machine instead",
+        manual:
+          "Runs a command of this machine, which finds the image in its working directory, and in " +
+          "`$LOOPDEV_ROOT`.",
+      },
+    ],
+    threads: true,
+    command: true,
+    operands: [1, 2],
+  },
   {
     name: "ls",
     synopsis: ["[options] <image>..."],
@@ -49,11 +87,7 @@ export const VERBS: readonly Verb[] = [
       "holds, and mounts it read-only for that.",
     ],
     options: [
-      {
-        short: "J",
-        long: "json",
-        help: "print it as JSON, sizes in bytes",
-      },
+      AS_JSON,
       {
         long: "output-all",
         help: "print all columns",
@@ -62,6 +96,23 @@ export const VERBS: readonly Verb[] = [
     ],
     threads: false,
     operands: [1, Infinity],
+  },
+  {
+    name: "cp",
+    synopsis: [
+      "[options] <image>:<path>... <path>",
+      "[options] <path>... <image>:<path>",
+    ],
+    summary: "copy files out of an image, or into it",
+    manual: [
+      "Copies files and directories as `cp -a --sparse=auto` does, with owners, times and attributes. The " +
+      "image is mounted as its own system has it, and its links lead where they lead there. What is copied " +
+      "into an image replaces a link of that name. An <image>:<path> has a slash behind the colon, as in " +
+      "disk.img:/etc/fstab. From its first second on, a line on the terminal says how far it is.",
+    ],
+    options: [ROOT],
+    threads: true,
+    operands: [2, Infinity],
   },
   {
     name: "mount",

@@ -7,7 +7,8 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSyn
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { COMPILE } from "../dev/compile.ts";
-import { missing, NODE, output, ROOT, run, scratch, test } from "./support/support.ts";
+import { makeExt4 } from "./support/mount_image.ts";
+import { makeImage, missing, NODE, output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const CLI = join(ROOT, "cli.ts");
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
@@ -180,6 +181,19 @@ test("the compiled program runs nothing of the working directory", ["bun"], () =
   });
   const opened = Object.keys(TRAPS).filter((name) => readFileSync(trace, "utf8").includes(name));
   assertEquals(opened, []);
+});
+
+test("a verb's threads and commands run nothing of the working directory", [
+  ...["bun", "root", "mkfs.ext4", "unshare"],
+], () => {
+  const folder = setTraps();
+  const image = makeImage("disk.img", 4);
+  assert(makeExt4(image, { start: 0, size: 4 << 20 }));
+  const command = [CLI, "run", "--no-chroot", image, "--", "ls"];
+  const env = { ...process.env, HOME: join(folder, "home") };
+  assertEquals(run(command, { cwd: folder, env }), {
+    ...{ status: 0, stdout: "lost+found\n", stderr: "" },
+  });
 });
 
 test("deno run cli.ts runs nothing of the working directory", ["deno"], () => {

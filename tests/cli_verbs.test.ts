@@ -1,10 +1,14 @@
 /** The verbs of cli.ts: loopdev ls and the like. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import {
   chmodSync,
+  chownSync,
+  existsSync,
   mkdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -15,6 +19,10 @@ import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
 import { VERBS } from "../cli/verb_table.ts";
 import { formatSize } from "../cli/verbs/bytes.ts";
+import { parseLine } from "../cli/verbs/line.ts";
+import { parsePartition } from "../cli/verbs/partition.ts";
+import { parseCopy } from "../cli/verbs/place.ts";
+import { UsageError } from "../cli/getopt.ts";
 import { verbHelp } from "../cli/verbs/help.ts";
 import { attach, readPartitions } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
@@ -23,6 +31,7 @@ import {
   holdOpen,
   losetup,
   makeImage,
+  output,
   run,
   scratch,
   test,
@@ -119,9 +128,129 @@ test("loopdev ls needs no root", ["root", "setpriv"], () => {
   assertMatch(stdout, /zwei ü/);
 });
 
+test("loopdev run gives a command the image, and returns its exit code", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const shell = 'echo "$(pwd)" "$LOOPDEV_ROOT"; cat; echo from the command >written; exit 7';
+  const ran = run(
+    [...OURS, "run", "--no-chroot", "disk.img", "NAME=root", "--", "sh", "-c", shell],
+    {
+      cwd: scratch(""),
+      input: "given\n",
+    },
+  );
+  assertEquals(ran.status, 7);
+  assertMatch(ran.stderr, MISSING_BOOT);
+  assertMatch(ran.stdout, /^(\/\S+) \1\ngiven\n$/);
+  const from = run([...OURS, "run", "disk.img", "2", "--no-chroot"], {
+    cwd: scratch(""),
+    env: { ...process.env, SHELL: "/bin/sh" },
+    input: "cat written; kill -9 $$\n",
+  });
+  assertEquals([from.status, from.stdout], [137, "from the command\n"]);
+  const wrong = (args: string[], code: number, said: RegExp) => {
+    const { status, stdout, stderr } = loopdev("run", ...args);
+    assertMatch(stderr, said);
+    assertEquals([status, stdout], [code, ""]);
+  };
+  wrong(["none.img", "--", "ls"], 125, /^loopdev: .*\/none\.img: no such file or directory\n$/);
+  wrong(
+    ["disk.img", "2", "ls"],
+    125,
+    /^loopdev: extra operand 'ls' \(a command stands behind '--'\)/,
+  );
+  wrong(
+    ["disk.img", "2", "--", "ls"],
+    127,
+    /loopdev: ls: no such file or directory: the image has no/,
+  );
+  wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);
+  assertEquals(losetup(file), []);
+});
+
+test("loopdev run ends with the signal that ends it, and leaves nothing", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const [ready, image] = [scratch("ready"), scratch("disk.img")];
+  const command = ["run", "--no-chroot", image, "--", "sh", "-c", `echo >${ready}; exec sleep 999`];
+  const script = 'mkfifo "$0"; "$@" & pid=$!; read _ <"$0"; kill -TERM $pid; wait $pid';
+  assertEquals(run(["sh", "-c", script, ready, ...OURS, ...command]).status, 143);
+  assertEquals(losetup(file), []);
+});
+
 /** What is said of an image whose ESP has no file system. */
 const MISSING_BOOT =
   /disk\.img: \/(?:boot|efi) is not mounted: partition 1: it holds no file system/;
+
+test("loopdev cp copies as cp -a does, and follows the image's links inside the image", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const tree = directory("tree");
+  for (const name of ["bin", "etc", "usr"]) mkdirSync(join(tree, name));
+  writeFileSync(join(tree, "bin/sh"), "#!\n", { mode: 0o750 });
+  chownSync(join(tree, "bin/sh"), 1234, 2345);
+  // Names of this machine, which the image has other files of.
+  const outside = scratch("outside");
+  symlinkSync(outside, join(tree, "etc/link"));
+  symlinkSync("/usr", join(tree, "lib"));
+  assertEquals(loopdev("cp", "tree/.", "disk.img:/"), NOTHING);
+  writeFileSync(scratch("new"), "new\n");
+  assertEquals(loopdev("cp", "new", "disk.img:/lib/"), NOTHING);
+  assertEquals(loopdev("cp", "new", "disk.img:/lib/../etc/renamed"), NOTHING);
+  // A directory whose file has the name of a link there.
+  mkdirSync(scratch("etc"));
+  writeFileSync(scratch("etc/link"), "no link\n");
+  assertEquals(loopdev("cp", "etc", "disk.img:/"), NOTHING);
+  assertEquals(existsSync(outside), false);
+
+  assertEquals(loopdev("cp", "disk.img:/lib", "disk.img:/bin/sh", "disk.img:/etc/", "."), NOTHING);
+  assertEquals(readlinkSync(scratch("lib")), "/usr");
+  const { uid, gid, mode } = statSync(scratch("sh"));
+  assertEquals([uid, gid, mode & 0o777], [1234, 2345, 0o750]);
+  assertEquals(readFileSync(scratch("etc/link"), "utf8"), "no link\n");
+  assertEquals(readFileSync(scratch("etc/renamed"), "utf8"), "new\n");
+  assertEquals(loopdev("cp", "disk.img:/lib/new", "again"), NOTHING);
+  assertEquals(readFileSync(scratch("again"), "utf8"), "new\n");
+  assertEquals(losetup(file), []);
+});
+
+test("loopdev cp names the image in its errors, and not where it was mounted", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  writeFileSync(scratch("new"), "new\n");
+  const wrong = (args: string[], said: RegExp) => {
+    const { status, stdout, stderr } = loopdev("cp", ...args);
+    assertMatch(stderr, said);
+    assertEquals([status, stdout], [1, ""]);
+  };
+  wrong(
+    ["disk.img:/none", "."],
+    /^loopdev: cannot stat 'disk\.img:\/none': No such file or directory\n$/,
+  );
+  wrong(
+    ["new", "none", "disk.img:/"],
+    /^loopdev: cannot stat '\/.*\/none': No such file or directory\n$/,
+  );
+  wrong(["new", "disk.img:/new/x"], /^loopdev: disk\.img:\/new\/x: not a directory\n$/);
+  const [, { start }] = (await readPartitions(file)).partitions;
+  output(["tune2fs", "-O", "read-only", `${file}?offset=${start}`]);
+  wrong(
+    ["new", "disk.img:/x"],
+    /^loopdev: cannot create regular file 'disk\.img:\/x': Read-only file system/,
+  );
+});
 
 /** What is mounted on a directory or below it. */
 const mountsBelow = (folder: string) =>
@@ -216,7 +345,7 @@ test("loopdev mount leaves nothing if it fails or is killed", [
   assertEquals(status, 1);
   assertMatch(
     stderr,
-    /^loopdev: \/dev\/loop\d+: no such device.*: none of its partitions has the label "none"\n +/,
+    /^loopdev: disk\.img: no such device.*: none of its partitions has the label "none"\n +/,
   );
   for (const call of ["fsmount", "move_mount"]) {
     const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}:signal=KILL`];
@@ -239,31 +368,66 @@ test("a first argument that is a verb is one under the name loopdev alone", ["bu
   assertMatch(loopdev("ls", "./ls").stdout, /^\.\/ls: 1M, no partition table/);
 });
 
-test(
-  "each verb has a --help, a place in loopdev --help and in the manual, and names a wrong word",
-  [],
-  () => {
-    const help = helpText("loopdev");
-    assert(!helpText("losetup").includes("Verbs"));
-    for (const verb of VERBS) {
-      const { name, synopsis, options } = verb;
-      assertMatch(help, new RegExp(`^ ${name} +${verb.summary}$`, "m"));
-      assertEquals(loopdev(name, "--help"), { status: 0, stdout: verbHelp(verb), stderr: "" });
-      for (const line of verbHelp(verb).split("\n")) assert(line.length <= 90, line);
-      assertStringIncludes(manPage(), `.SS ${name}\n\\fBloopdev ${name}\\fR `);
-      for (const line of synopsis) {
-        assertStringIncludes(verbHelp(verb), ` loopdev ${name} ${line}\n`);
-      }
-      for (const { long } of options) assertMatch(verbHelp(verb), new RegExp(` --${long}\\b`));
-      const { status, stderr } = loopdev(name, "--no-such-option");
-      assertEquals([status, stderr], [
-        name === "run" ? 125 : 1,
-        "loopdev: unrecognized option '--no-such-option'\n" +
-        `Try 'loopdev ${name} --help' for more information.\n`,
-      ]);
-    }
-  },
-);
+test("each verb has a --help, and a place in loopdev --help and in the manual", [], () => {
+  const help = helpText("loopdev");
+  assert(!helpText("losetup").includes("Verbs"));
+  for (const verb of VERBS) {
+    const { name, summary, synopsis, options } = verb;
+    assertMatch(help, new RegExp(`^ ${name} +${summary}$`, "m"));
+    const own = verbHelp(verb);
+    for (const line of own.split("\n")) assert(line.length <= 90, line);
+    assertStringIncludes(manPage(), `.SS ${name}\n\\fBloopdev ${name}\\fR `);
+    for (const line of synopsis) assertStringIncludes(own, ` loopdev ${name} ${line}\n`);
+    for (const { long } of options) assertMatch(own, new RegExp(` --${long}\\b`));
+  }
+  const [ls] = VERBS.filter(({ name }) => name === "ls");
+  assertEquals(loopdev("ls", "--help"), { status: 0, stdout: verbHelp(ls), stderr: "" });
+});
+
+test("a verb names the word that is wrong, and points to its help", [], () => {
+  const { status, stderr } = loopdev("run", "--no-such-option", "disk.img");
+  assertEquals([status, stderr], [
+    125,
+    "loopdev: unrecognized option '--no-such-option'\n" +
+    "Try 'loopdev run --help' for more information.\n",
+  ]);
+  const refused: [words: string, why: string][] = [
+    ["ls", "missing operand"],
+    ["run a.img 2 ls", "extra operand 'ls' (a command stands behind '--')"],
+    ["run a.img --", "no command behind '--'"],
+    ["mount a.img", "missing operand"],
+    ["mount --root", "option '--root' requires an argument"],
+    ["umount --lazy x", "unrecognized option '--lazy'"],
+  ];
+  for (const [words, why] of refused) {
+    const [name, ...args] = words.split(" ");
+    const verb = VERBS.find((verb) => verb.name === name)!;
+    assertEquals(assertThrows(() => parseLine(verb, args), UsageError).message, why);
+  }
+  const run = VERBS.find(({ name }) => name === "run")!;
+  const line = parseLine(run, ["a", "--read", "--", "--", "--read-only"]);
+  assertEquals([line.operands, line.command], [["a"], ["--", "--read-only"]]);
+  assertEquals([line.has("read-only"), line.has("no-chroot")], [true, false]);
+});
+
+test("parsePartition() and parseCopy() read what the manual says", [], () => {
+  const partitions: [string, unknown][] = [["2", 2], ["LABEL=a b", { label: "a b" }]];
+  partitions.push(["partlabel=x", { name: "x" }], ["Name=x", { name: "x" }]);
+  partitions.push(["UUID=1", { uuid: "1" }], ["type=root", { type: "root" }]);
+  for (const [word, meant] of partitions) assertEquals(parsePartition(word), meant);
+  for (const word of ["0", "-1", "ls", "LABEL=", "size=3", "LABEL"]) {
+    assertThrows(() => parsePartition(word), UsageError, `'${word}' is no partition`);
+  }
+  const out = { image: "./a.img", into: false, from: ["/b", "/c:/d"], to: "e:f" };
+  assertEquals(parseCopy(["./a.img:/b", "./a.img:/c:/d", "e:f"]), out);
+  assertEquals(parseCopy(["e:f", "g", "a.img:/"]), {
+    ...{ image: "a.img", into: true, from: ["e:f", "g"], to: "/" },
+  });
+  for (const words of ["a b", "a:/b c:/d", "a:/b c d", "a b:/c d", "a b:/c d:/e"]) {
+    assertThrows(() => parseCopy(words.split(" ")), UsageError, "one side must be in an image");
+  }
+  assertThrows(() => parseCopy(["a:/b", "c:/d", "e"]), UsageError, "must be of one image");
+});
 
 test("formatSize() prints what lsblk does", [], () => {
   const sizes: [number, string][] = [[0, "0B"], [512, "512B"], [1536, "1.5K"], [8 << 20, "8M"]];

@@ -5,20 +5,29 @@
  */
 import { isRefusal, type LoopError } from "../../lib/losetup/list.ts";
 import { messagesOf } from "../failure.ts";
-import { type Output, writeError, writeWarning } from "../output.ts";
-import type { Runtime } from "../runtime.ts";
+import { type Output, terminalWidth, writeError, writeWarning } from "../output.ts";
+import type { Runtime, Signal } from "../runtime.ts";
 import { inOurWords } from "../words.ts";
+import { abortOn } from "./interrupt.ts";
 
 /** stdout and stderr of a verb. */
 export class Console {
   /** 1 after an error. */
   exitCode = 0;
   readonly output: Output;
+  /** The image that is worked on: errors name it instead of its loop device, which goes with the error. */
+  subject: string | undefined;
   readonly #runtime: Runtime;
+  readonly #names: [theirs: string, ours: string][] = [];
 
   constructor(runtime: Runtime, output: Output) {
     this.#runtime = runtime;
     this.output = output;
+  }
+
+  /** Aborts at a signal that `counts`; no signal ends the program by itself any more. */
+  abortOn(counts: (signal: Signal) => boolean = () => true): AbortSignal {
+    return abortOn(this.#runtime, counts);
   }
 
   /** For a last step that takes no time, and must not be done by half. */
@@ -29,14 +38,20 @@ export class Console {
   /** Reports an error, of which the exit code tells. */
   complain(error: unknown): void {
     this.exitCode = 1;
-    if (isRefusal(error)) return this.say(...wordsOf(error));
+    if (isRefusal(error)) return this.say(...wordsOf(error, this.subject));
     for (const message of messagesOf(error)) this.say(message);
+  }
+
+  /** What is said of `path` from now on says `name` instead: nobody knows where we mount an image. */
+  callPath(path: string, name: string): void {
+    this.#names.push([path, name]);
   }
 
   /** Says it on stderr, and `lines` below it. */
   say(message: string, ...lines: string[]): void {
+    const said = this.#names.reduce((text, [path, name]) => text.replaceAll(path, name), message);
     this.#try(() => {
-      writeWarning(this.#runtime, "loopdev", message);
+      writeWarning(this.#runtime, "loopdev", said);
       for (const line of lines) writeError(this.#runtime, `${line}\n`);
     });
   }
@@ -45,6 +60,13 @@ export class Console {
   pointToHelp(verb: string): void {
     const line = `Try 'loopdev ${verb} --help' for more information.\n`;
     this.#try(() => writeError(this.#runtime, line));
+  }
+
+  /** Shows a line on the terminal, if stderr is one, instead of the one before. */
+  status(line: string): void {
+    const width = terminalWidth("stderr");
+    if (width === undefined) return;
+    this.#try(() => writeError(this.#runtime, `\r\x1b[K${line.slice(0, width - 1)}`));
   }
 
   #try(write: () => void): void {
@@ -58,11 +80,14 @@ export class Console {
 }
 
 /** "/dev/loop-control: permission denied: attaching loop devices needs root", and lines below it. */
-function wordsOf(error: LoopError): [message: string, ...lines: string[]] {
+function wordsOf(error: LoopError, subject?: string): [message: string, ...lines: string[]] {
   const { message, path, reason } = error;
   const [head, ...lines] = error.withHint("").message.split("\n");
   const end = lines.map((line) => line.length + 1).reduce((sum, length) => sum + length, 0);
   const hint = message.slice(head.length, message.length - end).replace(/^ \((.*)\)$/s, "$1");
-  const said = [path, reason, hint].filter((part) => part !== "").join(": ");
+  const [, isDevice, partition] = /^(\/dev\/loop\d+)(?:p(\d+))?$/.exec(path) ?? [];
+  const ours = partition === undefined ? subject : `${subject}: partition ${partition}`;
+  const name = subject !== undefined && isDevice !== undefined ? ours : path;
+  const said = [name, reason, hint].filter((part) => part !== "").join(": ");
   return [inOurWords(said), ...lines];
 }

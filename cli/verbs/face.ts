@@ -9,14 +9,20 @@ import type { Runtime } from "../runtime.ts";
 import { VERBS } from "../verb_table.ts";
 import { Console } from "./console.ts";
 import { verbHelp } from "./help.ts";
+import { Interrupted } from "./interrupt.ts";
 import { parseLine, type VerbLine } from "./line.ts";
 
 /** Does what a verb says. Returns the exit code, if it is not that of the console. */
 type Act = (line: VerbLine, console: Console) => Promise<number | void>;
 
+/** The exit code where a command was to be run, as env(1) has it. */
+const CANNOT_RUN = 125;
+
 /** Each is loaded when it is asked for. */
 const ACTS: Record<string, () => Promise<Act>> = {
+  run: async () => (await import("./run.ts")).run,
   ls: async () => (await import("./ls.ts")).ls,
+  cp: async () => (await import("./cp.ts")).cp,
   mount: async () => (await import("./mount.ts")).mount,
   umount: async () => (await import("./umount.ts")).umount,
 };
@@ -37,15 +43,16 @@ export async function runVerb(
   if (!verb) return undefined;
   const output = new Output(runtime);
   const console = new Console(runtime, output);
-  let code: number | void = undefined;
   try {
     const line = parseLine(verb, args.slice(1));
     if (line.has("help")) output.write([verbHelp(verb)]);
-    else code = await (await ACTS[verb.name]())(line, console);
+    else console.exitCode = await (await ACTS[verb.name]())(line, console) ?? console.exitCode;
     output.flush();
   } catch (error) {
+    if (error instanceof Interrupted) return error.exitCode;
     console.complain(error);
+    if (verb.command === true) console.exitCode = CANNOT_RUN;
     if (error instanceof UsageError && error.tryHelp) console.pointToHelp(verb.name);
   }
-  return code || console.exitCode;
+  return console.exitCode;
 }

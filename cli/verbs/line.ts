@@ -9,10 +9,17 @@ import { HELP, type Verb } from "../verb_table.ts";
 /** A command line that was parsed. */
 export class VerbLine {
   readonly operands: readonly string[];
+  /** What stands behind `--`, of a verb that takes a command. */
+  readonly command: readonly string[] | undefined;
   readonly #given: ReadonlyMap<string, string | undefined>;
 
-  constructor(operands: readonly string[], given: ReadonlyMap<string, string | undefined>) {
+  constructor(
+    operands: readonly string[],
+    given: ReadonlyMap<string, string | undefined>,
+    command?: readonly string[],
+  ) {
     this.operands = operands;
+    this.command = command;
     this.#given = given;
   }
 
@@ -29,14 +36,21 @@ export class VerbLine {
 
 /** Throws {@linkcode UsageError}. */
 export function parseLine(verb: Verb, args: readonly string[]): VerbLine {
+  const end = verb.command === true ? args.indexOf("--") : -1;
+  const command = end < 0 ? undefined : args.slice(end + 1);
+  const own = end < 0 ? args : args.slice(0, end);
   const operands: string[] = [];
   const given = new Map<string, string | undefined>();
-  for (const { option, value } of getopt(args, operands, [...verb.options, HELP])) {
+  for (const { option, value } of getopt(own, operands, [...verb.options, HELP])) {
     given.set(option.long, value);
     if (option === HELP) return new VerbLine([], given);
   }
   const [least, most] = verb.operands;
   if (operands.length < least) throw new UsageError("missing operand", true);
-  if (operands.length > most) throw new UsageError(`extra operand '${operands[most]}'`, true);
-  return new VerbLine(operands, given);
+  if (operands.length > most) {
+    const remedy = verb.command === true ? " (a command stands behind '--')" : "";
+    throw new UsageError(`extra operand '${operands[most]}'${remedy}`, true);
+  }
+  if (command?.length === 0) throw new UsageError("no command behind '--'", true);
+  return new VerbLine(operands, given, command);
 }

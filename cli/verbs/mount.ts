@@ -14,6 +14,7 @@ import { sayWhatIsMissing } from "./skipped.ts";
 export async function mount(line: VerbLine, console: Console): Promise<void> {
   const [image, at] = line.operands;
   const readOnly = line.has("read-only") || undefined;
+  console.subject = image;
   const tree = await mountImage(image, {
     ...{ root: optionalPartition(line.value("root")), readOnly, at },
   });

@@ -5,6 +5,7 @@
  */
 import type { PartitionSelector } from "../../mod.ts";
 import { UsageError } from "../getopt.ts";
+import { PARTITION_WORDS } from "../verb_table.ts";
 
 /** Beside the names of the library's own, the one that fstab has for `name`. */
 const KEYS = new Map([["partlabel", "name"]]);
@@ -17,7 +18,7 @@ export function parsePartition(word: string): PartitionSelector {
   const key = given.toLowerCase();
   if (value !== undefined) return { [KEYS.get(key) ?? key]: value } as PartitionSelector;
   throw new UsageError(
-    `'${word}' is no partition: a number, or LABEL=, UUID=, PARTLABEL=, PARTUUID= or TYPE= with a value`,
+    `'${word}' is no partition: ${PARTITION_WORDS}`,
     true,
   );
 }

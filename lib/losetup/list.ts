@@ -1,8 +1,8 @@
 /**
- * What cli/ starts with, and all that its lists need. attach.ts and change.ts beside it are most of the
+ * What cli/ starts with, and all that its lists need. attach.ts, change.ts and trees.ts beside it are most of the
  * library: the files of cli/ that import those are loaded when they are asked for.
  *
- * These three are for losetup(8), which takes whatever it is given, names that are no UTF-8 included,
+ * These are for losetup(8), which takes whatever it is given, names that are no UTF-8 included,
  * where attach() and its like answer a wrong question with an explanation.
  *
  * @module

@@ -1,0 +1,85 @@
+/**
+ * `loopdev cp`: copies into an image and out of it, by this machine's cp(1).
+ *
+ * @module
+ */
+import { absolutePath, decodeName, fileStatus, isRefusal } from "../../lib/losetup/list.ts";
+import { type MountedImage, mountImage } from "../../mod.ts";
+import type { Console } from "./console.ts";
+import type { VerbLine } from "./line.ts";
+import { optionalPartition } from "./partition.ts";
+import { type Copy, parseCopy } from "./place.ts";
+import { CopyProgress } from "./progress.ts";
+
+/** Resolves to cp's exit code. */
+export async function cp(line: VerbLine, console: Console): Promise<number> {
+  const copy = parseCopy(line.operands);
+  const { image, into } = copy;
+  console.subject = image;
+  const signal = console.abortOn();
+  const readOnly = into ? undefined : true;
+  const root = optionalPartition(line.value("root"));
+  await using tree = await mountImage(image, { root, readOnly, signal });
+  console.callPath(tree.path, `${image}:`);
+  using progress = new CopyProgress(console, await sizeOf(copy, tree));
+  const { code, stderr } = await tree.run(await commandOf(copy, tree), {
+    chroot: false,
+    env: { LC_ALL: "C" },
+    stderr: "piped",
+    signal,
+  });
+  console.status("");
+  for (const said of decodeName(stderr!).split("\n")) {
+    if (said !== "") console.say(said.replace(/^cp: /, "").replaceAll("'./", `'${image}:/`));
+  }
+  progress.finish();
+  await tree.unmount();
+  return code;
+}
+
+/**
+ * cp(1) works in the root directory of the image, so that names in the image begin with "./". It replaces
+ * what it would overwrite: a link in the image to /etc/passwd would have it overwrite this machine's.
+ */
+async function commandOf({ into, from, to }: Copy, tree: MountedImage): Promise<string[]> {
+  const command = ["cp", "-a", "--sparse=auto"];
+  if (into) {
+    return [
+      ...command,
+      "--remove-destination",
+      "--",
+      ...from.map(absolutePath),
+      await nameIn(tree, to),
+    ];
+  }
+  const sources: string[] = [];
+  for (const path of from) sources.push(await sourceIn(tree, path));
+  return [...command, "--", ...sources, absolutePath(to)];
+}
+
+/** As `nameIn`, but a link at the end stays: cp copies the link itself. */
+async function sourceIn(tree: MountedImage, path: string): Promise<string> {
+  const [, folder, last] = /^(.*\/)([^/]+)$/.exec(path) ?? [];
+  if (last === undefined || last === "." || last === "..") return await nameIn(tree, path);
+  return `${await nameIn(tree, folder)}${last}`;
+}
+
+/** The name without a link in it, from the working directory; a slash at its end stays. */
+async function nameIn(tree: MountedImage, path: string): Promise<string> {
+  const below = (await tree.resolve(path)).slice(tree.path.length + 1);
+  const [end] = /\/\.?$/.exec(path) ?? [""];
+  return below === "" ? "./" : `./${below}${end}`;
+}
+
+/** The size of what is copied, if it is one file. */
+async function sizeOf({ into, from }: Copy, tree: MountedImage): Promise<number | undefined> {
+  if (from.length > 1) return undefined;
+  try {
+    const { type, size } = fileStatus(into ? from[0] : await tree.resolve(from[0]));
+    return type === "file" ? size : undefined;
+  } catch (error) {
+    // cp(1) says what is wrong with it.
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+}
