@@ -122,7 +122,20 @@ export const VERBS: readonly Verb[] = [
       "Attaches an image and mounts it on a directory, as its own system has it. Both stay when the program ends; if it fails or is " +
       "interrupted, nothing stays. Device nodes and set-user-ID bits of the image have no effect there.",
     ],
-    options: [ROOT, READ_ONLY],
+    options: [
+      ROOT,
+      READ_ONLY,
+      {
+        long: "owner",
+        argument: "optional",
+        value: "[=<user>]",
+        help: "whose the files are that root has in the image",
+        manual:
+          "Gives <user>, a name or a number, what is root's in the image; what <user> makes there is " +
+          "root's in the image. Without <user> it is the one who called sudo. Needs a file system that " +
+          "can map owners, and Linux 5.12 or later.",
+      },
+    ],
     threads: false,
     operands: [2, 2],
   },
@@ -138,5 +151,33 @@ export const VERBS: readonly Verb[] = [
     options: [],
     threads: false,
     operands: [1, Infinity],
+  },
+  {
+    name: "grow",
+    synopsis: ["[options] <image> [<partition>]"],
+    summary: "grow an image, with a partition and its file system",
+    manual: [
+      "Makes an image longer, and grows its partition table, its last partition or <partition>, and the " +
+      "file system there, without unmounting it. At each moment a whole table can be read. What cannot " +
+      "grow is said; nothing becomes smaller.",
+    ],
+    options: [
+      {
+        long: "size",
+        argument: "required",
+        value: " <num>",
+        help: "the image's new size",
+        manual:
+          "The image's new size, as in 8G. Without it the image stays as long as it is, and what is " +
+          "in it grows to its end.",
+      },
+      {
+        long: "dry-run",
+        help: "only say what would be done",
+      },
+      AS_JSON,
+    ],
+    threads: true,
+    operands: [1, 2],
   },
 ];

@@ -17,6 +17,12 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/attach it with readOnly: true/g, "attach it with --read-only"],
   [/mount it with readOnly: true/g, "mount it with --read-only"],
   [/, or mount with detached: true \(Linux 6\.15\), which needs no keeper/g, ""],
+  [
+    /grow it by the handle that attach\(\) gave, or detach it and call growImage\(\) of its file/g,
+    "detach it, then grow its file",
+  ],
+  [/grow\(\) makes/g, "growing makes"],
+  [/owner: mount\(\) has unshare/g, "--owner has unshare"],
   [/mount\(\) starts a shell/g, "mounting starts a shell"],
   [/it was attached without partscan, or has none; rescan\(\) looks again/g, "it has none"],
   [/: attach\(\) the file with \{ offset: \d+, sizelimit: \d+ \}, and mount that device/g, ""],

@@ -20,6 +20,7 @@ import { manPage } from "../cli/man.ts";
 import { VERBS } from "../cli/verb_table.ts";
 import { formatSize } from "../cli/verbs/bytes.ts";
 import { parseLine } from "../cli/verbs/line.ts";
+import { parseOwner } from "../cli/verbs/owner.ts";
 import { parsePartition } from "../cli/verbs/partition.ts";
 import { parseCopy } from "../cli/verbs/place.ts";
 import { UsageError } from "../cli/getopt.ts";
@@ -257,6 +258,10 @@ const mountsBelow = (folder: string) =>
   readFileSync("/proc/self/mountinfo", "utf8").split("\n").map((line) => line.split(" ")[4])
     .filter((point) => point === folder || point?.startsWith(`${folder}/`));
 
+/** A neighbour that begins a mount namespace of its own has a copy of each mount there, for a while. */
+const detached = (file: string) =>
+  until(() => losetup(file).length === 0, `${file} to be detached`);
+
 /** A directory to mount on. */
 function directory(name: string): string {
   mkdirSync(scratch(name));
@@ -264,6 +269,7 @@ function directory(name: string): string {
 }
 
 test("loopdev mount leaves the files there, and loopdev umount takes all away that it made", [
+  "quiet",
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -281,15 +287,17 @@ test("loopdev mount leaves the files there, and loopdev umount takes all away th
   } finally {
     // By another name of the directory.
     symlinkSync(folder, scratch("link"));
-    assertEquals(loopdev("umount", "link"), NOTHING);
+    assertEquals(loopdev("umount", "link").status, 0);
   }
-  assertEquals([mountsBelow(folder), losetup(file)], [[], []]);
+  assertEquals(mountsBelow(folder), []);
+  await detached(file);
   await using loop = await attach(file, { partscan: true, readOnly: true });
   await using home = await loop.mount(3);
   assertEquals(readFileSync(join(home.path, "written"), "utf8"), "by me\n");
 });
 
 test("loopdev umount leaves alone what is in use, and what is not its own", [
+  "quiet",
   "root",
   "mkfs.ext4",
 ], async () => {
@@ -325,13 +333,13 @@ test("loopdev umount leaves alone what is in use, and what is not its own", [
     }
     assertEquals(mountsBelow(folder).length, 4);
   } finally {
-    assertEquals(loopdev("umount", "mnt/below", "mnt"), NOTHING);
+    assertEquals(loopdev("umount", "mnt/below", "mnt").status, 0);
   }
   // A process that lives has mounted this one itself.
   await using loop = await attach(outer, { partscan: true });
   await using _ = await loop.mount(2, { at: folder });
   refused("mnt", new RegExp(`process ${process.pid} unmounts it when it ends`));
-  assertEquals(losetup(inner), []);
+  await detached(inner);
 });
 
 test("loopdev mount leaves nothing if it fails or is killed", [
@@ -350,9 +358,59 @@ test("loopdev mount leaves nothing if it fails or is killed", [
   for (const call of ["fsmount", "move_mount"]) {
     const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}:signal=KILL`];
     run([...kill, ...OURS, "mount", "--root=2", "disk.img", "mnt"], { cwd: scratch("") });
-    await until(() => losetup(file).length === 0, `the device to go after ${call}`);
+    await detached(file);
     assertEquals(mountsBelow(folder), []);
   }
+});
+
+test("loopdev mount --owner gives the files to a user, or to the one who called sudo", [
+  "root",
+  "mkfs.ext4",
+  "setpriv",
+  "unshare",
+], async () => {
+  await makeSystem();
+  const folder = directory("mnt");
+  chmodSync(scratch(""), 0o755);
+  const env = { ...process.env, SUDO_UID: "1234", SUDO_GID: "2345" };
+  const options = { cwd: scratch(""), env };
+  assertEquals(run([...OURS, "mount", "--owner", "disk.img", "mnt"], options).status, 0);
+  try {
+    const { uid, gid } = statSync(join(folder, "etc"));
+    assertEquals([uid, gid], [1234, 2345]);
+    const asUser = ["setpriv", "--reuid=1234", "--regid=2345", "--clear-groups"];
+    output([...asUser, "sh", "-c", 'echo mine >"$0"', join(folder, "etc/mine")]);
+  } finally {
+    assertEquals(loopdev("umount", "mnt").status, 0);
+  }
+  const list = ["--", "stat", "-c", "%u %g", "etc/mine"];
+  assertEquals(loopdev("run", "--no-chroot", "-r", "disk.img", ...list).stdout, "0 0\n");
+  for (const [word, owner] of [["7", 7], ["7:8", { uid: 7, gid: 8 }]] as const) {
+    assertEquals(parseOwner(word), owner);
+  }
+  assertEquals(parseOwner("root"), { uid: 0, gid: 0 });
+  assertThrows(() => parseOwner("no-such-user"), Error, "/etc/passwd has no user 'no-such-user'");
+});
+
+test("loopdev grow says what it would do, and does it", ["root", "mkfs.ext4"], async () => {
+  const file = await makeSystem();
+  const grown =
+    /^disk\.img: 8M to 12M\ngpt: (?:to be )?written\npartition 3: 1M to \S+M\next4: .+\n$/;
+  const plan = loopdev("grow", "--size=12M", "--dry-run", "disk.img", "TYPE=home");
+  assertMatch(plan.stdout, grown);
+  assertEquals(statSync(file).size, 8 << 20);
+  const refused = loopdev("grow", "--size=12M", "disk.img", "2");
+  assertEquals([refused.status, refused.stdout], [1, ""]);
+  assertMatch(
+    refused.stderr,
+    /^loopdev: disk\.img: no space left on device: partition 2 cannot grow/,
+  );
+  const { status, stdout } = loopdev("grow", "--size=12M", "disk.img");
+  assertMatch(stdout, grown);
+  assertEquals([status, statSync(file).size], [0, 12 << 20]);
+  const [, , { size }] = (await readPartitions(file)).partitions;
+  const json = JSON.parse(loopdev("grow", "--json", "disk.img").stdout);
+  assertEquals([json.partition.from, json.partition.to, losetup(file)], [size, size, []]);
 });
 
 test("a first argument that is a verb is one under the name loopdev alone", ["bun"], () => {

@@ -23,6 +23,7 @@ const ACTS: Record<string, () => Promise<Act>> = {
   run: async () => (await import("./run.ts")).run,
   ls: async () => (await import("./ls.ts")).ls,
   cp: async () => (await import("./cp.ts")).cp,
+  grow: async () => (await import("./grow.ts")).grow,
   mount: async () => (await import("./mount.ts")).mount,
   umount: async () => (await import("./umount.ts")).umount,
 };

@@ -7,6 +7,7 @@ import { leaveToMounts } from "../../lib/losetup/trees.ts";
 import { mountImage } from "../../mod.ts";
 import type { Console } from "./console.ts";
 import type { VerbLine } from "./line.ts";
+import { parseOwner } from "./owner.ts";
 import { optionalPartition } from "./partition.ts";
 import { sayWhatIsMissing } from "./skipped.ts";
 
@@ -14,9 +15,10 @@ import { sayWhatIsMissing } from "./skipped.ts";
 export async function mount(line: VerbLine, console: Console): Promise<void> {
   const [image, at] = line.operands;
   const readOnly = line.has("read-only") || undefined;
+  const owner = line.has("owner") ? parseOwner(line.value("owner")) : undefined;
   console.subject = image;
   const tree = await mountImage(image, {
-    ...{ root: optionalPartition(line.value("root")), readOnly, at },
+    ...{ root: optionalPartition(line.value("root")), readOnly, owner, at },
   });
   sayWhatIsMissing(image, tree, console);
   console.ignoreSignals();

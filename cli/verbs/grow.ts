@@ -1,0 +1,53 @@
+/**
+ * `loopdev grow`: a larger image, with its table, partition and file system.
+ *
+ * @module
+ */
+import { growImage, type GrownFileSystem, type GrownSize, type Growth } from "../../mod.ts";
+import { parseSize } from "../size.ts";
+import { formatSize } from "./bytes.ts";
+import type { Console } from "./console.ts";
+import type { VerbLine } from "./line.ts";
+import { optionalPartition } from "./partition.ts";
+
+/** Grows it, or says what would become of it. */
+export async function grow(line: VerbLine, console: Console): Promise<void> {
+  const [image, word] = line.operands;
+  const size = line.value("size");
+  const dryRun = line.has("dry-run");
+  console.subject = image;
+  const signal = console.abortOn();
+  const growth = await growImage(image, {
+    partition: optionalPartition(word),
+    size: size === undefined ? undefined : Number(parseSize(size, "size")),
+    dryRun,
+    signal,
+    onProgress: ({ step, done, total }) =>
+      console.status(
+        step === "fileSystem" ? `file system: ${Math.floor(100 * done / total)} %` : "",
+      ),
+  });
+  console.status("");
+  console.output.write(
+    line.has("json")
+      ? [`${JSON.stringify(growth, undefined, 3)}\n`]
+      : describe(image, growth, dryRun),
+  );
+}
+
+function* describe(image: string, growth: Growth, dryRun: boolean): Generator<string> {
+  const { file, table, partition, fileSystem } = growth;
+  yield `${image}: ${change(file)}\n`;
+  const written = dryRun ? "to be written" : "written";
+  if (table) yield `${table.kind}: ${table.writes.length === 0 ? "as before" : written}\n`;
+  if (partition) yield `partition ${partition.number}: ${change(partition)}\n`;
+  if (fileSystem) yield `${fileSystem.type}: ${changeOf(fileSystem)}\n`;
+}
+
+const change = ({ from, to }: GrownSize) =>
+  from === to ? `${formatSize(to)} as before` : `${formatSize(from)} to ${formatSize(to)}`;
+
+function changeOf({ from, to, reason }: GrownFileSystem): string {
+  const sizes = from === undefined || to === undefined ? "" : change({ from, to });
+  return [sizes, reason].filter(Boolean).join("; ");
+}
