@@ -35,6 +35,8 @@ const ROOT: Option = {
   argument: "required",
   value: " <partition>",
   help: "the partition with the root directory",
+  manual:
+    "The partition with the root directory, where nothing in the image tells, or another one is meant.",
 };
 
 const AS_JSON: Option = {
@@ -57,12 +59,12 @@ export const VERBS: readonly Verb[] = [
     manual: [
       "Mounts an image as its own system has it, runs a command with it as its root directory, and unmounts " +
       "it again. Without a command it runs a shell. The command has process numbers, /proc, /dev, /run and " +
-      "/tmp of its own; whatever it starts ends with it. <partition> is the one with the root directory, " +
-      "where nothing in the image tells.",
+      "/tmp of its own; whatever it starts ends with it. <partition> is what `--root` takes.",
       "The exit code is that of the command, 128 and the signal's number if a signal killed it; 125 if " +
       "`loopdev` itself fails, 126 if the command cannot be executed, 127 if it does not exist.",
     ],
     options: [
+      ROOT,
       READ_ONLY,
       {
         long: "no-chroot",

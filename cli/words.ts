@@ -22,6 +22,7 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
     "detach it, then grow its file",
   ],
   [/grow\(\) makes/g, "growing makes"],
+  [/Say which with root\b/g, "Say which: --root <partition>"],
   [/owner: mount\(\) has unshare/g, "--owner has unshare"],
   [/mount\(\) starts a shell/g, "mounting starts a shell"],
   [/it was attached without partscan, or has none; rescan\(\) looks again/g, "it has none"],

@@ -19,7 +19,7 @@ const NOT_FOUND = 127;
 /** Resolves to the exit code of the command. */
 export async function run(line: VerbLine, console: Console): Promise<number> {
   const [image, partition] = line.operands;
-  const root = optionalPartition(partition);
+  const root = optionalPartition(partition ?? line.value("root"));
   const readOnly = line.has("read-only") || undefined;
   const chroot = !line.has("no-chroot");
   console.subject = image;

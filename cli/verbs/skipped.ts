@@ -4,6 +4,7 @@
  * @module
  */
 import type { MountedImage } from "../../mod.ts";
+import { inOurWords } from "../words.ts";
 import type { Console } from "./console.ts";
 
 /** Says what lies nowhere though the image has a place for it. Swap and the like are not missed. */
@@ -11,6 +12,8 @@ export function sayWhatIsMissing(image: string, { skipped }: MountedImage, conso
   for (const { partition, source, point, reason } of skipped) {
     if (point === undefined) continue;
     const what = partition === undefined ? source : `partition ${partition}`;
-    console.say(`${image}: ${point} is not mounted: ${what}: ${reason}`);
+    // Of an error what it means, which stands in brackets behind the call.
+    const why = reason.replace(/^E[A-Z]+: [^(]*\((.*)\)$/s, "$1");
+    console.say(inOurWords(`${image}: ${point} is not mounted: ${what}: ${why}`));
   }
 }
