@@ -64,9 +64,13 @@ interface Planned {
 
 /**
  * QEMU's threaded emulation breaks a kernel now and then (registers of another thread, double
- * faults). The programs that had not ended then run in another boot; each such end is reported.
+ * faults), and a program (one of 16 on Node by SIGSEGV). What had not ended then runs in another boot;
+ * each such end is reported. A program that crashes again has failed.
  */
 const MOST_BOOTS = 6;
+
+/** As the shell has them: 128 and the signal. */
+const CRASHES = new Map<unknown, string>([[132, "SIGILL"], [134, "SIGABRT"], [139, "SIGSEGV"]]);
 
 export async function runCell(options: CellOptions): Promise<CellReport> {
   const { cell, kernel, directory, cycles, tables, seed } = options;
@@ -93,12 +97,24 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   const consoleLog = join(directory, `${name}.log`);
   const title = cellName(kernel.release, cell);
   const ended = new Set<string>();
+  const crashed = new Set<string>();
   const transcript: string[] = [];
   const failures: string[] = [];
   for (let boots = 1;; boots++) {
     const left = planned.filter(({ command }) => !ended.has(command.name));
     options.progress(`${title}: booting`);
-    const one = { options, machine, name, consoleLog, left, report, ended, transcript, failures };
+    const one = {
+      options,
+      machine,
+      name,
+      consoleLog,
+      left,
+      report,
+      ended,
+      crashed,
+      transcript,
+      failures,
+    };
     const death = await bootOnce(one);
     if (death === undefined || boots === MOST_BOOTS) {
       if (death !== undefined) failures.push(death);
@@ -136,13 +152,16 @@ interface OneBoot {
   left: readonly Planned[];
   report: CellReport;
   ended: Set<string>;
+  /** Programs that a signal ended. */
+  crashed: Set<string>;
   transcript: string[];
   failures: string[];
 }
 
-/** Boots and collects; resolves to why the guest died, if it did. */
+/** Boots and collects; resolves to why the guest, or a program for the first time, died. */
 async function bootOnce(
-  { options, machine, name, consoleLog, left, report, ended, transcript, failures }: OneBoot,
+  { options, machine, name, consoleLog, left, report, ended, crashed, transcript, failures }:
+    OneBoot,
 ): Promise<string | undefined> {
   const { cell, kernel, base, project, guest } = options;
   const title = cellName(kernel.release, cell);
@@ -157,6 +176,7 @@ async function bootOnce(
   writeInitramfs(initramfs, { machine, kernel, init, base, project, commands, files, ...guest });
 
   let current: Planned | undefined;
+  let crash: string | undefined;
   const start = Date.now();
   const onEvent = (event: GuestEvent) => {
     switch (event.event) {
@@ -185,6 +205,11 @@ async function bootOnce(
         });
         break;
       case "end":
+        if (CRASHES.has(event.status) && !crashed.has(String(event.step))) {
+          crashed.add(String(event.step));
+          crash = `${event.step} was ended by ${CRASHES.get(event.status)}`;
+          break;
+        }
         ended.add(String(event.step));
         if (event.status === 124) failures.push(`${event.step} took too long`);
         else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
@@ -213,5 +238,5 @@ async function bootOnce(
   process.removeListener("exit", removeInitramfs);
   removeInitramfs();
   report.milliseconds += outcome.milliseconds;
-  return outcome.failure;
+  return outcome.failure ?? crash;
 }
