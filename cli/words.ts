@@ -22,6 +22,11 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
     "detach it, then grow its file",
   ],
   [/grow\(\) makes/g, "growing makes"],
+  [
+    /this part of it is attached already: (\S+) \(offset 0, sizelimit 0\)/g,
+    "it is attached already, as $1: unmount and detach that first",
+  ],
+  [/\bat: (make the directory first|it is no directory)/g, "$1"],
   [/Say which with root\b/g, "Say which: --root <partition>"],
   [/owner: mount\(\) has unshare/g, "--owner has unshare"],
   [/mount\(\) starts a shell/g, "mounting starts a shell"],
