@@ -45,6 +45,15 @@ const DIFFERENCES = [
 
 const EXAMPLES: [string, string][] = [
   [
+    "Install a package in the image of another machine, and look at one of its files:",
+    ["# loopdev run disk.img -- apt-get install -y curl", "# loopdev cp disk.img:/etc/fstab ."]
+      .join("\n"),
+  ],
+  [
+    "Leave the files of an image on a directory, as yours, and take them away again:",
+    ["$ sudo loopdev mount --owner disk.img mnt", "$ sudo loopdev umount mnt"].join("\n"),
+  ],
+  [
     "Attach an image, mount its second partition, and detach both at umount:",
     [
       "# dev=$(loopdev -fP --show disk.img)",
@@ -126,7 +135,7 @@ export function manPage(): string {
         entry(inline(`\`${name}\``), `${help[0].toUpperCase()}${help.slice(1)}.`)
       ),
     ),
-    section("EXIT STATUS", "0 on success, 1 if anything failed.\n"),
+    section("EXIT STATUS", inline("0 on success, 1 if anything failed; `run` has its own.") + "\n"),
     section("DIFFERENCES FROM LOSETUP", paragraphs(DIFFERENCES)),
     section(
       "EXAMPLES",
