@@ -92,7 +92,9 @@ function hostView(): Record<string, string> {
       "\n",
     ),
     "/proc": list("ls /proc | grep -v '^[0-9]*$'"),
-    "mounts": readFileSync("/proc/self/mountinfo", "utf8"),
+    // Of loop devices leftovers() looks at its own: others mount and unmount theirs meanwhile.
+    "mounts": readFileSync("/proc/self/mountinfo", "utf8").split("\n")
+      .filter((line) => !line.includes(" /dev/loop")).join("\n"),
     "/run": list("ls -A /run | sort"),
     "resolv.conf": list("cat /etc/resolv.conf; ls -l /etc/resolv.conf"),
   };
@@ -139,7 +141,12 @@ async function leftovers(before: Record<string, string>, device: string | undefi
   if (processes.length > 0) faults.push(`processes: ${processes.join(", ")}`);
   const after = hostView();
   for (const [what, text] of Object.entries(before)) {
-    if (after[what] !== text) faults.push(`${what} differs`);
+    const [was, is] = [text, after[what]].map((one) => one.split("\n"));
+    const differing = [
+      ...is.filter((line) => !was.includes(line)).map((line) => `+ ${line}`),
+      ...was.filter((line) => !is.includes(line)).map((line) => `- ${line}`),
+    ];
+    if (differing.length > 0) faults.push(`${what} differs: ${differing.join(", ")}`);
   }
   const fsck = run(["sh", "-c", 'e2fsck -p "$0" >/dev/null; e2fsck -fn "$0"', image]);
   if (fsck.status !== 0) faults.push(`e2fsck: ${fsck.stdout.trim()}`);
