@@ -8,6 +8,7 @@ import { encodeTable } from "./cases/gpt.ts";
 import { putRecord } from "./cases/mbr_cases.ts";
 import { Random } from "./cases/random.ts";
 import { readPartitionTable } from "./cases/read_table.ts";
+import { makeCase } from "./cases/table_cases.ts";
 import { SparseDisk } from "./cases/sparse_disk.ts";
 import { besideTools, readBySfdisk, writeImage } from "./support/grow_tools.ts";
 import { scratch, test } from "./support/support.ts";
@@ -203,4 +204,24 @@ test("growTable() refuses a disk that is too short for the backup", [], () => {
   const end = gptDisk([1, 2], [4, 11]);
   assertEquals("why" in growthOf(end, 15 * MIB + 512), true);
   assertStringIncludes(whyNot(disk, 15 * MIB + 512, 2), "ends where the GPT's backup has to be");
+});
+
+test("growTable() writes whole sectors of the disk alone, whatever a table says", [], () => {
+  let grown = 0;
+  for (let number = 0; number < 400; number++) {
+    const { disk, kind } = makeCase(SEED, number);
+    if (disk.size < 512) continue;
+    const size = disk.size + [0, 4096, MIB][number % 3];
+    const growth = growthOf(disk, size);
+    if (isRefused(growth)) continue;
+    grown++;
+    const { start, from, to } = growth.partition;
+    assert(from <= to && start + to <= size, `case ${number} (${kind})`);
+    for (const { offset, bytes, what } of growth.groups.flat()) {
+      const isWhole = offset % disk.sectorSize === 0 && bytes.length % disk.sectorSize === 0;
+      const isInside = offset >= 0 && offset + bytes.length <= size;
+      assert(isWhole && isInside, `case ${number} (${kind}): ${what} at ${offset}`);
+    }
+  }
+  assert(grown > 100, `${grown}`);
 });

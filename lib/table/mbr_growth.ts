@@ -64,11 +64,18 @@ export function* growMbr(
     return { code: "EOPNOTSUPP", why };
   }
   const limit = Math.min(Math.floor(size / disk.sectorSize), MOST_SECTORS);
+  if (place.end > limit) {
+    const why = `partition ${place.number} ends beyond the disk: give it ` +
+      `${place.end * disk.sectorSize} bytes`;
+    return { code: "EINVAL", why };
+  }
   const end = endOf(place, places, limit, disk.sectorSize);
   if (typeof end !== "number") return end;
   const { container } = place;
   const groups: TableWrite[][] = [];
-  if (container && end > container.end) groups.push([yield* resized(disk, container, end)]);
+  if (container && end > Math.max(place.end, container.end)) {
+    groups.push([yield* resized(disk, container, end)]);
+  }
   if (end > place.end) groups.push([yield* resized(disk, place, end)]);
   const bytes = (sectors: number) => sectors * disk.sectorSize;
   return {
