@@ -4,6 +4,7 @@ import { attach } from "../mod.ts";
 import { e2fsck, ext4Image, mountsOf } from "../tests/support/mount_image.ts";
 import { run, scratch } from "../tests/support/support.ts";
 import { devicesOf, partitionsOf, within } from "./common.ts";
+import { STAYING } from "./scenarios.ts";
 import { keepersOf, ownersOf, recordsOf, unlessGone } from "../tests/support/keepers.ts";
 
 /** As a shell takes for what it unmounts, beside all that a machine does at that time. */
@@ -36,8 +37,19 @@ export function isStopped(pid: number): boolean {
   ) ?? false;
 }
 
+/** Processes of scenario "mount-run". Several of them may run at once. */
+const stayingOf = (images: readonly string[]): string[] =>
+  readdirSync("/proc").filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    const read = (file: string) =>
+      unlessGone(() => readFileSync(`/proc/${pid}/${file}`, "utf8")) ?? "";
+    if (!read("cmdline").includes(STAYING)) return false;
+    const list = read("mountinfo");
+    return images.flatMap(devicesOf).some(({ number }) => list.includes(` /dev/loop${number} `));
+  });
+
 /** The mounts of images, and their devices. */
 export const leftOf = (images: readonly string[]): string[] => [
+  ...stayingOf(images).map((pid) => `the command's process ${pid}`),
   ...mountsOfImages(images).map((line) => `the mount ${line}`),
   ...images.flatMap(devicesOf).map(({ number }) => `/dev/loop${number}`),
 ];

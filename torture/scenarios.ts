@@ -22,6 +22,7 @@ export const SCENARIOS = [
   "mount-detached",
   "mount-first",
   "mount-again",
+  "mount-run",
 ] as const;
 export type ScenarioName = typeof SCENARIOS[number];
 
@@ -30,6 +31,9 @@ export const WARM_UPS: Partial<Record<ScenarioName, ScenarioName>> = {
   // Without a keeper.
   "mount-first": "mount-detached",
 };
+
+/** A process of "mount-run" has it in its command line. */
+export const STAYING = "98765.4321";
 
 /** Those that mount something. */
 export const isMount = (scenario: ScenarioName): boolean => scenario.startsWith("mount");

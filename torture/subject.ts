@@ -6,6 +6,7 @@
  */
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   fstatSync,
   mkdirSync,
@@ -25,13 +26,14 @@ import {
   detach,
   find,
   type LoopDevice,
+  type LoopMount,
   type MountOptions,
 } from "../mod.ts";
 import { readOptions } from "../dev/options.ts";
 import { putEntries } from "../tests/cases/mbr.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { GROWN_SIZE, makeSmall } from "./grow_ends.ts";
-import { MARKS, type ScenarioName } from "./scenarios.ts";
+import { MARKS, type ScenarioName, STAYING } from "./scenarios.ts";
 
 const HELP = `Usage: torture/subject.ts GPT DOS EXT4 GROWN
 
@@ -41,6 +43,7 @@ What parts "faults" and "kill" start, with four images. It reads what to do from
 const { operands: [gpt, dos, ext4, grown] } = readOptions(HELP, {}, { most: 4 });
 
 let loop: LoopDevice | undefined;
+let mounted: LoopMount | undefined;
 
 /** What a handle says, for comparison with a run without faults. */
 function describe({ path, size, backingFile, strategy, partitions }: LoopDevice) {
@@ -159,6 +162,25 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
   "mount-first": mountAndUnmount({}),
   /** It has a keeper no more. */
   "mount-again": mountAndUnmount({}, killKeeper),
+  /** A command in a chroot leaves a daemon behind, which ends with it. */
+  "mount-run": {
+    async prepare() {
+      loop = await attach(ext4);
+      mounted = await loop.mount();
+      for (const name of ["dev", "proc", "run", "tmp"]) {
+        mkdirSync(`${mounted.path}/${name}`, { recursive: true });
+      }
+      copyFileSync("/bin/busybox", `${mounted.path}/busybox`);
+    },
+    async act() {
+      const script = `/busybox setsid /busybox sleep ${STAYING} & echo x >/tmp/x; exit 3`;
+      const { code } = await mounted!.run(["/busybox", "sh", "-c", script]);
+      return { path: loop!.path, code };
+    },
+    async undo() {
+      if (await loop!.detach() === "deferred") throw new Error("detached only later");
+    },
+  },
 };
 
 /** As many calls on this thread as a pool's thread may have made: their ordinals never coincide. */

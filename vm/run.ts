@@ -27,8 +27,8 @@ Boots Debian kernels with a real systemd-udevd and counts how often partitions f
       --cell K/U        kernel K with udev U, instead of both of the above; repeatable
       --runtime NAME    bun, deno or node; repeatable (all)
       --step NAME       ${STEPS.map(({ name }) => name).join(", ")};
-                        repeatable (all but grow, links, mounts, layouts, owners, restricted, services,
-                        ways and bench)
+                        repeatable (all but grow, links, mounts, layouts, owners, run, restricted,
+                        services, ways and bench)
       --cycles N        attach and detach cycles of each strategy, on each runtime (100)
       --tables N        partition tables that are compared with the kernel's view of them (500)
       --seed N          of these tables: another one gives others (1)

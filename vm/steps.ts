@@ -2,6 +2,7 @@
 import type { Cell, Init } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
+import { packBusybox } from "./busybox.ts";
 import { packLayouts } from "./layouts.ts";
 import { packTools } from "./tools.ts";
 import { packOwnerImages, wronglyMapped, wronglyOwned } from "./owners.ts";
@@ -404,6 +405,19 @@ const owners: Step = {
   },
 };
 
+/** Commands in an image. */
+const run: Step = {
+  name: "run",
+  runtimes: "each",
+  unasked: false,
+  needs: "ext4",
+  files: () => ({ "run.img": packBusybox() }),
+  script: "vm/guest/run.ts",
+  args: ({ cycles }) => [cycles],
+  seconds: ({ cycles }) => 300 + cycles * 10,
+  judge: layouts.judge,
+};
+
 /** Mounts of whole devices, where nobody may write to what is mounted. */
 const restricted: Step = {
   name: "restricted",
@@ -487,6 +501,7 @@ export const STEPS: readonly Step[] = [
   layouts,
   grow,
   owners,
+  run,
   restricted,
   services,
   symptom,

@@ -1,6 +1,6 @@
 /** An image with a busybox in it, for the tests of run(). */
 import { cpSync, mkdirSync, rmSync, symlinkSync } from "node:fs";
-import { makeImage, output, run, scratch } from "./support.ts";
+import { output, run, scratch } from "./support.ts";
 
 const DIRECTORIES = ["bin", "dev", "etc", "proc", "run", "sys", "tmp"];
 
@@ -14,13 +14,21 @@ export function putBusybox(tree: string): void {
   }
 }
 
-/** 8 MiB of ext4. `change` gets the directory that it is made of. */
-export function busyboxImage(name: string, change: (tree: string) => void = () => {}): string {
-  const tree = scratch(`tree-of-${name}`);
-  rmSync(tree, { recursive: true, force: true });
+/** 8 MiB of ext4, in the test's folder. */
+export function busyboxImage(name: string, change?: (tree: string) => void): string {
+  const file = scratch(name);
+  makeBusyboxImage(file, scratch(`tree-of-${name}`), change);
+  return file;
+}
+
+/** `change` gets the directory that the image is made of, `tree`. */
+export function makeBusyboxImage(
+  file: string,
+  tree: string,
+  change: (tree: string) => void = () => {},
+): void {
+  for (const path of [tree, file]) rmSync(path, { recursive: true, force: true });
   putBusybox(tree);
   change(tree);
-  const file = makeImage(name, 8);
-  output(["mkfs.ext4", "-q", "-b", "1024", "-O", "^has_journal", "-d", tree, file]);
-  return file;
+  output(["mkfs.ext4", "-q", "-b", "1024", "-O", "^has_journal", "-d", tree, file, "8M"]);
 }
