@@ -355,6 +355,20 @@ withBusybox("SIGKILL of its process ends everything", [], async () => {
   await until(() => losetup(file).length === 0, "the device to be detached");
 });
 
+withBusybox("it waits for the reader of its output, though its process does not", [], async () => {
+  const file = busyboxImage("blocking.img");
+  const script = "grep -h flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2";
+  const [program, ...args] = onThisRuntime(RUNNER, file, "{}", "sh", "-c", script);
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+  let printed = "";
+  child.stdout.on("data", (data) => printed += data);
+  await new Promise((resolve) => child.on("close", resolve));
+  const flags = [...printed.matchAll(/^flags:\s+([0-7]+)$/gm)].map(([, flags]) =>
+    parseInt(flags, 8)
+  );
+  assertEquals(flags.map((flags) => flags & 0o4000), [0, 0, 0]);
+});
+
 withBusybox("Ctrl-C is the command's, which says how it ends", ["script"], async () => {
   const file = busyboxImage("terminal.img");
   const script =

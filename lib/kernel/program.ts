@@ -23,6 +23,8 @@ import {
 import { SYS } from "./syscalls.ts";
 
 const F_GETFD = 1;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 /** `<asm-generic/poll.h>` */
 const POLLERR = 8;
@@ -76,6 +78,16 @@ export function environment(): string[] {
 export interface Plan extends Pick<Program, "path" | "args" | "env" | "session"> {
   /** Each descriptor of its own, and the file that it is of. What is not named of 0, 1 and 2 is ours. */
   readonly files: readonly (readonly [theirs: number, file: OpenFile])[];
+}
+
+/**
+ * Takes O_NONBLOCK from a standard descriptor that a program is about to get: Node and Bun set it on pipes
+ * and terminals, the flag is one for all who share the file, and most programs take EAGAIN for an error.
+ */
+export function makeBlocking(descriptor: 0 | 1 | 2): void {
+  const fd = descriptor as Descriptor;
+  const flags = libc().fcntl(fd, F_GETFL, 0);
+  if (flags >= 0 && flags & O_NONBLOCK) libc().fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
 /** How a process ended. */
@@ -252,14 +264,17 @@ async function lending<T>(files: readonly OpenFile[], make: () => Promise<T>): P
   return first ? await first.callOnThread(() => lending(rest, make)) : await make();
 }
 
-/** Sends a signal to the children of a process. Those that end meanwhile are none of them. */
-export function signalChildren(parent: number, signal: number): void {
+/** Sends a signal to the children of a process; whether there was one that had not ended. */
+export function signalChildren(parent: number, signal: number): boolean {
+  let sent = false;
   for (const pid of listDirectory("/proc").map(Number).filter((pid) => parentOf(pid) === parent)) {
     using child = ifAllowed(() => openProcess(pid));
     // Asked again of the process that the descriptor is of.
     if (!child || parentOf(pid) !== parent) continue;
-    child.call((fd) => libc().syscall(SYS("pidfd_send_signal"), fd, signal, 0, 0));
+    const result = child.call((fd) => libc().syscall(SYS("pidfd_send_signal"), fd, signal, 0, 0));
+    sent ||= result === 0;
   }
+  return sent;
 }
 
 function parentOf(pid: number): number | undefined {

@@ -5,6 +5,7 @@
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
+import { delay, poll } from "../base/retry.ts";
 import {
   absolutePath,
   ifAllowed,
@@ -18,6 +19,7 @@ import { wordsOf } from "../kernel/loose_mount.ts";
 import {
   environment,
   type Exit,
+  makeBlocking,
   pipe,
   PipeReader,
   readUntilExit,
@@ -180,15 +182,13 @@ async function execute(
     ends.push(() => signal?.removeEventListener("abort", act));
   };
   on(stop, () => void namespace.end());
-  on(run.signal, () => {
-    signalChildren(pid, SIGTERM);
-    const timer = setTimeout(() => void namespace.end(), GRACE_MS);
-    ends.push(() => clearTimeout(timer));
-  });
+  const over = new AbortController();
+  on(run.signal, () => void terminate(pid, over.signal).then(() => namespace.end(), () => {}));
   let exit: Exit | undefined;
   try {
     exit = await readUntilExit(pid, stdio.readers);
   } finally {
+    over.abort();
     for (const end of ends) end();
     await namespace.end();
   }
@@ -197,11 +197,18 @@ async function execute(
   return stdio.outputOf(exitOfCommand(exit, stdio.messages, run, stop));
 }
 
+/** SIGTERM, and then some time for it. Rejects when `over` says that it has ended. */
+async function terminate(pid: number, over: AbortSignal): Promise<void> {
+  // What runs the command may not have made its process yet.
+  await poll(() => signalChildren(pid, SIGTERM) || undefined, GRACE_MS, over);
+  await delay(GRACE_MS, over);
+}
+
 /** How the command ended, by the end and the messages of the program that ran it. */
 function exitOfCommand(
   exit: Exit | undefined,
   messages: string,
-  { command: [path] }: CheckedRun,
+  { command: [path], signal }: CheckedRun,
   stop: AbortSignal,
 ): Exit {
   const syscall = "wait4";
@@ -211,7 +218,7 @@ function exitOfCommand(
   }
   if (exit.code === 0 || messages === "") return exit;
   // unshare of util-linux 2.36 to 2.38 takes a child's SIGKILL for an error of its own.
-  if (stop.aborted || /^unshare: sigprocmask unblock failed/.test(messages)) {
+  if (stop.aborted || signal?.aborted || /^unshare: sigprocmask unblock failed/.test(messages)) {
     return { code: 128 + SIGKILL, signal: SIGKILL };
   }
   throw new LoopError({ code: "EIO", syscall, path, hint: messages });
@@ -227,8 +234,10 @@ class Stdio implements Disposable {
     try {
       const isEmpty = stdin === "null" || stdin.length === 0;
       if (isEmpty) this.files.push([0, open("/dev/null", O_RDWR)]);
-      else if (stdin !== "inherit") this.files.push([0, fileOf(stdin)]);
-      if (stdout !== "inherit") this.files.push([1, this.#outputTo(stdout, "stdout")]);
+      else if (stdin === "inherit") makeBlocking(0);
+      else this.files.push([0, fileOf(stdin)]);
+      if (stdout === "inherit") makeBlocking(1);
+      else this.files.push([1, this.#outputTo(stdout, "stdout")]);
       this.files.push([2, this.#messages.duplicate()]);
       this.files.push([3, stderr === "inherit" ? ownErrors() : this.#outputTo(stderr, "stderr")]);
     } catch (error) {
@@ -277,6 +286,7 @@ class Stdio implements Disposable {
 
 /** This process's standard error; nothing, if it has none. */
 function ownErrors(): OpenFile {
+  makeBlocking(2);
   const errors = new OpenFile(2, "stderr");
   try {
     return errors.duplicate();
