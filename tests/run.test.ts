@@ -398,6 +398,25 @@ withBusybox("where mounts are shared, nothing of it shows outside", ["unshare"],
   await Promise.resolve();
 });
 
+withBusybox(
+  "more commands run at once than there are threads, and other calls go on",
+  [],
+  async () => {
+    await withRoot(async (root) => {
+      const words = Array.from({ length: 30 }, unique);
+      const script = "echo x >/etc/$0; while [ ! -e /etc/go ]; do sleep 0.05; done; echo $0";
+      const runs = words.map((word) => root.run(["sh", "-c", script, word], { stdout: "piped" }));
+      await until(
+        () => words.every((word) => existsSync(`${root.path}/etc/${word}`)),
+        "them",
+        60_000,
+      );
+      assertEquals((await root.run(["touch", "/etc/go"])).success, true);
+      assertEquals((await Promise.all(runs)).map(({ stdout }) => text(stdout).trim()), words);
+    });
+  },
+);
+
 withBusybox("it leaves no descriptor open", [], async () => {
   await withRoot(async (root) => {
     await root.run("true");

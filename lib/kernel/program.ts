@@ -12,7 +12,6 @@ import {
   ifAllowed,
   listDirectory,
   memoryFile,
-  O_CLOEXEC,
   O_NONBLOCK,
   OpenFile,
   readText,
@@ -20,6 +19,7 @@ import {
   uninterrupted,
   writeAt,
 } from "./file.ts";
+import { readable } from "./readiness.ts";
 import { SYS } from "./syscalls.ts";
 
 const F_GETFD = 1;
@@ -28,13 +28,6 @@ const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 /** `<asm-generic/poll.h>` */
 const POLLERR = 8;
-
-/** `pipe2(O_CLOEXEC)` */
-export function pipe(name: string): { readEnd: OpenFile; writeEnd: OpenFile } {
-  const pair = new Int32Array(new ArrayBuffer(8));
-  check(libc().syscall(SYS("pipe2"), new Uint8Array(pair.buffer), O_CLOEXEC), "pipe2", name);
-  return { readEnd: new OpenFile(pair[0], name), writeEnd: new OpenFile(pair[1], name) };
-}
 
 /** Whether any process still has the read end of a pipe open. */
 export function hasReader(writeEnd: OpenFile): boolean {
@@ -231,37 +224,17 @@ export class PipeReader implements Disposable {
   }
 }
 
-const POLLIN = 1;
-
-/** Reads the pipes until the child has ended. Another thread waits for both. */
+/** Reads the pipes until the child has ended. */
 export async function readUntilExit(
   pid: number,
   readers: readonly PipeReader[],
 ): Promise<Exit | undefined> {
   using child = openProcess(pid);
   for (let isOver = false; !isOver;) {
-    const files = [child, ...readers.flatMap(({ pipe }) => pipe ?? [])];
-    // struct pollfd: fd int, events short, revents short
-    const pollfds = new Int32Array(new ArrayBuffer(8 * files.length));
-    files.forEach((file, i) => {
-      pollfds.set([file.call((fd) => fd), POLLIN], 2 * i);
-    });
-    const bytes = new Uint8Array(pollfds.buffer);
-    const result = await lending(
-      files,
-      () => uninterruptedOnThread("ppoll", bytes, files.length, 0, 0, 0),
-    );
-    check(result, "ppoll", child.path);
-    isOver = (pollfds[1] >>> 16) !== 0;
+    [isOver] = await readable([child, ...readers.flatMap(({ pipe }) => pipe ?? [])]);
     for (const reader of readers) reader.read();
   }
   return await exitOf(pid);
-}
-
-/** Keeps files open until the promise is settled. */
-async function lending<T>(files: readonly OpenFile[], make: () => Promise<T>): Promise<T> {
-  const [first, ...rest] = files;
-  return first ? await first.callOnThread(() => lending(rest, make)) : await make();
 }
 
 /** Sends a signal to the children of a process; whether there was one that had not ended. */

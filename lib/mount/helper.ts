@@ -6,7 +6,8 @@
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
-import { pipe, runScript } from "../kernel/program.ts";
+import { pipe } from "../kernel/pipe.ts";
+import { runScript } from "../kernel/program.ts";
 
 const SHELL = "/bin/sh";
 /** Not the user's PATH: the shell runs as root, and PATH may name folders that others write to. */

@@ -30,7 +30,8 @@ import {
   readLines,
   writeText,
 } from "../kernel/file.ts";
-import { pipe, readSome } from "../kernel/program.ts";
+import { pipe } from "../kernel/pipe.ts";
+import { readSome } from "../kernel/program.ts";
 import { kernelRelease, parseRelease } from "../kernel/release.ts";
 import { startHelper } from "./helper.ts";
 

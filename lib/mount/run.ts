@@ -16,11 +16,11 @@ import {
   writeAt,
 } from "../kernel/file.ts";
 import { wordsOf } from "../kernel/loose_mount.ts";
+import { pipe } from "../kernel/pipe.ts";
 import {
   environment,
   type Exit,
   makeBlocking,
-  pipe,
   PipeReader,
   readUntilExit,
   signalChildren,

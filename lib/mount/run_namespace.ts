@@ -27,14 +27,8 @@ import {
   readAt,
   readLink,
 } from "../kernel/file.ts";
-import {
-  exitOf,
-  hasReader,
-  pipe,
-  scriptFile,
-  startProgram,
-  writeToPipe,
-} from "../kernel/program.ts";
+import { pipe } from "../kernel/pipe.ts";
+import { exitOf, hasReader, scriptFile, startProgram, writeToPipe } from "../kernel/program.ts";
 import { fileStatus, isThere } from "../kernel/stat.ts";
 import { TOOLS } from "./helper.ts";
 
