@@ -50,6 +50,10 @@ export const ERRORS: Record<string, readonly string[]> = {
   fsopen: ["EPERM", "ENODEV", "ENOMEM", "EMFILE", "ENOSYS"],
   // EACCES is an answer: what cannot be written is mounted read-only.
   fsconfig: ["EPERM", "EBUSY", "EINTR", "EINVAL", "EIO", "ENOMEM", "EROFS", "EUCLEAN"],
+  open_tree: ["EPERM", "EACCES", "EINVAL", "EMFILE", "ENOMEM"],
+  symlinkat: MAKE,
+  fchmodat: ["EPERM", "EACCES", "EIO", "ENOMEM"],
+  pidfd_open: ["EINVAL", "EMFILE", "ENFILE", "ENOMEM"],
   fsmount: ["EPERM", "EBUSY", "EINVAL", "EMFILE", "ENOMEM"],
   move_mount: ["EPERM", "EBUSY", "EINVAL", "ELOOP", "ENOENT", "ENOMEM", "ENOSPC"],
   umount2: ["EPERM", "EBUSY", "EINVAL", "ENOMEM", "ENOENT"],

@@ -95,8 +95,9 @@ export interface Exit {
 export function startProgram({ path, args, env, session, files }: Plan): number {
   const least = Math.max(FIRST, ...files.map(([theirs]) => theirs + 1));
   // Numbered above their targets, so that no dup2() overwrites one that is still to be duplicated.
-  const handed = files.map(([theirs, file]) => [theirs, file.duplicate(least)] as const);
+  const handed: (readonly [theirs: number, file: OpenFile])[] = [];
   try {
+    for (const [theirs, file] of files) handed.push([theirs, file.duplicate(least)]);
     const pid = libc().spawn({
       path,
       args,

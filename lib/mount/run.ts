@@ -249,8 +249,14 @@ class Stdio implements Disposable {
   #outputTo(to: "piped" | "null", name: "stdout" | "stderr"): OpenFile {
     if (to === "null") return open("/dev/null", O_RDWR);
     const { readEnd, writeEnd } = pipe(`the ${name} of a command`);
-    this.#pipes[name] = new PipeReader(readEnd);
-    return writeEnd;
+    try {
+      this.#pipes[name] = new PipeReader(readEnd);
+      return writeEnd;
+    } catch (error) {
+      readEnd.close();
+      writeEnd.close();
+      throw error;
+    }
   }
 
   get readers(): PipeReader[] {

@@ -116,15 +116,14 @@ export class Namespace implements AsyncDisposable {
 
   private constructor(tools: Tools) {
     this.#tools = tools;
-    const { readEnd, writeEnd } = pipe("the pipe to a command's namespace");
-    const answers = pipe("the answers of a command's namespace");
-    this.#pipe = writeEnd;
-    this.#answers = answers.readEnd;
-    this.#messages = messageFile();
-    this.#files.push(writeEnd, answers.readEnd, this.#messages);
-    using theirs = readEnd;
-    using saying = answers.writeEnd;
     try {
+      const { readEnd, writeEnd } = pipe("the pipe to a command's namespace");
+      using theirs = readEnd;
+      this.#pipe = this.#keep(writeEnd);
+      const answers = pipe("the answers of a command's namespace");
+      using saying = answers.writeEnd;
+      this.#answers = this.#keep(answers.readEnd);
+      this.#messages = this.#keep(messageFile());
       using nothing = open("/dev/null", O_RDWR);
       using script = scriptFile("loopdev-run", SCRIPT);
       this.#pid = startProgram({
