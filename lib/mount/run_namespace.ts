@@ -189,25 +189,31 @@ export class Namespace implements AsyncDisposable {
     const [mount, pids] = ["mnt", "pid"].map((name) =>
       this.#keep(open(`/proc/${pid}/ns/${name}`, O_RDONLY))
     );
+    const top = this.#keep(open(`/proc/${pid}/root`, O_PATH));
+    const isTold = await tellsSignals(this.#tools.unshare);
     // While it has the pipe open it lives, and the number is its own.
     if (!hasReader(this.#pipe)) throw whatFailed(this.#messages, this.#tools);
-    return (view) => this.#enter(mount, pids, view);
+    const options = [
+      ...[`--mount=${pathOf(mount)}`, `--pid=${pathOf(pids)}`, `--root=${pathOf(top)}`],
+      ...isTold ? ["--no-fork", "--", this.#tools.unshare, "--fork", "--"] : ["--"],
+    ];
+    return (view) => this.#enter(options, view);
   }
 
   /**
    * It ends as the command does. unshare makes the fork(2), since nsenter would die of a Ctrl-C that the
-   * command outlives. A shell passes only such variables on as it could have set.
+   * command outlives. A shell passes only such variables on as it could have set. The last nsenter enters
+   * the namespace that it is in: from util-linux 2.41 on it refuses to enter none.
    */
-  #enter(mount: OpenFile, pids: OpenFile, { root, directory, command, env }: View): Entry {
-    const { sh, nsenter, unshare } = this.#tools;
+  #enter(options: readonly string[], { root = "/", directory, command, env }: View): Entry {
+    const { sh, nsenter } = this.#tools;
     const isPlain = (variable: string) => /^[A-Za-z_]\w*=/.test(variable);
     const others = env.filter((variable) => !isPlain(variable));
     const args = [
-      ...[nsenter, `--mount=${pathOf(mount)}`, `--pid=${pathOf(pids)}`, "--no-fork"],
-      ...["--", unshare, "--fork", "--", sh, "-c", 'exec "$@" 2>&3 3>&-', "sh"],
+      ...[nsenter, ...options, sh, "-c", 'exec "$@" 2>&3 3>&-', "sh"],
       ...others.length > 0 ? ["/usr/bin/env", ...others] : [],
-      ...[nsenter, ...root === undefined ? [] : [`--root=${root}`], `--wd=${directory}`],
-      ...["--", ...command],
+      ...[nsenter, "--mount=/proc/self/ns/mnt", `--root=${root}`, `--wd=${directory}`, "--"],
+      ...command,
     ];
     return { args, env: env.filter(isPlain) };
   }
@@ -239,6 +245,24 @@ export class Namespace implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end();
   }
+}
+
+let isTold: Promise<boolean> | undefined;
+
+/**
+ * Whether this unshare ends by the signal that its child ended by. Before util-linux 2.38 it blocks SIGTERM,
+ * and then says 0: nsenter makes the fork there, and a Ctrl-C ends the command at once.
+ */
+function tellsSignals(unshare: string): Promise<boolean> {
+  return isTold ??= (async () => {
+    using nothing = open("/dev/null", O_RDWR);
+    using said = messageFile();
+    const files = [nothing, said, nothing].map((file, i) => [i, file] as const);
+    const args = ["unshare", "--version"];
+    await exitOf(startProgram({ path: unshare, args, env: [TOOLS], files, session: true }));
+    const [, major, minor] = /util-linux (\d+)\.(\d+)/.exec(messagesIn(said)) ?? [];
+    return major === undefined || Number(major) > 2 || Number(minor) >= 38;
+  })();
 }
 
 /** By this path other processes find a file that is open here. */
