@@ -342,7 +342,7 @@ test("loopdev umount leaves alone what is in use, and what is not its own", [
   await detached(inner);
 });
 
-test("loopdev mount leaves nothing if it fails or is killed", [
+test("loopdev mount leaves nothing if it fails or is killed, or all in its last step", [
   "root",
   "mkfs.ext4",
   "strace",
@@ -355,12 +355,22 @@ test("loopdev mount leaves nothing if it fails or is killed", [
     stderr,
     /^loopdev: disk\.img: no such device.*: none of its partitions has the label "none"\n +/,
   );
+  const killAt = (call: string) => {
+    const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}`];
+    run([...kill, ...OURS, "mount", "disk.img", "mnt"], { cwd: scratch("") });
+  };
   for (const call of ["fsmount", "move_mount"]) {
-    const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}:signal=KILL`];
-    run([...kill, ...OURS, "mount", "--root=2", "disk.img", "mnt"], { cwd: scratch("") });
+    killAt(`${call}:signal=KILL`);
     await detached(file);
     assertEquals(mountsBelow(folder), []);
   }
+  // The keeper's record of the second mount.
+  killAt("unlinkat:signal=KILL:when=2");
+  const hasRecord = () =>
+    run(["sh", "-c", 'ls -A /run/loopdev/*/ | grep -q "\\.left"']).status === 0;
+  await until(() => !hasRecord(), "the keeper to end");
+  assertEquals(mountsBelow(folder), [folder, join(folder, "home")]);
+  assertEquals(loopdev("umount", "mnt").status, 0);
 });
 
 test("loopdev mount --owner gives the files to a user, or to the one who called sudo", [

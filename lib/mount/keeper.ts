@@ -15,6 +15,7 @@
  *       .frozen-000001                         freeze() has frozen mount 87
  *       .000003.95.owned-5f3a90c1.loop4p3      mount 95, of /dev/loop4p3, which is a user's
  *       loop4p2-000001/                        where mount 87 lies
+ *       .left                                  mounts on directories of the user's are to stay
  *     /run/loopdev-owned/1234-k3v9x0q2mz-000003/     the user's, whom alone it lets in
  *       loop4p3/                               where mount 95 lies
  *
@@ -148,6 +149,15 @@ export class Keeper {
     const folder = `${name}-${number}`;
     check(makeDirectory(folder, parent), "mkdir", `${this.path}/${folder}`);
     return { parent, folder, remove: () => removeDirectory(folder, parent) };
+  }
+
+  /**
+   * Whether all mounts on directories of the user's outlive this process. One call says it of all: whatever
+   * ends this process, either all of them are unmounted or none.
+   */
+  setLeft(isLeft: boolean): void {
+    if (isLeft) makeEmptyFile(".left", this.#directory);
+    else removeFile(".left", this.#directory);
   }
 
   /** Adopts every directory without an owner. One that cannot be read does not stop a mount(). */

@@ -76,9 +76,10 @@ clean() {
         end "$id" "$name" &&
         { rmdir "$folder/$name" || [ -h "$folder/$name" ] || [ ! -d "$folder/$name" ]; } &&
         { rmdir "$folder" || true; } ;;
-      at-"\${boot%%-*}") end "$id" "$name" ;;
+      at-"\${boot%%-*}") [ -e .left ] || end "$id" "$name" ;;
     esac && rm -f "$record" ".frozen-$number"
   done
+  rm -f .left
   cd / && rmdir "$1"
 }
 

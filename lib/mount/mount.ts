@@ -11,14 +11,20 @@ import { openSource, refuseOther } from "./device_source.ts";
 import { type Attempt, explainRefusal } from "./errors.ts";
 import { fileSystemOn } from "./file_system.ts";
 import { Keeper } from "./keeper.ts";
-import { type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
+import { leaveMount, type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
 import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
 import { makeUserNamespace, type Owner, ownerOf, typeForOwner } from "./owner.ts";
 import { type Place, placeAt, placeKept, placeNowhere } from "./place.ts";
 import { driverOf, refuseUnknown } from "./unknown.ts";
 
-export { leaveMount } from "./mounted.ts";
+/** Leaves mounts on directories of the user's where they are: all of this process's, or none. */
+export async function leaveMounts(mounts: readonly LoopMount[]): Promise<void> {
+  const keeper = await Keeper.ensure();
+  keeper.setLeft(true);
+  for (const mount of mounts) await leaveMount(mount);
+  keeper.setLeft(false);
+}
 
 /** mount() of any block device, by the path of its node. */
 export async function mountDevice(path: string, options: MountOptions): Promise<LoopMount> {

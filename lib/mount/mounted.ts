@@ -59,7 +59,7 @@ interface PlacedMount {
 /** For mount() alone. */
 export let makeLoopMount: (placed: PlacedMount) => LoopMount;
 
-/** For {@linkcode MountSet} alone: the mount outlives this process, and its handle is done with. */
+/** For leaveMounts() alone: the mount outlives this process, and its handle is done with. */
 export let leaveMount: (mount: LoopMount) => Promise<void>;
 
 /** A mount, and where it lies in a tree: "/" for the first one, "/boot/efi". */

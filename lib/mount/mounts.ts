@@ -47,10 +47,10 @@ export class MountSet {
     return await fileSystemOn(path);
   }
 
-  /** Leaves all that lie on directories of the user's where they are, the first one first. */
+  /** Leaves all where they are; they must lie on directories of the user's. */
   async leave(): Promise<void> {
-    const { leaveMount } = await loadMount();
-    for (const mount of [...this.#alive]) await leaveMount(mount);
+    const { leaveMounts } = await loadMount();
+    await leaveMounts([...this.#alive]);
   }
 
   /** Unmounts all, the last one first. Resolves to the first error that no unmount() has given yet. */
