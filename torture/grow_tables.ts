@@ -13,6 +13,7 @@ import { Random } from "../tests/cases/random.ts";
 import { besideTools, readBySfdisk, writeImage } from "../tests/support/grow_tools.ts";
 import { scratch } from "../tests/support/support.ts";
 import { progress } from "../dev/terminal.ts";
+import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import { MOST_SHOWN, parseTableOptions, PROGRESS_MS, showProgress } from "./table_options.ts";
 
 const HELP = `Usage: torture/grow_tables.ts [options]
@@ -35,6 +36,7 @@ const CUTS = 3;
 
 const { count, seed, case: only, json } = parseTableOptions(HELP);
 console.error(`seed ${seed}`);
+cleanUpWhenInterrupted();
 
 /** What sfdisk reads after each group: each partition as before, or as afterwards. */
 function bySfdisk({ before, growth: { groups } }: Grown): string[] {
@@ -96,4 +98,5 @@ console.log(
 if (json !== undefined) {
   writeFileSync(json, JSON.stringify({ seed, count, ...tally }, null, 2) + "\n");
 }
+cleanUp();
 process.exitCode = tally.violated > 0 ? 1 : 0;
