@@ -91,8 +91,11 @@ const MANUAL: Record<string, string> = {
 
 /** posix_spawn() makes these, in us and in the child. */
 const SPAWNS = /^(clone3?|vfork|setsid|dup2|execve)$/;
-/** What users know by another name: a mount by its device or its path, the keeper's pipe and script. */
-const HAS_OTHER_NAME = /^($|\/$|\/proc\/self\/fd\/\d+$|\/memfd:)/;
+/**
+ * What users know by another name: a mount by its device or its path, the keeper's pipe and script, a
+ * directory of a command's namespace.
+ */
+const HAS_OTHER_NAME = /^($|\/$|\/proc\/self\/fd\/\d+$|\/proc\/\d+\/root\/|\/memfd:)/;
 
 /** Errors by which the kernel says something that users are told in other words. */
 const TRANSLATED = [

@@ -18,7 +18,7 @@
 // deno-fmt-ignore
 export type ErrorCode =
   | "EPERM" | "ENOENT" | "ESRCH" | "EINTR" | "EIO" | "ENXIO"
-  | "ENOEXEC" | "EBADF" | "EAGAIN" | "ENOMEM" | "EACCES" | "EFAULT" | "ENOTBLK"
+  | "ENOEXEC" | "EBADF" | "ECHILD" | "EAGAIN" | "ENOMEM" | "EACCES" | "EFAULT" | "ENOTBLK"
   | "EBUSY" | "EEXIST" | "ENODEV" | "ENOTDIR" | "EISDIR" | "EINVAL"
   | "ENFILE" | "EMFILE" | "ENOTTY" | "ETXTBSY" | "EFBIG" | "ENOSPC"
   | "EROFS" | "EPIPE" | "ERANGE" | "ENAMETOOLONG" | "ENOLCK" | "ENOSYS" | "ELOOP"
@@ -35,6 +35,7 @@ const ERRORS: Record<ErrorCode, [errno: number, text: string]> = {
   ENXIO: [6, "no such device or address"],
   ENOEXEC: [8, "exec format error"],
   EBADF: [9, "bad file descriptor"],
+  ECHILD: [10, "no child processes"],
   EAGAIN: [11, "resource temporarily unavailable"],
   ENOMEM: [12, "cannot allocate memory"],
   EACCES: [13, "permission denied"],

@@ -214,7 +214,7 @@ function exitOfCommand(
   const syscall = "wait4";
   if (!exit) {
     const hint = "this process ignores SIGCHLD, so the kernel does not keep how its children ended";
-    throw new LoopError({ code: "ESRCH", syscall, path, hint });
+    throw new LoopError({ code: "ECHILD", syscall, path, hint });
   }
   if (exit.code === 0 || messages === "") return exit;
   // unshare of util-linux 2.36 to 2.38 takes a child's SIGKILL for an error of its own.
