@@ -1,5 +1,3 @@
-import { LoopError } from "../mod.ts";
-
 /**
  * What stands on a disk may be a stranger's, and a terminal would obey it: controls, line separators,
  * and what turns the direction of writing come out as \\u001b.
@@ -24,7 +22,7 @@ export function messagesOf(error: unknown): string[] {
 /** A LoopError lists on lines of its own what there is. In other messages a name may have brought a line. */
 function messageOf(error: Error): string {
   const message = error.message || error.name;
-  if (!(error instanceof LoopError)) return printable(message);
+  if (error.name !== "LoopError") return printable(message);
   return message.split("\n").map(printable).join("\n");
 }
 
