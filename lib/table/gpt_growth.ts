@@ -26,6 +26,7 @@ import {
   readCopy,
 } from "./gpt.ts";
 import {
+  growthOf,
   newEnd,
   type Place,
   placeOf,
@@ -86,15 +87,9 @@ export function* growGpt(
   if ("why" in room) return room;
   const end = newEnd(place, room, disk.sectorSize);
   if (typeof end !== "number") return end;
-  const bytes = (sectors: number) => sectors * disk.sectorSize;
   return {
     kind: "gpt",
-    partition: {
-      number: place.number,
-      start: bytes(place.first),
-      from: bytes(place.end - place.first),
-      to: bytes(end - place.first),
-    },
+    partition: growthOf(place, end, disk.sectorSize),
     groups: yield* groupsOf(gpt, places, place, end),
   };
 }

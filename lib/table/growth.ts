@@ -107,3 +107,13 @@ export function newEnd(
     `at ${next.first * sectorSize}`;
   return { code: "ENOSPC", why };
 }
+
+/** How a partition grows to its new end: from sectors to bytes. */
+export function growthOf(
+  { number, first, end }: Place,
+  newEnd: number,
+  sectorSize: number,
+): TableGrowth["partition"] {
+  const bytes = (sectors: number) => sectors * sectorSize;
+  return { number, start: bytes(first), from: bytes(end - first), to: bytes(newEnd - first) };
+}

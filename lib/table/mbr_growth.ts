@@ -9,6 +9,7 @@
  * @module
  */
 import {
+  growthOf,
   newEnd,
   type Place as AnyPlace,
   placeOf,
@@ -77,15 +78,9 @@ export function* growMbr(
     groups.push([yield* resized(disk, container, end)]);
   }
   if (end > place.end) groups.push([yield* resized(disk, place, end)]);
-  const bytes = (sectors: number) => sectors * disk.sectorSize;
   return {
     kind: "mbr",
-    partition: {
-      number: place.number,
-      start: bytes(place.first),
-      from: bytes(place.end - place.first),
-      to: bytes(end - place.first),
-    },
+    partition: growthOf(place, end, disk.sectorSize),
     groups,
   };
 }
