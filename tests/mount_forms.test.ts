@@ -357,7 +357,7 @@ for (const form of ["directory", "at"]) {
 
 withExt4(
   "a keeper that was killed is replaced, and the next mount cleans up after two deaths",
-  [],
+  ["quiet"],
   async () => {
     const image = ext4Image("keeper.img");
     const at = scratch("at");
@@ -417,7 +417,7 @@ withExt4("a keeper that could not be started is started by the next mount", ["mo
   assertEquals(stdout, "ENOENT 1\n", stderr);
 });
 
-withExt4("the keeper takes nothing of others away", ["mount"], async () => {
+withExt4("the keeper takes nothing of others away", ["quiet", "mount"], async () => {
   const image = ext4Image("kept.img");
   const at = scratch("at");
   mkdirSync(at);

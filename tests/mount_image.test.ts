@@ -7,7 +7,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import {
   copyFileSync,
   existsSync,
@@ -522,7 +522,9 @@ withBtrfs(
   [],
   async () => {
     const file = makeImage("sub.img", 64);
-    output(["mkfs.btrfs", "-q", "--mixed", "-U", UUID(1), file]);
+    // The kernel mounts no two with one UUID, and another suite may run this test now.
+    const uuid = randomUUID();
+    output(["mkfs.btrfs", "-q", "--mixed", "-U", uuid, file]);
     {
       await using loop = await attach(file);
       await using top = await loop.mount();
@@ -533,8 +535,8 @@ withBtrfs(
       const subvolumes = ["root", "home", "snap"].map((name) => join(top.path, name));
       for (const path of subvolumes) output(["btrfs", "-q", "subvolume", "create", path]);
       const fstab = [
-        `UUID=${UUID(1)} / btrfs compress=zstd:1`,
-        `UUID=${UUID(1)} /home btrfs subvol=home`,
+        `UUID=${uuid} / btrfs compress=zstd:1`,
+        `UUID=${uuid} /home btrfs subvol=home`,
       ];
       write("root/etc/os-release", "ID=sub\n");
       write("root/etc/fstab", `${fstab.join("\n")}\n`);

@@ -93,6 +93,7 @@ withStrace("a file with dirty pages is flushed by another thread, a clean one no
 });
 
 withStrace("a file whose directory must be read from a disk is opened by another thread", [
+  "quiet",
   "root",
   "strace",
   "mkfs.ext4",

@@ -21,7 +21,8 @@ const TOOLS: Record<ContentType, readonly Need[]> = {
   vfat: ["mkfs.vfat", "mcopy"],
   squashfs: ["mksquashfs"],
   erofs: ["mkfs.erofs"],
-  btrfs: ["root", "mkfs.btrfs", "mount", "unshare"],
+  // The kernel mounts no two with one UUID, as two suites side by side would.
+  btrfs: ["root", "mkfs.btrfs", "mount", "unshare", "quiet"],
   swap: ["mkswap"],
   luks: ["cryptsetup"],
   iso9660: ["xorriso", "mksquashfs", "mkfs.vfat", "mcopy"],
