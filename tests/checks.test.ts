@@ -13,7 +13,7 @@ import {
 } from "../mod.ts";
 import { checkBoolean, checkByteCount } from "../lib/base/checks.ts";
 import { checkAgainst, type Rows } from "../lib/base/options.ts";
-import { losetup, makeImage, openDescriptors, test } from "./support/support.ts";
+import { assertDetached, makeImage, openDescriptors, test } from "./support/support.ts";
 
 // deno-lint-ignore no-explicit-any -- what a caller without types may give
 type Anything = any;
@@ -154,7 +154,7 @@ test("bad names and options leave no device and no descriptor", ["root"], async 
   const before = openDescriptors();
   await assertRejects(() => attachAll([file, `${file}\0`]), TypeError);
   await assertRejects(() => attachAll([file, file], { offset: "0" } as Anything), TypeError);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   assertEquals(openDescriptors(), before);
 });
 

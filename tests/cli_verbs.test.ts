@@ -29,6 +29,7 @@ import { attach, readPartitions } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
 import { makeExt4 } from "./support/mount_image.ts";
 import {
+  assertDetached,
   holdOpen,
   losetup,
   makeImage,
@@ -169,7 +170,7 @@ test("loopdev run gives a command the image, and returns its exit code", [
     /loopdev: ls: no such file or directory: the image has no/,
   );
   wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("loopdev run ends with the signal that ends it, and leaves nothing", [
@@ -182,7 +183,7 @@ test("loopdev run ends with the signal that ends it, and leaves nothing", [
   const command = ["run", "--no-chroot", image, "--", "sh", "-c", `echo >${ready}; exec sleep 999`];
   const script = 'mkfifo "$0"; "$@" & pid=$!; read _ <"$0"; kill -TERM $pid; wait $pid';
   assertEquals(run(["sh", "-c", script, ready, ...OURS, ...command]).status, 143);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 /** What is said of an image whose ESP has no file system. */
@@ -221,7 +222,7 @@ test("loopdev cp copies as cp -a does, and follows the image's links inside the 
   assertEquals(readFileSync(scratch("etc/renamed"), "utf8"), "new\n");
   assertEquals(loopdev("cp", "disk.img:/lib/new", "again"), NOTHING);
   assertEquals(readFileSync(scratch("again"), "utf8"), "new\n");
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("loopdev cp names the image in its errors, and not where it was mounted", [

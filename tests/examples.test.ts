@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
 import {
+  assertDetached,
   bound,
   leftNodes,
   losetup,
@@ -105,7 +106,7 @@ test(
     const { status, stdout } = run(onThisRuntime(ATTACH, file, "-P", "--", "sh", "-c", script));
     assertEquals(status, 40);
     assertMatch(stdout, /^(\/dev\/loop\d+)\|\1p1 \1p2 \1p3\|\1p3\n$/);
-    assertEquals(losetup(file), []);
+    assertDetached(file);
   },
 );
 
@@ -125,14 +126,14 @@ test("an example fails where its output cannot be written", ["root"], () => {
     const { status, stderr } = run(["sh", "-c", 'exec "$@" > /dev/full', "sh", ...command]);
     assertEquals(status, 1, name);
     assertMatch(stderr, new RegExp(`^${name}: cannot write to stdout: .*[Nn]o space left.*\n$`));
-    assertEquals(losetup(file), []);
+    assertDetached(file);
   }
 });
 
 test("attach.ts gives 128 + n for a command that signal n ended", ["root"], () => {
   const file = makeImage("signal.img", 1);
   assertEquals(run(onThisRuntime(ATTACH, file, "--", "sh", "-c", "kill -KILL $$")).status, 137);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("attach.ts passes SIGTERM on, and the exit code of a command that handles it", [
@@ -146,7 +147,7 @@ test("attach.ts passes SIGTERM on, and the exit code of a command that handles i
   await new Promise((resolve) => child.stdout.once("data", resolve));
   process.kill(child.pid!, "SIGTERM");
   assertEquals(await ended, 9);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("attach.ts passes the options on", ["root"], () => {
@@ -185,7 +186,7 @@ test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], 
     assertMatch(stderr, message);
   }
   assertStringIncludes(output(onThisRuntime(ATTACH, "--help")), "Usage: attach.ts IMAGE");
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {

@@ -10,7 +10,7 @@ import { readPartitions } from "../mod.ts";
 import { makeExt4 } from "./support/mount_image.ts";
 import { dist, TARBALL } from "./support/package.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   output,
   ROOT,
@@ -81,6 +81,6 @@ for (const runtime of RUNTIMES) {
     const ms = Date.now() - begin;
     assert(ms < 60_000, `${ms} ms`);
     assertEquals(output(["debugfs", "-R", "cat etc/hostname", part]), "box\n");
-    assertEquals(losetup(file), []);
+    assertDetached(file);
   });
 }

@@ -10,7 +10,7 @@ import {
   openLoop,
   readPartitions,
 } from "../mod.ts";
-import { losetup, makeImage, output, run, scratch, sysfs, test } from "./support/support.ts";
+import { assertDetached, makeImage, output, run, scratch, sysfs, test } from "./support/support.ts";
 
 const MIB = 2 ** 20;
 const TWO = "label: gpt\nsize=1MiB, name=first\nname=last\n";
@@ -40,7 +40,7 @@ test("growImage() grows file, table, partition and a btrfs, and the tools find n
   const steps: GrowProgress[] = [];
   const onProgress = (step: GrowProgress) => steps.push(step);
   const growth = await growImage(file, { size: 400 * MIB, onProgress });
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   assertEquals([growth.file.to, statSync(file).size, growth.device.to], Array(3).fill(400 * MIB));
   const { partition, fileSystem } = growth;
   const [, last] = (await readPartitions(file)).partitions;

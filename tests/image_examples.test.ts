@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileSystem, readPartitions } from "../mod.ts";
 import {
+  assertDetached,
   losetup,
   makeImage,
   onThisRuntime,
@@ -32,7 +33,7 @@ async function image(name: string): Promise<string> {
 
 /** No device, and no mount in this namespace; others may mount in theirs. */
 function assertNothingLeft(file: string): void {
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   assert(!readFileSync("/proc/self/mountinfo", "utf8").includes(dirname(file)));
 }
 

@@ -12,7 +12,7 @@ import { faultsOf } from "./support/image_tree.ts";
 import { makeLayout, needsOf } from "./support/layout_images.ts";
 import { busyboxImage } from "./support/run_image.ts";
 import {
-  losetup,
+  assertDetached,
   MOD,
   onThisRuntime,
   output,
@@ -57,7 +57,7 @@ for (const row of LAYOUTS) {
       // Without the driver of its root nothing is left to see.
       assert(!mountable(row.mounts[0].type), `${error}`);
     }
-    assertEquals(losetup(file), []);
+    assertDetached(file);
     assertEquals(digest(file), before, "a read-only image was changed");
   });
 }
@@ -91,7 +91,7 @@ test(
       writeFileSync(file, code.replace('"../mod.ts"', JSON.stringify(MOD)));
       const { status, stderr } = run(onThisRuntime(file), { cwd: dirname(disk) });
       assertEquals(status, 0, `${code}\n${stderr}`);
-      assertEquals(losetup(disk), []);
+      assertDetached(disk);
     }
   },
 );
@@ -122,7 +122,7 @@ test("mount_image.ts runs a command in the image, and passes its exit code on", 
   const written = run([...program, "-r", "--", "sh", "-c", "cat /etc/hostname; >/etc/hostname"]);
   assertEquals([written.status, written.stdout], [1, "box\n"]);
   assertStringIncludes(written.stderr, "Read-only file system");
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 plainTest("docs/images.md says how many lines tree_before.sh has", [], () => {

@@ -6,8 +6,8 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  assertDetached,
   isolated,
-  losetup,
   makeImage,
   MOD,
   onThisRuntime,
@@ -290,7 +290,7 @@ withFullDisk("detach() hears its signal while it writes back, and the loss is sa
   const inject = "fsync:error=EIO:delay_enter=2000000";
   const { stdout } = traced(body, { calls: "openat,fsync", inject });
   assertEquals(JSON.parse(stdout), Array(2).fill([true, true, ["EIO", true]]));
-  assertEquals(files.flatMap(losetup), []);
+  for (const file of files) assertDetached(file);
 });
 
 withFullDisk("the examples say what is lost, on stderr and not by an exit code alone", [
@@ -357,5 +357,5 @@ test("detach() lets the device go though it can open no file to ask what was wri
   );
   const limited = ["sh", "-c", 'ulimit -n 128 && exec "$@"', "sh", ...onThisRuntime(script)];
   assertEquals(output(limited), "true EMFILE false\n");
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });

@@ -30,6 +30,7 @@ import {
 } from "./support/others.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
+  assertDetached,
   holdOpen,
   losetup,
   makeImage,
@@ -117,7 +118,7 @@ test(
     foreign(file), foreign(file);
     assertEquals(losetup(file).length, 2);
     assertEquals(await detach(file), "detached");
-    assertEquals(losetup(file), []);
+    assertDetached(file);
     using again = foreign(file);
     assertEquals(await detach(again.path), "detached");
     const error = await assertRejects(

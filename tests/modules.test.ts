@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { spawn } from "node:child_process";
 import { code, filesImported, filesIn, imports, source } from "./support/imports.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   MOD,
   onRuntime,
@@ -234,7 +234,7 @@ test("mod.ts can be imported from a URL on Deno, with --allow-ffi and nothing el
     server.close();
   }
   assert(served.includes("/mod.ts") && served.includes("/lib/runtime/deno.ts"));
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test(

@@ -28,6 +28,7 @@ import { compareVersions } from "../lib/image/types.ts";
 import { e2fsck } from "./support/mount_image.ts";
 import { putBusybox } from "./support/run_image.ts";
 import {
+  assertDetached,
   holdBy,
   losetup,
   makeImage,
@@ -102,7 +103,7 @@ const checksum = (file: string) => createHash("sha256").update(readFileSync(file
 
 /** No device, and no mount in this namespace. */
 function assertNothingLeft(file: string, path?: string): void {
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   if (path === undefined) return;
   assert(!readFileSync("/proc/self/mountinfo", "utf8").includes(path));
   assert(!existsSync(path));

@@ -6,7 +6,7 @@ import { attach } from "../mod.ts";
 import { detachElsewhere } from "./support/others.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   MOD,
   onThisRuntime,
@@ -59,7 +59,7 @@ test("attach() makes the nodes that do not appear, and detach() removes them", [
   const disk = `loop${number}`;
   assertEquals(during, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
   assertEquals(after, []);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("attach() takes the wanted device without /dev/loop-control", [
@@ -79,7 +79,7 @@ test("attach() takes the wanted device without /dev/loop-control", [
   for (let times = 0; times < 2; times++) {
     assertEquals(inStaticDev(make(number), file, body), [null, `/dev/loop${number}`]);
   }
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("attach() replaces a stale node, and only one of a block device", ["root"], async () => {
@@ -120,7 +120,7 @@ test('attach() with nodes "kernel" only waits, with "never" does not look', ["ro
      console.log(JSON.stringify(outcome));`;
   assertEquals(inStaticDev(nodes, file, body("kernel")), "ETIMEDOUT");
   assertEquals(inStaticDev(nodes, file, body("never")), 3);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("persist() leaves the nodes that it made", ["root"], () => {
@@ -198,7 +198,7 @@ test("who detaches removes the nodes of partitions that are gone, whoever made t
     const disk = path.slice("/dev/".length);
     assertEquals(during, [disk, ...[1, 2, 3, 4].map((n) => `${disk}p${n}`)], what);
     assertEquals(after, [`${disk}p3`, `${disk}p4`], what);
-    assertEquals(losetup(file), []);
+    assertDetached(file);
   }
 });
 
@@ -221,7 +221,7 @@ test("losetup -d leaves the nodes of a device that stays, and the disk's own tha
   const disk = path.slice("/dev/".length);
   assertEquals(held, [disk, `${disk}p1`, `${disk}p2`, `${disk}p3`]);
   assert(after.includes(disk));
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("nodes that a killed process made, or one whose device another got, go with the next detach", [

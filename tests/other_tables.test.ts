@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { attach, LoopError, type PartitionTable, readPartitions } from "../mod.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   onThisRuntime,
   output,
@@ -300,7 +300,7 @@ for (const [name, patches] of UNREADABLE) {
       assertStringIncludes(error.message, name);
       assertStringIncludes(error.message, "without partscan");
     }
-    assertEquals(losetup(path), []);
+    assertDetached(path);
     await using loop = await attach(path);
     assertEquals(loop.size, 16 * 2 ** 20);
     const refused = await assertRejects(() => loop.rescan(), LoopError);

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { attach, detach, LoopError } from "../mod.ts";
 import {
+  assertDetached,
   holdBy,
   losetup,
   makeImage,
@@ -86,7 +87,7 @@ async function race(file: string, answers: (line: string) => Promise<string[]>):
     assertEquals(got.toSorted(), expected, `round ${round}`);
     await answers("end");
   }
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 }
 
 const both = (a: string, b: string) =>
@@ -205,7 +206,7 @@ test("overlap: attach() waits for who decides, says who it is, and hears its sig
   process.kill(other.pid, "SIGKILL");
   await (await attach(file, options)).detach();
   await other[Symbol.asyncDispose]();
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test("overlap: a file that others lock with flock(2), or that cannot be written, is attached", [

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { attach, isAffected, probePartscanRace, type Report, report } from "../mod.ts";
 import { detachElsewhere } from "./support/others.ts";
 import {
+  assertDetached,
   bound,
   losetup,
   makeImage,
@@ -37,7 +38,7 @@ test("persist() makes the device outlive the process", ["root"], () => {
   } finally {
     detachElsewhere(path);
   }
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 test(

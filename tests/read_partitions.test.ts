@@ -18,7 +18,7 @@ import { makeCase } from "./cases/table_cases.ts";
 import { gptImage, START } from "./cases/gpt_image.ts";
 import { putEntries } from "./cases/mbr.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   MOD,
   onThisRuntime,
@@ -197,7 +197,7 @@ test("readPartitions() and fileSystem() work for nobody, with nothing in /dev an
     ...onThisRuntime(script),
   ], { env: { ...process.env, HOME: home, DENO_DIR: home, TMPDIR: home } });
   assertEquals([status, stdout], [0, "gpt one,zwei ü,three\nswap\n"], stderr);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 const ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { readPartitions } from "../mod.ts";
 import { makeExt4 } from "./support/mount_image.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   MOD,
   onThisRuntime,
@@ -52,6 +52,6 @@ test(
       assertMatch(stdout + stderr, new RegExp(`^${pattern.replaceAll(" ", "\\s+")}$`, "m"));
     }
     assertEquals(output([...prepare, "cat", "etc/hostname"]), "box\n");
-    assertEquals(losetup(disk), []);
+    assertDetached(disk);
   },
 );

@@ -21,6 +21,7 @@ import process from "node:process";
 import { attach, LoopError, type LoopMount, type MountOptions, type RunOptions } from "../mod.ts";
 import { busyboxImage } from "./support/run_image.ts";
 import {
+  assertDetached,
   losetup,
   onThisRuntime,
   openDescriptors,
@@ -47,7 +48,7 @@ async function withRoot(
     await using root = await loop.mount(undefined, more);
     await use(root, file);
   }
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 }
 
 /** What a shell of the image prints. */
@@ -385,7 +386,7 @@ withBusybox("Ctrl-C is the command's, which says how it ends", ["script"], async
   const [, major, minor] = /(\d+)\.(\d+)/.exec(output(["unshare", "--version"]))!.map(Number);
   const isHeard = major > 2 || minor >= 38;
   assertMatch(printed, isHeard ? /ready\s+(\^C)?got\s+\{"code":5\}/ : /"signal":"SIGINT"/);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
 });
 
 withBusybox("where mounts are shared, nothing of it shows outside", ["unshare"], async () => {
@@ -396,7 +397,7 @@ withBusybox("where mounts are shared, nothing of it shows outside", ["unshare"],
   const command = onThisRuntime(RUNNER, file, "{}", "sh", "-c", "mount | wc -l; ls /dev/null");
   const { stdout, stderr } = run([...shared, "sh", "-c", script, "sh", ...command]);
   assertEquals(stdout.split("\n").slice(1), ["/dev/null", '{"code":0}', "same", ""], stderr);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   await Promise.resolve();
 });
 

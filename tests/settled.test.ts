@@ -3,8 +3,8 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  assertDetached,
   isolated,
-  losetup,
   makeImage,
   MOD,
   onThisRuntime,
@@ -46,7 +46,7 @@ function inOwnRun(body: string, ...surroundings: string[]): Record<string, unkno
      ${body}`,
   );
   const printed = output([...isolated("tmpfs=/run", ...surroundings), ...onThisRuntime(script)]);
-  assertEquals(losetup(file), []);
+  assertDetached(file);
   return JSON.parse(printed.split("\n").findLast((line) => line.startsWith("{"))!);
 }
 

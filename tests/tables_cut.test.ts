@@ -3,7 +3,14 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, readPartitions } from "../mod.ts";
 import { HEADER, type Header, HEADER_BYTES, put, seal } from "./cases/gpt.ts";
-import { losetup, makeImage, output, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
+import {
+  assertDetached,
+  makeImage,
+  output,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support/support.ts";
 
 const MIB = 2 ** 20;
 
@@ -29,7 +36,7 @@ for (const sectorSize of [512, 4096]) {
         truncateSync(file, size);
         const message = await refusal(attempt);
         assertStringIncludes(message, `its GPT is made for a disk of ${8 * MIB} bytes`);
-        assertEquals(losetup(file), []);
+        assertDetached(file);
         output(["sh", "-c", commandIn(message)]);
         const repaired = await readPartitions(file);
         assertEquals([repaired.header, repaired.partitions], ["primary", whole.partitions]);

@@ -10,7 +10,7 @@ import { runSteps } from "../lib/table/steps.ts";
 import { putRecord, sound, writeChain } from "./cases/mbr_cases.ts";
 import { SparseDisk } from "./cases/sparse_disk.ts";
 import {
-  losetup,
+  assertDetached,
   makeImage,
   output,
   scratch,
@@ -130,7 +130,7 @@ for (const [name, make] of Object.entries(HOSTILE)) {
       const wait = () => ++turns === 3 ? controller.abort(reason) : void setImmediate(wait);
       setImmediate(wait);
       assertEquals(await assertRejects(() => attempt(controller.signal)), reason);
-      assertEquals(losetup(file), []);
+      assertDetached(file);
     }
   });
 }

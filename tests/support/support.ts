@@ -1,4 +1,5 @@
 /** What the tests share: images, second opinions, child processes, and skips that name their reason. */
+import { assertEquals } from "@std/assert";
 import { spawn, spawnSync, type SpawnSyncOptions } from "node:child_process";
 import {
   existsSync,
@@ -275,13 +276,28 @@ export interface LosetupRow {
 
 const COLUMNS = "NAME,BACK-FILE,OFFSET,SIZELIMIT,AUTOCLEAR,RO,DIO,LOG-SEC";
 
-/** What losetup sees of the devices that are bound to `file`; sysfs, where there is no losetup. */
+/**
+ * What losetup sees of the devices that are bound to `file`; sysfs, where there is no losetup. losetup is
+ * asked for each of them alone: to find them by itself it opens every loop device, those of others too.
+ */
 export function losetup(file: string): LosetupRow[] {
-  if (missing("losetup") === undefined) {
-    const json = output(["losetup", "--json", "--output", COLUMNS, "--associated", file]);
-    return json.trim() === "" ? [] : JSON.parse(json).loopdevices;
+  const rows = losetupFromSysfs(file);
+  if (missing("losetup") !== undefined) return rows;
+  return rows.flatMap(({ name }) => {
+    const { status, stdout } = run(["losetup", "--json", "--output", COLUMNS, name]);
+    // It has gone meanwhile.
+    if (status !== 0 || stdout.trim() === "") return [];
+    return JSON.parse(stdout).loopdevices as LosetupRow[];
+  });
+}
+
+/** No device is bound to `file`, or a second later none: somebody who lists all devices opens it for a moment. */
+export function assertDetached(file: string): void {
+  const end = Date.now() + 1000;
+  while (losetup(file).length > 0 && Date.now() < end) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
   }
-  return losetupFromSysfs(file);
+  assertEquals(losetup(file), []);
 }
 
 /** The same without losetup. */
