@@ -73,6 +73,16 @@ export const VERBS: readonly Verb[] = [
           "Runs a command of this machine, which finds the image in its working directory, and in " +
           "`$LOOPDEV_ROOT`.",
       },
+      {
+        long: "owner",
+        argument: "optional",
+        value: "[=<user>]",
+        help: "run the command as this user, whose the image's files are then",
+        manual:
+          "Runs the command as <user>, a name or a number of this machine. What is root's in the image is " +
+          "<user>'s then, and what <user> makes there is root's in the image. Without <user> it is the one " +
+          "who called sudo. Needs file systems that can map owners, and Linux 5.12 or later.",
+      },
     ],
     threads: true,
     command: true,

@@ -374,7 +374,7 @@ test("loopdev mount leaves nothing if it fails or is killed, or all in its last 
   assertEquals(loopdev("umount", "mnt").status, 0);
 });
 
-test("loopdev mount --owner gives the files to a user, or to the one who called sudo", [
+test("loopdev mount and run --owner give the files to a user, or to the one who called sudo", [
   "root",
   "mkfs.ext4",
   "setpriv",
@@ -394,8 +394,21 @@ test("loopdev mount --owner gives the files to a user, or to the one who called 
   } finally {
     assertEquals(loopdev("umount", "mnt").status, 0);
   }
-  const list = ["--", "stat", "-c", "%u %g", "etc/mine"];
-  assertEquals(loopdev("run", "--no-chroot", "-r", "disk.img", ...list).stdout, "0 0\n");
+  const script = "stat -c '%u %g' etc/mine; id -u; echo >etc/too";
+  const asUser = run([
+    ...OURS,
+    "run",
+    "--no-chroot",
+    "--owner",
+    "disk.img",
+    "--",
+    "sh",
+    "-c",
+    script,
+  ], options);
+  assertEquals(asUser.stdout, "1234 2345\n1234\n", asUser.stderr);
+  const list = ["--", "stat", "-c", "%u %g", "etc/mine", "etc/too"];
+  assertEquals(loopdev("run", "--no-chroot", "-r", "disk.img", ...list).stdout, "0 0\n0 0\n");
   for (const [word, owner] of [["7", 7], ["7:8", { uid: 7, gid: 8 }]] as const) {
     assertEquals(parseOwner(word), owner);
   }

@@ -9,12 +9,13 @@ import {
 import { spawn } from "node:child_process";
 import { chmodSync, chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { attach, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
+import { attach, LoopError, type LoopMount, type MountOptions, type RunOptions } from "../mod.ts";
 import { idMap, ownerOf } from "../lib/mount/owner.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
 import { prepareOwned, SPARE, USER } from "./cases/owned_files.ts";
 import { keepersOf, killAll } from "./support/keepers.ts";
 import { e2fsck, ext4Image } from "./support/mount_image.ts";
+import { busyboxImage } from "./support/run_image.ts";
 import {
   isolated,
   losetup,
@@ -32,6 +33,8 @@ import {
 const withExt4 = testsOf("mounts of a user's", [
   ...["root", "mkfs.ext4", "setpriv", "unshare"] as const,
 ]);
+
+const decode = (bytes: Uint8Array | undefined) => new TextDecoder().decode(bytes);
 
 /** What a shell of a user prints, or why it fails. */
 function as(user: number, script: string, cwd?: string): string {
@@ -307,4 +310,36 @@ withExt4("owner: the keeper finds a mount that the user has moved away", [], asy
   await until(() => losetup(file).length === 0, "the keeper to unmount it");
   assertEquals(e2fsck(file), "clean");
   output(["rm", "-r", dirname(path)]);
+});
+
+test("run() with owner runs as the user, and what he makes is root's on the disk", [
+  ...["root", "mkfs.ext4", "busybox", "unshare", "mount", "debugfs"] as const,
+], async () => {
+  const file = busyboxImage("as-user.img");
+  const owner = { uid: USER, gid: USER };
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    const printed = async (script: string, options: RunOptions) => {
+      const command = ["sh", "-c", script];
+      const { stdout, stderr } = await root.run(command, {
+        ...{ stdout: "piped", stderr: "piped", owner },
+        ...options,
+      });
+      return decode(stdout) + decode(stderr);
+    };
+    const who =
+      "id -u; id -G; stat -c %u:%g . ; echo x >etc/inside; kill -0 1 2>/dev/null || echo no";
+    const said = `${USER}\n${USER}\n${USER}:${USER}\nno\n`;
+    assertEquals(await printed(who, {}), said);
+    const outside = 'cd "$LOOPDEV_ROOT" && id -u && mkdir etc/folder && echo y >etc/folder/outside';
+    assertEquals(await printed(outside, { chroot: false }), `${USER}\n`);
+    assertEquals(await printed("echo $LOGNAME", { chroot: false, owner: 1 }), "daemon\n");
+    assertEquals(await printed("id -u", { owner: 0 }), "0\n");
+    assertEquals(statSync(`${root.path}/etc/inside`).uid, 0);
+    await assertRejects(() => root.run("id", { owner: -1 }), RangeError, "owner");
+  }
+  for (const name of ["etc/inside", "etc/folder", "etc/folder/outside"]) {
+    assertEquals(onDisk(file, name), "0:0", name);
+  }
 });

@@ -9,6 +9,7 @@ import { environment } from "../program.ts";
 import type { Signal } from "../runtime.ts";
 import type { Console } from "./console.ts";
 import type { VerbLine } from "./line.ts";
+import { parseOwner } from "./owner.ts";
 import { optionalPartition } from "./partition.ts";
 import { sayWhatIsMissing } from "./skipped.ts";
 
@@ -22,6 +23,7 @@ export async function run(line: VerbLine, console: Console): Promise<number> {
   const root = optionalPartition(partition ?? line.value("root"));
   const readOnly = line.has("read-only") || undefined;
   const chroot = !line.has("no-chroot");
+  const owner = line.has("owner") ? parseOwner(line.value("owner")) : undefined;
   console.subject = image;
   let isRunning = false;
   // These the terminal sends to the command, too, which decides what they mean.
@@ -33,7 +35,7 @@ export async function run(line: VerbLine, console: Console): Promise<number> {
   const command = line.command ?? [await shellFor(tree, chroot)];
   isRunning = true;
   try {
-    return (await tree.run(command, { chroot, stdin: "inherit", signal })).code;
+    return (await tree.run(command, { chroot, owner, stdin: "inherit", signal })).code;
   } catch (error) {
     if (!isRefusal(error) || error.path !== command[0]) throw error;
     console.complain(error);

@@ -154,25 +154,12 @@ export async function makeMount(
     ...all.map((setting): MountStep => ({ ...stepOf(setting), on: context })),
     CREATE,
     { name: "fsmount", on: context, args: [FSMOUNT_CLOEXEC, attributes] },
-    ...attr
-      ? [
-        {
-          name: "mount_setattr",
-          on: mount,
-          args: [NO_NAME, AT_EMPTY_PATH, attr, attr.length],
-        } as const,
-      ]
-      : [],
+    ...attr ? [{ name: "mount_setattr", on: mount, args: setAttributes(attr) } as const] : [],
     { name: "openat", on: mount, args: [cString("."), O_RDONLY | O_CLOEXEC, 0], syscall: "open" },
     { name: "fstatfs", on: root, args: [buffer] },
   ];
   const make = () => whileClaiming(device, () => chainOnThread(steps));
-  const results = attr
-    ? await idMap.callOnThread((userns) => {
-      mount_attr.write(attr, { attr_set: MOUNT_ATTR_IDMAP, userns_fd: BigInt(userns) });
-      return make();
-    })
-    : await make();
+  const results = attr ? await withIdMap(idMap, attr, make) : await make();
   const opened = [context, mount, root].map((step) => openedBy(results, step, device));
   try {
     checkLast(steps, results, device);
@@ -188,6 +175,33 @@ export async function makeMount(
   opened[0]!.close();
   const readOnly = (statfs.reader(buffer)("f_flags") & ST_RDONLY) !== 0n;
   return { mount: opened[1]!, root: opened[2]!, readOnly };
+}
+
+const setAttributes = (attr: Uint8Array<ArrayBuffer>) =>
+  [NO_NAME, AT_EMPTY_PATH, attr, attr.length] as const;
+
+/** Has a user namespace's map in `attr` while `act` runs. */
+function withIdMap<T>(
+  idMap: OpenFile,
+  attr: Uint8Array<ArrayBuffer>,
+  act: () => Promise<T>,
+): Promise<T> {
+  return idMap.callOnThread((userns) => {
+    mount_attr.write(attr, { attr_set: MOUNT_ATTR_IDMAP, userns_fd: BigInt(userns) });
+    return act();
+  });
+}
+
+/** mount_setattr(2): gives a mount that is not attached yet a user namespace's map of ids (Linux 5.12). */
+export async function mapIds(mount: OpenFile, idMap: OpenFile): Promise<void> {
+  const attr = mount_attr.buffer();
+  const set = (fd: number) =>
+    withIdMap(
+      idMap,
+      attr,
+      () => uninterruptedOnThread("mount_setattr", fd, ...setAttributes(attr)),
+    );
+  check(await mount.callOnThread(set), "mount_setattr", mount.path);
 }
 
 /** Not repeated after a signal, since a context that failed cannot be used again. `on`: fsopen()'s step. */

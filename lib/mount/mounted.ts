@@ -237,7 +237,13 @@ export class LoopMount implements AsyncDisposable {
     if (this.#unmounted || root.isClosed) {
       throw new LoopError({ code: "EBADF", path: this.path, hint: "it has been unmounted" });
     }
-    return { root, path: this.path, point, copy: plain ?? (() => copyMount(root)) };
+    return {
+      root,
+      path: this.path,
+      type: this.type,
+      point,
+      copy: plain ?? (() => copyMount(root)),
+    };
   }
 
   /**

@@ -69,10 +69,18 @@ export function ownerOf(asked: number | Owner): Owner | undefined {
 }
 
 function groupOf(user: number): number {
+  const { gid = "" } = userOf(user) ?? {};
+  return /^\d+$/.test(gid) ? Number(gid) : user;
+}
+
+/** A line of /etc/passwd, as text. */
+export function userOf(user: number): { name: string; gid: string; home: string } | undefined {
   const lines = ifAllowed(() => readLines("/etc/passwd")) ?? [];
   const users = lines.map((line) => line.split(":"));
-  const group = users.find(([, , uid]) => uid === `${user}`)?.[3] ?? "";
-  return /^\d+$/.test(group) ? Number(group) : user;
+  const found = users.find(([, , uid]) => uid === `${user}`);
+  if (!found) return undefined;
+  const [name, , , gid, , home] = found;
+  return { name, gid, home };
 }
 
 /** A map as /proc/PID/uid_map takes it: first on the disk, first in the mount, how many. */

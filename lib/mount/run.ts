@@ -16,6 +16,7 @@ import {
   writeAt,
 } from "../kernel/file.ts";
 import { wordsOf } from "../kernel/loose_mount.ts";
+import { mapIds } from "../kernel/mount.ts";
 import { pipe } from "../kernel/pipe.ts";
 import {
   environment,
@@ -29,6 +30,7 @@ import {
 import { fileStatus } from "../kernel/stat.ts";
 import { checkCommand } from "./run_command.ts";
 import { type Entry, messageFile, messagesIn, Namespace, type View } from "./run_namespace.ts";
+import { makeUserNamespace, type Owner, ownerOf, userOf, whyNoOwner } from "./owner.ts";
 import { type CheckedRun, checkRun, type RunOptions, type RunOutput } from "./run_options.ts";
 import { find, furnish, type Root } from "./run_tree.ts";
 
@@ -38,6 +40,8 @@ export interface RunMount {
   readonly root: OpenFile;
   /** As in LoopMount. */
   readonly path: string;
+  /** As the kernel calls it: "ext4". */
+  readonly type: string;
   /** Where it lies in the tree: "/" for the first one, "/boot/efi". */
   readonly point: string;
   /** Makes a mount of the same files that belongs to its descriptor. */
@@ -77,10 +81,11 @@ export async function runIn(
   };
   refuse();
   await using namespace = Namespace.start();
-  const root = await assemble(namespace, tree, run);
+  const owner = run.owner === undefined ? undefined : ownerOf(run.owner);
+  const root = await assemble(namespace, tree, run, owner);
   refuse();
   if (run.chroot) await furnish(namespace, root, tree.map(({ point }) => point), run.devices);
-  const prepared = await prepare(namespace, root, run);
+  const prepared = await prepare(namespace, root, run, owner);
   refuse();
   const output = await execute(namespace, prepared, run, stop);
   signal?.throwIfAborted();
@@ -92,11 +97,16 @@ async function assemble(
   namespace: Namespace,
   tree: readonly RunMount[],
   { suid }: CheckedRun,
+  owner: Owner | undefined,
 ): Promise<Root> {
-  const at = placeFor(tree[0]);
+  const at = placeFor(tree[0], owner);
+  using idMap = owner && await makeUserNamespace(owner);
   for (const mount of tree) {
     const to = mount.point === "/" ? at : `${at}${mount.point}`;
-    namespace.tell("move", namespace.lend(await mount.copy()), to);
+    const copy = await mount.copy();
+    const lent = namespace.lend(copy);
+    if (idMap) await give(mount, copy, idMap, owner);
+    namespace.tell("move", lent, to);
     // A copy of a shared mount is shared: what is mounted below it would appear outside, too.
     namespace.tell("private", to);
     if (suid) {
@@ -113,12 +123,27 @@ async function assemble(
   throw new LoopError({ code: "ESTALE", path: at, hint: "another mount came over it" });
 }
 
+/** Makes a mount the user's, which is not attached yet. */
+async function give(
+  { type }: RunMount,
+  copy: OpenFile,
+  idMap: OpenFile,
+  owner: Owner,
+): Promise<void> {
+  try {
+    await mapIds(copy, idMap);
+  } catch (error) {
+    const hint = isRefusal(error) ? whyNoOwner(error, type, owner) : undefined;
+    throw hint === undefined ? error : (error as LoopError).withHint(hint);
+  }
+}
+
 /**
- * The directory in the namespace: the same as outside, where only root can have renamed what leads there;
- * else any that every machine has, since nobody else sees what lies on it.
+ * The directory in the namespace: the same as outside, where only root can have renamed what leads there,
+ * and only root can go; else any that every machine has, since nobody else sees what lies on it.
  */
-function placeFor({ path }: RunMount): string {
-  if (path.startsWith("/run/loopdev/")) return path;
+function placeFor({ path }: RunMount, owner: Owner | undefined): string {
+  if (!owner && path.startsWith("/run/loopdev/")) return path;
   const places = ["/run/loopdev", "/mnt", "/media", "/srv", "/opt"];
   const found = places.find((place) => ifAllowed(() => fileStatus(place))?.type === "directory");
   if (found !== undefined) return found;
@@ -126,9 +151,14 @@ function placeFor({ path }: RunMount): string {
   throw new LoopError({ code: "ENOENT", path: "/mnt", hint });
 }
 
-async function prepare(namespace: Namespace, root: Root, run: CheckedRun): Promise<Entry> {
+async function prepare(
+  namespace: Namespace,
+  root: Root,
+  run: CheckedRun,
+  owner: Owner | undefined,
+): Promise<Entry> {
   const { chroot, command } = run;
-  const env = environmentOf(run, root.path);
+  const env = environmentOf(run, root.path, owner);
   let [directory, at, whose] = [run.cwd ?? "/", root, "the image"];
   if (!chroot) {
     at = { file: await namespace.open("/"), path: "" };
@@ -150,19 +180,30 @@ async function prepare(namespace: Namespace, root: Root, run: CheckedRun): Promi
     directory: `${at.path}/${found.below}`,
     command,
     env,
+    user: owner,
   };
   return enter(view);
 }
 
-function environmentOf({ env, clearEnv, chroot }: CheckedRun, root: string): string[] {
+function environmentOf(
+  { env, clearEnv, chroot }: CheckedRun,
+  root: string,
+  owner: Owner | undefined,
+): string[] {
   const inherited = clearEnv ? [] : environment().map((entry): [string, string] => {
     const end = entry.indexOf("=");
     return [entry.slice(0, end), entry.slice(end + 1)];
   });
   // The folders of this machine's PATH are not the image's.
-  const own = chroot ? { PATH } : { LOOPDEV_ROOT: root };
+  const own = chroot ? { PATH } : { LOOPDEV_ROOT: root, ...owner && variablesOf(owner) };
   const all = { ...Object.fromEntries(inherited), ...own, ...env };
   return Object.entries(all).map(([name, value]) => `${name}=${value}`);
+}
+
+/** What a login of this machine's user sets. */
+function variablesOf({ uid }: Owner): Record<string, string> {
+  const { name, home } = userOf(uid) ?? { name: `${uid}`, home: "/" };
+  return { HOME: home, USER: name, LOGNAME: name };
 }
 
 /** Starts the command, and resolves when it and all that it has started have ended. */

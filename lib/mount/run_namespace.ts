@@ -102,6 +102,8 @@ export interface View {
   readonly command: readonly string[];
   /** `NAME=value` */
   readonly env: readonly string[];
+  /** undefined: root. */
+  readonly user: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 export class Namespace implements AsyncDisposable {
@@ -205,14 +207,17 @@ export class Namespace implements AsyncDisposable {
    * command outlives. A shell passes only such variables on as it could have set. The last nsenter enters
    * the namespace that it is in: from util-linux 2.41 on it refuses to enter none.
    */
-  #enter(options: readonly string[], { root = "/", directory, command, env }: View): Entry {
+  #enter(options: readonly string[], { root = "/", directory, command, env, user }: View): Entry {
     const { sh, nsenter } = this.#tools;
     const isPlain = (variable: string) => /^[A-Za-z_]\w*=/.test(variable);
     const others = env.filter((variable) => !isPlain(variable));
     const args = [
       ...[nsenter, ...options, sh, "-c", 'exec "$@" 2>&3 3>&-', "sh"],
       ...others.length > 0 ? ["/usr/bin/env", ...others] : [],
-      ...[nsenter, "--mount=/proc/self/ns/mnt", `--root=${root}`, `--wd=${directory}`, "--"],
+      ...[nsenter, "--mount=/proc/self/ns/mnt", `--root=${root}`, `--wd=${directory}`],
+      // It gives up every other group, too.
+      ...user ? [`--setgid=${user.gid}`, `--setuid=${user.uid}`] : [],
+      "--",
       ...command,
     ];
     return { args, env: env.filter(isPlain) };

@@ -5,6 +5,7 @@
  */
 import { checkBoolean, checkPath, checkSignal, checkText, show } from "../base/checks.ts";
 import { checkAgainst, type Checked, oneOf, type Rows } from "../base/options.ts";
+import { checkOwner } from "./owner.ts";
 
 /**
  * Options of {@linkcode LoopMount.run}.
@@ -39,6 +40,13 @@ export interface RunOptions {
    * the mount says `nosuid`. sudo, su and ping of a plain user need it. Default `false`.
    */
   suid?: boolean;
+  /**
+   * The user as whom it runs, by number, or with the number of a group; a uid alone means the user's own
+   * group. What is root's in the image is the user's then, and what he makes there is root's on the disk,
+   * as with {@linkcode MountOptions.owner}. Without `chroot` it has the user's HOME, USER and LOGNAME.
+   * Linux 5.12. Default: root, whom the image's files belong to as they are on the disk.
+   */
+  owner?: number | { uid: number; gid: number };
   /** Device nodes of this machine that it finds in its /dev too: `["/dev/fuse"]`. Only with `chroot`. */
   devices?: readonly string[];
   /**
@@ -85,6 +93,7 @@ const RUN = {
   stdout: OUTPUT,
   stderr: OUTPUT,
   suid: { check: checkBoolean, default: false },
+  owner: { check: checkOwner },
   devices: { check: checkDevices, default: [] },
   signal: { check: checkSignal },
 } satisfies Rows<RunOptions>;
