@@ -1,5 +1,4 @@
 /** What the tests share: images, second opinions, child processes, and skips that name their reason. */
-import { assertEquals } from "@std/assert";
 import { spawn, spawnSync, type SpawnSyncOptions } from "node:child_process";
 import {
   existsSync,
@@ -297,7 +296,8 @@ export function assertDetached(file: string): void {
   while (losetup(file).length > 0 && Date.now() < end) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
   }
-  assertEquals(losetup(file), []);
+  const left = losetup(file);
+  if (left.length > 0) throw new Error(`${file} is attached still: ${JSON.stringify(left)}`);
 }
 
 /** The same without losetup. */
