@@ -59,6 +59,9 @@ const OF_SOURCES: Record<string, string[]> = {
     "attach() tries LOOP_SET_STATUS64 again after EAGAIN",
     "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
   ],
+  "mount_device.test.ts": [
+    "a path that leads to another device by then is refused",
+  ],
   "partitions.test.ts": [
     "DevicePartitions.ready() says so when partitions vanish until its timeout",
   ],
