@@ -110,6 +110,9 @@ export const RUNTIME_CALLS: readonly string[] = [
   ...["pkey_alloc", "pkey_mprotect", "pkey_free", "getcpu", "mlock", "munlock", "mbind"],
 ];
 
-/** What a runtime reads now and then to learn how much memory and how many processors it has. */
+/**
+ * What a runtime reads now and then to learn how much memory and how many processors it has; and Node's own
+ * program, which each of its threads opens when it starts.
+ */
 export const RUNTIME_FILES =
-  /^\/(proc\/(self|\d+)\/(stat|statm|status|maps|smaps\w*|cgroup)|proc\/(meminfo|stat)|sys\/fs\/cgroup\/.*|sys\/devices\/system\/cpu\/.*)$/;
+  /^\/(proc\/(self|\d+)\/(stat|statm|status|maps|smaps\w*|cgroup)|proc\/(meminfo|stat)|sys\/fs\/cgroup\/.*|sys\/devices\/system\/cpu\/.*|.*\/bin\/node)$/;
