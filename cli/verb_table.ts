@@ -77,7 +77,7 @@ export const VERBS: readonly Verb[] = [
         long: "owner",
         argument: "optional",
         value: "[=<user>]",
-        help: "run the command as this user, whose the image's files are then",
+        help: "run the command as this user, who has root's files then",
         manual:
           "Runs the command as <user>, a name or a number of this machine. What is root's in the image is " +
           "<user>'s then, and what <user> makes there is root's in the image. Without <user> it is the one " +
