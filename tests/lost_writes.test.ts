@@ -335,6 +335,7 @@ withFullDisk("growImage() says that there is no space for its table, which stays
 });
 
 test("detach() lets the device go though it can open no file to ask what was written", [
+  "quiet",
   "root",
 ], () => {
   const file = makeImage("unasked.img", 8, THREE_PARTITIONS);
