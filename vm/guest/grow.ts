@@ -8,8 +8,13 @@ import { spawnSync } from "node:child_process";
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
-import { memoryFile, O_RDONLY, open, writeAt } from "../../lib/kernel/file.ts";
-import { LO_FLAGS_AUTOCLEAR, LO_FLAGS_PARTSCAN, loopConfigure } from "../../lib/kernel/loop.ts";
+import { memoryFile, O_RDONLY, O_RDWR, open, writeAt } from "../../lib/kernel/file.ts";
+import {
+  LO_FLAGS_AUTOCLEAR,
+  LO_FLAGS_PARTSCAN,
+  loopConfigure,
+  loopCtlGetFree,
+} from "../../lib/kernel/loop.ts";
 import { attach } from "../../mod.ts";
 import { writeTable } from "../../tests/cases/disk_image.ts";
 import { extentsOn, growCase } from "../../tests/cases/grow_beside.ts";
@@ -115,7 +120,12 @@ async function growMounted({ type, mib, make, check }: typeof FILE_SYSTEMS[numbe
   });
 }
 
-const disk = "loop0";
+/** /dev/loop0 may be gone: systemd-dissect removes the devices that it has used. */
+function freeDevice(): string {
+  using control = open("/dev/loop-control", O_RDWR);
+  return `loop${loopCtlGetFree(control)}`;
+}
+const disk = freeDevice();
 const SECTOR = 512;
 
 /** The partitions that the kernel finds by itself, with their starts and sizes. */
