@@ -402,6 +402,7 @@ function inMount(name: string, body: string): string[] {
 }
 
 test("holders() asks a thread for the files of many processes at once", [
+  "quiet",
   "root",
   "mkfs.ext4",
 ], () => {
