@@ -10,12 +10,28 @@ const unescape = (text) =>
         : String.fromCodePoint(decimal ? Number(decimal) : parseInt(hex, 16)),
   );
 
+const MOST_WORDS = 400;
+
+/** What a case says of its failure: the attribute, or, of Bun and Deno, also the text. */
+function whyIn(body) {
+  const [, attributes = "", text = ""] =
+    /<(?:failure|error)\b((?:[^>"]|"[^"]*")*?)(?:\/>|>(.*?)<\/(?:failure|error)>)/s.exec(body) ??
+      [];
+  const message = /\bmessage="([^"]*)"/.exec(attributes)?.[1] ?? "";
+  const said = unescape(`${message} ${text.replace(/^<!\[CDATA\[|\]\]>$/g, "")}`);
+  // deno-lint-ignore no-control-regex
+  return said.replaceAll(/\u001b\[[\d;]*m/g, "").replaceAll(/\s+/g, " ").trim().slice(
+    0,
+    MOST_WORDS,
+  );
+}
+
 /**
  * The cases of a report; none if there is no report.
  *
  * @param {string} path
- * @returns {{ name: string, file?: string, skipped: boolean, failed: boolean }[]} `file`: whose code
- *   registered the test
+ * @returns {{ name: string, file?: string, skipped: boolean, failed: boolean, why: string }[]}
+ *   `file`: whose code registered the test; `why`: what the runner says of a failure, in one line
  */
 export function readReport(path) {
   let xml;
@@ -30,5 +46,6 @@ export function readReport(path) {
     file: /\bfile="([^"]*)"/.exec(attributes)?.[1],
     skipped: /<skipped/.test(body),
     failed: /<(failure|error)[ >/]/.test(body),
+    why: whyIn(body),
   }));
 }

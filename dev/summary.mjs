@@ -44,7 +44,7 @@ for (const [folder, runners] of Object.entries(RUNNERS)) {
     const skipped = cases.filter((test) => test.skipped);
     reports.push({ name, cases });
     if (cases.length === 0) broken.push(`${name} ran no test`);
-    wrong.push(...failed.map((test) => `${name}: ${test.name}`));
+    wrong.push(...failed.map((test) => `${name}: ${test.name}: ${test.why}`));
     if (folder === "bare") skippedOnBare += skipped.length;
     else broken.push(...skipped.map((test) => `${name} skipped "${test.name}"`));
     sum.passed += cases.length - failed.length - skipped.length;

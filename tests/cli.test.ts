@@ -57,7 +57,7 @@ for (const runtime of RUNTIMES) {
       } finally {
         output([...ON[runtime], "-d", "--wait", path]);
       }
-      await until(() => leftNodes(path) === "", "the nodes to go", 1000);
+      await until(() => leftNodes(path) === "", "the nodes to go");
     }
   });
 }

@@ -206,9 +206,9 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
       process.kill(child.pid!, signal);
       const codes = { SIGINT: 130, SIGTERM: 143, SIGKILL: "SIGKILL" };
       assertEquals(await ended, codes[signal]);
-      await until(() => losetup(file).length === 0, "the kernel to detach", 1000);
+      await until(() => losetup(file).length === 0, "the kernel to detach");
       const device = /LOOP_DEVICE=(\S+)/.exec(printed)![1];
-      await until(() => leftNodes(device) === "", "the nodes to go", 1000);
+      await until(() => leftNodes(device) === "", "the nodes to go");
     },
   );
 }
@@ -228,7 +228,7 @@ test(
       if (losetup(file).length > 0) caught++;
       child.kill("SIGKILL");
       await ended;
-      await until(() => losetup(file).length === 0, "the kernel to detach", 1000);
+      await until(() => losetup(file).length === 0, "the kernel to detach");
     }
     assert(caught > 0, "no attempt was killed with the device bound");
   },

@@ -130,7 +130,7 @@ withExt4("SIGKILL leaves neither mount, device nor node", [], async () => {
     if (what === "partition") await until(() => leftNodes(loop) === "", "the node to go");
     // A neighbour who takes the device has such a node for two system calls.
     const node = `/dev/.loopdev-${loop.slice(5)}`;
-    await until(() => !existsSync(node), `${node} to go`, 1000);
+    await until(() => !existsSync(node), `${node} to go`);
     await using again = await attach(file, { partscan: what === "partition" });
     await using root = await again.mount(what === "partition" ? 1 : undefined);
     assertEquals(readFileSync(`${root.path}/written`, "utf8"), "by mounter\n");

@@ -120,7 +120,7 @@ test("a partition is skipped whose number the kernel has given to another", ["ro
   blkpgAddPartition(device, { number: 3, start: 6 * MIB, size: MIB });
   const partitions = new DevicePartitions(device, loop, new DevNodes("auto"));
   const table = (await readTable(device, 512)).partitions;
-  await partitions.ready(table, 1000);
+  await partitions.ready(table, 10_000);
   const { added, skipped } = partitions;
   assertEquals(added.map(({ number }) => number), [1]);
   assertEquals(skipped.map(({ number, reason }) => [number, reason]), [

@@ -68,10 +68,10 @@ for (const [program, command] of Object.entries(WAITING)) {
         // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
         process.kill(child.pid!, signal);
         assertEquals(await ended, 128 + constants.signals[signal]);
-        await until(() => losetup(file).length === 0, "the kernel to detach", 1000);
+        await until(() => losetup(file).length === 0, "the kernel to detach");
         // On a device that somebody else has bound by now they are theirs.
         const isTaken = () => bound(() => true).includes(name.slice(5));
-        await until(() => partitions(name) === "" || isTaken(), "the partitions to go", 1000);
+        await until(() => partitions(name) === "" || isTaken(), "the partitions to go");
       },
     );
   }
@@ -94,7 +94,7 @@ for (const signal of SIGNALS) {
         assertEquals(await ended, 128 + constants.signals[signal]);
         assert(existsSync(`/sys/block/${device.slice(5)}/loop/backing_file`), "held, and yet gone");
       }
-      await until(() => losetup(file).length === 0, "the device to go with its holder", 1000);
+      await until(() => losetup(file).length === 0, "the device to go with its holder");
     },
   );
 }
