@@ -381,7 +381,14 @@ withExt4(
       await second.exit;
       assertEquals(mountsOf(second.loop).length, 1);
       await using other = await attach(ext4Image("other.img"));
-      await using _root = await other.mount();
+      const mounting = other.mount();
+      const isMounted = () => mountsOf(second.loop).length > 0;
+      while (isMounted() && keeperOf(second.owner) === undefined) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      // From there on the keeper is alone: this process's event loop stands still.
+      for (const end = Date.now() + 10_000; isMounted();) assert(Date.now() < end, "still there");
+      await using _root = await mounting;
       await nothingLeft(image, second, at);
     }
   },

@@ -26,17 +26,20 @@ export interface Helper {
   readonly tool: string;
   /** For an error: what it needs, and what for. */
   readonly needs: string;
+  /** The pipe has ended before the helper starts: it waits for nothing that this process does. */
+  readonly isEnded?: boolean;
 }
 
 /**
- * Runs the script, whose background is the helper. Resolves to the pipe's write end; rejects with LoopError
- * unless the script ends with 0.
+ * Runs the script, whose background is the helper. Resolves to the pipe's write end, closed with `isEnded`;
+ * rejects with LoopError unless the script ends with 0.
  */
 export async function startHelper(
-  { text, name, args, files, tool, needs }: Helper,
+  { text, name, args, files, tool, needs, isEnded }: Helper,
 ): Promise<OpenFile> {
   const { readEnd, writeEnd } = pipe(`the pipe of ${name}`);
   try {
+    if (isEnded) writeEnd.close();
     using pipe = readEnd;
     const status = await runScript({
       path: SHELL,

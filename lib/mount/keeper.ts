@@ -170,12 +170,15 @@ export class Keeper {
     }
   }
 
-  /** Starts a keeper for a directory without an owner. Its pipe is closed at once, so it unmounts. */
+  /**
+   * Starts a keeper for a directory without an owner. Its pipe has ended, so it unmounts at once, even
+   * while this process runs nothing but a loop of its own.
+   */
   #adopt(name: string): void {
     const left = openLocked(name, this.#all);
     if (!left) return;
     // That keeper inherits the lock, and holds it until it ends.
-    startKeeper(left).then((writeEnd) => writeEnd.close(), () => {}).finally(() => left.close());
+    startKeeper(left, true).catch(() => {}).finally(() => left.close());
   }
 }
 
@@ -263,8 +266,9 @@ export function randomName(): string {
 }
 
 /** Starts a keeper for a directory that we have locked. Resolves to the pipe's write end. */
-function startKeeper(directory: OpenFile): Promise<OpenFile> {
+function startKeeper(directory: OpenFile, isEnded = false): Promise<OpenFile> {
   return startHelper({
+    isEnded,
     text: KEEPER_SCRIPT,
     name: "loopdev-keeper",
     args: [directory.path, ALL_USERS],
