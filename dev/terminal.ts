@@ -36,18 +36,27 @@ export class Progress {
   readonly #start = Date.now();
   #done = 0;
   #last = "";
+  /** Of what was done and passed over, in the estimates' seconds. */
+  #doneSeconds = 0;
+  #passedSeconds = 0;
 
   readonly total: number;
+  readonly estimates: readonly number[];
+  readonly atATime: number;
 
-  constructor(total: number) {
-    this.total = total;
+  /** What each may take in seconds, and how many run at a time. What the first ones take corrects it. */
+  constructor(estimates: readonly number[], atATime: number) {
+    this.total = estimates.length;
+    this.estimates = estimates;
+    this.atATime = atATime;
   }
 
   show(text: string): void {
-    const line = `[${this.#done + 1}/${this.total}] ${text}${this.#left()}`;
-    if (process.stderr.isTTY) progress(line);
+    const line = `[${this.#done + 1}/${this.total}] ${text}`;
+    const shown = `${line} · about ${minutes(this.#left())} left`;
+    if (process.stderr.isTTY) progress(shown);
     // Counters would fill a log.
-    else if (!/\d+\/\d+$/.test(text) && line !== this.#last) say(line);
+    else if (!/\d+\/\d+$/.test(text) && line !== this.#last) say(shown);
     this.#last = line;
   }
 
@@ -56,21 +65,34 @@ export class Progress {
     say(text);
   }
 
-  /** One cell is over. */
-  finish(): void {
+  /** One is over that took about so many seconds by its estimate. */
+  finish(estimate: number): void {
     this.#done++;
+    this.#doneSeconds += estimate;
+  }
+
+  /** One does not run. */
+  pass(estimate: number): void {
+    this.#done++;
+    this.#passedSeconds += estimate;
   }
 
   close(): void {
     progress("");
   }
 
-  #left(): string {
-    if (this.#done === 0) return "";
-    const each = (Date.now() - this.#start) / this.#done;
-    const seconds = each * (this.total - this.#done) / 1000;
-    return seconds < 90
-      ? ` · about ${Math.ceil(seconds)} s left`
-      : ` · about ${Math.ceil(seconds / 60)} min left`;
+  /** What an estimate means here, in seconds, with as many at a time. */
+  secondsOf(estimate: number): number {
+    const elapsed = (Date.now() - this.#start) / 1000;
+    const isMeasured = this.#doneSeconds > 0;
+    return isMeasured ? estimate * elapsed * this.atATime / this.#doneSeconds : estimate;
+  }
+
+  #left(): number {
+    const all = this.estimates.reduce((sum, each) => sum + each, 0);
+    return this.secondsOf(all - this.#doneSeconds - this.#passedSeconds) / this.atATime;
   }
 }
+
+const minutes = (seconds: number) =>
+  seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`;

@@ -125,7 +125,8 @@ test("what the page of the races says of the kernel matrix is what that page has
     .filter((line) => line.startsWith("| ")).map((line) => line.slice(2, -2).split(" | "));
   const [head, , ...cells] = rows;
   const column = (title: string) => cells.map((cell) => cell[head.indexOf(title)]);
-  const worst = (title: string) => Math.max(...column(title).map((text) => parseInt(text)));
+  const worst = (title: string) =>
+    Math.max(...column(title).filter((text) => text !== "–").map((text) => parseInt(text)));
   const count = (title: string) =>
     new Set(column(title).map((text) => text.replace(" ●", ""))).size;
   const spelt = (n: number) => words[n] ?? String(n);

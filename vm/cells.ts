@@ -87,17 +87,33 @@ export const KERNEL_SUITES: readonly string[] = [
 /** The guest's PID 1: our own, which runs the steps itself, or systemd. */
 export type Init = "steps" | "systemd";
 
-export interface Cell {
+/** What a kernel is beside its release; without any of them the cloud's, as Debian starts it. */
+export interface Kind {
+  /** The generic kernel has all partition parsers. */
+  flavour?: "generic";
+  /** Of its command line. */
+  parameters?: readonly string[];
+  /** Its loop module sends no uevents of its own, as that of Linux 5.19 to 6.14. */
+  muted?: boolean;
+}
+
+export interface Cell extends Kind {
   kernel: KernelRow;
   suite: Suite;
   init: Init;
 }
 
+/** What a cell's kernel is beside its release, in words: ["generic", "bdev_allow_write_mounted=0"]. */
+export function kindOf({ flavour, parameters = [], muted }: Kind): string[] {
+  return [...flavour ? [flavour] : [], ...parameters, ...muted ? ["muted loop module"] : []];
+}
+
 /** What tells a cell from all others: "7.0.9 with udev 262, systemd as PID 1". */
-export function cellName(release: string, { kernel, suite, init }: Cell): string {
+export function cellName(release: string, cell: Cell): string {
+  const { kernel, suite, init } = cell;
   const machine = kernel.machine === undefined ? "" : ` on ${kernel.machine}`;
-  const systemd = init === "systemd" ? ", systemd as PID 1" : "";
-  return `${release}${machine} with udev ${suite.udev}${systemd}`;
+  const systemd = init === "systemd" ? ["systemd as PID 1"] : [];
+  return [`${release}${machine} with udev ${suite.udev}`, ...kindOf(cell), ...systemd].join(", ");
 }
 
 /** "6.12.90" against "6.12.117": negative, zero or positive. */

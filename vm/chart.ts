@@ -8,10 +8,10 @@ export interface Row {
   udev: number;
   /** Whether the kernel has PARTSCAN_RACE. */
   affected: boolean;
-  /** Percentages of cycles that flickered. */
-  losetup: number;
-  losetupHostile: number;
-  loopdev: number;
+  /** Percentages of cycles that flickered; undefined: not measured. */
+  losetup: number | undefined;
+  losetupHostile: number | undefined;
+  loopdev: number | undefined;
 }
 
 /** systemd-udevd before it answers a writable close with BLKRRPART. */
@@ -71,7 +71,17 @@ export function drawChart(
 }
 
 /** A bar with its percentage behind it; nothing but "0 %" where there was none. */
-function drawShare(parts: string[], x: number, y: number, percent: number, colour: string): void {
+function drawShare(
+  parts: string[],
+  x: number,
+  y: number,
+  percent: number | undefined,
+  colour: string,
+): void {
+  if (percent === undefined) {
+    parts.push(svgText(x + 6, y + 4, "–", `font-size="12" fill="${colour}"`));
+    return;
+  }
   const length = percent / 100 * WIDTH;
   if (percent > 0) {
     parts.push(`<rect x="${x}" y="${y - 6}" width="${length}" height="12" fill="${colour}"/>`);

@@ -2,25 +2,29 @@
  * Writes docs/kernel-matrix.md, its picture, that of docs/races.md, and rows of docs/machines.md from
  * the results of one or more runs, and from what earlier ones gave, docs/kernel-matrix.json: a run of
  * all cells takes longer than most machines are quiet. A step that ran again replaces what it gave in
- * that cell before; several runs given at once are added up.
+ * that cell before; several runs given at once are added up. Git says which rows are older than the
+ * library's last change.
  *
  *     deno run -A vm/docs.ts results.json...
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeRows } from "../compat/page.ts";
-import { readOptions } from "../dev/options.ts";
+import { fail, readOptions } from "../dev/options.ts";
 import { RUNTIMES } from "../dev/runtimes.ts";
 import { drawChart, type Row, tellingRows } from "./chart.ts";
 import { machineRows } from "./machine_rows.ts";
 import { compareReleases } from "./cells.ts";
 import type { CellReport, Result } from "./run_cell.ts";
-import { type Run, withEarlier } from "./earlier.ts";
-import { locks, mounts, symptom, writers } from "./sections.ts";
+import { type Data, inexactCells, type Run, withEarlier, withExactRows } from "./earlier.ts";
+import { ageOf, compareLibrary, type Library, WATCHED } from "./library_age.ts";
+import { faults, sections } from "./sections.ts";
 import {
   commitsOf,
   count,
+  isPlain,
   kernelOf,
+  measured,
   named,
   percent,
   rowsOf,
@@ -33,10 +37,10 @@ import {
 const HELP = `Usage: vm/docs.ts [RESULTS...] [options]
 
 Writes docs/kernel-matrix.json, its page, the pictures, and rows of docs/machines.md from what
-vm/run.ts wrote with --json. Without RESULTS it writes pages and pictures anew from the data that is
-there.
+vm/run.ts and vm/matrix.ts wrote with --json. Without RESULTS it asks git anew which rows are older than the
+library, and writes pages and pictures from the data that is there.
 
-      --out FOLDER  writes pages and pictures there, and changes nothing in docs/
+      --out FOLDER  writes pages and pictures there from the data as it is, and changes nothing in docs/
   -h, --help        this text`;
 
 const { values: { out }, operands } = readOptions(
@@ -48,24 +52,40 @@ const DOCS = new URL("../docs/", import.meta.url).pathname;
 const DATA = join(DOCS, "kernel-matrix.json");
 
 const runs = operands.map((file) => JSON.parse(readFileSync(file, "utf8")) as Run);
-const earlier: Run[] = existsSync(DATA) ? [JSON.parse(readFileSync(DATA, "utf8"))] : [];
+for (const [i, run] of runs.entries()) {
+  const [cell] = inexactCells(run.cells);
+  if (cell === undefined) continue;
+  fail(
+    `${operands[i]} has rows of a tree that was changed since its commit (${
+      kernelOf(cell)
+    } with udev ` +
+      `${cell.udev}: ${cell.commit}): commit the change and run that again, or leave the file out`,
+  );
+}
+const earlier: Data[] = existsSync(DATA) ? [JSON.parse(readFileSync(DATA, "utf8"))] : [];
 const last = runs.at(-1) ?? earlier[0];
-const all = withEarlier(runs.flatMap(({ cells }) => cells), earlier.flatMap(({ cells }) => cells))
+const before = withExactRows(earlier.flatMap(({ cells }) => cells));
+const all = withEarlier(runs.flatMap(({ cells }) => cells), before)
   .sort((a, b) =>
     a.machine.localeCompare(b.machine) || compareReleases(a.release, b.release) ||
     Number(a.udev) - Number(b.udev)
   );
+const commits = commitsOf(all.flatMap(({ results }) => results));
+/** As it was recorded: what --out shows is what the data says. */
+const library: Library | undefined = out
+  ? earlier[0]?.library
+  : compareLibrary(join(DOCS, ".."), commits);
 // A line each, so that a change shows which.
 const lines = all.map((cell) => JSON.stringify(cell)).join(",\n");
 const { cells: _, ...about } = last;
 if (!out) {
-  writeFileSync(DATA, JSON.stringify({ ...about, cells: [] }).replace("[]}", `[\n${lines}\n]}\n`));
+  const data = JSON.stringify({ ...about, library, cells: [] });
+  writeFileSync(DATA, data.replace("[]}", `[\n${lines}\n]}\n`));
 }
 
-/** The cell in which systemd is PID 1 has a table of its own. */
-const cells = all.filter(({ init }) => init !== "systemd");
+/** The cells in which systemd is PID 1, or whose kernel is of another kind, have tables of their own. */
+const cells = all.filter(isPlain);
 
-const quoted = (commits: string[]) => commits.map((commit) => `\`${commit}\``).join(", ");
 const beside = cells.map((cell) => [
   ...named(cell),
   count(cell.results.filter((row) => row.case === "losetup")),
@@ -74,6 +94,10 @@ const beside = cells.map((cell) => [
   count(worst(cell, "mutants", "mutant without drain")),
   count(rowsOf(cell, "mutants", "mutant on the watched node")),
   count(sure(cell)),
+  measured(
+    [...rowsOf(cell, "control", ""), ...rowsOf(cell, "mutants", ""), ...sure(cell)],
+    library,
+  ),
 ]);
 const strategies = cells.map((cell) => [
   ...named(cell),
@@ -84,7 +108,7 @@ const strategies = cells.map((cell) => [
   count(rowsOf(cell, "cli", "cli.ts")),
   String(sum(sure(cell), "missing")),
   String(sum(sure(cell), "left")),
-  quoted(commitsOf(sure(cell))),
+  measured(sure(cell), library),
 ]);
 const answers = cells.map((cell) => {
   const rows = rowsOf(cell, "loopdev", "verdict");
@@ -96,6 +120,7 @@ const answers = cells.map((cell) => {
     ...["affected", "fixed", "inconclusive"].map((verdict) => String(times(verdict))),
     rows.map(({ milliseconds, runtime }) => `${Math.round(Number(milliseconds))} (${runtime})`)
       .join(", "),
+    measured(rows, library),
   ];
 });
 const loopdevRows = cells.flatMap(sure);
@@ -112,23 +137,32 @@ const places = ["amd64", "arm64"].flatMap((machine) =>
     return [[
       machine,
       `${runtime} ${version}`,
-      String(mine.length),
+      String(mine.filter((cell) => sure(cell).some((row) => row.runtime === runtime)).length),
       ...["cycles", "spurious", "missing", "left"].map((field) => String(sum(rows, field))),
-      quoted(commitsOf(rows)),
+      measured(rows, library),
     ]];
   })
 );
-const wrong = all.flatMap((cell) =>
-  cell.results.filter(({ verdict }) => verdict.outcome !== "pass").map((row) =>
-    `- ${kernelOf(cell)} with udev ${cell.udev}, ${row.case} (${row.runtime}): ` +
-    `${row.verdict.outcome}, ${row.verdict.reason}`
-  )
-);
-const unended = all.filter(({ failure }) => failure !== undefined)
-  .map((cell) => `- ${kernelOf(cell)} with udev ${cell.udev}, not to its end: ${cell.failure}`);
-const crashes = all.flatMap((cell) =>
-  cell.crashes.map((crash) => `- ${kernelOf(cell)} with udev ${cell.udev}: ${crash}`)
-);
+/** Which commits the rows are of, the newest first. */
+const trees = commits.map((commit) => {
+  const of = all.filter(({ results }) => results.some((row) => row.commit === commit));
+  const rows = of.flatMap(({ results }) => results).filter((row) => row.commit === commit);
+  const dates = rows.flatMap(({ date }) => date?.slice(0, 16) ?? []).toSorted();
+  const [first, end] = [dates[0], dates.at(-1)].map((date) => date?.replace("T", " "));
+  const when = first === undefined ? "no date" : first === end ? first : `${first} to ${end}`;
+  const steps = [...new Set(rows.map(({ step }) => step))].toSorted().join(", ");
+  return [
+    ...[`\`${commit}\``, when, String(of.length), String(rows.length), steps],
+    ageOf(library, commit) || "as it is",
+  ];
+}).toSorted((a, b) => b[1].replace("no date", "").localeCompare(a[1].replace("no date", "")));
+
+const folders = WATCHED.map((folder) => `\`${folder}\``).join(", ");
+const compared = library === undefined || "unknown" in library
+  ? `Git could not say how old the rows are: ${library?.unknown ?? "nobody has asked it"}.`
+  : `This page was written when \`${library.commit}\` of ${library.date} was the last commit that changed ` +
+    `one of ${folders}. A row is **older** if files of these are not as they were at its commit; the ` +
+    "page says how many. What changed after that commit, nobody has measured here.";
 
 const markdown = `# Kernel matrix
 
@@ -147,6 +181,12 @@ ${sum(loopdevRows, "left")} devices left behind.**
 
 ![Cycles that flicker, by cell](kernel-matrix.svg)
 
+## Of which code
+
+Each row names the commit and the day of its run. ${compared}
+
+${table(["commit", "ran (UTC)", "cells", "rows", "steps", "library since"], trees)}
+
 ## Spurious events beside each other
 
 ● is a kernel with [the race](races.md). The columns in the middle are loopdev with
@@ -164,6 +204,7 @@ ${
     "no drain, opener",
     "watched node",
     "loopdev",
+    "measured",
   ], beside)
 }
 
@@ -177,7 +218,7 @@ longer than detach() waits.
 ${
   table([
     ...["kernel", "udev", "auto", "two-step", "userspace", "probe", "persist()", "process exits"],
-    ...["attachAll()", "deferred", "cli.ts", "missing", "left", "commit"],
+    ...["attachAll()", "deferred", "cli.ts", "missing", "left", "measured"],
   ], strategies)
 }
 
@@ -186,42 +227,27 @@ ${
 Gate is \`isAffected()\` for the kernel's release; beside it how often \`probePartscanRace()\` gave
 which answer under a hostile opener, and what one took, in ms.
 
-${table(["kernel", "udev", "gate", "affected", "fixed", "inconclusive", "ms"], answers)}
+${table(["kernel", "udev", "gate", "affected", "fixed", "inconclusive", "ms", "measured"], answers)}
 
 ## What ran where
 
 ${
   table(
-    ["machine", "runtime", "cells", "cycles", "spurious", "missing", "left", "commit"],
+    ["machine", "runtime", "cells", "cycles", "spurious", "missing", "left", "measured"],
     places,
   )
 }
-${[writers(cells), locks(cells), mounts(cells), symptom(all)].join("")}${
-  wrong.length + unended.length === 0 ? "" : `
-## Not as expected
-
-"Inconclusive" is a control that did not flicker although it could have.
-
-${[...unended, ...wrong].join("\n")}
-`
-}${
-  crashes.length === 0 ? "" : `
-## Guests that died
-
-QEMU's threaded emulation breaks a kernel now and then, whatever runs in it. What had not ended then ran
-in another boot.
-
-${crashes.join("\n")}
-`
-}
+${sections(all, library)}${faults(all)}
 ## Repeat it
 
 \`\`\`sh
 apt-get install --no-install-recommends debootstrap \\
   qemu-system-x86 qemu-system-arm seabios xz-utils
-deno task vm --cycles 100 --resume --json results.json
+deno task vm:matrix --resume --json results.json
 deno run -A vm/docs.ts results.json
 \`\`\`
+
+The tree must be as it was committed: rows of any other are refused.
 
 QEMU ${last.qemu} (software emulation, 2 processors), ${
   last.runtimes.replaceAll("-", " ").replaceAll("_", ", ")
@@ -248,7 +274,7 @@ const rows = cells.map((cell): Row & { machine: string } => ({
   loopdev: percent(sure(cell)),
 }));
 const leastCycles = (of: (cell: CellReport) => Result[]) =>
-  Math.min(...cells.map((cell) => sum(of(cell), "cycles")));
+  Math.min(...cells.map((cell) => sum(of(cell), "cycles")).filter((cycles) => cycles > 0));
 const title = "How often partitions flicker";
 const caption = "Share of cycles in which a partition came or went once too often, of at least " +
   `${leastCycles((cell) => worst(cell, "control", "losetup"))} (losetup) and ` +

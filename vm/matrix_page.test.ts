@@ -1,7 +1,13 @@
 /** The page of the kernel matrix: results of several runs as one. */
-import { assertEquals } from "@std/assert";
-import { test } from "../tests/support/support.ts";
-import { withEarlier } from "./earlier.ts";
+import { assertEquals, assertMatch } from "@std/assert";
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { onThisRuntime, ROOT, scratch, test } from "../tests/support/support.ts";
+import { type Data, withEarlier, withExactRows } from "./earlier.ts";
+import { ageOf, compareLibrary, WATCHED } from "./library_age.ts";
+import { commitOf } from "./results.ts";
 import type { CellReport, Result } from "./run_cell.ts";
 
 const cell = (suite: string, commit: string, rows: Record<string, number>): CellReport => ({
@@ -13,7 +19,9 @@ const cell = (suite: string, commit: string, rows: Record<string, number>): Cell
   suite,
   init: "steps",
   milliseconds: 1,
-  results: Object.entries(rows).map(([step, cycles]) => ({ step, cycles }) as unknown as Result),
+  results: Object.entries(rows).map(([step, cycles]) =>
+    ({ step, cycles, verdict: { outcome: "pass" } }) as unknown as Result
+  ),
   crashes: [],
 });
 const shown = (cells: CellReport[]) =>
@@ -41,3 +49,117 @@ test(
     assertEquals(shown(withEarlier(twice, [])), [["forky", "ccc", "cli 5, cli 6"]]);
   },
 );
+
+test("cells of another kind stand apart, and what failed in one of two runs is told", [], () => {
+  const generic = { ...cell("forky", "aaa", { loopdev: 1 }), kind: ["generic"] };
+  const failed = { ...cell("forky", "aaa", { cli: 2 }), failure: "took too long" };
+  const merged = withEarlier([cell("forky", "aaa", { loopdev: 3 }), generic, failed], []);
+  assertEquals(shown(merged), [
+    ["forky", "aaa", "loopdev 3, cli 2"],
+    ["forky", "aaa", "loopdev 1"],
+  ]);
+  const again = withEarlier([failed, cell("forky", "aaa", { loopdev: 3 })], []);
+  assertEquals(again[0].failure, "took too long");
+});
+
+test("rows of a tree that was changed since its commit are not kept, and not taken", [], () => {
+  const kept = withExactRows([
+    cell("trixie", "aaa+", { cli: 1 }),
+    ...withEarlier([cell("forky", "bbb+", { locks: 4 })], [cell("forky", "aaa", { cli: 2 })]),
+  ]);
+  assertEquals(shown(kept), [["forky", "aaa", "cli 2"]]);
+  const file = join(scratch("dirty"), "../results.json");
+  writeFileSync(file, JSON.stringify({ cells: [cell("forky", "aaa+", { cli: 3 })] }));
+  const [program, ...args] = onThisRuntime(join(ROOT, "vm/docs.ts"), file);
+  const { status, stderr } = spawnSync(program, args, { encoding: "utf8" });
+  assertEquals(status, 2);
+  assertMatch(stderr, /aaa\+\): commit the change and run that again, or leave the file out/);
+});
+
+/** Runs git in a tree of its own, as nobody's configuration says. */
+function gitIn(tree: string, ...args: string[]): string {
+  const own = ["-c", "user.name=x", "-c", "user.email=x@localhost", "-c", "commit.gpgsign=false"];
+  const env = { ...process.env, GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+  const { status, stdout, stderr } = spawnSync("git", ["-C", tree, ...own, ...args], {
+    encoding: "utf8",
+    env,
+  });
+  assertEquals(status, 0, stderr);
+  return stdout.trim();
+}
+
+/** Writes files, and commits them. */
+function commitFiles(tree: string, files: Record<string, string>): string {
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(join(tree, name, ".."), { recursive: true });
+    writeFileSync(join(tree, name), text);
+  }
+  gitIn(tree, "add", "-A");
+  gitIn(tree, "commit", "-q", "-m", Object.keys(files).join(", "));
+  return gitIn(tree, "rev-parse", "--short=12", "HEAD");
+}
+
+test(
+  "a result is older when a file below attach() or mount() is another one since",
+  ["git"],
+  () => {
+    const tree = scratch("tree");
+    mkdirSync(tree);
+    gitIn(tree, "init", "-q");
+    const first = commitFiles(tree, { "lib/udev/a.ts": "1", "lib/mount/b.ts": "1", "docs/c": "1" });
+    const second = commitFiles(tree, { "lib/udev/a.ts": "2", "lib/kernel/d.ts": "1" });
+    const third = commitFiles(tree, { "docs/c": "2", "lib/table/e.ts": "1" });
+    const known = compareLibrary(tree, [first, second, third, "0123456789ab"]);
+    const ages = [first, second, third, "0123456789ab"].map((commit) => ageOf(known, commit));
+    assertEquals(ages, ["older, 2 files", "", "", "age unknown"]);
+    assertEquals("commit" in known && known.commit, second);
+    // Not committed yet, but in the tree that the page is written from.
+    writeFileSync(join(tree, "lib/udev/a.ts"), "3");
+    assertEquals(ageOf(compareLibrary(tree, [third]), third), "older, 1 file");
+    assertEquals(commitOf(tree), `${third}+`);
+    // What guests get none of changes no result.
+    gitIn(tree, "checkout", "-q", ".");
+    writeFileSync(join(tree, "docs/c"), "3");
+    assertEquals(commitOf(tree), third);
+  },
+);
+
+test("no result is called old or new where git cannot say it", ["git"], () => {
+  const tree = scratch("whole");
+  mkdirSync(tree);
+  gitIn(tree, "init", "-q");
+  const first = commitFiles(tree, { "lib/udev/a.ts": "1" });
+  commitFiles(tree, { "lib/udev/a.ts": "2" });
+  const shallow = scratch("shallow");
+  gitIn(tree, "clone", "-q", "--depth", "1", `file://${tree}`, shallow);
+  const bare = scratch("no repository");
+  cpSync(join(tree, "lib"), join(bare, "lib"), { recursive: true });
+  const reasons = [
+    [compareLibrary(shallow, [first]), /has no history/],
+    [compareLibrary(bare, [first]), /git is missing, or this is none of its trees/],
+    [compareLibrary(tree, [first], join(bare, "git")), /git is missing/],
+  ] as const;
+  for (const [library, reason] of reasons) {
+    assertMatch("unknown" in library ? library.unknown : "known", reason);
+    assertEquals(ageOf(library, first), "age unknown");
+  }
+  assertEquals(ageOf(undefined, first), "age unknown");
+});
+
+test("what the page shows as of the present library is of it", ["git"], () => {
+  const { library }: Data = JSON.parse(
+    readFileSync(join(ROOT, "docs/kernel-matrix.json"), "utf8"),
+  );
+  if (library === undefined || "unknown" in library) return;
+  const fresh = Object.keys(library.changed).filter((commit) => ageOf(library, commit) === "");
+  const now = compareLibrary(ROOT, fresh);
+  if ("unknown" in now) return;
+  const aged = fresh.filter((commit) => now.changed[commit] > 0);
+  assertEquals(
+    aged,
+    [],
+    `${
+      WATCHED.join(", ")
+    } have changed since: deno run -A vm/docs.ts marks the rows of these commits`,
+  );
+});

@@ -6,9 +6,10 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { PROJECT } from "./initramfs.ts";
 import type { CellReport } from "./run_cell.ts";
 
-/** The commit of a tree; "+" behind it if the tree is another one by now. */
+/** The commit of a tree; "+" behind it if what guests get of it is something else by now. */
 export function commitOf(project: string): string {
   const git = (...args: string[]) => {
     const { status, stdout } = spawnSync("git", ["-C", project, ...args], { encoding: "utf8" });
@@ -16,8 +17,11 @@ export function commitOf(project: string): string {
   };
   const commit = git("rev-parse", "--short=12", "HEAD");
   if (commit === undefined) return "unknown+";
-  return git("status", "--porcelain") === "" ? commit : `${commit}+`;
+  return git("status", "--porcelain", "--", ...PROJECT) === "" ? commit : `${commit}+`;
 }
+
+/** Whether a commit says what ran: not with a "+", of a tree that was changed since. */
+export const isExact = (commit: string): boolean => !commit.endsWith("+");
 
 export class Results {
   readonly #folder: string;
@@ -33,7 +37,7 @@ export class Results {
 
   /** Whether reports can be told from those of another tree. */
   get lasting(): boolean {
-    return !this.commit.endsWith("+");
+    return isExact(this.commit);
   }
 
   read(cell: string): CellReport | undefined {

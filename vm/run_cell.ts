@@ -1,7 +1,7 @@
 /** Runs one cell: boots its guest and collects and judges what it reports. */
 import { appendFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type Cell, cellName, type Init } from "./cells.ts";
+import { type Cell, cellName, type Init, kindOf } from "./cells.ts";
 import process from "node:process";
 import { type GuestCommand, type GuestOptions, writeInitramfs } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
@@ -29,7 +29,15 @@ export interface CellOptions {
   log(text: string): void;
 }
 
-export type Result = GuestEvent & { step: string; runtime: Runtime; verdict: Verdict };
+export type Result = GuestEvent & {
+  step: string;
+  runtime: Runtime;
+  verdict: Verdict;
+  /** Which tree gave it, and when: a cell's steps may have run at different times. */
+  commit: string;
+  /** In ISO 8601; undefined: the run did not note it. */
+  date?: string;
+};
 
 export interface CellReport {
   id: string;
@@ -39,6 +47,10 @@ export interface CellReport {
   machine: MachineName;
   /** Of the project's tree, "+" behind it if that was changed since. */
   commit: string;
+  /** Of the run's end, in ISO 8601. */
+  date?: string;
+  /** What its kernel and its guest are besides; undefined: nothing. */
+  kind?: string[];
   suite: string;
   init: Init;
   /** As the running programs say. */
@@ -47,6 +59,8 @@ export interface CellReport {
   /** Until init's first line. */
   bootMilliseconds?: number;
   milliseconds: number;
+  /** What its programs took, by their names ("loopdev/bun"), in milliseconds. */
+  took?: Record<string, number>;
   results: Result[];
   /** How guests died on the way; what they had not ended ran in another boot. */
   crashes: string[];
@@ -62,6 +76,15 @@ interface Planned {
   command: GuestCommand;
 }
 
+/** What a guest is that is not as all others are, in words. */
+function surroundings({ dev, udev = true, maxPart }: GuestOptions): string[] {
+  return [
+    ...dev === "static" ? ["static /dev"] : [],
+    ...udev ? [] : ["without udevd"],
+    ...maxPart ? [`max_part=${maxPart}`] : [],
+  ];
+}
+
 /**
  * QEMU's threaded emulation breaks a kernel now and then (registers of another thread, double
  * faults), and a program (one of 16 on Node by SIGSEGV). What had not ended then runs in another boot;
@@ -71,6 +94,9 @@ const MOST_BOOTS = 6;
 
 /** As the shell has them: 128 and the signal. */
 const CRASHES = new Map<unknown, string>([[132, "SIGILL"], [134, "SIGABRT"], [139, "SIGSEGV"]]);
+
+/** How many cells this process has started: several may be of one kernel and suite. */
+let started = 0;
 
 export async function runCell(options: CellOptions): Promise<CellReport> {
   const { cell, kernel, directory, cycles, tables, seed } = options;
@@ -86,14 +112,17 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     release: kernel.release,
     machine: machine.name,
     commit: options.commit,
+    kind: [...kindOf(cell), ...surroundings(options.guest)],
     suite: cell.suite.name,
     init: cell.init,
     milliseconds: 0,
+    took: {},
     results: [],
     crashes: [],
   };
   mkdirSync(directory, { recursive: true });
-  const name = [kernel.release, machine.name, cell.suite.name, cell.init, process.pid].join("-");
+  const name = [kernel.release, machine.name, cell.suite.name, cell.init, process.pid, ++started]
+    .join("-");
   const consoleLog = join(directory, `${name}.log`);
   const title = cellName(kernel.release, cell);
   const ended = new Set<string>();
@@ -125,6 +154,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
     options.log(`${title}: ${report.crashes.at(-1)}; boot ${boots + 1}`);
     report.results = report.results.filter((row) => ended.has(`${row.step}/${row.runtime}`));
   }
+  report.date = new Date().toISOString();
   for (const { command, step, runtime } of planned) {
     const all = report.results.filter((row) => row.step === step.name && row.runtime === runtime);
     for (const row of all) row.verdict = step.judge(row, context, all);
@@ -173,9 +203,12 @@ async function bootOnce(
   const commands = left.map(({ command }) => command);
   const { init } = cell;
   const files = Object.assign({}, ...new Set(left.map(({ step }) => step.files?.())));
-  writeInitramfs(initramfs, { machine, kernel, init, base, project, commands, files, ...guest });
+  const { muted } = cell;
+  const contents = { machine, kernel, init, base, project, commands, files, ...guest, muted };
+  writeInitramfs(initramfs, contents);
 
   let current: Planned | undefined;
+  let begun = 0;
   let crash: string | undefined;
   const start = Date.now();
   const onEvent = (event: GuestEvent) => {
@@ -190,6 +223,7 @@ async function bootOnce(
         break;
       case "begin":
         current = left.find(({ command }) => command.name === event.step);
+        begun = Date.now();
         options.progress(`${title}: ${event.step}`);
         break;
       case "progress":
@@ -201,6 +235,8 @@ async function bootOnce(
           ...event,
           step: current.step.name,
           runtime: current.runtime,
+          commit: options.commit,
+          date: new Date().toISOString(),
           verdict: { outcome: "inconclusive", reason: "the cell did not end" },
         });
         break;
@@ -211,6 +247,7 @@ async function bootOnce(
           break;
         }
         ended.add(String(event.step));
+        report.took![String(event.step)] = Date.now() - begun;
         if (event.status === 124) failures.push(`${event.step} took too long`);
         else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
         break;
@@ -225,8 +262,8 @@ async function bootOnce(
     initramfs,
     consoleLog,
     thread: options.thread,
-    append: [...new Set(left.flatMap(({ step }) => step.parameters ?? []))],
-    unsigned: guest.muted,
+    append: cell.parameters,
+    unsigned: muted,
     seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
     silenceSeconds: 90,
     onEvent: (event) => {

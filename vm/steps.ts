@@ -1,5 +1,5 @@
 /** What runs in each guest, and what its results mean. */
-import type { Cell, Init } from "./cells.ts";
+import { type Cell, type Init, type Kind, kindOf } from "./cells.ts";
 import type { GuestCommand } from "./initramfs.ts";
 import type { GuestEvent } from "./qemu.ts";
 import { packBusybox } from "./busybox.ts";
@@ -25,8 +25,11 @@ export interface Verdict {
   reason?: string;
 }
 
-/** One program of vm/guest; whatever it reports with `event: "result"` is a row. */
-export interface Step {
+/**
+ * One program of vm/guest; whatever it reports with `event: "result"` is a row. It runs only in cells whose
+ * kernel is of its kind.
+ */
+export interface Step extends Kind {
   name: string;
   /** "once": with the first of the chosen runtimes; "each": with each of them. */
   runtimes: "once" | "each";
@@ -34,8 +37,6 @@ export interface Step {
   unasked?: boolean;
   /** Runs only where this is PID 1; without it everywhere, and by default under our own. */
   init?: Init;
-  /** For the guest's kernel, and so for the other steps of the same boot. */
-  parameters?: readonly string[];
   /** What the guest must have beside loop.ko. */
   needs?: "ext4";
   /** A package of Debian's: runs only in the suites that bring it. */
@@ -62,7 +63,7 @@ const control: Step = {
   name: "control",
   runtimes: "once",
   script: "vm/guest/control.ts",
-  args: ({ cycles }) => [Math.max(25, Math.ceil(cycles / 5))],
+  args: ({ cycles }) => [Math.max(12, Math.ceil(cycles / 5))],
   seconds: ({ cycles }) => 60 + cycles * 6,
   judge(result, { cell }, all) {
     const spurious = Number(result.spurious);
@@ -123,7 +124,7 @@ const cli: Step = {
   ...loopdev,
   name: "cli",
   script: "vm/guest/cli.ts",
-  args: ({ cycles }) => [Math.max(8, Math.ceil(cycles / 20))],
+  args: ({ cycles }) => [Math.max(4, Math.ceil(cycles / 20))],
 };
 
 /** Many images at once. */
@@ -510,15 +511,34 @@ export const STEPS: readonly Step[] = [
 ];
 
 /** The steps of a cell. What does not need systemd runs under it only if `--init` asks for it. */
-export function stepsIn(
-  steps: readonly Step[],
-  { init, kernel, suite }: Cell,
-  asked?: Init,
-): Step[] {
+export function stepsIn(steps: readonly Step[], cell: Cell, asked?: Init): Step[] {
+  const { init, kernel, suite } = cell;
+  const kind = kindOf(cell);
   return steps.filter((step) =>
     (step.init ?? asked ?? "steps") === init && (kernel.affected || !step.affected) &&
-    (step.package === undefined || suite.include.includes(step.package))
+    (step.package === undefined || suite.include.includes(step.package)) &&
+    kindOf(step).every((word) => kind.includes(word))
   );
+}
+
+/** A cell with the steps that it runs, and for steps that need another kind of kernel a cell of that kind. */
+export function cellsFor(
+  steps: readonly Step[],
+  cell: Cell,
+  asked?: Init,
+): { cell: Cell; steps: Step[] }[] {
+  const own = kindOf(cell).join();
+  const kinds = new Map<string, { cell: Cell; steps: Step[] }>();
+  for (const step of steps) {
+    const { flavour = cell.flavour, parameters, muted = cell.muted } = step;
+    const all = [...new Set([...cell.parameters ?? [], ...parameters ?? []])];
+    const wanted = { ...cell, flavour, parameters: all, muted };
+    const key = kindOf(wanted).join();
+    const one = kinds.get(key) ?? { cell: key === own ? cell : wanted, steps: [] };
+    kinds.set(key, one);
+    one.steps.push(...stepsIn([step], wanted, asked));
+  }
+  return [...kinds.values()].filter(({ steps }) => steps.length > 0);
 }
 
 /** How the guest starts a script; what that starts itself has the same environment. */

@@ -1,0 +1,130 @@
+/** What docs/kernel-matrix.md shows, as boots: which cells run which steps, the most important first. */
+import { type Cell, chooseCells, type Init, KERNELS, type Kind } from "./cells.ts";
+import { type Runtime, RUNTIMES } from "../dev/runtimes.ts";
+import type { Job } from "./run_jobs.ts";
+import { type Step, STEPS, stepsIn } from "./steps.ts";
+
+/** Cells that run the same. */
+export interface Part extends Kind {
+  /** What --part calls it. */
+  name: string;
+  /** "6.1/252", as --cell of vm/run.ts takes it. */
+  cells: readonly string[];
+  steps: readonly string[];
+  cycles: number;
+  /** By default Bun and Deno. */
+  runtimes?: readonly Runtime[];
+  init?: Init;
+}
+
+/** All cells of one machine, those first that stand for most: an old kernel, one with the race, a new one. */
+function cellsOf(machine?: "arm64"): string[] {
+  const first = ["6.1/252", "7.2/262", "7.0 before/262", "6.12 fixed/257", "5.10/247", "7.3/262"];
+  const all = KERNELS.filter((row) => row.machine === machine)
+    .flatMap(({ id, udev }) => udev.map((version) => `${id}/${version}`));
+  return [
+    ...first.filter((cell) => all.includes(cell)),
+    ...all.filter((cell) => !first.includes(cell)),
+  ];
+}
+
+/** One of each: the oldest kernel, one with the race, long-term ones, and the newest ones. */
+const EACH_SERIES = ["5.10/247", "6.1/252", "6.12 fixed/257", "7.2/262", "7.3/262"];
+const BASE = ["control", "mutants", "loopdev", "many", "cli", "mounts"];
+
+export const PLAN: readonly Part[] = [
+  {
+    name: "restricted",
+    cells: ["6.12 fixed/257", "7.2/262"],
+    parameters: ["bdev_allow_write_mounted=0"],
+    steps: ["restricted"],
+    cycles: 8,
+  },
+  {
+    name: "muted",
+    cells: ["6.12 fixed/257", "7.2/262"],
+    muted: true,
+    steps: ["links"],
+    cycles: 60,
+  },
+  {
+    name: "parsers",
+    cells: ["6.12 fixed/257", "7.2/262"],
+    flavour: "generic",
+    steps: ["foreign", "strangers", "tables"],
+    cycles: 8,
+  },
+  { name: "images", cells: EACH_SERIES, steps: ["run", "grow", "owners"], cycles: 6 },
+  { name: "systemd", cells: ["7.2/262"], init: "systemd", steps: ["services"], cycles: 8 },
+  { name: "cells", cells: cellsOf(), steps: BASE, cycles: 8 },
+  {
+    name: "tool",
+    cells: ["6.1/252", "7.2/262"],
+    steps: ["verbs"],
+    cycles: 6,
+    runtimes: RUNTIMES,
+  },
+  {
+    name: "udev",
+    cells: ["5.10/247", "6.1/252", "6.12 fixed/257", "7.2/262"],
+    steps: ["locks"],
+    cycles: 10,
+  },
+  { name: "node", cells: EACH_SERIES, steps: ["loopdev", "mounts"], cycles: 8, runtimes: ["node"] },
+  { name: "writer", cells: ["6.1/252", "7.0 before/257"], steps: ["writer"], cycles: 100 },
+  { name: "symptom", cells: ["7.0 before/262"], init: "systemd", steps: ["symptom"], cycles: 100 },
+  { name: "arm64", cells: cellsOf("arm64"), steps: BASE, cycles: 8 },
+  { name: "more", cells: cellsOf(), steps: ["loopdev", "mounts"], cycles: 20 },
+];
+
+/** Seconds of a step with each runtime on two idle processors: in any case, and for each cycle. */
+const SECONDS: Record<string, readonly [number, number]> = {
+  boot: [22, 0],
+  control: [26, 0],
+  mutants: [27, 0],
+  loopdev: [6, 1.7],
+  many: [10, 0.3],
+  cli: [18, 0.2],
+  mounts: [8, 1.6],
+  run: [14, 3],
+  grow: [20, 0.3],
+  owners: [14, 0],
+  locks: [10, 4],
+  writer: [10, 1],
+  links: [10, 1],
+  symptom: [30, 2],
+  services: [120, 0],
+  tables: [40, 0],
+};
+const USUAL: readonly [number, number] = [25, 1];
+
+/** What a boot may take, in seconds: what `Progress` then corrects by what others took. */
+export function estimate(
+  { steps, runtimes, cycles }: Pick<Job, "steps" | "runtimes" | "cycles">,
+): number {
+  const secondsOf = (name: string) => {
+    const [least, each] = SECONDS[name] ?? USUAL;
+    return least + each * cycles;
+  };
+  return steps.reduce(
+    (sum, step) => sum + secondsOf(step.name) * (step.runtimes === "once" ? 1 : runtimes.length),
+    secondsOf("boot"),
+  );
+}
+
+/** The boots of these parts, in the plan's order; of each cell the steps that it can run. */
+export function jobsOf(parts: readonly Part[]): Job[] {
+  return parts.flatMap((part) => part.cells.flatMap((cell) => jobOf(part, cell)));
+}
+
+function jobOf(part: Part, name: string): Job[] {
+  const { cycles, runtimes = ["bun", "deno"], init = "steps", flavour, parameters, muted } = part;
+  const [kernel, udev] = name.split("/");
+  const [chosen] = chooseCells([kernel], [udev], init);
+  const cell: Cell = { ...chosen, flavour, parameters, muted };
+  const named = part.steps.map((step) => STEPS.find(({ name }) => name === step))
+    .filter((step): step is Step => step !== undefined);
+  const steps = stepsIn(named, cell, init);
+  const common = { cell, steps, runtimes, cycles, tables: 200, seed: 1, guest: {}, init };
+  return steps.length === 0 ? [] : [{ ...common, estimate: estimate(common) }];
+}
