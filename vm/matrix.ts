@@ -10,7 +10,7 @@ import { table } from "../dev/terminal.ts";
 import { kindOf } from "./cells.ts";
 import { estimate, jobsOf, PLAN } from "./plan.ts";
 import { commitOf, isExact } from "./results.ts";
-import { CACHE, prepareJobs, printOutcome, runJobs, Stores } from "./run_jobs.ts";
+import { CACHE, type Job, prepareJobs, printOutcome, runJobs, Stores } from "./run_jobs.ts";
 
 const HELP = `Usage: vm/matrix.ts [options]
 
@@ -18,6 +18,7 @@ Boots all that docs/kernel-matrix.md shows; vm/docs.ts makes the page of what it
 
       --part NAME     ${PLAN.map(({ name }) => name).join(", ")};
                       repeatable (all)
+      --cell K/U      kernel K with udev U, as in "7.0 before/262"; repeatable (all of the parts)
       --resume        takes what cells gave in earlier runs of this commit
       --minutes N     starts no cell that would not be done so many minutes from now
       --jobs N        machines at a time (1: more of them on few processors hide the race)
@@ -30,6 +31,7 @@ Boots all that docs/kernel-matrix.md shows; vm/docs.ts makes the page of what it
 
 const { values: options } = readOptions(HELP, {
   "part": { type: "string", multiple: true },
+  "cell": { type: "string", multiple: true },
   "resume": { type: "boolean" },
   "minutes": { type: "string" },
   "jobs": { type: "string" },
@@ -41,7 +43,11 @@ const { values: options } = readOptions(HELP, {
 });
 const unknown = options.part?.find((wanted) => PLAN.every(({ name }) => name !== wanted));
 if (unknown !== undefined) fail(`no part is called '${unknown}'; try --help`);
-const jobs = jobsOf(PLAN.filter(({ name }) => options.part?.includes(name) ?? true));
+const parts = PLAN.filter(({ name }) => options.part?.includes(name) ?? true);
+const wanted = ({ cell: { kernel, suite } }: Job) =>
+  options.cell?.includes(`${kernel.id}/${suite.udev}`) ?? true;
+const jobs = jobsOf(parts).filter(wanted);
+if (jobs.length === 0) fail("no cell of these parts is called so; try --list");
 const atATime = numberOf("jobs", options.jobs, 1, 1);
 const minutes = options.minutes === undefined ? undefined : numberOf("minutes", options.minutes, 0);
 const project = options.project ?? process.cwd();
