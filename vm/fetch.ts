@@ -18,6 +18,9 @@ export interface ReadyCell {
 
 type MachineOf = Pick<KernelRow, "machine">;
 
+/** Package lists by their folder, for all stores: reading them takes seconds. */
+const lists = new Map<string, Apt>();
+
 export class Store {
   /** "bun-1.4.5_deno-2.9.6_node-26.10.0", once a cell is ready. */
   versions = "";
@@ -87,9 +90,12 @@ export class Store {
 
   #apt({ machine = "amd64" }: MachineOf): Apt {
     return this.#once(`package lists for ${machine}`, () => {
-      const directory = machine === "amd64" ? "apt" : `apt-${machine}`;
-      const apt = new Apt(join(this.cache, directory), KERNEL_SUITES, machine);
+      const directory = join(this.cache, machine === "amd64" ? "apt" : `apt-${machine}`);
+      const known = lists.get(directory);
+      if (known) return known;
+      const apt = new Apt(directory, KERNEL_SUITES, machine);
       for (const complaint of apt.update(this.update)) this.say(`apt: ${complaint}`);
+      lists.set(directory, apt);
       return apt;
     });
   }

@@ -59,7 +59,6 @@ export const CACHE: string = join(
 /** Makes stores, one for all cells that need the same. */
 export class Stores {
   readonly #made = new Map<string, Store>();
-  #isUpdated = false;
 
   readonly update: boolean;
 
@@ -73,11 +72,9 @@ export class Stores {
     const modules = [...new Set(steps.flatMap(({ modules = [] }) => modules))];
     const flavour = cell.flavour ?? "cloud";
     const key = JSON.stringify([runtimes, ext4, flavour, modules]);
-    const update = this.update && !this.#isUpdated;
-    this.#isUpdated = true;
     const say = (text: string) => console.error(text);
     const store = this.#made.get(key) ??
-      new Store(CACHE, update, say, runtimes, ext4, flavour, modules);
+      new Store(CACHE, this.update, say, runtimes, ext4, flavour, modules);
     this.#made.set(key, store);
     return store;
   }
