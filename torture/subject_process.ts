@@ -24,6 +24,9 @@ export interface Reply {
 /** Longer than any bounded retry of the library. */
 const HANG_MS = 30_000;
 
+/** The end of an idle process. */
+const END_MS = 2000;
+
 let made = 0;
 
 /** An image with a GPT, one whose MBR changes, one with a file system, and one that grows. */
@@ -161,7 +164,12 @@ export class Subject implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.isRunning) process.kill(this.#child.pid!, "SIGKILL");
+    // It ends by itself, and tells a coverage run what it reached.
+    this.#child.stdin.end();
+    const timer = setTimeout(() => {
+      if (this.isRunning) process.kill(this.#child.pid!, "SIGKILL");
+    }, END_MS);
     await this.#lines.ended;
+    clearTimeout(timer);
   }
 }
