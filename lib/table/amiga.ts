@@ -6,11 +6,23 @@
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
-import { type Extent, hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import {
+  type Extent,
+  hexType,
+  type Mark,
+  partition,
+  readSector,
+  SECTOR,
+  textAt,
+} from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 const RDB_ALLOCATION_LIMIT = 16;
 const IDNAME_RIGIDDISK = 0x5244534b;
+export const AMIGA_MARKS: readonly Mark[] = Array.from(
+  { length: RDB_ALLOCATION_LIMIT },
+  (_, sector) => [sector * SECTOR, 32, IDNAME_RIGIDDISK],
+);
 const IDNAME_PARTITION = 0x50415254;
 const MOST_BLOCKS = 16;
 const U32 = 2n ** 32n;

@@ -52,6 +52,7 @@ export function* readAtari(disk: SteppedDisk): Steps<Found> {
   const sectors = disk.size / SECTOR % 2 ** 32;
   const root = yield* readSector(disk, 0);
   if (!root) return undefined;
+  if (![0, 1, 2, 3].some((i) => root.getUint8(PRIMARY + ENTRY_SIZE * i) & 1)) return undefined;
   const primary = entriesAt(root, PRIMARY, 4);
   const isValid = ({ isUsed, type, start, size }: Entry) =>
     isUsed && TYPES.includes(type) && start <= sectors && (start + size) % 2 ** 32 <= sectors;

@@ -5,7 +5,15 @@
  * @module
  */
 import type { TablePartition } from "./disk.ts";
-import { type Extent, hexType, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import {
+  type Extent,
+  hexType,
+  type Mark,
+  partition,
+  readSector,
+  SECTOR,
+  textAt,
+} from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 /** Partitions, or undefined if the disk has no table of this kind. */
@@ -14,6 +22,7 @@ export type Found = TablePartition[] | undefined;
 const indices = (length: number) => Array.from({ length }, (_, i) => i);
 
 const SGI_LABEL_MAGIC = 0x0be5a941;
+export const SGI_MARKS: readonly Mark[] = [[0, 32, SGI_LABEL_MAGIC]];
 
 /** sgi.c: 16 partitions; the sum of its 128 words is 0. parted calls it dvh. */
 export function* readSgi(disk: SteppedDisk): Steps<Found> {
@@ -52,6 +61,9 @@ export function bsdPartitions(label: DataView, at: number, most: number): BsdPar
 
 /** Where the label of a whole disk can be: sector, and offset in it. */
 const BSD_PLACES = [[0, 64], [1, 0]] as const;
+export const BSD_MARKS: readonly Mark[] = BSD_PLACES.map(
+  ([sector, at]) => [sector * SECTOR + at, 32, BSD_DISKMAGIC, true],
+);
 const MAX_OSF_PARTITIONS = 18;
 
 /**
@@ -81,6 +93,7 @@ function isBsdChecksumRight(label: DataView, at: number, number: number): boolea
 }
 
 const SUN_LABEL_MAGIC = 0xdabe;
+export const SUN_MARKS: readonly Mark[] = [[508, 16, SUN_LABEL_MAGIC]];
 const SUN_VTOC_SANITY = 0x600ddeee;
 
 /** sun.c: 8 partitions, each beginning at a cylinder; the XOR of its 256 half words is 0. */
@@ -106,6 +119,12 @@ export function* readSun(disk: SteppedDisk): Steps<Found> {
 }
 
 const ULTRIX_PT_MAGIC = 0x032957;
+/** In the last of the first 16 KiB's sectors. */
+const ULTRIX_SECTOR = 31;
+const ULTRIX_AT = SECTOR - 72;
+export const ULTRIX_MARKS: readonly Mark[] = [
+  [ULTRIX_SECTOR * SECTOR + ULTRIX_AT, 32, ULTRIX_PT_MAGIC, true],
+];
 /** Sectors; beyond the end of any disk. */
 const BEYOND_ANY_END = 2 ** 40;
 
@@ -115,8 +134,8 @@ const BEYOND_ANY_END = 2 ** 40;
  * it does not; such an entry is left out here.
  */
 export function* readUltrix(disk: SteppedDisk): Steps<Found> {
-  const label = yield* readSector(disk, 31);
-  const at = SECTOR - 72;
+  const label = yield* readSector(disk, ULTRIX_SECTOR);
+  const at = ULTRIX_AT;
   if (label?.getUint32(at, true) !== ULTRIX_PT_MAGIC) return undefined;
   if (label.getUint32(at + 4, true) !== 1) return undefined;
   return indices(8).flatMap((i) => {
@@ -129,6 +148,7 @@ export function* readUltrix(disk: SteppedDisk): Steps<Found> {
 
 const KARMA_LABEL_MAGIC = 0xab56;
 const KARMA_FSTYPE = 0x4d;
+export const KARMA_MARKS: readonly Mark[] = [[510, 16, KARMA_LABEL_MAGIC, true]];
 
 /** karma.c: 2 partitions. Its magic number has only two bytes, so there must also be a partition. */
 export function* readKarma(disk: SteppedDisk): Steps<Found> {
@@ -143,10 +163,14 @@ export function* readKarma(disk: SteppedDisk): Steps<Found> {
   return partitions.length > 0 ? partitions : undefined;
 }
 
+const SYSV68_AT = 248;
+/** The first half of "MOTOROLA". */
+export const SYSV68_MARKS: readonly Mark[] = [[SYSV68_AT, 32, 0x4d4f544f]];
+
 /** sysv68.c: a table of slices, of which the last is the whole disk. */
 export function* readSysv68(disk: SteppedDisk): Steps<Found> {
   const label = yield* readSector(disk, 0);
-  if (!label || textAt(label, 248, 8) !== "MOTOROLA") return undefined;
+  if (!label || textAt(label, SYSV68_AT, 8) !== "MOTOROLA") return undefined;
   const slices = yield* readSector(disk, label.getUint32(384));
   if (!slices) return undefined;
   const number = Math.min(Math.max(0, label.getUint16(388) - 1), SECTOR / 8);

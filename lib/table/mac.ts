@@ -6,10 +6,11 @@
  */
 import type { TablePartition } from "./disk.ts";
 import type { Found } from "./labels.ts";
-import { MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
+import { type Mark, MOST_PARTITIONS, partition, readSector, SECTOR, textAt } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
 const MAC_DRIVER_MAGIC = 0x4552;
+export const MAC_MARKS: readonly Mark[] = [[0, 16, MAC_DRIVER_MAGIC]];
 const MAC_PARTITION_MAGIC = 0x504d;
 /** sizeof(struct mac_partition) */
 const MAC_PARTITION_SIZE = 136;

@@ -5,21 +5,28 @@
  *
  * @module
  */
-import { readAmiga } from "./amiga.ts";
+import { AMIGA_MARKS, readAmiga } from "./amiga.ts";
 import { readAtari } from "./atari.ts";
 import type { FoundTable, TableKind, TablePartition } from "./disk.ts";
 import { type GptHeader, readGpt } from "./gpt.ts";
 import {
+  BSD_MARKS,
   type Found,
+  KARMA_MARKS,
   readBsd,
   readKarma,
   readSgi,
   readSun,
   readSysv68,
   readUltrix,
+  SGI_MARKS,
+  SUN_MARKS,
+  SYSV68_MARKS,
+  ULTRIX_MARKS,
 } from "./labels.ts";
-import { readMac } from "./mac.ts";
+import { MAC_MARKS, readMac } from "./mac.ts";
 import { announcesGpt, isProtective, kindOf, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
+import { isMarked, type Mark, readMarked } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 import { nameUnreadable } from "./unreadable.ts";
 
@@ -45,16 +52,23 @@ function cutAt(end: number, partition: TablePartition): TablePartition {
   return from <= to ? partition : { ...partition, size: to, truncated: { from, to } };
 }
 
+/** A kind of table: how each of its tables is marked, if it is at all, and what reads one. */
+type Row = readonly [
+  TableKind,
+  marks: readonly Mark[] | undefined,
+  read: (disk: SteppedDisk) => Steps<Found>,
+];
+
 /** The kinds after MS-DOS, in the kernel's order. If there is an MS-DOS table, it looks for none of them. */
-const OTHERS: readonly [TableKind, (disk: SteppedDisk) => Steps<Found>][] = [
-  ["bsd", readBsd],
-  ["sun", readSun],
-  ["amiga", readAmiga],
-  ["atari", readAtari],
-  ["mac", readMac],
-  ["ultrix", readUltrix],
-  ["karma", readKarma],
-  ["sysv68", readSysv68],
+const OTHERS: readonly Row[] = [
+  ["bsd", BSD_MARKS, readBsd],
+  ["sun", SUN_MARKS, readSun],
+  ["amiga", AMIGA_MARKS, readAmiga],
+  ["atari", undefined, readAtari],
+  ["mac", MAC_MARKS, readMac],
+  ["ultrix", ULTRIX_MARKS, readUltrix],
+  ["karma", KARMA_MARKS, readKarma],
+  ["sysv68", SYSV68_MARKS, readSysv68],
 ];
 
 const NONE = { kind: "none", partitions: [] } as const;
@@ -67,9 +81,10 @@ function* readWhole(
   if (record && isProtective(record)) {
     return { kind: "gpt", ...yield* readGpt(disk, header) };
   }
-  const sgi = yield* readSgi(disk);
+  const marked = yield* readMarked(disk);
+  const sgi = isMarked(marked, SGI_MARKS) ? yield* readSgi(disk) : undefined;
   if (sgi) return { kind: "sgi", partitions: sgi };
-  const unreadable = yield* nameUnreadable(disk, record);
+  const unreadable = yield* nameUnreadable(disk, marked, record);
   if (unreadable !== undefined) return { ...NONE, unreadable };
   const kind = record && kindOf(record);
   if (kind === "empty") return NONE;
@@ -81,7 +96,8 @@ function* readWhole(
     return { kind: "mbr", ...uuid === undefined ? {} : { uuid }, partitions };
   }
   let empty: TableKind = "none";
-  for (const [kind, read] of OTHERS) {
+  for (const [kind, marks, read] of OTHERS) {
+    if (!isMarked(marked, marks)) continue;
     const partitions = yield* read(disk);
     // After an Amiga's table without partitions the kernel looks for the other kinds.
     if (partitions && (partitions.length > 0 || kind !== "amiga")) return { kind, partitions };

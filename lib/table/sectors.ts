@@ -43,6 +43,32 @@ export function* readSector(disk: SteppedDisk, n: number): Steps<DataView | unde
     : new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
+/** A number that every table of a kind has, `at` so many bytes from the disk's beginning. */
+export type Mark = readonly [at: number, bits: 16 | 32, value: number, isLittleEndian?: boolean];
+
+/** Sectors; no mark stands behind them. */
+const MARKED_SECTORS = 32;
+
+/** What stands where marks can stand; shorter on a smaller disk. */
+export function* readMarked(disk: SteppedDisk): Steps<DataView> {
+  const { buffer, byteOffset, byteLength } = yield* disk.read(0, MARKED_SECTORS * SECTOR);
+  return new DataView(buffer, byteOffset, byteLength);
+}
+
+/**
+ * Whether one of a kind's marks is there, or it has none. Without its mark, its reader would find nothing and
+ * is not called: a runtime compiles a function when it first runs, and most disks have no such table.
+ */
+export function isMarked(marked: DataView, marks: readonly Mark[] = []): boolean {
+  return marks.length === 0 || marks.some(([at, bits, value, isLittleEndian]) => {
+    if (at + bits / 8 > marked.byteLength) return false;
+    const is = bits === 32
+      ? marked.getUint32(at, isLittleEndian)
+      : marked.getUint16(at, isLittleEndian);
+    return is === value;
+  });
+}
+
 /** Start and size in sectors. */
 export interface Extent {
   readonly start: number;

@@ -8,39 +8,37 @@
  * @module
  */
 import type { BootRecord } from "./mbr.ts";
-import { readSector, textAt } from "./sectors.ts";
+import { isMarked, type Mark, readSector, SECTOR, textAt } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 
-/** The table's name in a message; undefined if there is none of them. */
+/** The table's name in a message; undefined if there is none of them. `marked`: the disk's beginning. */
 export function* nameUnreadable(
   disk: SteppedDisk,
+  marked: DataView,
   record?: BootRecord,
 ): Steps<string | undefined> {
-  for (const [name, isIt] of TESTS) if (yield* isIt(disk, record)) return name;
+  for (const [name, marks, isIt] of TESTS) {
+    if (isMarked(marked, marks) && (yield* isIt(disk, record))) return name;
+  }
 }
 
 type Test = (disk: SteppedDisk, record?: BootRecord) => Steps<boolean>;
 
-const TESTS: readonly [name: string, isIt: Test][] = [
-  ["a dynamic disk of Windows (LDM)", isLdm],
-  ["an AIX disk", isAix],
-  ["a PC-98's", isPc98],
-  ["an IBM mainframe's (DASD)", isDasd],
-  ["an Acorn's (ICS)", isAcornIcs],
-  ["an Acorn's (EESOX)", isAcornEesox],
-];
-
 const LDM_PARTITION = 0x42;
+const LDM_SECTOR = 6;
+/** The first half of "PRIVHEAD". */
+const LDM_MARKS: readonly Mark[] = [[LDM_SECTOR * SECTOR, 32, 0x50524956]];
 
 /** ldm.c: a partition of that type, and the first of three headers of the database. */
 function* isLdm(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (!record?.entries.some(({ sys_ind }) => sys_ind === LDM_PARTITION)) return false;
-  const head = yield* readSector(disk, 6);
+  const head = yield* readSector(disk, LDM_SECTOR);
   return head !== undefined && textAt(head, 0, 8) === "PRIVHEAD";
 }
 
 /** "IBMA" in EBCDIC. */
 const AIX_LABEL_MAGIC = 0xc9c2d4c1;
+const AIX_MARKS: readonly Mark[] = [[0, 32, AIX_LABEL_MAGIC]];
 /** With an entry of one of these types, aix_magic_present() of msdos.c believes in the MS-DOS table. */
 const NOT_AIX = [0x05, 0x0f, 0x82, 0x83, 0x85, 0x8e, 0xfd];
 
@@ -50,6 +48,9 @@ function* isAix(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   return sector?.getUint32(0) === AIX_LABEL_MAGIC &&
     !record?.entries.some(({ sys_ind }) => NOT_AIX.includes(sys_ind));
 }
+
+/** "IPL1" */
+const PC98_MARKS: readonly Mark[] = [[4, 32, 0x49504c31]];
 
 /** parted's test. The kernel and libblkid take it for an empty MS-DOS table. */
 // deno-lint-ignore require-yield
@@ -72,22 +73,38 @@ function* isDasd(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   return false;
 }
 
+const ICS_SEED = 0x50617274;
+/** The upper half of the checksum of 508 bytes, whatever they are. */
+const ICS_MARKS: readonly Mark[] = [0x5061, 0x5062, 0x5063].map((half) => [510, 16, half, true]);
+
 /** acorn.c, valid_ics_sector() */
 function* isAcornIcs(disk: SteppedDisk): Steps<boolean> {
   const sector = yield* readSector(disk, 0);
   if (!sector) return false;
-  let sum = 0x50617274;
+  let sum = ICS_SEED;
   for (let i = 0; i < 508; i++) sum += sector.getUint8(i);
   return sum === sector.getUint32(508, true);
 }
 
 /** acorn.c: the table is XORed with this name. */
 const EESOX_NAME = "Neil Critchell  ";
+const EESOX_SECTOR = 7;
+/** "Eeso", XORed with "Neil". */
+const EESOX_MARKS: readonly Mark[] = [[EESOX_SECTOR * SECTOR, 32, 0x4565736f ^ 0x4e65696c]];
 
 function* isAcornEesox(disk: SteppedDisk): Steps<boolean> {
-  const sector = yield* readSector(disk, 7);
+  const sector = yield* readSector(disk, EESOX_SECTOR);
   return sector !== undefined &&
     [..."Eesox\0"].every((letter, i) =>
       (sector.getUint8(i) ^ EESOX_NAME.charCodeAt(i)) === letter.charCodeAt(0)
     );
 }
+
+const TESTS: readonly [name: string, marks: readonly Mark[] | undefined, isIt: Test][] = [
+  ["a dynamic disk of Windows (LDM)", LDM_MARKS, isLdm],
+  ["an AIX disk", AIX_MARKS, isAix],
+  ["a PC-98's", PC98_MARKS, isPc98],
+  ["an IBM mainframe's (DASD)", undefined, isDasd],
+  ["an Acorn's (ICS)", ICS_MARKS, isAcornIcs],
+  ["an Acorn's (EESOX)", EESOX_MARKS, isAcornEesox],
+];
