@@ -38,7 +38,10 @@ function entriesAt(sector: DataView, begin: number, length: number): Entry[] {
     const at = begin + ENTRY_SIZE * i;
     return {
       isUsed: (sector.getUint8(at) & 1) === 1,
-      type: textAt(sector, at + 1, 3),
+      // Decoded where it is asked for: of most disks no entry is in use.
+      get type() {
+        return textAt(sector, at + 1, 3);
+      },
       start: sector.getUint32(at + 4),
       size: sector.getUint32(at + 8),
     };

@@ -45,7 +45,7 @@ export function readBootRecord(disk: SteppedDisk): Steps<BootRecord | undefined>
 }
 
 function* readRecord(disk: SteppedDisk, start: number): Steps<BootRecord | undefined> {
-  const record = yield* disk.read(start, 512);
+  const record = disk.kept?.(start, 512) ?? (yield* disk.read(start, 512));
   if (record.length < 512 || record[510] !== 0x55 || record[511] !== 0xaa) return undefined;
   const view = new DataView(record.buffer, record.byteOffset);
   const entries = [0, 1, 2, 3].map((slot): Entry => {

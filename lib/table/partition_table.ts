@@ -117,5 +117,8 @@ function wholeSectors(disk: SteppedDisk): SteppedDisk {
       if (offset >= size) return new Uint8Array();
       return yield* disk.read(offset, Math.min(length, size - offset));
     },
+    kept(offset, length) {
+      return offset + length <= size ? disk.kept?.(offset, length) : undefined;
+    },
   };
 }

@@ -47,8 +47,8 @@ export function* findTableSteps(
   asked: number | "auto",
   usual = DEFAULT_SECTOR_SIZE,
 ): Steps<FoundTable> {
-  const read = withEnds(size);
-  const disk = (sectorSize: number): SteppedDisk => ({ size, read, sectorSize });
+  const ends = withEnds(size);
+  const disk = (sectorSize: number): SteppedDisk => ({ size, ...ends, sectorSize });
   const first = asked === "auto" ? usual : asked;
   const table = yield* tableSteps(disk(first), "primary");
   if (table.kind !== "gpt" || table.header && asked !== "auto") return table;
@@ -75,18 +75,24 @@ const HEAD = 24 * 1024;
 const LARGEST = Math.max(...SECTOR_SIZES);
 
 /** Reads of an image that keep its beginning and its end, so that each is read once, if at all. */
-function withEnds(size: number): SteppedDisk["read"] {
+function withEnds(size: number): Pick<SteppedDisk, "read" | "kept"> {
   const tailStart = Math.max(0, size - size % LARGEST - LARGEST);
   let head: Uint8Array | undefined;
   let tail: Uint8Array | undefined;
-  return function* (offset, length) {
-    const end = offset + length;
-    if (end <= HEAD) {
-      head ??= yield* wanted(0, Math.min(HEAD, size));
-      return head.subarray(offset, end);
-    }
-    if (offset < tailStart) return yield* wanted(offset, length);
-    tail ??= yield* wanted(tailStart, size - tailStart);
-    return tail.subarray(offset - tailStart, end - tailStart);
+  return {
+    *read(offset, length) {
+      const end = offset + length;
+      if (end <= HEAD) {
+        head ??= yield* wanted(0, Math.min(HEAD, size));
+        return head.subarray(offset, end);
+      }
+      if (offset < tailStart) return yield* wanted(offset, length);
+      tail ??= yield* wanted(tailStart, size - tailStart);
+      return tail.subarray(offset - tailStart, end - tailStart);
+    },
+    kept(offset, length) {
+      const end = offset + length;
+      return head && end <= head.length ? head.subarray(offset, end) : undefined;
+    },
   };
 }

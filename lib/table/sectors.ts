@@ -37,7 +37,7 @@ export const MOST_PARTITIONS = 255;
 /** Sector `n`; undefined if the disk does not have all of it. */
 export function* readSector(disk: SteppedDisk, n: number): Steps<DataView | undefined> {
   if (!Number.isSafeInteger(n * SECTOR)) return undefined;
-  const bytes = yield* disk.read(n * SECTOR, SECTOR);
+  const bytes = disk.kept?.(n * SECTOR, SECTOR) ?? (yield* disk.read(n * SECTOR, SECTOR));
   return bytes.length < SECTOR
     ? undefined
     : new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -93,5 +93,6 @@ const latin1 = new TextDecoder("latin1");
 /** Text of at most `length` bytes, up to a NUL. */
 export function textAt(view: DataView, at: number, length: number): string {
   const bytes = new Uint8Array(view.buffer, view.byteOffset + at, length);
-  return latin1.decode(bytes).replace(/\0.*$/s, "");
+  const end = bytes.indexOf(0);
+  return end === 0 ? "" : latin1.decode(end < 0 ? bytes : bytes.subarray(0, end));
 }

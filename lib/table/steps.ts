@@ -23,6 +23,8 @@ export interface SteppedDisk {
   readonly sectorSize: number;
   /** `length` bytes from `offset`. */
   read(offset: number, length: number): Steps<Uint8Array>;
+  /** The same if they have been read already: a step fewer, and most sectors are looked at often. */
+  kept?(offset: number, length: number): Uint8Array | undefined;
 }
 
 export function* wanted(offset: number, length: number): Steps<Uint8Array> {
