@@ -5,7 +5,7 @@
  * @module
  */
 import { LoopError } from "./base/errors.ts";
-import { readPart, readTableIn } from "./binding/image_table.ts";
+import { findInPart, readTableIn } from "./binding/image_table.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import { loadFileSystem } from "./mount/late.ts";
 import { describeWrapper, findWrapper } from "./superblocks/wrappers.ts";
@@ -23,7 +23,7 @@ export async function wrapperIn(
   { size: fileSize, offset = 0, sizelimit = 0 }: Part,
 ): Promise<string | undefined> {
   const size = Math.min(fileSize - offset, sizelimit || Infinity);
-  const wrapper = await readPart(file, { offset, size }, findWrapper(size));
+  const wrapper = await findInPart(file, { offset, size }, findWrapper(size));
   if (wrapper === undefined) return undefined;
   const { kind } = await readTableIn(file, { size, offset, sectorSize: "auto" });
   if (kind !== "none") return undefined;

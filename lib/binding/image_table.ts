@@ -7,12 +7,12 @@ import { blkGetSize64 } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { readWithoutWaiting } from "../kernel/blocking.ts";
+import { readAllWithoutWaiting, readWithoutWaiting } from "../kernel/blocking.ts";
 import { libc } from "../runtime/libc.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
 import type { FoundTable } from "../table/disk.ts";
 import { findTableSteps } from "../table/sector_size.ts";
-import { runStepsOnThread, type Steps } from "../table/steps.ts";
+import { runStepsOnThread, type Steps, type Wanted } from "../table/steps.ts";
 
 /** Sizes of a page on x86-64 and aarch64. */
 const PAGE_SIZES = [4096, 16_384, 65_536];
@@ -47,10 +47,13 @@ function readInTurns<T>(
   });
 }
 
-/** The same of a part of a file, of which no more is read than it has; bytes. */
+/** A part of a file; bytes. */
+type Range = Pick<Geometry, "offset" | "size" | "signal">;
+
+/** The same of a part of a file, of which no more is read than it has. */
 export async function readPart<T>(
   file: OpenFile,
-  { offset = 0, size, signal }: Pick<Geometry, "offset" | "size" | "signal">,
+  { offset = 0, size, signal }: Range,
   steps: Steps<T>,
 ): Promise<T> {
   const read = (from: number, length: number) =>
@@ -59,19 +62,82 @@ export async function readPart<T>(
 }
 
 /**
+ * The same for a reader whose result refers to none of the bytes: their memory is used again. `ahead`: what
+ * it reads first, in one trip to the other thread.
+ */
+export async function findInPart<T>(
+  file: OpenFile,
+  range: Range,
+  steps: Steps<T>,
+  ahead: readonly Wanted[] = [],
+): Promise<T> {
+  const scratch = spare ?? new Scratch();
+  spare = undefined;
+  const { offset = 0, size, signal } = range;
+  const pieces = ahead.flatMap(({ offset: from, length }) => {
+    const bytes = length > 0 && from + length <= size ? scratch.take(length) : undefined;
+    return bytes ? { offset: offset + from, bytes } : [];
+  });
+  const isRead = pieces.length > 0 && await readAllWithoutWaiting(file, pieces);
+  const read = (from: number, length: number) => {
+    const at = offset + from;
+    const piece = pieces.find(({ offset, bytes }) => offset === at && bytes.length === length);
+    if (isRead && piece) return Promise.resolve(piece.bytes);
+    return readWhole(file, at, Math.min(length, size - from), scratch);
+  };
+  const found = await readInTurns(steps, read, signal);
+  // Not after an error: a thread may still be reading.
+  scratch.clear();
+  spare = scratch;
+  return found;
+}
+
+/**
+ * Memory for the reads of one reader. New memory for each attach would cost more than the reads: it is
+ * zeroed, and it makes the runtime collect garbage.
+ */
+class Scratch {
+  readonly #bytes = new Uint8Array(new ArrayBuffer(SCRATCH_BYTES));
+  #used = 0;
+
+  /** So many bytes that nobody else has; undefined if there are no more. */
+  take(length: number): Uint8Array<ArrayBuffer> | undefined {
+    const end = this.#used + length;
+    if (end > SCRATCH_BYTES) return undefined;
+    const bytes = this.#bytes.subarray(this.#used, end);
+    this.#used = end;
+    return bytes;
+  }
+
+  clear(): void {
+    this.#used = 0;
+  }
+}
+
+/** Both ends of a disk, as findFileSystems() wants them. */
+const SCRATCH_BYTES = 136 * 1024;
+/** The one that nobody uses. */
+let spare: Scratch | undefined;
+
+/**
  * The table of the device that begins at `offset` in `file`. It can be one of another sector size
  * than the wanted one: {@linkcode refuseUnreadable} says so.
  */
 export async function readTableIn(file: OpenFile, geometry: Geometry): Promise<FoundTable> {
   const { size, sectorSize, usual } = geometry;
-  return await readPart(file, geometry, findTableSteps(size, sectorSize, usual));
+  return await findInPart(file, geometry, findTableSteps(size, sectorSize, usual));
 }
 
 /** All of the bytes, since a table that is read in part would pass for "no table". */
-async function readWhole(file: OpenFile, offset: number, length: number): Promise<Uint8Array> {
+async function readWhole(
+  file: OpenFile,
+  offset: number,
+  length: number,
+  scratch?: Scratch,
+): Promise<Uint8Array> {
   const wanted = Math.max(0, length);
   if (wanted === 0) return new Uint8Array();
-  const bytes = await readWithoutWaiting(file, offset, wanted);
+  const bytes = await readWithoutWaiting(file, offset, wanted, scratch?.take(wanted));
   if (bytes.length === wanted) return bytes;
   const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
   throw new LoopError({ code: "EIO", syscall: "pread", path: file.path, hint });

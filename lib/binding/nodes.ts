@@ -38,10 +38,13 @@ function isDevice(node: FileStatus | undefined, dev: string): node is FileStatus
   return node?.type === "block device" && node.rdev === dev;
 }
 
-/** The partitions of device `number` whose nodes outlive them: none where /dev is a devtmpfs. */
-export function lastingNodes(number: number): SysfsPartition[] {
+/**
+ * The partitions of device `number`, whose nodes outlive them; undefined where /dev is a devtmpfs, which
+ * removes them itself.
+ */
+export function lastingNodes(number: number): SysfsPartition[] | undefined {
   try {
-    return isDevStatic() ? sysfsPartitions(number) : [];
+    return isDevStatic() ? sysfsPartitions(number) : undefined;
   } catch (error) {
     // A /dev or sysfs that cannot be read must not stop a release.
     if (isRefusal(error)) return [];
@@ -54,10 +57,13 @@ export function lastingNodes(number: number): SysfsPartition[] {
  * device numbers to the partitions of other disks; and the disk's own node, if loopdev made it. While we
  * have the device open with O_EXCL nobody can bind it.
  */
-export function removeLeftNodes(number: number, partitions: readonly SysfsPartition[]): void {
+export function removeLeftNodes(
+  number: number,
+  partitions: readonly SysfsPartition[] | undefined,
+): void {
   const path = `/dev/loop${number}`;
   try {
-    if (!isDevStatic()) return;
+    if (partitions === undefined || !isDevStatic()) return;
     using _held = ifExists(() => open(path, O_RDONLY | O_EXCL));
     if (sysfsBackingFile(number) !== undefined) return;
     for (const { name, dev } of partitions) {

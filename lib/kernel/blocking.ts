@@ -17,7 +17,7 @@ import {
   O_PATH,
   open,
   OpenFile,
-  readAt,
+  readInto,
   uninterrupted,
 } from "./file.ts";
 import { isErrno } from "../base/errors.ts";
@@ -235,14 +235,17 @@ function isCached(file: OpenFile, offset: number, length: number): boolean {
   return countPages(file, offset, length) && Number(count("nr_cache")) >= wanted;
 }
 
-/** Like {@linkcode readAt}, by another thread unless the bytes are certainly cached. */
+/**
+ * Like {@linkcode readAt}, by another thread unless the bytes are certainly cached. `buffer`: memory of
+ * that length to read into.
+ */
 export async function readWithoutWaiting(
   file: OpenFile,
   offset: number,
   length: number,
+  buffer = new Uint8Array(new ArrayBuffer(length)),
 ): Promise<Uint8Array> {
-  if (isCached(file, offset, length)) return readAt(file, offset, length);
-  const buffer = new Uint8Array(new ArrayBuffer(length));
+  if (isCached(file, offset, length)) return readInto(file, offset, buffer);
   let done = 0;
   while (done < length) {
     const rest = buffer.subarray(done);
@@ -253,4 +256,27 @@ export async function readWithoutWaiting(
     done += n;
   }
   return buffer.subarray(0, done);
+}
+
+/**
+ * Fills the memory of all pieces of a file, in one trip to another thread unless all are cached. False if
+ * one of them could not be read, or not all of it.
+ */
+export async function readAllWithoutWaiting(
+  file: OpenFile,
+  pieces: readonly { offset: number; bytes: Uint8Array }[],
+): Promise<boolean> {
+  if (pieces.every(({ offset, bytes }) => isCached(file, offset, bytes.length))) {
+    return pieces.every(({ offset, bytes }) => {
+      const { length } = readInto(file, offset, bytes);
+      return length === bytes.length;
+    });
+  }
+  const results = await file.callOnThread((fd) =>
+    chainOnThread(pieces.map(({ offset, bytes }): NamedStep => ({
+      name: "pread64",
+      args: [fd, bytes, bytes.length, offset],
+    })))
+  );
+  return pieces.every(({ bytes }, i) => results[i] === bytes.length);
 }

@@ -213,7 +213,12 @@ export function absolutePath(path: string): string {
 
 /** Up to `length` bytes from `offset`; fewer at the end of the file. */
 export function readAt(file: OpenFile, offset: number, length: number): Uint8Array {
-  const buffer = new Uint8Array(length);
+  return readInto(file, offset, new Uint8Array(length));
+}
+
+/** The same into memory that is there; gives the part of it that was read. */
+export function readInto(file: OpenFile, offset: number, buffer: Uint8Array): Uint8Array {
+  const { length } = buffer;
   let done = 0;
   while (done < length) {
     const rest = done === 0 ? buffer : buffer.subarray(done);
@@ -320,9 +325,9 @@ export function readText(path: string): string {
  */
 export function readLines(path: string): string[] {
   using file = open(path, O_RDONLY);
-  for (let most = page.length;; most *= 4) {
-    const bytes = readAt(file, 0, most);
-    if (bytes.length < most) return decodeName(bytes).split("\n").slice(0, -1);
+  for (let buffer = page;; buffer = new Uint8Array(4 * buffer.length)) {
+    const bytes = readInto(file, 0, buffer);
+    if (bytes.length < buffer.length) return decodeName(bytes).split("\n").slice(0, -1);
   }
 }
 
@@ -352,11 +357,14 @@ export function ifAllowed<T>(look: () => T): T | undefined {
 /** `d_type` of a directory, from `<dirent.h>`. */
 export const DT_DIR = 4;
 
+/** For getdents64(), which is asked and decoded at once. */
+const dirents = new Uint8Array(new ArrayBuffer(8192));
+const direntsView = new DataView(dirents.buffer);
+
 /** Names in a directory, without "." and "..", in no order; with `type`, those of that d_type. */
 export function listDirectory(path: string, type?: number): string[] {
   using directory = open(path, O_RDONLY);
-  const buffer = new Uint8Array(8192);
-  const view = new DataView(buffer.buffer);
+  const [buffer, view] = [dirents, direntsView];
   const names: string[] = [];
   for (;;) {
     const end = directory.call((fd) =>
@@ -366,9 +374,9 @@ export function listDirectory(path: string, type?: number): string[] {
     if (end === 0) return names;
     // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
     for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
+      if (type !== undefined && buffer[at + 18] !== type) continue;
       const name = decodeName(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
-      if (name === "." || name === "..") continue;
-      if (type === undefined || buffer[at + 18] === type) names.push(name);
+      if (name !== "." && name !== "..") names.push(name);
     }
   }
 }

@@ -4,11 +4,11 @@
  * @module
  */
 import { LoopError } from "../base/errors.ts";
-import { readPart, readTableIn } from "../binding/image_table.ts";
+import { findInPart, readTableIn } from "../binding/image_table.ts";
 import { openWithoutWaiting, readWithoutWaiting } from "../kernel/blocking.ts";
 import { blkGetSize64 } from "../kernel/block.ts";
 import { O_RDONLY, type OpenFile } from "../kernel/file.ts";
-import { type FileSystem, findFileSystems } from "../superblocks/file_systems.ts";
+import { endsOf, type FileSystem, findFileSystems } from "../superblocks/file_systems.ts";
 import { findWrapper, type Wrapper } from "../superblocks/wrappers.ts";
 
 /** So much of a device is looked through for bytes that are not zero. */
@@ -26,7 +26,7 @@ export async function fileSystemsIn(
   file: OpenFile,
   part: { size: number; offset?: number; signal?: AbortSignal },
 ): Promise<FileSystem[]> {
-  return await readPart(file, part, findFileSystems(part.size));
+  return await findInPart(file, part, findFileSystems(part.size), endsOf(part.size));
 }
 
 /** The same of a device. */
@@ -70,7 +70,7 @@ export async function otherContentOn(path: string): Promise<OtherContent> {
   return {
     size,
     partitions: table.kind === "none" ? undefined : table.partitions.map(({ number }) => number),
-    wrapper: await readPart(device, { size }, findWrapper(size)),
+    wrapper: await findInPart(device, { size }, findWrapper(size)),
     isZero: await isZero(device, size),
   };
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Steps, wanted } from "../table/steps.ts";
+import { type Steps, type Wanted, wanted } from "../table/steps.ts";
 import { ISO9660, UDF } from "./discs.ts";
 import { EXFAT, VFAT } from "./fat.ts";
 import { CONTAINERS, FILE_SYSTEMS } from "./rows.ts";
@@ -63,13 +63,19 @@ function* findBy(row: Row, disk: SteppedImage): Steps<FileSystem | undefined> {
   };
 }
 
-/** A disk whose two ends are read at once, as most rows need no more. */
-function* withEnds(size: number): Steps<SteppedImage> {
+/** The two ends of a disk, which {@linkcode findFileSystems} reads first; most rows need no more. */
+export function endsOf(size: number): Wanted[] {
   const last = Math.max(0, size - size % LAST - LAST);
-  const pieces: { offset: number; bytes: Uint8Array }[] = [];
   // If the disk ends with a part of a sector, the kernel cannot read its last page.
-  for (const [offset, end] of [[0, BEGINNING], [last, size - 4096]]) {
-    const length = Math.max(0, Math.min(end, size) - offset);
+  return [[0, BEGINNING], [last, size - 4096]].map(([offset, end]) => ({
+    offset,
+    length: Math.max(0, Math.min(end, size) - offset),
+  }));
+}
+
+function* withEnds(size: number): Steps<SteppedImage> {
+  const pieces: { offset: number; bytes: Uint8Array }[] = [];
+  for (const { offset, length } of endsOf(size)) {
     pieces.push({ offset, bytes: yield* wanted(offset, length) });
   }
   return {
