@@ -17,12 +17,12 @@
 import { isRefusal } from "../base/errors.ts";
 import { isBeingClaimed } from "../kernel/claims.ts";
 import { O_EXCL, O_RDONLY, open, readText } from "../kernel/file.ts";
-import { mounts } from "../kernel/mountinfo.ts";
+import { mountsOfTypes } from "../kernel/mountinfo.ts";
 import { hasSuperblock } from "../kernel/quotactl.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";
 import type { Holder } from "./holder.ts";
-import { type Held, kernelHolders } from "./kernel_holders.ts";
+import { ASKED_TYPES, type Held, kernelHolders } from "./kernel_holders.ts";
 
 /** "unknown": this process may not look, or cannot at the moment (EMFILE). That does not mean "free". */
 export type Hold = "held" | "free" | "unknown";
@@ -35,7 +35,10 @@ export async function holdOf(path: string): Promise<Hold> {
   try {
     const held = devicesAt(path);
     const nodes = [path, ...[...held.values()].slice(1).map((name) => `/dev/${name}`)];
-    const holds = await holdsOf(nodes, await kernelHolders(held, mounts()));
+    // Another thread asks while this one reads of the others.
+    const asked = askEach(nodes);
+    const known = await kernelHolders(held, mountsOfTypes(ASKED_TYPES));
+    const holds = await holdsOf(nodes, known, asked);
     const found = [...holds.values()];
     return (["held", "unknown"] as const).find((hold) => found.includes(hold)) ?? "free";
   } catch (error) {
@@ -43,15 +46,25 @@ export async function holdOf(path: string): Promise<Hold> {
   }
 }
 
+type Asked = ReadonlyMap<string, ReturnType<typeof hasSuperblock>>;
+
+function askEach(nodes: readonly string[]): Asked {
+  const asked = new Map(nodes.map((node) => [node, hasSuperblock(node)]));
+  // Nobody may wait for one of them.
+  for (const answer of asked.values()) answer.catch(() => {});
+  return asked;
+}
+
 /** The same of each node by itself. `known`: the kernel's holders that are no file systems. */
 export async function holdsOf(
   nodes: readonly string[],
   known: readonly Holder[],
+  asked: Asked = new Map(),
 ): Promise<Map<string, Hold>> {
   return new Map(
     await Promise.all(nodes.map(async (node): Promise<[string, Hold]> => {
       if (known.some(({ path }) => path === node) || isBeingClaimed(node)) return [node, "held"];
-      const isMounted = await hasSuperblock(node);
+      const isMounted = await (asked.get(node) ?? hasSuperblock(node));
       return [node, isMounted ? "held" : isMounted === false ? "free" : tryTaking(node)];
     })),
   );

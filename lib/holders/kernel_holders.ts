@@ -22,7 +22,13 @@ import type { Holder } from "./holder.ts";
 /** Names of block devices by their numbers: "7:4" → "loop4". */
 export type Held = ReadonlyMap<string, string>;
 
-/** The holders of these devices, loop devices and file systems on them apart. `all`: every mount of this namespace. */
+/** The types whose mounts {@linkcode kernelHolders} looks at. */
+export const ASKED_TYPES = ["btrfs", "xfs"] as const;
+
+/**
+ * The holders of these devices, loop devices and file systems on them apart. `all`: every mount of this
+ * namespace, or at least those of {@linkcode ASKED_TYPES}.
+ */
 export async function kernelHolders(held: Held, all: readonly Mount[]): Promise<Holder[]> {
   return [
     ...devicesOver(held),
@@ -74,6 +80,8 @@ async function swapOn(held: Held, wanted: "block device" | "file"): Promise<Hold
 async function btrfsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
   const holders: Holder[] = [];
   for (const uuid of namesIn("/sys/fs/btrfs")) {
+    // What the driver can do; no file system.
+    if (uuid === "features") continue;
     const folder = `/sys/fs/btrfs/${uuid}/devices`;
     const members = namesIn(folder).flatMap((name) =>
       ifExists(() => readText(`${folder}/${name}/dev`)) ?? []

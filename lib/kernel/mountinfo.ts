@@ -25,22 +25,39 @@ export interface Mount {
 
 /** In the order in which they were mounted: of two at one point, the last hides the other. */
 export function mounts(): Mount[] {
-  return readLines("/proc/self/mountinfo").map((line) => {
-    // Optional fields precede " - ". The kernel escapes spaces in all names.
-    const [mount, ...rest] = line.split(" - ");
-    const [id, parent, dev, , point, options] = mount.split(" ");
-    const [type, source, superOptions] = rest.join(" - ").split(" ");
-    return {
-      id: Number(id),
-      parent: Number(parent),
-      dev,
-      point: unescapeOctal(point),
-      type,
-      source: unescapeOctal(source),
-      options: options.split(","),
-      superOptions: superOptions.split(","),
-    };
-  });
+  return lines().map(mountOf);
+}
+
+/** Those that lie on mount `parent`. A machine with containers has thousands of others. */
+export function mountsOn(parent: number): Mount[] {
+  const wanted = ` ${parent} `;
+  // "36 35 98:0 /root /point …": the second number.
+  return lines().filter((line) => line.startsWith(wanted, line.indexOf(" "))).map(mountOf);
+}
+
+/** Those of file systems of these types. */
+export function mountsOfTypes(types: readonly string[]): Mount[] {
+  const wanted = types.map((type) => ` - ${type} `);
+  return lines().filter((line) => wanted.some((part) => line.includes(part))).map(mountOf);
+}
+
+const lines = () => readLines("/proc/self/mountinfo");
+
+function mountOf(line: string): Mount {
+  // Optional fields precede " - ". The kernel escapes spaces in all names.
+  const [mount, ...rest] = line.split(" - ");
+  const [id, parent, dev, , point, options] = mount.split(" ");
+  const [type, source, superOptions] = rest.join(" - ").split(" ");
+  return {
+    id: Number(id),
+    parent: Number(parent),
+    dev,
+    point: unescapeOctal(point),
+    type,
+    source: unescapeOctal(source),
+    options: options.split(","),
+    superOptions: superOptions.split(","),
+  };
 }
 
 /** Whether `folder`'s mount has the option nodev. `folder` is a mount point or lies on the root mount. */
@@ -58,5 +75,6 @@ export function isDevtmpfs(): boolean {
 
 /** Lists of /proc have spaces and the like as octal numbers. */
 export function unescapeOctal(name: string): string {
+  if (!name.includes("\\")) return name;
   return name.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
 }

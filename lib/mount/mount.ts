@@ -50,12 +50,13 @@ export async function mount(
   const { signal } = options;
   signal?.throwIfAborted();
   if (options.type !== undefined) await refuseNodev(options.type, device);
-  // Its shell starts while the superblock is read.
-  const keeper = options.detached ? undefined : Keeper.ensure();
-  keeper?.catch(() => {});
   const owner = options.owner === undefined ? undefined : ownerOf(options.owner);
+  // Another thread reads the superblock while this one sees to the keeper, whose shell starts meanwhile.
+  const driver = options.type ?? driverFor(source, owner);
+  const keeper = options.detached ? undefined : Keeper.ensure();
+  for (const begun of [driver, keeper]) Promise.resolve(begun).catch(() => {});
   using idMap = owner && await makeUserNamespace(owner);
-  const type = options.type ?? await driverFor(source, owner);
+  const type = await driver;
   // Open before the first call: what the kernel logs from here on may explain a refusal.
   using log = openKernelLog();
   const made = await makeSuitable({ source, type, options, owner, idMap, log });

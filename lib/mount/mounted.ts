@@ -16,7 +16,7 @@ import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { check, O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { copyMount } from "../kernel/loose_mount.ts";
 import { type EndedMount, endMount, type NewMount } from "../kernel/mount.ts";
-import { type Mount, mounts } from "../kernel/mountinfo.ts";
+import { type Mount, mountsOn } from "../kernel/mountinfo.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { checkFreezeOptions, freeze, type Frozen, type FrozenMount } from "./freeze.ts";
 import type { Place } from "./place.ts";
@@ -363,11 +363,13 @@ export class LoopMount implements AsyncDisposable {
     this.#refuseWhileRunning();
     const { id } = this.#placed.place;
     if (id === undefined) return;
-    for (const child of childrenOf(id)) {
+    const children = childrenOf(id);
+    for (const child of children) {
       const own = listed.get(child.id);
       if (own) await own.#end();
     }
-    const [other] = childrenOf(id);
+    // Without children nothing was waited for, and that look is the latest.
+    const [other] = children.length > 0 ? childrenOf(id) : [];
     if (!other) return;
     const hint =
       `another mount lies on ${other.point} (${other.type}, mount ${other.id}): unmount ` +
@@ -452,7 +454,7 @@ export class LoopMount implements AsyncDisposable {
 
 /** The mounts on a mount or below it, the last one first. A mount of a child is not its own. */
 function childrenOf(parent: number): Mount[] {
-  return mounts().filter((mount) => mount.parent === parent).reverse();
+  return mountsOn(parent).reverse();
 }
 
 /** undefined: the node is gone, or may not be opened. Then nothing can be flushed through it. */
