@@ -12,6 +12,7 @@ import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { makeSteps, plainSteps } from "./steps.ts";
+import { SYSCALLS } from "./syscall_numbers.ts";
 import { Threads } from "./threads.ts";
 
 /** Deno declares 64-bit parameters as bigint, and takes numbers too, for which it allocates nothing. */
@@ -21,22 +22,22 @@ type TakesNumbers<Symbols> = {
     : never;
 };
 
-/** Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl. */
+/**
+ * Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl.
+ *
+ * Deno compiles each function while it opens it, which takes 0.2 ms. So calls that syscall() can make have none
+ * of their own.
+ */
 export function load(): Libc {
   requirePermission();
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
     open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
-    ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
     ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
-    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
-    pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
-    pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "i32" },
     unlink: { parameters: ["buffer"], result: "i32" },
     readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
-    fcntl: { parameters: ["i32", "i32", "usize"], result: "i32" },
+    // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize", "usize"], result: "i32" },
     syscallPlain: {
       name: "syscall",
@@ -51,6 +52,9 @@ export function load(): Libc {
   const errno = new Int32Array(1);
   const errnoBytes = new Uint8Array(errno.buffer);
   const machine = Deno.build.arch;
+  const number = (name: keyof typeof SYSCALLS) => SYSCALLS[name][machine];
+  const [CLOSE, IOCTL, FCNTL] = [number("close"), number("ioctl"), number("fcntl")];
+  const [PREAD, PWRITE] = [number("pread64"), number("pwrite64")];
   const addressOf = (buffer: Uint8Array) =>
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
@@ -75,17 +79,17 @@ export function load(): Libc {
       return result < 0 ? -errno[0] : result;
     },
     close(fd) {
-      const result = libc.close(fd);
+      const result = libc.syscallPlain(CLOSE, fd, 0, 0, 0, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     pread(fd, buffer, offset) {
-      const result = libc.pread(fd, buffer as BufferSource, buffer.length, offset);
+      const result = libc.syscall(PREAD, fd, buffer as BufferSource, buffer.length, offset, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     pwrite(fd, buffer, offset) {
-      const result = libc.pwrite(fd, buffer as BufferSource, buffer.length, offset);
+      const result = libc.syscall(PWRITE, fd, buffer as BufferSource, buffer.length, offset, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
@@ -100,12 +104,12 @@ export function load(): Libc {
       return result < 0 ? -errno[0] : result;
     },
     fcntl(fd, command, argument) {
-      const result = libc.fcntl(fd, command, argument);
+      const result = libc.syscallPlain(FCNTL, fd, command, argument, 0, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
     ioctl(fd, request, argument) {
-      const result = libc.ioctl(fd, request, argument);
+      const result = libc.syscallPlain(IOCTL, fd, request, argument, 0, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },

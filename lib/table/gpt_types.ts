@@ -246,10 +246,10 @@ dbd5211b-1ca5-11dc-8817-01301bb8a9f5 DragonFlyBSD CCD
 481b2a38-0561-420b-b72a-f1c4988efc16 Minix filesystem
 `;
 
-let names: Map<string, string> | undefined;
-
 /** "Linux filesystem"; undefined for an unknown GUID. `guid` is in lower case. */
 export function gptTypeName(guid: string): string | undefined {
-  names ??= new Map(TYPES.trim().split("\n").map((line) => [line.slice(0, 36), line.slice(37)]));
-  return names.get(guid);
+  const at = TYPES.indexOf(`\n${guid} `);
+  if (at < 0) return undefined;
+  const begin = at + guid.length + 2;
+  return TYPES.slice(begin, TYPES.indexOf("\n", begin));
 }
