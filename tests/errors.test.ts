@@ -189,3 +189,20 @@ test("what loopdev itself refuses names no system call", ["root"], async () => {
   }
   assertEquals(await loop.isCurrent(), true);
 });
+
+test(
+  "LoopError keeps the number of frames that a program asked for, and names any number",
+  [],
+  () => {
+    const errors = Error as { stackTraceLimit?: number };
+    const usual = errors.stackTraceLimit;
+    for (const limit of [1, undefined]) {
+      errors.stackTraceLimit = limit;
+      const error = new LoopError({ code: 4095, path: "/x" });
+      assertEquals(errors.stackTraceLimit, limit);
+      assertEquals([error.code, error.errno, error.reason], ["E4095", -4095, "error 4095"]);
+      assertStringIncludes(error.withHint("why").message, "(why)");
+    }
+    errors.stackTraceLimit = usual;
+  },
+);

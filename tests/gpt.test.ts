@@ -96,6 +96,8 @@ const WRONG: [arguments: unknown[], message: string][] = [
   [[SIZE, [null]], "a partition must be an object, not null"],
   [[SIZE, "one"], 'partitions must be an array, not "one"'],
   [[SIZE, [{ ...one, type: ZERO }]], `type ${ZERO} means that a partition is not in use`],
+  [[SIZE, [{ ...one, type: 5 }]], "type must be a GUID, not 5"],
+  [[SIZE, [{ ...one, name: 5 }]], "name must be a string, not 5"],
   // A character beyond the BMP has two units.
   [[SIZE, [{ ...one, name: "💾".repeat(19) }]], "has 38 UTF-16 units; at most 36 fit"],
   [[SIZE, [{ ...one, name: "x".repeat(35) + "💾" }]], "has 37 UTF-16 units; at most 36 fit"],

@@ -9,6 +9,11 @@ import { putRecord } from "./cases/mbr_cases.ts";
 import { Random } from "./cases/random.ts";
 import { readPartitionTable } from "./cases/read_table.ts";
 import { makeCase } from "./cases/table_cases.ts";
+import { growGpt } from "../lib/table/gpt_growth.ts";
+import { isConfirmed } from "../lib/table/gpt.ts";
+import { growMbr } from "../lib/table/mbr_growth.ts";
+import { runSteps, wanted } from "../lib/table/steps.ts";
+import type { MbrEntry } from "./cases/mbr.ts";
 import { SparseDisk } from "./cases/sparse_disk.ts";
 import { besideTools, readBySfdisk, writeImage } from "./support/grow_tools.ts";
 import { scratch, test } from "./support/support.ts";
@@ -191,6 +196,60 @@ test(
     const mac = new SparseDisk(MIB, 512);
     mac.write(0, new TextEncoder().encode("ER"));
     assertStringIncludes(whyNot(mac, 2 * MIB), "EOPNOTSUPP: its partition table is of kind");
+  },
+);
+
+test("growGpt() and growMbr() look again, since a table may have gone meanwhile", [], () => {
+  const empty = new SparseDisk(MIB, 512);
+  const read = (offset: number, length: number) => empty.read(offset, length);
+  const steps = { size: empty.size, sectorSize: 512, read: wanted };
+  assertEquals(runSteps(growGpt(steps, MIB), read), {
+    code: "EUCLEAN",
+    why: "its primary GPT is damaged",
+  });
+  assertEquals(runSteps(growMbr(steps, MIB), read), { code: "EUCLEAN", why: "its MBR is gone" });
+  assertEquals(runSteps(isConfirmed(steps), read), false);
+});
+
+test(
+  "growGpt() writes no protective MBR where there is none, and erases no backup that is not there",
+  [],
+  () => {
+    const disk = gptDisk([1, 2]);
+    disk.write(0, new Uint8Array(512));
+    disk.write(disk.size - 512, new Uint8Array(512));
+    const steps = { size: disk.size, sectorSize: 512, read: wanted };
+    const growth = runSteps(growGpt(steps, 32 * MIB), (at, length) => disk.read(at, length));
+    if (isRefused(growth)) throw new Error(growth.why);
+    const names = growth.groups.flat().map(({ what }) => what);
+    assert(!names.some((what) => /protective|erased/.test(what)), names.join());
+  },
+);
+
+test(
+  "growTable() says what is in a logical partition's way, within its container and beyond",
+  [],
+  () => {
+    const mbr = (...entries: MbrEntry[]) => {
+      const disk = new SparseDisk(16 * MIB, 512);
+      putRecord(disk, 0, entries);
+      return disk;
+    };
+    const container = { type: 0x05, start: 2048, count: 8192 };
+    const logical = { type: 0x83, start: 1, count: 2047 };
+    const overlapped = mbr(container, { type: 0x83, start: 8192, count: 4096 });
+    putRecord(overlapped, 2048, [{ ...logical, count: 8191 }]);
+    assertEquals(
+      whyNot(overlapped, 16 * MIB, 5),
+      "EINVAL: partition 1 cannot grow: it overlaps partition 2",
+    );
+    const third = mbr(container);
+    putRecord(third, 2048, [
+      { type: 0, start: 0, count: 0 },
+      { type: 0, start: 0, count: 0 },
+      logical,
+    ]);
+    assertStringIncludes(whyNot(third, 16 * MIB, 5), "its entry is the third or fourth");
   },
 );
 

@@ -587,6 +587,11 @@ test("parseFstab() reads lines as fstab(5) has them", [], () => {
     options: ["noauto", "x-systemd.automount"],
   };
   assertEquals(whyNotMounted(line), undefined);
+  assertEquals(parseFstab("x /x ext4 ,")[0].options, []);
+  for (const other of [{ type: "swap" }, { point: "none" }, { point: "swap" }]) {
+    assertEquals(whyNotMounted({ ...line, ...other }), "it is swap space");
+  }
+  assertEquals(whyNotMounted({ ...line, point: "x" }), 'its point "x" is no absolute path');
   const part = {
     ...{ number: 2, partuuid: "9730496B-02", name: "a b" },
     content: [{ type: "vfat", uuid: "ABCD-1234", label: "L/1", usage: "filesystem" }],
@@ -637,4 +642,7 @@ NAME=Last
 test("compareVersions() counts numbers as numbers", [], () => {
   const sorted = ["a_1~rc1", "a_1", "a_1.2", "a_2", "a_10", "b"];
   assertEquals(sorted.toReversed().toSorted(compareVersions), sorted);
+  for (const [less, more] of [["", "1"], ["a", "a1"], ["a~", "a"], ["~", ""], ["a", "b"]]) {
+    assert(compareVersions(less, more) < 0 && compareVersions(more, less) > 0, `${less} ${more}`);
+  }
 });

@@ -28,6 +28,7 @@ test("decodeName() and encodeName() lose no byte of a name", [], () => {
   assertEquals(same(...new TextEncoder().encode("日本 😀")), "日本 😀");
   assertEquals(same(0x63, 0xe9, 0xc3, 0xa9), "c\udce9é");
   assert(same(0xe9) !== same(0xe8));
+  same(0xe9, ...new TextEncoder().encode("日😀"));
 });
 
 /** Runs a script with losetup, or ours, as $1 and further. */

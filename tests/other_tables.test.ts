@@ -232,6 +232,8 @@ test("readPartitions() reads the tables of Rio's Karma and of Motorola", [], asy
   assertEquals([slices.kind, rows(slices)], ["sysv68", [[1, 64, 256], [2, 1024, 32]]]);
 });
 
+const ascii = (text: string) => [...text].map((letter) => letter.charCodeAt(0));
+
 withParted("readPartitions() takes a wrong checksum for no table", ["parted"], async () => {
   for (const label of ["sun", "dvh", "amiga"]) {
     const path = byParted(label);
@@ -256,6 +258,64 @@ withParted("readPartitions() reads a BSD disklabel in the second sector, with it
   assertEquals((await readPartitions(path)).kind, "none");
 });
 
+withParted("readPartitions() takes a half label for none", ["parted"], async () => {
+  const bsd = byParted("bsd");
+  patch(bsd, 64 + 132, le32(0));
+  assertEquals((await readPartitions(bsd)).kind, "none");
+  const ultrix = makeImage("ultrix.img", 16);
+  patch(ultrix, 16384 - 72, [...le32(0x032957), ...le32(2), ...le32(1000), ...le32(64)]);
+  assertEquals((await readPartitions(ultrix)).kind, "none");
+  const motorola = makeImage("sysv68.img", 16);
+  patch(motorola, 248, ascii("MOTOROLA"));
+  patch(motorola, 384, [0xff, 0xff, 0xff, 0xff, 0, 3]);
+  assertEquals((await readPartitions(motorola)).kind, "none");
+  const unixware = withSlice("63");
+  patch(unixware, SLICE + 512 * 29 + 4, le32(0xca5e600d));
+  assertEquals(rows(await readPartitions(unixware)), PRIMARY);
+  const pc98 = withSlice("83");
+  patch(pc98, 4, ascii("IPL1"));
+  assertEquals(rows(await readPartitions(pc98)), PRIMARY);
+});
+
+withParted("readPartitions() gives a Sun's partitions types if its VTOC is sane", [
+  "parted",
+], async () => {
+  const path = byParted("sun");
+  const [version, nparts, sanity] = [128, 140, 188];
+  const typesWith = async (...patches: [at: number, bytes: number[]][]) => {
+    patch(path, version, [0, 0, 0, 0]);
+    patch(path, nparts, [0, 0]);
+    patch(path, sanity, [0, 0, 0, 0]);
+    for (const [at, bytes] of patches) patch(path, at, bytes);
+    const label = readFileSync(path).subarray(0, 512);
+    const half = (at: number) => label.readUInt16BE(at);
+    const sum = Array.from({ length: 255 }, (_, i) => half(2 * i)).reduce((a, b) => a ^ b, 0);
+    patch(path, 510, [sum >> 8, sum & 0xff]);
+    return (await readPartitions(path)).partitions.map(({ type }) => type !== undefined);
+  };
+  assertEquals(await typesWith(), [true, true, true]);
+  assertEquals(await typesWith([sanity, [1, 2, 3, 4]]), [false, false, false]);
+  assertEquals(await typesWith([version, [0, 0, 0, 1]]), [false, false, false]);
+  assertEquals(await typesWith([nparts, [0, 3]]), [false, false, false]);
+});
+
+withParted("readPartitions() follows no block of an Amiga's beyond any disk", [
+  "parted",
+], async () => {
+  const path = byParted("amiga");
+  const label = readFileSync(path).subarray(0, 512 * 16);
+  const at = label.indexOf("RDSK");
+  const word = (n: number) => label.readUInt32BE(at + 4 * n);
+  const longs = word(1) & 0x7f;
+  label.writeUInt32BE(0xfffffe00, at + 16);
+  label.writeInt32BE(0x7fffffff, at + 28);
+  label.writeUInt32BE(0, at + 8);
+  const sum = Array.from({ length: longs }, (_, i) => word(i)).reduce((a, b) => a + b, 0);
+  label.writeUInt32BE((2 ** 32 - sum % 2 ** 32) % 2 ** 32, at + 8);
+  patch(path, at, [...label.subarray(at, at + 512)]);
+  assertEquals(rows(await readPartitions(path)), []);
+});
+
 withParted("readPartitions() takes MS-DOS before the tables that the kernel looks for later", [
   "parted",
 ], async () => {
@@ -266,8 +326,6 @@ withParted("readPartitions() takes MS-DOS before the tables that the kernel look
   assertEquals([table.kind, rows(table)], ["mbr", [[1, 64, 64]]]);
 });
 
-const ascii = (text: string) => [...text].map((letter) => letter.charCodeAt(0));
-
 /** Disks that are known by their magic alone: what is written where, and the name in the message. */
 const UNREADABLE: [name: string, [offset: number, bytes: readonly number[]][]][] = [
   ["a dynamic disk of Windows (LDM)", [
@@ -276,6 +334,11 @@ const UNREADABLE: [name: string, [offset: number, bytes: readonly number[]][]][]
     [6 * 512, ascii("PRIVHEAD")],
   ]],
   ["an AIX disk", [[0, [0xc9, 0xc2, 0xd4, 0xc1]]]],
+  ["an AIX disk", [
+    [0, [0xc9, 0xc2, 0xd4, 0xc1]],
+    [446, [0, 0, 0, 0, 0x41, 0, 0, 0, ...le32(63), ...le32(9000)]],
+    [510, [0x55, 0xaa]],
+  ]],
   ["a PC-98's", [[4, ascii("IPL1")], [510, [0x55, 0xaa]]]],
   ["an IBM mainframe's (DASD)", [[1024, [0xe5, 0xd6, 0xd3, 0xf1]]]],
   ["an Acorn's (ICS)", [[508, le32(0x50617274)]]],

@@ -4,7 +4,7 @@ import { truncateSync } from "node:fs";
 import process from "node:process";
 import { attach, LoopError, type PartitionSelector, readPartitions } from "../mod.ts";
 import { DPS_NAMES } from "../lib/base/selector.ts";
-import { discover } from "../lib/table/dps.ts";
+import { discover, discoverable } from "../lib/table/dps.ts";
 import { makeImage, output, test, testsOf } from "./support/support.ts";
 
 const ROOT_X86_64 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
@@ -149,7 +149,12 @@ test(
     assertEquals(found("aarch64", "ARM", "x86-64"), ["ARM"]);
     assertEquals(found("x86_64", "RISC-V-64"), ["RISC-V-64"]);
     assertEquals(found("x86_64", "ARM", "RISC-V-64"), ["ARM", "RISC-V-64"]);
-    const verity = [{ typeName: "Linux root verity (x86-64)" }];
+    assertEquals(found("riscv64", "ARM", "RISC-V-64"), ["ARM", "RISC-V-64"]);
+    const verity = [
+      { typeName: "Linux root verity (x86-64)" },
+      { typeName: "Linux root verity sign. (x86-64)" },
+    ];
     assertEquals(DPS_NAMES.flatMap((name) => discover(verity, name, "x86_64")), []);
+    assertEquals(verity.map((one) => discoverable(one)?.verity), ["hash", "signature"]);
   },
 );

@@ -3,7 +3,8 @@ import { assert, assertEquals } from "@std/assert";
 import { crc32 } from "../lib/base/checksums.ts";
 import { type FileSystem, findFileSystems } from "../lib/superblocks/file_systems.ts";
 import type { Image } from "../lib/table/disk.ts";
-import { runSteps } from "../lib/table/steps.ts";
+import { sizeSteps } from "../lib/superblocks/sizes.ts";
+import { runSteps, wanted } from "../lib/table/steps.ts";
 import { SparseDisk } from "./cases/sparse_disk.ts";
 import { test } from "./support/support.ts";
 
@@ -83,6 +84,93 @@ test("a disc's UUID is the date that blkid takes, or none", [], () => {
   assertEquals(uuid(UNSET, UNSET), undefined);
   // blkid prints these bytes; another date instead would be a link that udev does not make.
   assertEquals(uuid(CREATED, MODIFIED.replace("0131", "@-t\xcd")), undefined);
+});
+
+test(
+  "a disc's longest name counts, and an offset alone makes a date",
+  [],
+  () => {
+    const descriptor = (n: number, type: string) =>
+      [0x8000 + 0x800 * n, `${type}CD001\x01`] as [number, string];
+    const supplementary = Array.from({ length: 40 }, (_, n) => descriptor(n + 1, "\x02"));
+    const made = disk(descriptor(0, "\x01"), ...supplementary, [0x8800 + 0x58, "%/E"], [
+      0x8800 + 0x28,
+      "\0a\0b",
+    ], [0x833e, "0".repeat(16) + "\x04"]);
+    assertEquals(found(made).map(({ label, uuid }) => [label, uuid]), [[
+      "ab",
+      "0000-00-00-00-00-00-00",
+    ]]);
+  },
+);
+
+test("a UDF has its names at its anchor, in a block of its size, or none", [], () => {
+  const volume: [number, string][] = [[0x8001, "BEA01"], [0x8801, "NSR02"], [0x9001, "TEA01"]];
+  const tag = (block: number, kind: number): [number, Uint8Array | string] => [
+    block * 512,
+    Uint8Array.from([...le(kind, 2), ...new Uint8Array(10), ...le(block, 4)]),
+  ];
+  const anchor = tag(256, 2);
+  const parts: [number, Uint8Array | string][] = [
+    ...volume,
+    anchor,
+    [256 * 512 + 16, le(3 * 512, 4)],
+    [256 * 512 + 20, le(300, 4)],
+    ...[tag(300, 1), tag(301, 6), tag(302, 8)],
+  ];
+  const names = (...more: [number, Uint8Array | string][]) =>
+    found(disk(...parts, ...more)).map(({ label, uuid }) => [label, uuid])[0];
+  const [set, label] = [300 * 512 + 0x48, 301 * 512 + 0x54];
+  const dstring = (at: number, text: string): [number, string][] => [[at, text], [
+    at + 0x7f,
+    String.fromCharCode(text.length),
+  ]];
+  assertEquals(names(), [undefined, undefined]);
+  assertEquals(names(...dstring(label, "\x08disc")), ["disc", undefined]);
+  assertEquals(names(...dstring(label, "\x10\0d")), ["d", undefined]);
+  assertEquals(names(...dstring(set, "\x080123ABCDxyz!0123")), [undefined, "0123abcd78797a21"]);
+  assertEquals(names(...dstring(set, "\x080123abcd01234567")), [undefined, "0123abcd01234567"]);
+  assertEquals(names(...dstring(set, "\x08no digits")), [undefined, "6e6f206469676974"]);
+  assertEquals(names(...dstring(set, "\x08few")), [undefined, undefined]);
+  const short = new SparseDisk(256 * 512 + 100, 512);
+  for (const [at, bytes] of volume) short.write(at, latin1(bytes));
+  assertEquals(found(short), []);
+});
+
+test(
+  "a FAT with a field that fat_read_bpb() refuses is none; its serial and name have marks",
+  [],
+  () => {
+    const fat = (...more: [number, Uint8Array | string][]) => found(disk(...FAT16, ...more))[0];
+    const wrong: [number, number, number][] = [
+      ...[[0xb, 2, 0], [0xb, 2, 768], [0xb, 2, 256], [0xb, 2, 8192], [0xd, 1, 3]] as const,
+      ...[[0x16, 2, 0], [0x11, 2, 3], [0x13, 2, 70]] as const,
+    ].map((field) => [...field]);
+    for (const [at, length, value] of wrong) assertEquals(fat([at, le(value, length)]), undefined);
+    assertEquals(fat([0x26, "\x28"]).uuid, "1234-ABCD");
+    assertEquals(fat([0x26, "\x00"]).uuid, undefined);
+    assertEquals(fat([(4 + 64) * 512 + 32, "\x05"]).label, "\udce5\udc9aRICH");
+    assertEquals(fat([(4 + 64) * 512 + 32 + 11, "\x00"]).label, undefined);
+  },
+);
+
+test("an ext2 with a feature of ext3's is none without its journal", [], () => {
+  assertEquals(found(disk(...EXT2, [1024 + 0x60, le(4, 4)])), []);
+  assertEquals(found(disk(...EXT2, [1024 + 0x5c, le(4, 4)])).map(({ type }) => type), ["ext3"]);
+});
+
+test("sizeSteps() reads the size of an ext of any width, and none of what cannot grow", [], () => {
+  const size = (type: string, ...more: [number, Uint8Array | string][]) => {
+    const made = disk(...EXT2, ...more);
+    return runSteps(
+      sizeSteps({ size: made.size, read: wanted }, type),
+      (at, length) => made.read(at, length),
+    );
+  };
+  assertEquals(size("ext2"), { size: MIB, block: 1024 });
+  const high = 2 ** 32 * 1024 + MIB;
+  assertEquals(size("ext4", [1024 + 0x60, le(0x80, 4)], [1024 + 0x150, le(1, 4)])?.size, high);
+  assertEquals(size("vfat"), undefined);
 });
 
 test("an F2FS of version 1.0 has its label and UUID elsewhere", [], () => {

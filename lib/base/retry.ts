@@ -78,7 +78,7 @@ export async function allEnded<T>(ends: readonly Promise<T>[]): Promise<T[]> {
   if (errors.length > 1) {
     throw new AggregateError(errors, errors.map((error) => error?.message ?? error).join("; "));
   }
-  return settled.flatMap((end) => end.status === "fulfilled" ? [end.value] : []);
+  return await Promise.all(ends);
 }
 
 /** Gives undefined where `waiting` rejects because the signal aborted it. */
@@ -96,12 +96,10 @@ export async function unlessAborted<T>(
 /** Rejects with the signal's reason once it aborts; what `waiting` stands for goes on. */
 export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal): Promise<T> {
   if (!signal) return await waiting;
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort);
-  });
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal.reason);
+  if (signal.aborted) abort();
+  else signal.addEventListener("abort", abort);
   try {
     return await Promise.race([aborted, waiting]);
   } finally {
@@ -120,7 +118,7 @@ const UNDOING_MS = 250;
 export async function heeding<T>(
   operation: Promise<T>,
   signal: AbortSignal | undefined,
-  undo: (late: T) => unknown = () => {},
+  undo?: (late: T) => unknown,
 ): Promise<T> {
   try {
     return await untilAborted(operation, signal);

@@ -16,8 +16,8 @@ export class Turns {
    */
   async begin(signal?: AbortSignal): Promise<Disposable> {
     const before = this.#last;
-    let end = () => {};
-    this.#last = new Promise((resolve) => end = resolve);
+    const { promise, resolve: end } = Promise.withResolvers<void>();
+    this.#last = promise;
     try {
       await untilAborted(before, signal);
     } catch (error) {
@@ -56,8 +56,7 @@ export async function withFile<T>(
   }
   const { exclusive, shared } = uses;
   const before = Promise.all(use === "shared" ? [exclusive] : [exclusive, ...shared]);
-  let end = () => {};
-  const ended = new Promise<void>((resolve) => end = resolve);
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
   uses.count++;
   if (use === "shared") shared.add(ended);
   else uses.exclusive = ended;

@@ -4,7 +4,7 @@
  * @module
  */
 import { decodeName } from "../base/names.ts";
-import type { CType, Value } from "../base/struct.ts";
+import type { CType } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";
 
 /**
@@ -68,8 +68,11 @@ export interface Row {
 
 /** Fields by name: where each begins, in bytes, and its C type. */
 // deno-lint-ignore no-explicit-any -- each field has its own type; Values recovers it
-type Fields = Readonly<Record<string, readonly [offset: number, type: CType<any>]>>;
-type Values<F extends Fields> = { readonly [K in keyof F]: Value<F[K][1]> };
+type Fields = Readonly<Record<string, readonly [offset: number, type: Readable<any>]>>;
+type Values<F extends Fields> = { readonly [K in keyof F]: ReturnType<F[K][1]["get"]> };
+
+/** A C type of which values are read alone. */
+type Readable<T> = Pick<CType<T>, "size" | "get">;
 
 /** The values of fields in these bytes. */
 export function fieldsOf<F extends Fields>(raw: Uint8Array, fields: F): Values<F> {
@@ -81,7 +84,7 @@ export function fieldsOf<F extends Fields>(raw: Uint8Array, fields: F): Values<F
 }
 
 /** A big-endian C type. */
-export function bigEndian<T>(type: CType<T>): CType<T> {
+export function bigEndian<T>(type: Readable<T>): Readable<T> {
   const swapped = (view: DataView, at: number): DataView =>
     new DataView(
       new Uint8Array(view.buffer, view.byteOffset + at, type.size).toReversed().buffer,
@@ -89,9 +92,6 @@ export function bigEndian<T>(type: CType<T>): CType<T> {
   return {
     ...type,
     get: (view, at) => type.get(swapped(view, at), 0),
-    set() {
-      throw new TypeError("superblocks are read, not written");
-    },
   };
 }
 
