@@ -30,6 +30,25 @@ test("errno survives garbage collections on other threads", [], () => {
   assertEquals([...wrong], []);
 });
 
+test("each of libc's calls gives −errno", [], () => {
+  const [missing, none, bytes] = [cString("/no/such/file"), -1 as Descriptor, new Uint8Array(4096)];
+  const calls = libc();
+  const [ENOENT, EBADF] = [-2, -9];
+  assertEquals(calls.unlink(missing), ENOENT);
+  assertEquals(calls.readlink(missing, bytes), ENOENT);
+  assertEquals(calls.pread(none, bytes, 0), EBADF);
+  assertEquals(calls.pwrite(none, bytes, 0), EBADF);
+  assertEquals(calls.fcntl(none, 1, 0), EBADF);
+  assertEquals(calls.ioctlBuffer(none, 0x1260, bytes), EBADF);
+  const program = { args: ["x"], env: [], files: [], close: [], session: false } as const;
+  assertEquals(calls.spawn({ ...program, path: "/no/such/file" }), ENOENT);
+  assertEquals(calls.spawn({ ...program, path: "/bin/sh", files: [[1, none]] }), EBADF);
+  const fsync = calls.machine === "x86_64" ? 74 : 82;
+  assertEquals(calls.syscall(fsync, none), EBADF);
+  const getdents64 = calls.machine === "x86_64" ? 217 : 61;
+  assertEquals(calls.syscallBuffer(getdents64, none, bytes, bytes.length, 0), EBADF);
+});
+
 test("libc's ioctl() takes a negative number", ["root"], async () => {
   await withOwnDevices(async (number) => {
     using device = open(`/dev/loop${number}`, O_RDWR);
