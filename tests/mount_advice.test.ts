@@ -10,6 +10,7 @@ import {
   closeSync,
   fsyncSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   truncateSync,
@@ -17,6 +18,13 @@ import {
   writeSync,
 } from "node:fs";
 import { attach, LoopError, type MountOptions } from "../mod.ts";
+import type { ErrorCode, LoopErrorInit } from "../lib/base/errors.ts";
+import { isBefore } from "../lib/kernel/release.ts";
+import { type Owner, whyNoOwner } from "../lib/mount/owner.ts";
+import type { FailedMount } from "../lib/kernel/mount.ts";
+import { remedyOf } from "../lib/mount/causes.ts";
+import { type Attempt, explainRefusal } from "../lib/mount/errors.ts";
+import { checkMountOptions } from "../lib/mount/options.ts";
 import {
   makeImage,
   type Need,
@@ -279,4 +287,111 @@ withTools("a type that is not what is there", ["root", "qemu-img"], async () => 
   output(["qemu-img", "convert", "-O", "qcow2", raw, made]);
   assertSays(await refusal(made, { type: "ext4" }), "it is a qcow2 image", "convert it first");
   assertStringIncludes((await refusal(raw, { type: "ext4" }))!.message, "all of it is zero");
+});
+
+test("whyNoOwner() names what a driver takes, since when, and what does instead", [], () => {
+  const owner = { uid: 7, gid: 8, home: undefined } as unknown as Owner;
+  const why = (code: ErrorCode, type: string) =>
+    whyNoOwner(new LoopError({ code, path: "/x" }), type, owner);
+  assertStringIncludes(why("EPERM", "ext4")!, "CAP_SYS_ADMIN");
+  assertEquals(why("ENOMEM", "ext4"), undefined);
+  assertStringIncludes(why("EINVAL", "ext4")!, "how this kernel was built, may forbid them");
+  assertStringIncludes(why("EINVAL", "ext3")!, 'with type: "ext4" it is mounted by a driver');
+  assertStringIncludes(why("EINVAL", "exfat")!, '["uid=7", "gid=8"] do the same for exfat');
+  assertStringIncludes(why("ENOSYS", "jfs")!, "the driver of jfs does not take idmapped mounts");
+  for (const [release, before] of [["5.11.9", true], ["5.12.0", false], ["x", false]] as const) {
+    assertEquals(isBefore(release, "5.12"), before, release);
+  }
+});
+
+test("remedyOf() names what helps with what a driver has said", [], () => {
+  // Of no disk, but a device with sectors of 512 bytes is asked for.
+  const of = (device: string, ...said: string[]) => remedyOf(said, { type: "jfs", device });
+  const device = readdirSync("/dev").filter((name) => /^loop\d+$/.test(name))[0];
+  const sized = (said: string) => device === undefined ? "" : of(`/dev/${device}`, said) ?? "";
+  const utf8 =
+    "EXT4-fs (loop0): Filesystem with casefold feature cannot be mounted without CONFIG_UNICODE";
+  assertStringIncludes(of("/x", utf8)!, "built without CONFIG_UNICODE");
+  const tables = "EXT4-fs (loop0): Encoding requested by superblock is unknown";
+  assertStringIncludes(of("/x", tables)!, "module utf8data");
+  assertStringIncludes(of("/x", "FAT-fs (loop0): codepage cp999 not found")!, "modprobe nls_cp999");
+  assertStringIncludes(of("/x", "superblock checksum mismatch")!, "the file system is damaged");
+  assertStringIncludes(of("/x", "log replay required on RO media")!, "mount it once on a writable");
+  assertEquals(of("/x", "something else"), undefined);
+  if (device === undefined) return;
+  for (
+    const said of [
+      "EXT4-fs (loop0): bad block size 65536",
+      "BTRFS error (device loop0): sectorsize 65536 not yet supported for page size 4096",
+      "XFS (loop0): File system with blocksize 65536 bytes. Only pagesize (4096) or less will work",
+      "F2FS-fs (loop0): Invalid log_blocksize (16), supports only 12",
+    ]
+  ) assertStringIncludes(sized(said), "does not take its blocks of 65536 bytes");
+  assertEquals(sized("EXT4-fs (loop0): bad block size 2048"), "");
+  const fat =
+    "FAT-fs (loop0): logical sector size too small for device (logical sector size = 256)";
+  assertStringIncludes(sized(fat), "sectorSize: 256");
+  const xfs = "XFS (loop0): device supports 512 byte sectors (not 256)";
+  assertStringIncludes(sized(xfs), "sectorSize: 256");
+});
+
+test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4"], async () => {
+  const file = makeImage("explained.img", 8);
+  output(["mkfs.ext4", "-q", "-F", file]);
+  await using loop = await attach(file);
+  const source = {
+    ...{ device: loop.path, number: loop.number, partition: undefined, readOnly: false },
+    ...{ backingFile: file, node: undefined },
+  };
+  const create = { syscall: "fsconfig", request: "FSCONFIG_CMD_CREATE" };
+  const hint = async (
+    init: Pick<LoopErrorInit, "code" | "syscall" | "request">,
+    options: MountOptions = {},
+    given: Partial<typeof source & { type: string }> = {},
+  ) => {
+    const { type = "ext4", ...rest } = given;
+    const attempt = {
+      ...{ source: { ...source, ...rest }, type, options: checkMountOptions(options) },
+      ...{ owner: undefined, idMap: undefined, log: undefined },
+    };
+    const failed = { context: undefined, setting: attempt.options.settings[0] };
+    const error = new LoopError({ ...init, path: source.device });
+    const { message } = await explainRefusal(error, attempt, failed as FailedMount) as LoopError;
+    return message;
+  };
+  const silent = { ...create, code: "EROFS" } as const;
+  assertStringIncludes(await hint(silent, {}, { readOnly: true }), 'options: ["noload"] as it is');
+  assert(!(await hint(silent)).includes("noload"));
+  assert(!(await hint({ ...create, code: "EACCES" })).includes("read-only"));
+  const missing = { device: "/dev/loopdev-missing" };
+  assertStringIncludes(await hint({ ...create, code: "ENXIO" }, {}, missing), "node is not there");
+  const other = { device: "/dev/null" };
+  assertStringIncludes(await hint({ ...create, code: "ENXIO" }, {}, other), "no block device");
+  assert(!(await hint({ ...create, code: "ENOENT" })).includes("subvolume"));
+  const empty = { device: "/dev/loop-control" };
+  assertStringIncludes(await hint({ ...create, code: "EINVAL" }, {}, empty), "a character device");
+  assertStringIncludes(await hint({ ...create, code: "EUCLEAN" }), "look at it with e2fsck -fn");
+  assertStringIncludes(await hint({ ...create, code: "EUCLEAN" }, {}, { type: "jfs" }), "damaged)");
+  assertStringIncludes(await hint({ ...create, code: "EIO" }), "perhaps the image is cut off");
+  assertStringIncludes(
+    await hint({ ...create, code: "EINVAL" }),
+    "ext4 does not say why: perhaps ",
+  );
+  assertStringIncludes(await hint({ ...create, code: "EBUSY" }), "in another mount namespace");
+  assert(!(await hint({ ...create, code: "ENOMEM" })).includes("perhaps"));
+  assertStringIncludes(
+    await hint({ code: "ENOSYS", syscall: "fsopen" }),
+    "a filter of system calls",
+  );
+  assertStringIncludes(await hint({ code: "ENODEV", syscall: "fsopen" }), "modprobe ext4");
+  assertStringIncludes(
+    await hint({ code: "EINVAL", syscall: "fsmount" }, { options: ["nosymfollow"] }),
+    "has no nosymfollow",
+  );
+  assert(!(await hint({ code: "EINVAL", syscall: "fsmount" })).includes("nosymfollow"));
+  assertStringIncludes(await hint({ code: "EBUSY", syscall: "fsmount" }), "mount namespace");
+  assertStringIncludes(await hint({ code: "EINVAL" }, { options: ["x=1"] }), 'the option "x=1"');
+  const thrown = new TypeError("no refusal");
+  const none = { context: undefined, setting: undefined } as unknown as FailedMount;
+  assertEquals(await explainRefusal(thrown, {} as Attempt, none), thrown);
 });

@@ -120,11 +120,14 @@ export function hasBug(release: string, bug: KernelBug): boolean {
   return own === undefined || compare(kernel, own) < 0;
 }
 
-function version(release: string): Release {
-  const parsed = parseRelease(release);
-  if (!parsed) throw new TypeError(`'${release}' is no kernel release`);
-  return parsed;
+/** Whether `release` is of a series before `since`; not where it is no release. */
+export function isBefore(release: string, since: string): boolean {
+  const kernel = parseRelease(release);
+  return kernel !== undefined && compareSeries(kernel, version(since)) < 0;
 }
+
+/** Of a table's own release. */
+const version = (release: string): Release => parseRelease(release)!;
 
 function compareSeries(a: Release, b: Release): number {
   return a.major - b.major || a.minor - b.minor;

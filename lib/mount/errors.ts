@@ -12,7 +12,7 @@ import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { readKernelLog } from "../kernel/kmsg.ts";
 import { type FailedMount, MOUNT_ATTR_NOSYMFOLLOW, readLog } from "../kernel/mount.ts";
 import { isNodev } from "../kernel/mountinfo.ts";
-import { kernelRelease, parseRelease } from "../kernel/release.ts";
+import { isBefore, kernelRelease } from "../kernel/release.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { checkCommand, isDamaged, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
@@ -109,11 +109,10 @@ async function adviceOn(
 /** A kernel from 5.2 on has the calls: where they are missing, something hides them. */
 function withoutCalls(): string {
   const release = kernelRelease();
-  const { major, minor } = parseRelease(release) ?? { major: 0, minor: 0 };
   return `mounting needs Linux 5.2 or later, and this is ${release}` +
-    (major > 5 || major === 5 && minor >= 2
-      ? ": a filter of system calls, as containers have, forbids what mounting needs"
-      : "");
+    (isBefore(release, "5.2")
+      ? ""
+      : ": a filter of system calls, as containers have, forbids what mounting needs");
 }
 
 async function adviceOnCreate(
@@ -122,6 +121,8 @@ async function adviceOnCreate(
   said: readonly string[],
 ): Promise<string | undefined> {
   const { device } = source;
+  const problem = nodeProblem(device);
+  if (problem !== undefined) return problem;
   if (await sizeOf(device) === 0) return NO_BYTES;
   const mounting = { type, device };
   const remedy = remedyOf(said, mounting);
@@ -138,9 +139,7 @@ async function adviceOnCreate(
         ? "/dev is mounted nodev: mount -o remount,dev /dev"
         : adviceIfReadOnly(device);
     case "ENOENT":
-    case "ENOTBLK":
-    case "ENXIO":
-      return nodeProblem(device) ?? (isSilent ? missingSubvolume(options) : undefined);
+      return isSilent ? missingSubvolume(options) : undefined;
     case "EUCLEAN":
     case "EBADMSG":
       return isDamaged(mounting);

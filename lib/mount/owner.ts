@@ -32,7 +32,7 @@ import {
 } from "../kernel/file.ts";
 import { pipe } from "../kernel/pipe.ts";
 import { readSome } from "../kernel/program.ts";
-import { kernelRelease, parseRelease } from "../kernel/release.ts";
+import { isBefore, kernelRelease } from "../kernel/release.ts";
 import { startHelper } from "./helper.ts";
 
 /** Whose a mount is. */
@@ -195,11 +195,4 @@ export function whyNoOwner({ code }: LoopError, type: string, owner: Owner): str
   return `owner: ${type} takes idmapped mounts from Linux ${since} on, and this is ${release}` +
     (isOld ? "" : ": a filter of system calls, or how this kernel was built, may forbid them") +
     instead;
-}
-
-function isBefore(release: string, since: string): boolean {
-  const [major, minor] = since.split(".").map(Number);
-  const running = parseRelease(release);
-  if (!running) return false;
-  return running.major < major || running.major === major && running.minor < minor;
 }
