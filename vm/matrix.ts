@@ -16,7 +16,7 @@ const HELP = `Usage: vm/matrix.ts [options]
 
 Boots all that docs/kernel-matrix.md shows; vm/docs.ts makes the page of what it writes.
 
-      --part NAME     ${PLAN.map(({ name }) => name).join(", ")};
+      --part NAME     ${[...new Set(PLAN.map(({ name }) => name))].join(", ")};
                       repeatable (all)
       --cell K/U      kernel K with udev U, as in "7.0 before/262"; repeatable (all of the parts)
       --resume        takes what cells gave in earlier runs of this commit

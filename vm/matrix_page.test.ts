@@ -5,10 +5,13 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { onThisRuntime, ROOT, scratch, test } from "../tests/support/support.ts";
+import { cellName, chooseCells, KERNELS } from "./cells.ts";
 import { type Data, withEarlier, withExactRows } from "./earlier.ts";
 import { ageOf, compareLibrary, WATCHED } from "./library_age.ts";
+import { jobsOf, PLAN } from "./plan.ts";
 import { commitOf } from "./results.ts";
 import type { CellReport, Result } from "./run_cell.ts";
+import { cellsFor, STEPS } from "./steps.ts";
 
 const cell = (suite: string, commit: string, rows: Record<string, number>): CellReport => ({
   id: "7.2",
@@ -162,4 +165,27 @@ test("what the page shows as of the present library is of it", ["git"], () => {
       WATCHED.join(", ")
     } have changed since: deno run -A vm/docs.ts marks the rows of these commits`,
   );
+});
+
+test("every cell of the matrix is planned, and mount() runs in each", [], () => {
+  const all = KERNELS.flatMap(({ id, udev }) => udev.map((version) => `${id}/${version}`));
+  const planned = (step: string) => {
+    const jobs = jobsOf(PLAN).filter(({ steps }) => steps.some(({ name }) => name === step));
+    return new Set(jobs.map(({ cell: { kernel, suite } }) => `${kernel.id}/${suite.udev}`));
+  };
+  for (const step of ["control", "mutants", "loopdev", "mounts"]) {
+    assertEquals([...planned(step)].toSorted(), all.toSorted(), step);
+  }
+});
+
+test("a step that needs another kernel gets a cell of its own, and runs in no other", [], () => {
+  const [cell] = chooseCells(["7.2"], ["262"], "steps");
+  const steps = STEPS.filter(({ name }) => ["loopdev", "restricted", "mounts"].includes(name));
+  const told = cellsFor(steps, cell).map(({ cell, steps }) =>
+    `${cellName("7.2.13", cell)}: ${steps.map(({ name }) => name).join(", ")}`
+  );
+  assertEquals(told, [
+    "7.2.13 with udev 262: loopdev, mounts",
+    "7.2.13 with udev 262, bdev_allow_write_mounted=0: restricted",
+  ]);
 });

@@ -17,20 +17,17 @@ export interface Part extends Kind {
   init?: Init;
 }
 
-/** All cells of one machine, those first that stand for most: an old kernel, one with the race, a new one. */
-function cellsOf(machine?: "arm64"): string[] {
-  const first = ["6.1/252", "7.2/262", "7.0 before/262", "6.12 fixed/257", "5.10/247", "7.3/262"];
-  const all = KERNELS.filter((row) => row.machine === machine)
+/** Of the oldest kernel, those with the race, long-term ones and the newest. */
+const FIRST = ["6.1/252", "7.2/262", "7.0 before/262", "6.12 fixed/257", "5.10/247", "7.3/262"];
+const EACH_SERIES = FIRST.filter((cell) => cell !== "7.0 before/262");
+const namesOf = (machine?: "arm64") =>
+  KERNELS.filter((row) => row.machine === machine)
     .flatMap(({ id, udev }) => udev.map((version) => `${id}/${version}`));
-  return [
-    ...first.filter((cell) => all.includes(cell)),
-    ...all.filter((cell) => !first.includes(cell)),
-  ];
-}
-
-/** One of each: the oldest kernel, one with the race, long-term ones, and the newest ones. */
-const EACH_SERIES = ["5.10/247", "6.1/252", "6.12 fixed/257", "7.2/262", "7.3/262"];
+/** The others, in two halves: each has its cycles on one runtime first, on the other one if there is time. */
+const OTHERS = namesOf().filter((cell) => !FIRST.includes(cell));
+const [EVEN, ODD] = [0, 1].map((half) => OTHERS.filter((_, i) => i % 2 === half));
 const BASE = ["control", "mutants", "loopdev", "many", "cli", "mounts"];
+const MORE = ["loopdev", "many", "mounts"];
 
 export const PLAN: readonly Part[] = [
   {
@@ -54,44 +51,42 @@ export const PLAN: readonly Part[] = [
     steps: ["foreign", "strangers", "tables"],
     cycles: 8,
   },
-  { name: "images", cells: EACH_SERIES, steps: ["run", "grow", "owners"], cycles: 6 },
   { name: "systemd", cells: ["7.2/262"], init: "systemd", steps: ["services"], cycles: 8 },
-  { name: "cells", cells: cellsOf(), steps: BASE, cycles: 8 },
-  {
-    name: "tool",
-    cells: ["6.1/252", "7.2/262"],
-    steps: ["verbs"],
-    cycles: 6,
-    runtimes: RUNTIMES,
-  },
+  { name: "cells", cells: FIRST, steps: BASE, cycles: 8 },
+  { name: "images", cells: EACH_SERIES, steps: ["run", "grow", "owners"], cycles: 6 },
+  { name: "others", cells: EVEN, steps: BASE, cycles: 8, runtimes: ["bun"] },
+  { name: "others", cells: ODD, steps: BASE, cycles: 8, runtimes: ["deno"] },
+  { name: "tool", cells: ["6.1/252", "7.2/262"], steps: ["verbs"], cycles: 6, runtimes: RUNTIMES },
   {
     name: "udev",
     cells: ["5.10/247", "6.1/252", "6.12 fixed/257", "7.2/262"],
     steps: ["locks"],
     cycles: 10,
   },
-  { name: "node", cells: EACH_SERIES, steps: ["loopdev", "mounts"], cycles: 8, runtimes: ["node"] },
+  { name: "node", cells: EACH_SERIES, steps: MORE, cycles: 8, runtimes: ["node"] },
   { name: "writer", cells: ["6.1/252", "7.0 before/257"], steps: ["writer"], cycles: 100 },
   { name: "symptom", cells: ["7.0 before/262"], init: "systemd", steps: ["symptom"], cycles: 100 },
-  { name: "arm64", cells: cellsOf("arm64"), steps: BASE, cycles: 8 },
-  { name: "more", cells: cellsOf(), steps: ["loopdev", "mounts"], cycles: 20 },
+  { name: "halves", cells: EVEN, steps: MORE, cycles: 8, runtimes: ["deno"] },
+  { name: "halves", cells: ODD, steps: MORE, cycles: 8, runtimes: ["bun"] },
+  { name: "arm64", cells: namesOf("arm64"), steps: BASE, cycles: 8 },
+  { name: "more", cells: [...FIRST, ...OTHERS], steps: ["loopdev"], cycles: 30 },
 ];
 
 /** Seconds of a step with each runtime on two idle processors: in any case, and for each cycle. */
 const SECONDS: Record<string, readonly [number, number]> = {
   boot: [22, 0],
-  control: [26, 0],
+  control: [14, 0],
   mutants: [27, 0],
   loopdev: [6, 1.7],
   many: [10, 0.3],
-  cli: [18, 0.2],
+  cli: [11, 0.1],
   mounts: [8, 1.6],
   run: [14, 3],
   grow: [20, 0.3],
   owners: [14, 0],
   locks: [10, 4],
   writer: [10, 1],
-  links: [10, 1],
+  links: [12, 0.4],
   symptom: [30, 2],
   services: [120, 0],
   tables: [40, 0],
