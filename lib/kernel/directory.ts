@@ -10,7 +10,7 @@ import { uninterruptedOnThread } from "./chain.ts";
 import { AT_FDCWD, check, cString, O_CLOEXEC, O_RDONLY, OpenFile, uninterrupted } from "./file.ts";
 import { openFlag, SYS } from "./syscalls.ts";
 
-const AT_REMOVEDIR = 0x200;
+export const AT_REMOVEDIR = 0x200;
 const S_IFREG = 0o100000;
 
 /** `openat(parent, name, O_DIRECTORY | O_NOFOLLOW)`; without a parent `name` is a path. */

@@ -18,6 +18,7 @@ import {
   O_RDONLY,
   OpenFile,
 } from "./file.ts";
+import { AT_REMOVEDIR } from "./directory.ts";
 import { decodeName } from "../base/names.ts";
 import { __u64, array, int, long_long, struct } from "../base/struct.ts";
 import type { Descriptor } from "../runtime/contract.ts";
@@ -232,6 +233,14 @@ export interface MountEnd {
   readonly attached: boolean;
   /** Belongs to the mount and is closed after it. */
   readonly holder: OpenFile | undefined;
+  /** The directory on which it lies, if that was made for it: it goes after the mount. */
+  readonly folder?: Folder;
+}
+
+/** The directory `folder` in `parent`. */
+export interface Folder {
+  readonly parent: OpenFile;
+  readonly folder: string;
 }
 
 /** What the calls returned; 0 where they were not made. */
@@ -243,6 +252,8 @@ export interface EndedMount {
   readonly named: number;
   /** Whether umount2() took this mount, and not one that was mounted over it meanwhile. */
   readonly isGone: boolean;
+  /** Whether `folder` has been removed. */
+  readonly isFolderGone: boolean;
 }
 
 /**
@@ -251,14 +262,14 @@ export interface EndedMount {
  */
 export async function endMount(
   { mount, root }: NewMount,
-  { node, written, attached, holder }: MountEnd,
+  { node, written, attached, holder, folder }: MountEnd,
 ): Promise<EndedMount> {
   const [rootFd, mountFd, nodeFd, holderFd] = await Promise.all(
     [root, mount, node, holder].map((file) => file?.giveAway()),
   );
   if (rootFd === undefined || mountFd === undefined) {
     await eachOnThread([nodeFd, holderFd].filter((fd) => fd !== undefined).map(closeStep));
-    return { synced: 0, flushed: 0, unmounted: 0, named: 0, isGone: true };
+    return { synced: 0, flushed: 0, unmounted: 0, named: 0, isGone: true, isFolderGone: false };
   }
   const steps: NamedStep[] = [];
   const name = new Uint8Array(new ArrayBuffer(2));
@@ -268,7 +279,7 @@ export async function endMount(
   steps.push(...all.map(closeStep));
   // The last close of a mount writes the superblock once more.
   if (nodeFd !== undefined) steps.push({ name: "fsync", args: [nodeFd] }, closeStep(nodeFd));
-  const results = await eachOnThread(steps);
+  const results = await eachThenRemove(steps, attached ? folder : undefined);
   const resultOf = (name: SyscallName) =>
     results[steps.findIndex((step) => step.name === name)] ?? 0;
   return {
@@ -278,7 +289,25 @@ export async function endMount(
     named: resultOf("readlinkat"),
     // The root of a mount that is in no namespace has the path "/".
     isGone: !attached || resultOf("readlinkat") === 1,
+    isFolderGone: results[steps.length] === 0,
   };
+}
+
+/**
+ * Makes all of the calls and, if none has failed, removes the directory, in the same trip to the other
+ * thread. A mount that lies there all the same is EBUSY.
+ */
+async function eachThenRemove(
+  steps: readonly NamedStep[],
+  folder: Folder | undefined,
+): Promise<number[]> {
+  if (!folder) return await eachOnThread(steps);
+  return await folder.parent.callOnThread(async (fd) => {
+    const removal = { name: "unlinkat", args: [fd, cString(folder.folder), AT_REMOVEDIR] } as const;
+    const results = await chainOnThread([...steps, removal]);
+    const rest = steps.slice(results.length);
+    return [...results, ...await eachOnThread(rest)];
+  });
 }
 
 /**

@@ -131,9 +131,9 @@ export class Keeper {
         removeFile(`.frozen-${number}`, parent);
         if (isFrozen) makeEmptyFile(`.frozen-${number}`, parent);
       },
-      async remove() {
+      async remove(isFolderGone) {
         // A directory on which others have mounted something stays, and its record with it.
-        if (!directory || await directory.remove()) removeFile(record, parent);
+        if (!directory || await directory.remove(isFolderGone)) removeFile(record, parent);
       },
     };
   }
@@ -148,7 +148,8 @@ export class Keeper {
     }
     const folder = `${name}-${number}`;
     check(makeDirectory(folder, parent), "mkdir", `${this.path}/${folder}`);
-    return { parent, folder, remove: () => removeDirectory(folder, parent) };
+    const remove = async (isGone = false) => isGone || await removeDirectory(folder, parent);
+    return { parent, folder, remove };
   }
 
   /**
@@ -191,8 +192,8 @@ interface MountRecord {
   readonly directory: RecordDirectory | undefined;
   /** Whether the mount must be thawed before its end. */
   setFrozen(isFrozen: boolean): void;
-  /** Removes both, after the mount's end. */
-  remove(): Promise<void>;
+  /** Removes both, after the mount's end. `isFolderGone`: the directory has been removed already. */
+  remove(isFolderGone?: boolean): Promise<void>;
 }
 
 /** The directory `folder` in `parent`. */

@@ -379,7 +379,7 @@ export class LoopMount implements AsyncDisposable {
 
   async #unmountItself(): Promise<"unmounted" | "deferred"> {
     await this.#thaw();
-    const { source, made, place: { id, holder, remove } } = this.#placed;
+    const { source, made, place: { id, holder, folder, remove } } = this.#placed;
     const written = !this.readOnly;
     using node = source.node ?? (written ? await openIfPossible(this.device) : undefined);
     const ended = await endMount(made, {
@@ -387,10 +387,11 @@ export class LoopMount implements AsyncDisposable {
       written,
       attached: id !== undefined,
       holder,
+      folder,
     });
     if (id !== undefined) listed.delete(id);
     this.#setOwnMount([]);
-    if (ended.isGone) await remove();
+    if (ended.isGone) await remove(ended.isFolderGone);
     const isReleased = await this.#waitForRelease();
     if (isReleased) removeOwnMount(this);
     this.#checkEnd(ended);

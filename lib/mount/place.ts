@@ -18,7 +18,7 @@ import {
   OpenFile,
   readLink,
 } from "../kernel/file.ts";
-import { makeHolder, moveMount } from "../kernel/mount.ts";
+import { type Folder, makeHolder, moveMount } from "../kernel/mount.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
 import { kernelRelease } from "../kernel/release.ts";
@@ -35,8 +35,10 @@ export interface Place {
   readonly holder: OpenFile | undefined;
   /** Has the keeper's records say whether it is frozen. */
   setFrozen(isFrozen: boolean): void;
-  /** Removes what was made for the mount, after its end. */
-  remove(): Promise<void>;
+  /** The directory on which it lies, if that was made for it. */
+  readonly folder?: Folder;
+  /** Removes what was made for the mount, after its end. `isFolderGone`: that directory is gone already. */
+  remove(isFolderGone?: boolean): Promise<void>;
 }
 
 /** On a directory of the user's. */
@@ -90,7 +92,14 @@ export async function placeKept(
         : "nothing can be mounted there: perhaps it lies in another mount namespace",
     );
   }
-  return { path: path ?? `${parent.path}/${folder}`, id, holder: undefined, setFrozen, remove };
+  return {
+    path: path ?? `${parent.path}/${folder}`,
+    id,
+    holder: undefined,
+    folder: made,
+    setFrozen,
+    remove,
+  };
 }
 
 /** Opens the directory on another thread: it may lie on a network that does not answer. */

@@ -24,8 +24,11 @@ export const ALL_USERS = "/run/loopdev-owned";
 export interface UserDirectory {
   /** The user's directory, in which `name` is. */
   readonly parent: OpenFile;
-  /** Whether the directory for the mount is gone. What the user himself has put beside it stays. */
-  remove(): Promise<boolean>;
+  /**
+   * Whether the directory for the mount is gone. What the user himself has put beside it stays.
+   * `isGone`: it has been removed already.
+   */
+  remove(isGone?: boolean): Promise<boolean>;
 }
 
 /** Makes the directory `name` in `folder`, which becomes the user's. */
@@ -45,9 +48,8 @@ export function makeUserDirectory(user: Owner, folder: string, name: string): Us
   const own = parent;
   return {
     parent: own,
-    async remove() {
-      const isGone = await removeDirectory(name, own);
-      if (!isGone) return false;
+    async remove(isGone) {
+      if (!isGone && !await removeDirectory(name, own)) return false;
       own.close();
       await removeDirectory(folder, all);
       all.close();
