@@ -119,8 +119,8 @@ async function attachAnew(
 ): Promise<LoopDevice> {
   const { file, readOnly, size } = backing;
   if (asked.partscan && seen) refuseSeen(seen);
-  const isBare = (seen?.table.kind ?? "none") === "none";
-  if (asked.partscan && isBare) await refuseWrapped(file, { ...asked, size });
+  const isSuspect = seen === undefined || seen.wrapper !== undefined;
+  if (asked.partscan && isSuspect) await refuseWrapped(file, { ...asked, size });
   const partscan = plan.strategy === "one-step";
   let bound: BoundDevice;
   // Not catch(): a stack trace ends at a promise's callback.

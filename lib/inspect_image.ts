@@ -7,10 +7,12 @@
 import { type BackingFile, deviceSize } from "./binding/backing_file.ts";
 import type { LoopFacts } from "./binding/facts.ts";
 import type { OpenFile } from "./kernel/file.ts";
-import { type Part, readTableIn, refuseUnreadable } from "./binding/image_table.ts";
+import { findInPart, type Part, readTableIn, refuseUnreadable } from "./binding/image_table.ts";
 import type { CheckedOptions } from "./binding/options.ts";
 import type { FoundTable, TablePartition } from "./table/disk.ts";
-import { DEFAULT_SECTOR_SIZE } from "./table/sector_size.ts";
+import { DEFAULT_SECTOR_SIZE, findTableSteps } from "./table/sector_size.ts";
+import { keepingFirst, type Steps } from "./table/steps.ts";
+import { findWrapper, type Wrapper } from "./superblocks/wrappers.ts";
 
 /** A table, and the device that it was read for; bytes. */
 export interface SeenTable {
@@ -18,6 +20,8 @@ export interface SeenTable {
   readonly size: number;
   readonly sectorSize: number;
   readonly part: Part;
+  /** What the file may be instead of a disk, if the table does not say that it is one. */
+  readonly wrapper: Wrapper | undefined;
 }
 
 /**
@@ -31,23 +35,35 @@ export async function inspectImage(
   const { sectorSize, partscan, offset, signal } = asked;
   if (partscan === false && sectorSize !== "auto") return { sectorSize };
   const size = deviceSize(fileSize, asked);
-  const table = await readTableIn(file, {
-    size,
-    offset,
-    sectorSize: sectorSize ?? DEFAULT_SECTOR_SIZE,
-    signal,
-  });
+  const whole = Math.min(fileSize - offset, asked.sizelimit || Infinity);
+  const { table, wrapper } = await findInPart(
+    file,
+    { offset, size: whole, signal },
+    keepingFirst(look({ ...asked, size, whole, sectorSize: sectorSize ?? DEFAULT_SECTOR_SIZE })),
+  );
   const found = table.header ? table.sectorSize : undefined;
   const settled = sectorSize === "auto" ? found : sectorSize;
   // With direct I/O the kernel's default is that of the disk below: nobody knows before the bind.
   if (settled === undefined && asked.directIo) return {};
   const part = { file, offset, sizelimit: asked.sizelimit };
-  const seen = { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE, part };
+  const seen = { table, size, sectorSize: settled ?? DEFAULT_SECTOR_SIZE, part, wrapper };
   return { sectorSize: settled, seen };
 }
 
+/** `whole`: with the part of a sector at the end that the device does not show. */
+function* look({ size, whole, sectorSize, partscan }: {
+  readonly size: number;
+  readonly whole: number;
+  readonly sectorSize: number | "auto";
+  readonly partscan: CheckedOptions["partscan"];
+}): Steps<Pick<SeenTable, "table" | "wrapper">> {
+  const table = yield* findTableSteps(size, sectorSize);
+  const isBare = table.kind === "none" && table.unreadable === undefined;
+  return { table, wrapper: partscan && isBare ? yield* findWrapper(whole) : undefined };
+}
+
 /** Throws if the device that is to be would look empty and is not. */
-export function refuseSeen({ table, sectorSize, part }: SeenTable): void {
+export function refuseSeen({ table, sectorSize, part }: Omit<SeenTable, "wrapper">): void {
   refuseUnreadable(table, { path: part.file.path, sectorSize, call: "attach", part });
 }
 

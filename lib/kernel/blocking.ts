@@ -192,13 +192,18 @@ export async function closeFlushed(file: OpenFile, size: number): Promise<void> 
 const pages = cachestat.buffer();
 const count = cachestat.reader(pages);
 let resultAddress: bigint | undefined;
+/** What `pages` asks for. */
+let counted = { offset: 0, length: 0 };
 
 /**
  * `cachestat(fd)` into `pages`; whether the kernel tells: Linux 6.5, and not of a file that this process
  * neither owns nor may write.
  */
 function countPages(file: OpenFile, offset: number, length: number): boolean {
-  cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
+  if (counted.offset !== offset || counted.length !== length) {
+    cachestat.write(pages, { off: BigInt(offset), len: BigInt(length) });
+    counted = { offset, length };
+  }
   resultAddress ??= libc().addressOf(pages) + BigInt(cachestat.offsets.nr_cache);
   const result = file.call((fd) =>
     libc().syscallBuffer(SYS("cachestat"), fd, pages, resultAddress!, 0)

@@ -31,6 +31,24 @@ export function* wanted(offset: number, length: number): Steps<Uint8Array> {
   return yield { offset, length };
 }
 
+/** Runs a reader, and answers from its first read what lies in that. */
+export function* keepingFirst<T>(steps: Steps<T>): Steps<T> {
+  let first: { offset: number; bytes: Uint8Array } | undefined;
+  let step = steps.next();
+  while (!step.done) {
+    const { offset, length } = step.value;
+    const from = first ? offset - first.offset : -1;
+    if (first && length > 0 && from >= 0 && from + length <= first.bytes.length) {
+      step = steps.next(first.bytes.subarray(from, from + length));
+    } else {
+      const bytes = yield step.value;
+      if (length > 0) first ??= { offset, bytes };
+      step = steps.next(bytes);
+    }
+  }
+  return step.value;
+}
+
 /** Lets the event loop turn, if the caller does. */
 export function* pause(): Steps<void> {
   yield { offset: 0, length: 0 };
