@@ -8,7 +8,7 @@ import { bindFreeDevice } from "./binding/bind.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
-import { isRefusal, LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError, toExplain, withSecond } from "./base/errors.ts";
 import { heeding } from "./base/retry.ts";
 import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopStatus } from "./binding/facts.ts";
@@ -136,15 +136,14 @@ async function attachAnew(
     return makeLoopDevice(bound, asked.onDeferred);
   } catch (error) {
     // The first error wins.
-    await bound.undo().catch(() => {});
-    throw error;
+    throw await bound.undo().then(() => error, (second) => withSecond(error, second));
   }
 }
 
 /** EACCES is what root, too, gets for a device on a file system mounted nodev. */
 function explainNodev(error: unknown): unknown {
   const isOfNode = isRefusal(error, "EACCES") && error.path.startsWith("/dev/");
-  if (!isOfNode || !isNodev("/dev")) return error;
+  if (!isOfNode || !toExplain(() => isNodev("/dev"))) return error;
   return error.withHint("/dev is mounted nodev: mount -o remount,dev /dev");
 }
 

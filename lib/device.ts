@@ -5,6 +5,7 @@
  */
 import { refusePseudo } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
+import { laterToExplain, withSecond } from "./base/errors.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkPartition, type PartitionSelector } from "./base/selector.ts";
 import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
@@ -210,7 +211,7 @@ export class LoopDevice implements AsyncDisposable {
     if (outcome === "deferred" && again) outcome = await this.#bound.waitForOthers(options);
     if (outcome === "detached") return outcome;
     signal?.throwIfAborted();
-    onDeferred?.(this.path, await this.holders());
+    onDeferred?.(this.path, await this.#holdersIfSeen());
     return outcome;
   }
 
@@ -221,8 +222,7 @@ export class LoopDevice implements AsyncDisposable {
       const outcome = this.#bound.release(options);
       if (!failed) return await outcome;
       // The first error wins.
-      await outcome.catch(() => {});
-      throw failed.error;
+      throw await outcome.then(() => failed.error, (second) => withSecond(failed.error, second));
     });
   }
 
@@ -319,6 +319,11 @@ export class LoopDevice implements AsyncDisposable {
     const found = await findHolders(this.number);
     // After that the holders found may be those of the device's next use.
     return isOver() ? [] : found;
+  }
+
+  /** None where they cannot be looked for: that it is deferred is told all the same. */
+  async #holdersIfSeen(): Promise<Holder[]> {
+    return await laterToExplain(() => this.holders()) ?? [];
   }
 
   /**
@@ -432,7 +437,7 @@ export class LoopDevice implements AsyncDisposable {
       if (heard === 0) throw error;
     });
     if (outcome === "deferred" && !isAsked) {
-      const holders = await this.holders();
+      const holders = await this.#holdersIfSeen();
       if (this.#onDeferred) this.#onDeferred(this.path, holders);
       else await warnDeferred(this.path, this.number, holders);
     }

@@ -83,6 +83,41 @@ export function isRefusal(error: unknown, ...codes: ErrorCode[]): error is LoopE
 }
 
 /**
+ * What is looked up to explain an error. If that is refused as well, undefined: the error that it was for is
+ * told without it, and not hidden by the second one.
+ */
+export function toExplain<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The same of what takes its time. */
+export async function laterToExplain<T>(look: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await look();
+  } catch (error) {
+    if (isRefusal(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The same error with more at the end of its hint: what is left after it, and what takes that away. Any other
+ * error as it is.
+ */
+export let withMore: (error: unknown, more: string) => unknown;
+
+/**
+ * The first of two errors, which tells the second one as well: what it was met for could not be done, and so
+ * is left. What both say is told once.
+ */
+export let withSecond: (first: unknown, second: unknown) => unknown;
+
+/**
  * Hints that follow from the call and its error alone; what has to be looked up is looked up where the
  * error arises. The expression matches "CALL PATH", where CALL is the ioctl request if there is one. The
  * first match wins, so a narrow row stands above a wide one.
@@ -111,7 +146,11 @@ const HINTS: readonly [code: ErrorCode, on: RegExp, hint: string][] = [
   [
     "EPERM",
     /^open \/dev\/loop/,
-    "attaching loop devices needs root, and in a container also its device cgroup's permission",
+    // The kernel asks for the node's permissions first, which it would refuse with EACCES.
+    "a device cgroup, as containers and units have, or a security module forbids it to root as well: " +
+    "allow /dev/loop-control and block devices 7:*, of partitions 259:* (docker run --device " +
+    "/dev/loop-control --device-cgroup-rule 'b 7:* rwm', systemd's DeviceAllow=/dev/loop-control rw and " +
+    "DeviceAllow=block-loop rwm)",
   ],
   ["EPERM", /^LOOP_SET_STATUS64 /, "through a read-only file descriptor this needs CAP_SYS_ADMIN"],
   ["EPERM", /^BLKPG/, "adding and removing partitions needs CAP_SYS_ADMIN"],
@@ -216,6 +255,24 @@ export class LoopError extends Error {
   /** The ioctl request, if it was one: `"LOOP_CONFIGURE"`. */
   declare readonly request?: string;
   readonly #lines: readonly string[];
+  readonly #hint: string | undefined;
+
+  static {
+    withMore = (error, more) => {
+      if (!isRefusal(error)) return error;
+      return error.withHint(error.#hint ? `${error.#hint}; ${more}` : more);
+    };
+    withSecond = (first, second) => {
+      if (!isRefusal(first) || !isRefusal(second) || first.message === second.message) return first;
+      const told = HINTS.find(([, , hint]) =>
+        first.#hint?.includes(hint) && second.#hint?.includes(hint)
+      )?.[2];
+      const { message } = told === undefined
+        ? second
+        : second.withHint(second.#hint!.replace(told, "").replace(/^; /, ""));
+      return withMore(first, `and then ${message}`);
+    };
+  }
 
   /** Composes the message from the call, the error, the hint and the lines below it. */
   constructor({ code: given, syscall, path, request, hint, lines = [], cause }: LoopErrorInit) {
@@ -234,6 +291,7 @@ export class LoopError extends Error {
     );
     Errors.stackTraceLimit = shown;
     this.#lines = lines;
+    this.#hint = hint;
     this.code = code;
     this.errno = -errno;
     this.reason = text;

@@ -7,7 +7,7 @@
  */
 import { BoundDevice } from "./bound_device.ts";
 import { removeDevice } from "./change.ts";
-import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
+import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -78,7 +78,8 @@ export async function bindFreeDevice(binding: Binding, signal?: AbortSignal): Pr
       const dev = await nodeOf(number, nodes, signal);
       return bindDevice(number, dev, binding, config, { nodes, isMade });
     } catch (failed) {
-      const error = deviceExists(number) ? failed : explainRemoved(failed, number);
+      const isThere = toExplain(() => deviceExists(number)) ?? true;
+      const error = isThere ? failed : explainRemoved(failed, number);
       removeUnused(number, nodes);
       if (isMade) await removeDevice(number).catch(() => {});
       throw error;
@@ -139,8 +140,8 @@ function makeDevice(number: number): boolean {
   } catch (error) {
     if (isRefusal(error, "EEXIST")) return false;
     // Opening the node of a missing device makes the device (CONFIG_BLOCK_LEGACY_AUTOLOAD).
-    ifExists(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
-    if (!deviceExists(number)) throw error;
+    toExplain(() => open(`/dev/loop${number}`, O_RDONLY))?.close();
+    if (!toExplain(() => deviceExists(number))) throw error;
   }
   return true;
 }
@@ -235,11 +236,11 @@ function bindDevice(
 
 /** LOOP_CONFIGURE is EINVAL after our checks on an old kernel, or where the kernel refuses the file. */
 function explain(error: unknown, path: string): unknown {
-  if (!isRefusal(error, "EINVAL")) return error;
+  if (!isRefusal(error, "EINVAL") || error.request !== "LOOP_CONFIGURE") return error;
   // A kernel that knows the request looks at the descriptor of the file first: −1 is EBADF.
-  using probe = ifExists(() => open(path, O_RDONLY));
-  const known = probe &&
-    refuses(() => loopConfigure(probe, undefined, { info: {} }), "EBADF");
+  using probe = toExplain(() => open(path, O_RDONLY));
+  if (!probe) return error;
+  const known = refuses(() => loopConfigure(probe, undefined, { info: {} }), "EBADF");
   const hint = known
     ? "the kernel refuses this file or this combination of options"
     : `Linux ${kernelRelease()} has no LOOP_CONFIGURE; loopdev needs Linux 5.9 or later`;

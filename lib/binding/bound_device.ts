@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { isRefusal, laterToExplain, withMore, withSecond } from "../base/errors.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
@@ -23,7 +23,7 @@ import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import { DevNodes, lastingNodes, removeLeftNodes } from "./nodes.ts";
 import { DevicePartitions } from "./partitions.ts";
 import { drain, type Strategy } from "./partscan_race.ts";
-import { isSamePartition, refuseUsed } from "./removal.ts";
+import { isSamePartition, refuseUsed, withLeft } from "./removal.ts";
 import { lossOf, writeAllBack } from "./write_back.ts";
 
 /** Others (udev above all) open a device for moments at a time; longer than this, they hold it. */
@@ -187,12 +187,19 @@ export class BoundDevice {
       failed = await this.#writeBack();
     } catch (error) {
       // A kernel that cannot be asked what was written must not keep the device bound.
-      await this.#end(waiting, begun).catch(() => {});
-      throw error;
+      throw await this.#end(waiting, begun).then(
+        () => error,
+        (second) => withSecond(error, second),
+      );
     }
     if (!failed) return await this.#end(waiting, begun);
-    const outcome = await this.#end(waiting, begun).catch(() => undefined);
-    const end = outcome === "detached" ? "is detached" : "goes when the last of its users does";
+    const outcome = await this.#end(waiting, begun).catch((error: unknown) => ({ error }));
+    const end = outcome === "detached"
+      ? "is detached"
+      : outcome === "deferred"
+      ? "goes when the last of its users does"
+      // The first error wins, and the second one is told.
+      : `is released (${outcome.error instanceof Error ? outcome.error.message : outcome.error})`;
     throw lossOf(failed, backingFile, `The device ${end}; attach the file and write it again`);
   }
 
@@ -213,7 +220,13 @@ export class BoundDevice {
       await isOver().catch(() => {});
       throw error;
     }
-    return await isOver();
+    try {
+      return await isOver();
+    } catch (error) {
+      const { path, partitions } = this;
+      const more = `the device is released; whether it is free could not be asked: losetup ${path}`;
+      throw withLeft(withMore(error, more), number, partitions.added);
+    }
   }
 
   async #unbind(waiting: DetachOptions): Promise<void> {
@@ -256,7 +269,10 @@ export class BoundDevice {
       const before = stay;
       if (await isClear(waited === 0 ? 0 : PASSING_OPENERS_MS)) return;
       if (signal?.aborted || await holdOf(this.path) === "held") return;
-      stay = await othersThan(this.number, this.lock.descriptor);
+      const { number, lock: { descriptor } } = this;
+      const others = await laterToExplain(() => othersThan(number, descriptor));
+      if (!others) return;
+      stay = others;
       if (stay.some((who) => before.includes(who))) return;
     }
   }
@@ -272,7 +288,8 @@ export class BoundDevice {
     for (let waited = 0, unseen = 0; waited < UDEVD_MS; waited += PASSING_OPENERS_MS) {
       if (await wait(PASSING_OPENERS_MS)) return "detached";
       if (signal?.aborted) break;
-      const who = await heldBy(this.number);
+      // Where the holders cannot be asked for, the device is released all the same.
+      const who = await laterToExplain(() => heldBy(this.number)) ?? "others";
       // Nobody: it was closed just now, or is held where we cannot look (another container).
       if (who === "others" || who === "nobody" && ++unseen > 1) break;
     }

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, laterToExplain, LoopError } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";
 import { describeLockers } from "../holders/processes.ts";
 import { type OpenFile, readLink } from "../kernel/file.ts";
@@ -21,6 +21,7 @@ const AS_FDINFO_SHOWS_IT = new RegExp(`^lock:.* OFDLCK .* ${LOCKED_BYTE} `, "m")
 /** Two processes that try at the same moment try at different ones the next time. */
 const APART_MS = 8;
 const LONGEST_PAUSE_MS = 16;
+const OUT_OF_SIGHT = "somebody out of sight";
 
 /**
  * Runs `operation` while no other process does so for this file. Rejects with ETIMEDOUT, which names the
@@ -44,7 +45,9 @@ export async function aloneWith<T>(
     syscall: "fcntl",
     path: file.path,
     request: "F_OFD_SETLK",
-    hint: `after ${timeout} ms still being attached by ${await lockersOf(lock)}`,
+    hint: `after ${timeout} ms still being attached by ${
+      await laterToExplain(() => lockersOf(lock)) ?? OUT_OF_SIGHT
+    }`,
   });
 }
 
@@ -64,5 +67,5 @@ function explain(error: unknown): never {
 async function lockersOf(lock: OpenFile): Promise<string> {
   const [path, fd] = lock.call((fd) => [readLink(`/proc/self/fd/${fd}`), fd]);
   const lockers = await describeLockers((link) => link === path, AS_FDINFO_SHOWS_IT, fd);
-  return lockers ?? "somebody out of sight";
+  return lockers ?? OUT_OF_SIGHT;
 }

@@ -6,7 +6,15 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
-import { ifExists, makeBlockNode, O_EXCL, O_RDONLY, open, unlink } from "../kernel/file.ts";
+import {
+  ifExists,
+  makeBlockNode,
+  O_EXCL,
+  O_RDONLY,
+  open,
+  removeNode,
+  unlink,
+} from "../kernel/file.ts";
 import { isDevtmpfs } from "../kernel/mountinfo.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 import { sysfsBackingFile, type SysfsPartition, sysfsPartitions } from "../kernel/sysfs.ts";
@@ -21,14 +29,6 @@ const MADE_BY_LOOPDEV = 0o1600;
 
 /** How long the kernel, or udev where it makes nodes, may take before we make one. In ms. */
 const PATIENCE_MS = 50;
-
-function tryToUnlink(path: string): void {
-  try {
-    unlink(path);
-  } catch {
-    // ENOENT: another process did it. EROFS, EPERM: a node without a device stays, which does no harm.
-  }
-}
 
 function look(path: string): FileStatus | undefined {
   return ifExists(() => fileStatus(path));
@@ -68,9 +68,9 @@ export function removeLeftNodes(
     if (sysfsBackingFile(number) !== undefined) return;
     for (const { name, dev } of partitions) {
       const isLeft = isDevice(look(`/dev/${name}`), dev) && !look(`/sys/class/block/${name}`);
-      if (isLeft) tryToUnlink(`/dev/${name}`);
+      if (isLeft) removeNode(`/dev/${name}`);
     }
-    if (look(path)?.mode === MADE_BY_LOOPDEV) tryToUnlink(path);
+    if (look(path)?.mode === MADE_BY_LOOPDEV) removeNode(path);
   } catch (error) {
     // EBUSY: another process has opened the device, and may rely on its nodes.
     if (!isRefusal(error)) throw error;
@@ -156,10 +156,10 @@ export class DevNodes {
     this.#made = [];
   }
 
-  /** Removes those of `paths` that we made, by default all. One that /dev does not let go stays. */
+  /** Removes those of `paths` that we made, by default all. One that /dev does not let go stays, with a warning. */
   remove(paths: readonly string[] = this.#made): void {
     const ours = this.#made.filter((path) => paths.includes(path));
     this.#made = this.#made.filter((path) => !paths.includes(path));
-    for (const path of ours) tryToUnlink(path);
+    for (const path of ours) removeNode(path);
   }
 }

@@ -9,7 +9,7 @@
  */
 import { blkFlsBuf, blkpgAddPartition, blkpgResizePartition, blkSszGet } from "../kernel/block.ts";
 import type { Extent } from "../kernel/block.ts";
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError, toExplain } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import type { LoopFacts } from "./facts.ts";
 import { isComplete, readTable, refuseUnreadable } from "./image_table.ts";
@@ -17,7 +17,7 @@ import type { DevNodes } from "./nodes.ts";
 import type { TablePartition, Truncation } from "../table/disk.ts";
 import { SECTOR_SIZES } from "../table/sectors.ts";
 import { poll } from "../base/retry.ts";
-import { isSamePartition, removePartitions, removeTogether } from "./removal.ts";
+import { isSamePartition, removeAfter, removePartitions, removeTogether } from "./removal.ts";
 import { boundPartitions, type SysfsPartition, sysfsStillHas } from "../kernel/sysfs.ts";
 
 /**
@@ -128,7 +128,8 @@ export class DevicePartitions {
     try {
       await this.#rescan(isKnown, timeout, signal);
     } catch (error) {
-      const present = boundPartitions(this.#number);
+      const present = toExplain(() => boundPartitions(this.#number));
+      if (!present) throw error;
       this.list = this.list.filter((one) => has(present, one));
       this.added = this.added.filter((one) => has(present, one));
       throw error;
@@ -196,8 +197,7 @@ export class DevicePartitions {
       const hint = `after ${timeout} ms still missing: ${missing.join("; ")}`;
       throw new LoopError({ code: "ETIMEDOUT", path: device.path, hint });
     } catch (error) {
-      await removePartitions(device, number, added).catch(() => {});
-      throw error;
+      throw await removeAfter(error, device, number, added);
     }
   }
 
@@ -214,13 +214,14 @@ export class DevicePartitions {
     } catch (error) {
       // Most tables count in sectors of 512 bytes, whatever the disk's are.
       if (isRefusal(error, "EINVAL")) {
-        const sectorSize = blkSszGet(this.#device);
+        const sectorSize = toExplain(() => blkSszGet(this.#device)) ?? 1;
         if (wanted.start % sectorSize === 0 && wanted.size % sectorSize === 0) throw error;
         return this.#skip(wanted, `it begins or ends within a sector of ${sectorSize} bytes`);
       }
       if (!isRefusal(error, "EBUSY")) throw error;
       // Another process's scan may have been faster: sysfs shows the partition now or at the next look.
-      const present = boundPartitions(this.#number);
+      const present = toExplain(() => boundPartitions(this.#number));
+      if (!present) throw error;
       if (has(present, wanted)) return undefined;
       const taken = present.find(({ number }) => number === wanted.number);
       if (taken) {

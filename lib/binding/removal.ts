@@ -7,7 +7,7 @@
  * @module
  */
 import { blkpgAddPartition, blkpgDelPartition, type Extent } from "../kernel/block.ts";
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, laterToExplain, LoopError, withMore } from "../base/errors.ts";
 import { ifExists, O_EXCL, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { describeHolders, findHolders } from "../holders/holders.ts";
 import { retry, type RetryPolicy } from "../base/retry.ts";
@@ -32,25 +32,57 @@ export function isSamePartition(
   return a.number === b.number && a.start === b.start;
 }
 
+/** A partition to remove: which one, and where it must still begin. */
+type Removable = Pick<Extent, "number" | "start">;
+
 /**
  * Removes partitions; one that is gone already is no error. Waits while udev probes them. Tries all of
- * them, and throws the first error in the end.
+ * them, and throws the first error in the end, with the names of those that are left.
  */
 export async function removePartitions(
   device: OpenFile,
   number: number,
-  partitions: readonly Pick<Extent, "number" | "start">[],
+  partitions: readonly Removable[],
 ): Promise<void> {
-  if (partitions.length === 0) return;
-  const removed = await Promise.allSettled(partitions.map((one) => remove(device, number, one)));
-  const failed = removed.find(({ status }) => status === "rejected");
-  if (failed) throw (failed as PromiseRejectedResult).reason;
+  const { left, error } = await tryRemoving(device, number, partitions);
+  if (left.length > 0) throw withLeft(error, number, left);
+}
+
+/** Undoes what came before `error`, and gives that error, with the names of those that are left. */
+export async function removeAfter(
+  error: unknown,
+  device: OpenFile,
+  number: number,
+  partitions: readonly Removable[],
+): Promise<unknown> {
+  const { left } = await tryRemoving(device, number, partitions);
+  return withLeft(error, number, left);
+}
+
+async function tryRemoving(
+  device: OpenFile,
+  number: number,
+  partitions: readonly Removable[],
+): Promise<{ left: readonly Removable[]; error?: unknown }> {
+  const ended = await Promise.allSettled(partitions.map((one) => remove(device, number, one)));
+  const left = partitions.filter((_, i) => ended[i].status === "rejected");
+  const failed = ended.find((end) => end.status === "rejected");
+  return { left, error: failed?.reason };
+}
+
+/** The error after which partitions of ours can be left on the device, even when it is free. */
+export function withLeft(error: unknown, number: number, left: readonly Removable[]): unknown {
+  if (left.length === 0) return error;
+  const disk = `/dev/loop${number}`;
+  const names = left.map((one) => `${disk}p${one.number}`).join(", ");
+  const commands = left.map((one) => `delpart ${disk} ${one.number}`).join("; ");
+  return withMore(error, `${names} may be left: ${commands}, or the next attach, removes it`);
 }
 
 async function remove(
   device: OpenFile,
   number: number,
-  partition: Pick<Extent, "number" | "start">,
+  partition: Removable,
 ): Promise<void> {
   await retry(WHILE_PROBED, () => {
     if (sysfsPartitionStart(number, partition.number) !== partition.start) return;
@@ -85,8 +117,9 @@ export async function removeTogether(
       removed.push(partition);
     }
   } catch (error) {
-    for (const partition of removed) addAgain(device, partition);
-    throw await explain(error, device, number, partitions);
+    const lost = removed.filter((partition) => !addAgain(device, partition));
+    const first = await explain(error, device, number, partitions, lost.length === 0);
+    throw withLost(first, lost);
   } finally {
     for (const claim of claims.values()) claim.close();
   }
@@ -153,8 +186,9 @@ async function usersOf(number: number, partitions: readonly SysfsPartition[]): P
   return describeHolders((await findHolders(number)).filter(({ path }) => nodes.has(path)));
 }
 
-function inUse({ path }: OpenFile, users: string): LoopError {
-  const hint = `${users}: unmount it first, or have it closed; no partition was removed`;
+function inUse({ path }: OpenFile, users: string, isUndone = true): LoopError {
+  const hint = `${users}: unmount it first, or have it closed` +
+    (isUndone ? "; no partition was removed" : "");
   const request = "BLKPG_DEL_PARTITION";
   return new LoopError({ code: "EBUSY", syscall: "ioctl", request, path, hint });
 }
@@ -165,19 +199,45 @@ async function explain(
   device: OpenFile,
   number: number,
   partitions: readonly SysfsPartition[],
+  isUndone = true,
 ): Promise<unknown> {
-  if (!isRefusal(error, "EBUSY")) return error;
+  if (!isOfUse(error)) return error;
   const names = partitions.map(({ name }) => `/dev/${name}`).join(", ");
-  return inUse(device, await usersOf(number, partitions) || `${names}: used out of sight`);
+  const users = await laterToExplain(() => usersOf(number, partitions));
+  return inUse(device, users || `${names}: used out of sight`, isUndone);
 }
 
-/** Another program may have added something there since: its partition stays. */
-function addAgain(device: OpenFile, partition: SysfsPartition): void {
+/** Whether it says that a partition is in use: by a refused removal, or a refused claim. */
+const isOfUse = (error: unknown): boolean =>
+  isRefusal(error, "EBUSY") &&
+  (error.request === "BLKPG_DEL_PARTITION" || error.path.startsWith("/dev/"));
+
+/**
+ * Whether something is there again. Another program may have added something there since: its partition
+ * stays.
+ */
+function addAgain(device: OpenFile, partition: SysfsPartition): boolean {
   try {
     blkpgAddPartition(device, partition);
+    return true;
   } catch (error) {
-    if (!isRefusal(error, "EBUSY")) throw error;
+    if (!isRefusal(error)) throw error;
+    return error.code === "EBUSY";
   }
+}
+
+/** The error of a removal after which these could not be added again. */
+function withLost(error: unknown, lost: readonly SysfsPartition[]): unknown {
+  if (lost.length === 0) return error;
+  const commands = lost.map(({ name, number, start, size }) => {
+    const disk = `/dev/${name.slice(0, -`p${number}`.length)}`;
+    return `addpart ${disk} ${number} ${start / 512} ${size / 512}`;
+  });
+  return withMore(
+    error,
+    "removed before, and not to be added again: " +
+      `${lost.map(({ name }) => `/dev/${name}`).join(", ")} (${commands.join("; ")})`,
+  );
 }
 
 /**

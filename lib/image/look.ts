@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { isRefusal, type LoopError } from "../base/errors.ts";
+import { isRefusal, type LoopError, withSecond } from "../base/errors.ts";
 import { blkRoGet, blkRoSet } from "../kernel/block.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { O_RDONLY } from "../kernel/file.ts";
@@ -55,8 +55,18 @@ export async function lookAt(part: Part): Promise<Seen> {
       return await lookIntoSubvolumes(part.path) ?? look;
     });
   } catch (error) {
+    if (error instanceof StaysReadOnly) throw error.reason;
     if (!isRefusal(error)) throw error;
     return { ...NOTHING, error };
+  }
+}
+
+/** It would be mounted read-only, for no reason that anybody could see. */
+class StaysReadOnly {
+  readonly reason: unknown;
+
+  constructor(reason: unknown) {
+    this.reason = reason;
   }
 }
 
@@ -64,11 +74,14 @@ async function whileReadOnly<T>(path: string, look: () => Promise<T>): Promise<T
   using device = await openWithoutWaiting(path, O_RDONLY);
   if (blkRoGet(device)) return await look();
   blkRoSet(device, true);
+  const seen = await look().then((value) => ({ value }), (error: unknown) => ({ error }));
   try {
-    return await look();
-  } finally {
     blkRoSet(device, false);
+  } catch (second) {
+    throw new StaysReadOnly("error" in seen ? withSecond(seen.error, second) : second);
   }
+  if ("error" in seen) throw seen.error;
+  return seen.value;
 }
 
 /** Mounts it, and gives what `use` makes of its root directory. */

@@ -3,8 +3,9 @@
  *
  * @module
  */
+import { toExplain } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
-import { ifExists, readText } from "./file.ts";
+import { readText } from "./file.ts";
 import { SYS } from "./syscalls.ts";
 
 /** `<linux/capability.h>` */
@@ -30,7 +31,7 @@ export function hasCapability(capability: Capability): boolean {
 export function whyNotPermitted(what: string, capability: Capability): string {
   const needs = `${what} needs ${capability}`;
   if (!hasCapability(capability)) return needs;
-  const map = ifExists(() => readText("/proc/self/uid_map"));
+  const map = toExplain(() => readText("/proc/self/uid_map"));
   const isMachinesNamespace = map === undefined || /^\s*0\s+0\s+4294967295$/.test(map);
   return isMachinesNamespace
     ? `${needs}; this process has it, so perhaps a security module or a filter of system calls ` +

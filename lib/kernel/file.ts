@@ -299,6 +299,17 @@ export function unlink(path: string): void {
   check(libc().unlink(cString(path)), "unlink", path);
 }
 
+/**
+ * Removes a node of ours, which another process may have done. Warns if it stays: no error is the place for
+ * it, since what it was made for may have been done.
+ */
+export function removeNode(path: string): void {
+  const result = libc().unlink(cString(path));
+  if (result >= 0 || isErrno(result, "ENOENT")) return;
+  const { message } = new LoopError({ code: -result, syscall: "unlink", path });
+  console.warn(`loopdev: ${message}: the node is left, and rm ${path} removes it`);
+}
+
 /** A buffer for what is decoded right after the read. A page has up to 64 KiB on aarch64. */
 const page = new Uint8Array(65536);
 

@@ -150,23 +150,36 @@ export async function placeOf(path: string): Promise<Place | undefined> {
   return (await placesOf([path]))[0];
 }
 
+/** Undefined where no such file is there; throws any other error. `name`: what errors call it. */
+export async function placeIfThere(path: string, name: string): Promise<Place | undefined> {
+  const [{ result, buffer }] = await askEach([path]);
+  if (isErrno(result, "ENOENT") || isErrno(result, "ENOTDIR")) return undefined;
+  check(result, "statx", name);
+  return placeIn(buffer);
+}
+
 /** So many files are asked for at once: a thread copies the calls. */
 const MOST_AT_ONCE = 256;
 
 /** The same of each. One trip to another thread for many files: a trip takes longer than a call. */
 export async function placesOf(paths: readonly string[]): Promise<(Place | undefined)[]> {
-  const places: (Place | undefined)[] = [];
-  while (places.length < paths.length) {
-    const some = paths.slice(places.length, places.length + MOST_AT_ONCE);
+  const asked = await askEach(paths);
+  return asked.map(({ result, buffer }) => result < 0 ? undefined : placeIn(buffer));
+}
+
+async function askEach(paths: readonly string[]) {
+  const asked: { result: number; buffer: Uint8Array }[] = [];
+  while (asked.length < paths.length) {
+    const some = paths.slice(asked.length, asked.length + MOST_AT_ONCE);
     const buffers = some.map(() => statx.buffer());
     const mask = STATX_TYPE | STATX_MNT_ID;
     const results = await eachOnThread(some.map((path, i): NamedStep => {
       const args = [AT_FDCWD, cString(path), AT_STATX_DONT_SYNC, mask, buffers[i]];
       return { name: "statx", args };
     }));
-    places.push(...results.map((result, i) => result < 0 ? undefined : placeIn(buffers[i])));
+    asked.push(...results.map((result, i) => ({ result, buffer: buffers[i] })));
   }
-  return places;
+  return asked;
 }
 
 function placeIn(buffer: Uint8Array): Place {

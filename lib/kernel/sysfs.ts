@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isRefusal } from "../base/errors.ts";
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { fileStatus, isThere } from "./stat.ts";
 
@@ -102,9 +103,18 @@ function readPartition(disk: string, name: string): SysfsPartition | undefined {
   }));
 }
 
+/** What stands for a path of more than a page, which the kernel does not tell. */
+const UNTOLD = "(a path that is too long for the kernel to tell)";
+
 /** The backing file's path as the kernel has it; an error if no file is bound. */
 export function sysfsBoundFile(number: number): string {
-  return readText(`/sys/block/loop${number}/loop/backing_file`);
+  try {
+    return readText(`/sys/block/loop${number}/loop/backing_file`);
+  } catch (error) {
+    // A stranger's directory can have been renamed; it is bound all the same.
+    if (isRefusal(error, "ENAMETOOLONG")) return UNTOLD;
+    throw error;
+  }
 }
 
 export function sysfsIsBound(number: number): boolean {

@@ -18,7 +18,7 @@ import { checkCommand, isDamaged, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
 import type { MountSource } from "./mounted.ts";
 import type { CheckedMount } from "./options.ts";
-import { type Owner, whyNoOwner } from "./owner.ts";
+import { explainNoOwner, type Owner } from "./owner.ts";
 import { NO_BYTES, whatIsThere } from "./unknown.ts";
 
 /** A driver can log a line for each damaged block: a message has the first of them. */
@@ -58,6 +58,8 @@ export async function explainRefusal(
   failed: FailedMount,
 ): Promise<unknown> {
   if (!isRefusal(error)) return error;
+  const { type, owner } = attempt;
+  if (error.syscall === "mount_setattr" && owner) return explainNoOwner(error, type, owner);
   const said = driversWords(attempt, failed);
   const advice = await adviceOn(error, attempt, failed, said).catch(() => undefined);
   const hint = [...said, advice].filter((part) => part !== undefined).join("; ");
@@ -83,9 +85,8 @@ async function adviceOn(
   { setting }: FailedMount,
   said: readonly string[],
 ): Promise<string | undefined> {
-  const { type, source, options, owner } = attempt;
+  const { type, source, options } = attempt;
   const { code, syscall, request } = error;
-  if (syscall === "mount_setattr" && owner) return whyNoOwner(error, type, owner);
   if (code === "EPERM") return whyNotPermitted("mounting", "CAP_SYS_ADMIN");
   if (syscall === "fsopen" && code === "ENOSYS") return withoutCalls();
   if (syscall === "fsopen" && code === "ENODEV") {

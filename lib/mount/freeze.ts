@@ -14,7 +14,7 @@
  * @module
  */
 import { checkTimeout } from "../base/checks.ts";
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError, withMore } from "../base/errors.ts";
 import { checkAgainst, type Rows } from "../base/options.ts";
 import { poll } from "../base/retry.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
@@ -133,11 +133,15 @@ export class Frozen implements FrozenMount {
     try {
       await fiThaw(this.#freezing.root);
     } catch (error) {
-      throw isRefusal(error, "EINVAL") ? this.#late() : error;
-    } finally {
-      this.#freezing.setFrozen(false);
-      await endHelper(this.#helper);
+      if (isRefusal(error, "EINVAL")) {
+        this.#freezing.setFrozen(false);
+        await endHelper(this.#helper).catch(() => {});
+        throw this.#late();
+      }
+      throw leaveToHelper(error, this.#helper);
     }
+    this.#freezing.setFrozen(false);
+    await endHelper(this.#helper);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -158,9 +162,11 @@ export async function freeze(freezing: Freezing, timeout: number): Promise<Froze
     freezing.setFrozen(true);
     return new Frozen(freezing, helper);
   } catch (error) {
-    if (isFrozen) await fiThaw(freezing.root).catch(() => {});
+    const isThawed = !isFrozen ||
+      await fiThaw(freezing.root).then(() => true, (error) => isRefusal(error, "EINVAL"));
+    if (!isThawed) throw leaveToHelper(error, helper);
     // Somebody else may have frozen it: the helper must not thaw it.
-    await endHelper(helper);
+    await endHelper(helper).catch(() => {});
     if (!isRefusal(error)) throw error;
     const hint = whyNot(error, freezing.type);
     throw hint === undefined ? error : error.withHint(hint);
@@ -193,9 +199,19 @@ function startThawer({ root }: Freezing, timeout: number): Promise<OpenFile> {
   });
 }
 
+/** The end of its pipe has it thaw what this process could not. The record stays for the keeper. */
+function leaveToHelper(error: unknown, helper: OpenFile): unknown {
+  helper.close();
+  return withMore(
+    error,
+    "it is left to a helper process to thaw the file system (fsfreeze --unfreeze)",
+  );
+}
+
 /** Tells it that nothing is left to do, and waits until it has let the directory go. */
 async function endHelper(helper: OpenFile): Promise<void> {
-  if (hasReader(helper)) writeToPipe(helper, new TextEncoder().encode("thawed\n"));
-  await poll(() => hasReader(helper) ? undefined : true, HELPER_ENDS_MS);
-  helper.close();
+  using pipe = helper;
+  // If it could not be told, it would thaw what somebody else may have frozen since.
+  if (hasReader(pipe)) writeToPipe(pipe, new TextEncoder().encode("thawed\n"));
+  await poll(() => hasReader(pipe) ? undefined : true, HELPER_ENDS_MS);
 }

@@ -133,7 +133,10 @@ export class Keeper {
       },
       async remove(isFolderGone) {
         // A directory on which others have mounted something stays, and its record with it.
-        if (!directory || await directory.remove(isFolderGone)) removeFile(record, parent);
+        if (directory && !await directory.remove(isFolderGone)) return;
+        // Where a thaw failed.
+        removeFile(`.frozen-${number}`, parent);
+        removeFile(record, parent);
       },
     };
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { isRefusal, withSecond } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY, type NewMount } from "../kernel/mount.ts";
@@ -11,7 +11,13 @@ import { openSource, refuseOther } from "./device_source.ts";
 import { type Attempt, explainRefusal } from "./errors.ts";
 import { fileSystemOn } from "./file_system.ts";
 import { Keeper } from "./keeper.ts";
-import { leaveMount, type LoopMount, makeLoopMount, type MountSource } from "./mounted.ts";
+import {
+  leaveMount,
+  type LoopMount,
+  makeLoopMount,
+  type MountSource,
+  withStillMounted,
+} from "./mounted.ts";
 import { refuseNodev } from "./nodev.ts";
 import { type CheckedMount, checkMountOptions, type MountOptions, settingsOf } from "./options.ts";
 import { makeUserNamespace, type Owner, ownerOf, typeForOwner } from "./owner.ts";
@@ -54,7 +60,32 @@ export async function mount(
   // Another thread reads the superblock while this one sees to the keeper, whose shell starts meanwhile.
   const driver = options.type ?? driverFor(source, owner);
   const keeper = options.detached ? undefined : Keeper.ensure();
-  for (const begun of [driver, keeper]) Promise.resolve(begun).catch(() => {});
+  // Of what is done side by side, the error that came first is the one to tell.
+  let failed: { first: unknown } | undefined;
+  for (const begun of [driver, keeper]) {
+    Promise.resolve(begun).catch((error) => failed ??= { first: error });
+  }
+  try {
+    return await mountOn(source, { options, owner, driver, keeper }, onEnd);
+  } catch (error) {
+    throw failed ? withSecond(failed.first, error) : error;
+  }
+}
+
+/** What mounting needs, and what of it has begun. */
+interface Begun {
+  readonly options: CheckedMount;
+  readonly owner: Owner | undefined;
+  readonly driver: string | Promise<string>;
+  readonly keeper: Promise<Keeper> | undefined;
+}
+
+async function mountOn(
+  source: MountSource,
+  { options, owner, driver, keeper }: Begun,
+  onEnd: (mount: LoopMount) => void,
+): Promise<LoopMount> {
+  const { signal } = options;
   using idMap = owner && await makeUserNamespace(owner);
   const type = await driver;
   // Open before the first call: what the kernel logs from here on may explain a refusal.
@@ -83,7 +114,8 @@ export async function mount(
     const attached = id !== undefined;
     const ended = await endMount(made, { node: undefined, written: false, attached, holder });
     // Where it is still mounted, the keeper needs the record to unmount it.
-    if (ended.isGone) await remove?.();
+    if (!ended.isGone) throw withStillMounted(error, place!.path);
+    await remove?.();
     throw error;
   }
 }

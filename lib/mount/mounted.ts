@@ -4,7 +4,7 @@
  * @module
  */
 import { checkPath, checkSignal } from "../base/checks.ts";
-import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { isErrno, isRefusal, LoopError, withMore } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -342,7 +342,8 @@ export class LoopMount implements AsyncDisposable {
       await this.#unmountChildren();
     } catch (error) {
       this.#unmounted = undefined;
-      throw error;
+      if (isRefusal(error, "EBUSY")) throw error;
+      throw withMore(error, `${this.path} is still mounted: unmount() can be called again`);
     }
     try {
       return await this.#unmountItself();
@@ -429,8 +430,12 @@ export class LoopMount implements AsyncDisposable {
     }
     // EINVAL: another process has unmounted it first.
     const wasGone = isGone && isErrno(unmounted, "EINVAL");
-    if (!wasGone) check(unmounted, "umount2", this.path);
-    check(named, "readlink", this.path);
+    try {
+      if (!wasGone) check(unmounted, "umount2", this.path);
+      check(named, "readlink", this.path);
+    } catch (error) {
+      throw withStillMounted(error, this.path);
+    }
     if (isGone) return;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
     throw new LoopError({ code: "EBUSY", path: this.path, hint });
@@ -448,9 +453,18 @@ export class LoopMount implements AsyncDisposable {
     try {
       await this.#end();
     } catch (error) {
+      this.#isTold = true;
       if (!isTold) throw error;
     }
   }
+}
+
+/** The error after which a mount may still lie on `path`, where its record is. */
+export function withStillMounted(error: unknown, path: string): unknown {
+  return withMore(
+    error,
+    `it may still be mounted there: umount ${path} unmounts it, and so does the end of this process`,
+  );
 }
 
 /** The mounts on a mount or below it, the last one first. A mount of a child is not its own. */

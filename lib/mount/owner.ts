@@ -177,8 +177,13 @@ export function typeForOwner(type: string): string {
   return type === "ext2" || type === "ext3" ? "ext4" : type;
 }
 
-/** Why mount_setattr() has refused the map, and what helps. */
-export function whyNoOwner({ code }: LoopError, type: string, owner: Owner): string | undefined {
+/** What mount_setattr() has refused the map with, with what helps. */
+export function explainNoOwner(error: unknown, type: string, owner: Owner): unknown {
+  const hint = isRefusal(error) ? whyNoOwner(error, type, owner) : undefined;
+  return hint === undefined ? error : (error as LoopError).withHint(hint);
+}
+
+function whyNoOwner({ code }: LoopError, type: string, owner: Owner): string | undefined {
   if (code === "EPERM") return whyNotPermitted("owner", "CAP_SYS_ADMIN");
   if (code !== "ENOSYS" && code !== "EINVAL") return undefined;
   const release = kernelRelease();

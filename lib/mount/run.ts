@@ -30,7 +30,7 @@ import {
 import { fileStatus } from "../kernel/stat.ts";
 import { checkCommand } from "./run_command.ts";
 import { type Entry, messageFile, messagesIn, Namespace, type View } from "./run_namespace.ts";
-import { makeUserNamespace, type Owner, ownerOf, userOf, whyNoOwner } from "./owner.ts";
+import { explainNoOwner, makeUserNamespace, type Owner, ownerOf, userOf } from "./owner.ts";
 import { type CheckedRun, checkRun, type RunOptions, type RunOutput } from "./run_options.ts";
 import { find, furnish, type Root } from "./run_tree.ts";
 
@@ -133,8 +133,7 @@ async function give(
   try {
     await mapIds(copy, idMap);
   } catch (error) {
-    const hint = isRefusal(error) ? whyNoOwner(error, type, owner) : undefined;
-    throw hint === undefined ? error : (error as LoopError).withHint(hint);
+    throw explainNoOwner(error, type, owner);
   }
 }
 

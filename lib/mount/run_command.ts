@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { LoopError } from "../base/errors.ts";
+import { isErrno, LoopError } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { chainOnThread } from "../kernel/chain.ts";
 import {
+  check,
   cString,
   ifAllowed,
   listDirectory,
@@ -64,7 +65,8 @@ async function headOf(root: Root, name: string): Promise<Uint8Array | undefined>
   const [fd] = await root.file.callOnThread((fd) =>
     chainOnThread([{ name: "openat", args: [fd, path, flags, 0] }])
   );
-  if (fd < 0) return undefined;
+  if (isErrno(fd, "ENOENT")) return undefined;
+  check(fd, "open", name);
   using file = new OpenFile(fd, name);
   return (fileStatus(file).mode & 0o111) === 0 ? undefined : readAt(file, 0, HEAD_BYTES);
 }

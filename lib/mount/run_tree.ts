@@ -14,7 +14,7 @@ import {
   MOUNT_ATTR_NOSUID,
   MOUNT_ATTR_RDONLY,
 } from "../kernel/mount.ts";
-import { type FileStatus, fileStatus, placeOf } from "../kernel/stat.ts";
+import { type FileStatus, fileStatus, placeIfThere } from "../kernel/stat.ts";
 import { resolveBelow } from "./resolve.ts";
 import type { Namespace } from "./run_namespace.ts";
 
@@ -36,7 +36,9 @@ export interface Found {
 export async function find(root: Root, name: string): Promise<Found | undefined> {
   try {
     const below = await resolveBelow(root.file, name, root.path);
-    const place = await root.file.callOnThread((fd) => placeOf(`/proc/self/fd/${fd}/${below}`));
+    const place = await root.file.callOnThread((fd) =>
+      placeIfThere(`/proc/self/fd/${fd}/${below}`, `${root.path}/${below}`)
+    );
     return { below, type: place?.type };
   } catch (error) {
     if (isRefusal(error, "ELOOP", "ENOTDIR")) return undefined;

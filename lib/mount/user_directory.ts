@@ -7,14 +7,14 @@
  *
  * @module
  */
-import { LoopError } from "../base/errors.ts";
+import { LoopError, toExplain } from "../base/errors.ts";
 import {
   giveDirectory,
   makeDirectory,
   openDirectory,
   removeDirectory,
 } from "../kernel/directory.ts";
-import { check, type OpenFile } from "../kernel/file.ts";
+import { check, listDirectory, type OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import type { Owner } from "./owner.ts";
 
@@ -49,13 +49,18 @@ export function makeUserDirectory(user: Owner, folder: string, name: string): Us
   return {
     parent: own,
     async remove(isGone) {
-      if (!isGone && !await removeDirectory(name, own)) return false;
-      own.close();
-      await removeDirectory(folder, all);
-      all.close();
-      return true;
+      using user = own;
+      using everybody = all;
+      if (!isGone && !await removeDirectory(name, user)) return false;
+      return await removeDirectory(folder, everybody) || !isEmpty(user);
     },
   };
+}
+
+/** Whether nothing is in it, as far as that can be asked. What the user has put there is the user's. */
+function isEmpty(directory: OpenFile): boolean {
+  const names = toExplain(() => directory.call((fd) => listDirectory(`/proc/self/fd/${fd}`)));
+  return names === undefined || names.length === 0;
 }
 
 function openAllUsers(): OpenFile {

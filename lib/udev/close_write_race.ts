@@ -24,7 +24,14 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { hasCapability } from "../kernel/capabilities.ts";
-import { makeBlockNode, O_RDONLY, O_RDWR, open, type OpenFile, unlink } from "../kernel/file.ts";
+import {
+  makeBlockNode,
+  O_RDONLY,
+  O_RDWR,
+  open,
+  type OpenFile,
+  removeNode,
+} from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
 
 /** First systemd whose udevd compares the table before it asks the kernel to read it again. */
@@ -74,17 +81,9 @@ function openOwnNodes(path: string, dev: string, flags: number[]): OpenFile[] | 
   } catch {
     // EACCES: /dev is mounted nodev. ENOENT: another process has just removed it.
   } finally {
-    remove(own);
+    // The next attach uses one that is left.
+    removeNode(own);
   }
   for (const file of opened) file.close();
   return undefined;
-}
-
-/** A failure is ignored: the next attach reuses a node that is left. */
-function remove(own: string): void {
-  try {
-    unlink(own);
-  } catch {
-    // ENOENT: another process has just removed it. EROFS: somebody made /dev read-only.
-  }
 }

@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, laterToExplain, LoopError } from "../base/errors.ts";
 import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
 import { describeLockers, loopNode } from "../holders/processes.ts";
@@ -218,7 +218,8 @@ export async function whenUnlocked<T>(
   };
   const done = await poll(once, timeout, signal, LONGEST_PAUSE_MS);
   if (done) return done.result;
-  const lockers = await describeFlockers(number, lock?.isExclusive ? undefined : lock?.descriptor);
+  const ours = lock?.isExclusive ? undefined : lock?.descriptor;
+  const lockers = await laterToExplain(() => describeFlockers(number, ours));
   throw new LoopError({
     code: "ETIMEDOUT",
     syscall: "flock",
