@@ -2,22 +2,22 @@
 
 const OPEN = [
   ...["EPERM", "EACCES", "EBUSY", "EINTR", "EINVAL", "EIO"],
-  ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC", "EMFILE"],
+  ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC", "EMFILE", "ENFILE"],
 ];
-const MAKE = ["EPERM", "EACCES", "EINVAL", "EIO", "ENOMEM", "ENOSPC"];
+const MAKE = ["EPERM", "EACCES", "EINVAL", "EIO", "ENOMEM", "ENOSPC", "EROFS"];
 const READ = ["EAGAIN", "EINTR", "EINVAL", "EIO", "ENOMEM", "ENXIO", "ENODEV"];
 const WRITE = [...READ, "EPERM", "ENOSPC"];
 const STAT = ["EACCES", "EINVAL", "EIO", "ENOMEM"];
-const REMOVE = ["EPERM", "EACCES", "EBUSY", "EIO", "ENOMEM"];
+const REMOVE = ["EPERM", "EACCES", "EBUSY", "EIO", "ENOMEM", "EROFS"];
 const SYNC = ["EINTR", "EINVAL", "EIO", "ENOSPC"];
 
 export const ERRORS: Record<string, readonly string[]> = {
   open: OPEN,
   openat: OPEN,
-  openat2: OPEN,
+  openat2: [...OPEN, "ENOSYS"],
   ioctl: [
     ...["EPERM", "EACCES", "EBUSY", "EAGAIN", "EINTR", "EINVAL", "EIO"],
-    ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC"],
+    ...["ENOMEM", "ENXIO", "ENODEV", "ENOSPC", "ENOTTY"],
   ],
   read: READ,
   pread64: READ,
@@ -29,7 +29,7 @@ export const ERRORS: Record<string, readonly string[]> = {
   fstat: STAT,
   lstat: STAT,
   newfstatat: STAT,
-  statx: STAT,
+  statx: [...STAT, "ENOSYS"],
   access: STAT,
   faccessat2: STAT,
   statfs: STAT,
@@ -50,6 +50,9 @@ export const ERRORS: Record<string, readonly string[]> = {
   fsopen: ["EPERM", "ENODEV", "ENOMEM", "EMFILE", "ENOSYS"],
   // EACCES is an answer: what cannot be written is mounted read-only.
   fsconfig: ["EPERM", "EBUSY", "EINTR", "EINVAL", "EIO", "ENOMEM", "EROFS", "EUCLEAN"],
+  mount_setattr: ["EPERM", "EINVAL", "ENOMEM", "ENOSYS"],
+  fchown: ["EPERM", "EIO", "EROFS"],
+  fchmod: ["EPERM", "EIO", "EROFS"],
   open_tree: ["EPERM", "EACCES", "EINVAL", "EMFILE", "ENOMEM"],
   symlinkat: MAKE,
   fchmodat: ["EPERM", "EACCES", "EIO", "ENOMEM"],
@@ -70,7 +73,7 @@ export const ERRORS: Record<string, readonly string[]> = {
   fdatasync: SYNC,
   sync_file_range: [...SYNC, "ENOMEM"],
   fallocate: ["EPERM", "EINTR", "EIO", "ENODEV", "ENOSPC"],
-  ftruncate: ["EPERM", "EINTR", "EINVAL", "EIO"],
+  ftruncate: ["EPERM", "EINTR", "EINVAL", "EIO", "ENOSPC"],
   flock: ["EAGAIN", "EINTR", "EINVAL", "ENOMEM"],
   memfd_create: ["EPERM", "EINVAL", "EMFILE", "ENOMEM"],
   dup: ["EBUSY", "EMFILE", "EINTR"],
@@ -79,6 +82,12 @@ export const ERRORS: Record<string, readonly string[]> = {
   cachestat: ["EPERM", "ENOSYS"],
   inotify_add_watch: ["EACCES", "ENOMEM", "ENOSPC"],
 };
+
+/** Those that last: a full disk, a disk that fails, a limit, a filter of system calls, a holder that stays. */
+export const LASTING: readonly string[] = [
+  ...["EPERM", "EACCES", "EIO", "ENOSPC", "EROFS", "ENOMEM", "EMFILE", "ENFILE"],
+  ...["ENOSYS", "EAGAIN", "EBUSY", "EINTR"],
+];
 
 /**
  * Not covered, and why. strace gives close() an error by not making the call: the descriptor would

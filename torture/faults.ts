@@ -1,16 +1,20 @@
 /**
- * Part "faults": each system call of each scenario fails once, with each error that it can give. The
- * result must be success, or a LoopError that names the call; nothing may be left, and no device of
- * anybody else may be changed. Which calls there are is learnt from a run without faults.
+ * Part "faults": each system call of each scenario fails, with each error that it can give: once, and from
+ * then on. Where that makes the library undo what it did, each call of the undo fails as well. The result
+ * must be success, or a LoopError that names the first call that failed; nothing may be left but what the
+ * error names, and no device of anybody else may be changed. Which calls there are is learnt from a run
+ * without faults, and what an undo calls from the run with the first fault alone.
  */
 import { isDeepStrictEqual } from "node:util";
 import { progress, say } from "../dev/terminal.ts";
+import { Random } from "../tests/cases/random.ts";
 import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts";
 import { ERRORS, UNFAITHFUL } from "./errors.ts";
-import { type Fault, isLie, names, plan } from "./fault_plan.ts";
+import { type Fault, injections, pairs, plan, type Shot } from "./fault_plan.ts";
+import { hidesFirst, isLie, isLoss, names, saysLoss, wordsOf } from "./fault_rules.ts";
 import { keepersOf, recordsOf } from "../tests/support/keepers.ts";
 import { damageOfTable } from "./grow_ends.ts";
-import { leftovers, takeAway, touched } from "./leftovers.ts";
+import { boundBy, leftovers, takeAway, touched } from "./leftovers.ts";
 import { endOf, mountsOfImages, nextMount } from "./mount_ends.ts";
 import { foreignChanges, inheritable } from "./rules.ts";
 import { isMount, type RuntimeName, RUNTIMES, type ScenarioName, WARM_UPS } from "./scenarios.ts";
@@ -21,12 +25,16 @@ import { type Reply, Subject } from "./subject_process.ts";
 const POOL_THREADS = 8;
 /** Others take devices meanwhile, and a runtime's own calls shift what `when=` counts: then again. */
 const TRIES = 8;
+/** The same of pairs: what an undo asks of other processes is asked not each time. */
+const PAIR_TRIES = 3;
 /** Of an experiment's violations. */
 const MOST_SHOWN = 20;
 /** Of the faults, how many may not hit the call they are meant for. */
 const MOST_MISSED = 0.02;
 /** What other processes have open decides which of these calls is made, and when: they do not count. */
 const OF_OTHERS = / \/proc\/\d+\//;
+/** At ci size an experiment has so many seconds, by the scale. */
+const CI_SECONDS = 12;
 
 /** What stays if just this call fails: the next attach() takes it over. */
 const LEAVES = {
@@ -41,8 +49,28 @@ const KEEPS = {
 };
 
 /** What a reply says, without the number of the device, which is whichever was free. */
-function comparable(reply: Reply): unknown {
-  return JSON.parse(JSON.stringify(reply).replaceAll(/\/dev\/loop\d+/g, "/dev/loopN"));
+const comparable = (reply: Reply): unknown =>
+  JSON.parse(
+    JSON.stringify({ ...reply, warned: undefined }).replaceAll(/\/dev\/loop\d+/g, "/dev/loopN"),
+  );
+
+/** Where the kernel cannot be asked whether it has let go of the device, "deferred" is the answer. */
+const deferred = (reply: Reply): Reply =>
+  JSON.parse(JSON.stringify(reply).replaceAll(/"(detached|unmounted)":"\1"/g, '"$1":"deferred"'));
+
+/** What decides which faults are tried. */
+interface Drawn extends Request {
+  /** Whole numbers. */
+  random(): number;
+}
+
+/** What came of a fault. */
+interface Outcome {
+  readonly reply: Reply;
+  /** The calls that it made fail. */
+  readonly hits: readonly Call[];
+  /** What was called after the first of them. */
+  readonly after: readonly Call[];
 }
 
 class Experiment {
@@ -50,6 +78,13 @@ class Experiment {
   readonly #outcomes: string[] = [];
   /** Faults that did not hit their call. */
   readonly #missed: string[] = [];
+  /** Pairs of which the second call was not made again. */
+  #strays = 0;
+  #tried = 0;
+  /** What came of a fault that stays the only one, by its name. */
+  readonly #alone = new Map<string, Reply>();
+  /** What the library has been seen to call after a fault. */
+  readonly #undone = new Set<string>();
   #baseline: Reply = {};
   #descriptors: string[] = [];
   #threads = 0;
@@ -59,14 +94,12 @@ class Experiment {
 
   readonly runtime: RuntimeName;
   readonly scenario: ScenarioName;
-  readonly request: Request;
-  readonly turn: number;
+  readonly request: Drawn;
 
-  constructor(runtime: RuntimeName, scenario: ScenarioName, request: Request, turn: number) {
+  constructor(runtime: RuntimeName, scenario: ScenarioName, request: Drawn) {
     this.runtime = runtime;
     this.scenario = scenario;
     this.request = request;
-    this.turn = turn;
   }
 
   /** A process can do it but once. */
@@ -84,32 +117,91 @@ class Experiment {
       // Whose owner died with his keeper is taken away then, and not by what is looked at here.
       if (isMount(this.scenario)) await nextMount();
       const calls = await this.#learn();
-      const faults = plan(calls, String(this.#subject.pid), this.name, this.request, this.turn);
+      const faults = plan(calls, this.name, this.request);
       if (faults.length === 0 && this.#violations.length === 0) return undefined;
-      for (const [i, fault] of faults.entries()) {
-        progress(`${i}/${faults.length} ${fault.name}`);
-        let { nth } = fault.call;
-        let tries = 1;
-        while (!await this.#inject(fault, nth) && tries < TRIES) {
-          tries++;
-          const alike = (call: Call) => signature(call) === signature(fault.call);
-          nth = (await this.#trace()).calls.filter(alike)[fault.occurrence]?.nth ?? nth;
+      const drawn = this.request.full ? faults : this.#shuffled(faults);
+      const end = this.request.full || this.request.only
+        ? Infinity
+        : performance.now() + CI_SECONDS * this.request.scale * 1000;
+      const most = Math.ceil(this.request.scale);
+      let found = 0;
+      for (const [i, fault] of drawn.entries()) {
+        if (performance.now() > end) break;
+        progress(`${i}/${drawn.length} ${fault.name}`);
+        const all = this.#pairsOf(fault, await this.#try(fault), calls);
+        found += all.length;
+        for (const pair of end === Infinity ? all : this.#shuffled(all).slice(0, most)) {
+          progress(`${i}/${drawn.length} ${pair.name}`);
+          await this.#try(pair);
         }
-        if (tries === TRIES && !OF_OTHERS.test(fault.name)) this.#missed.push(fault.name);
       }
-      const threads = this.#subject.threads().length;
-      if (threads > this.#threads + POOL_THREADS) {
-        this.#blame(this.name, `${this.#threads} threads at the begin, ${threads} at the end`);
-      }
-      const missed = this.#missed;
-      if (missed.length > Math.max(3, MOST_MISSED * faults.length)) {
-        const problem = `${missed.length} of ${faults.length} faults missed their call`;
-        this.#blame(this.name, `${problem}: ${missed.join(", ")}`);
-      }
-      return this.#row(faults);
+      await this.#checkEnd();
+      return this.#row(calls.length, faults.length, found);
     } finally {
       await this.#subject[Symbol.asyncDispose]();
     }
+  }
+
+  #shuffled<T>(all: readonly T[]): T[] {
+    return all.map((one) => ({ one, at: this.request.random() })).sort((a, b) => a.at - b.at)
+      .map(({ one }) => one);
+  }
+
+  /** Faults of what the library called because `fault` came, unless that has been seen to fail. */
+  #pairsOf(fault: Fault, outcome: Outcome | undefined, calls: readonly Call[]): Fault[] {
+    if (!outcome || fault.lasting) return [];
+    const { reply, after } = outcome;
+    const usual = new Set(calls.map(signature));
+    const own = reply.error ? after : after.filter((call) => !usual.has(signature(call)));
+    const key = own.map(signature).join("\n");
+    if (this.#undone.has(key) && !this.request.only) return [];
+    this.#undone.add(key);
+    return pairs(fault, own, this.request.only);
+  }
+
+  /** Until it hits what is meant. What must hold, holds for each try. */
+  async #try(fault: Fault): Promise<Outcome | undefined> {
+    const { call, occurrence, then } = fault;
+    const isAlike = (shot: Shot) => (call: Call) => signature(call) === signature(shot.call);
+    let nths = [call.nth, then?.call.nth ?? 0];
+    this.#tried++;
+    for (let tries = then ? PAIR_TRIES : TRIES; tries > 0; tries--) {
+      const outcome = await this.#inject(fault, nths);
+      if (!outcome) return undefined;
+      const { hits } = outcome;
+      const isHit = hits.some(isAlike(fault)) &&
+        (!then || hits.length > 1 && hits.some(isAlike(then)));
+      if (isHit) {
+        if (!then) this.#alone.set(fault.name, outcome.reply);
+        return outcome;
+      }
+      const first = (await this.#trace()).calls.filter(isAlike(fault))[occurrence]?.nth;
+      nths = [first ?? nths[0], nths[1]];
+      if (!then) continue;
+      const name = fault.name.split(" and then ")[0];
+      const alone = await this.#inject({ ...fault, then: undefined, name }, nths);
+      const second = alone?.after.filter(isAlike(then))[then.occurrence]?.nth;
+      nths = [nths[0], second ?? nths[1]];
+    }
+    if (!then && !OF_OTHERS.test(fault.name)) this.#missed.push(fault.name);
+    if (then) this.#strays++;
+    return undefined;
+  }
+
+  /** What must hold when all is done. */
+  async #checkEnd(): Promise<void> {
+    const threads = this.#subject.threads().length;
+    if (threads > this.#threads + POOL_THREADS) {
+      this.#blame(this.name, `${this.#threads} threads at the begin, ${threads} at the end`);
+    }
+    const missed = this.#missed;
+    if (missed.length > Math.max(3, MOST_MISSED * this.#tried)) {
+      const problem = `${missed.length} of ${this.#tried} faults missed their call`;
+      this.#blame(this.name, `${problem}: ${missed.join(", ")}`);
+    }
+    // After all these errors nothing may keep the process.
+    const status = await this.#subject.leave();
+    if (status !== 0) this.#blame(this.name, `the process ends with ${status ?? "nothing"}`);
   }
 
   async #start(images?: readonly string[]): Promise<void> {
@@ -146,68 +238,84 @@ class Experiment {
       if (name in ERRORS || name in UNFAITHFUL) continue;
       this.#blame(this.name, `${name}() has no row in torture/errors.ts`);
     }
-    if (isMount(this.scenario) && !this.#isNew) await this.#checkMounts(this.name, [], true);
-    await this.#checkLeftovers(this.name, all, []);
+    if (isMount(this.scenario) && !this.#isNew) await this.#checkMounts(this.name, [], reply);
+    await this.#checkLeftovers(this.name, all, [], reply, prepared);
     return calls;
   }
 
-  /** Resolves to whether it was the call meant that failed; what must hold, holds for any. */
-  async #inject({ call, code, lasting, name }: Fault, nth: number): Promise<boolean> {
+  /** undefined: the process has died, or hangs. `nths`: which calls of their names they are in their threads. */
+  async #inject(fault: Fault, nths: readonly number[]): Promise<Outcome | undefined> {
+    const { name, code, then } = fault;
     const subject = this.#subject;
     await subject.prepare(this.scenario);
     const prepared = this.#prepared();
-    const inject = `${call.name}:error=${code}:when=${nth}${lasting ? "+" : ""}`;
-    const trace = await beginTrace(subject.pid, { inject });
+    const shots = [fault, ...then ? [then] : []].map((shot, i) => ({ ...shot, nth: nths[i] }));
+    const trace = await beginTrace(subject.pid, { inject: injections(shots) });
     const reply = await subject.act(this.scenario).catch((error: Error) => error);
     const all = await trace.end();
     if (reply instanceof Error) {
       this.#blame(name, reply.message);
       await this.#restart(all);
-      return true;
+      return undefined;
     }
     const calls = between(all);
     const hits = calls.filter(({ injected }) => injected !== undefined);
-    const isHit = hits.some((hit) => signature(hit) === signature(call));
-    this.#given = hits.map((hit) => hit.text).join("; ");
+    this.#given = hits.map((hit) => hit.text).slice(0, 4).join("; ");
     // Where strace hit another call than the one that was meant, it may have made that one lie.
-    if (!hits.some((hit) => isLie(signature(hit), code))) this.#judge(name, reply, hits);
+    if (!hits.some((hit) => isLie(signature(hit), code))) this.#judge(fault, reply, hits);
     for (const problem of foreignChanges(calls, prepared)) this.#blame(name, problem);
     const failed = await subject.undo(this.scenario);
     const stays = hits.some((hit) => KEEPS.mounts.test(signature(hit)));
     if (failed && !stays) this.#blame(name, `could not be undone afterwards: ${failed}`);
-    if (isMount(this.scenario)) await this.#checkMounts(name, hits, reply.error === undefined);
+    if (isMount(this.scenario)) await this.#checkMounts(name, hits, reply);
     if (this.scenario === "grow") {
       for (const problem of await damageOfTable(subject.grown)) this.#blame(name, problem);
     }
-    await this.#checkLeftovers(name, all, hits);
+    await this.#checkLeftovers(name, all, hits, reply, prepared);
     if (this.#isNew) await this.#restart(all);
-    return isHit;
+    const first = calls.indexOf(hits[0]);
+    const after = first < 0 ? [] : calls.slice(first + 1).filter((call) => !hits.includes(call));
+    return { reply, hits, after };
   }
 
-  #judge(name: string, reply: Reply, hits: readonly Call[]): void {
+  #judge({ name, call, lasting, then }: Fault, reply: Reply, hits: readonly Call[]): void {
     const { result, error } = reply;
+    const lost = hits.filter(isLoss);
     if (!error) {
       this.#outcomes.push("success");
-      if (!isDeepStrictEqual(comparable(reply), comparable(this.#baseline))) {
+      const allowed = [this.#baseline, ...then || lasting ? [deferred(this.#baseline)] : []];
+      const isAllowed = (one: Reply) => isDeepStrictEqual(comparable(reply), comparable(one));
+      if (!allowed.some(isAllowed)) {
         this.#blame(name, `resolved to something else: ${JSON.stringify(result)}`);
       }
+      for (const { text } of lost) this.#blame(name, `succeeds though bytes are lost: ${text}`);
       return;
     }
     this.#outcomes.push(`${error.name} ${error.code}`);
-    if (error.name === "LoopError" && hits.some((hit) => names(error, hit))) return;
-    this.#blame(
-      name,
-      `rejected with ${error.name} ${error.message} ` +
-        `[${error.syscall} ${error.request} ${error.path}]`,
-    );
+    const told = `rejected with ${error.name} ${wordsOf(reply)} ` +
+      `[${error.syscall} ${error.request} ${error.path}]`;
+    if (error.name !== "LoopError" || !hits.some((hit) => names(error, hit))) {
+      return this.#blame(name, told);
+    }
+    if (lost.length > 0 && !saysLoss(reply)) this.#blame(name, `does not say the loss: ${told}`);
+    const isFirst = hits.length > 0 && signature(hits[0]) === signature(call);
+    const alone = this.#alone.get(name.split(then ? " and then " : " from then on")[0]);
+    if ((then || lasting) && isFirst && alone && hidesFirst(alone, reply)) {
+      this.#blame(name, `hides the first error, ${alone.error!.message}: ${told}`);
+    }
   }
 
   /** What its end takes away is taken away by that, and looked at. */
-  async #checkMounts(name: string, hits: readonly Call[], isMounted: boolean): Promise<void> {
+  async #checkMounts(name: string, hits: readonly Call[], reply: Reply): Promise<void> {
+    const isMounted = reply.error === undefined;
     const { pid, images } = this.#subject;
     const mayStay = (what: RegExp) => hits.some((hit) => what.test(signature(hit)));
     const [mounts, records] = [mountsOfImages(images), recordsOf(pid)];
-    if (!mayStay(KEEPS.mounts)) { for (const line of mounts) this.#blame(name, `${line} is left`); }
+    const said = wordsOf(reply);
+    for (const line of mounts) {
+      const isSaid = mayStay(KEEPS.mounts) && said.includes(`umount ${line.split(" ")[4]}`);
+      if (!isSaid) this.#blame(name, `${line} is left, and not said: ${said}`);
+    }
     if (!mayStay(KEEPS.records)) {
       for (const path of records) {
         this.#blame(name, `${path} is left`);
@@ -218,16 +326,28 @@ class Experiment {
     if (mounts.length + records.length > 0) await this.#restart([]);
   }
 
-  async #checkLeftovers(name: string, all: readonly Call[], hits: readonly Call[]): Promise<void> {
+  async #checkLeftovers(
+    name: string,
+    all: readonly Call[],
+    hits: readonly Call[],
+    reply: Reply,
+    prepared: readonly string[],
+  ): Promise<void> {
     const mayLeave = (what: RegExp) => hits.some((hit) => what.test(signature(hit)));
+    const said = wordsOf(reply);
+    const isSaid = (what: string) => said.includes(what);
     const wait = !Object.values(LEAVES).some(mayLeave);
-    const left = await leftovers(this.#subject.images, touched(all), wait);
+    const ours = [
+      ...boundBy(all),
+      ...prepared.map((path) => Number(path.slice("/dev/loop".length))),
+    ];
+    const left = await leftovers(this.#subject.images, touched(all), wait, ours);
     const wrong = [
       ...left.devices,
-      ...mayLeave(LEAVES.partitions) ? [] : left.partitions,
-      ...mayLeave(LEAVES.nodes) ? [] : left.nodes,
-    ];
-    for (const what of wrong) this.#blame(name, `${what} is left`);
+      ...mayLeave(LEAVES.partitions) && !reply.error ? [] : left.partitions,
+      ...mayLeave(LEAVES.nodes) && !reply.error ? [] : left.nodes,
+    ].filter((what) => !isSaid(what));
+    for (const what of wrong) this.#blame(name, `${what} is left, and not said: ${said}`);
     takeAway(left);
     const count = (links: string[], link: string) => links.filter((other) => other === link).length;
     const descriptors = this.#subject.descriptors();
@@ -261,11 +381,13 @@ class Experiment {
     );
   }
 
-  #row(faults: readonly Fault[]): Row {
+  #row(calls: number, faults: number, found: number): Row {
     const bad = this.#violations;
-    const detail = `${new Set(faults.map(({ call }) => call)).size} calls, ` +
-      `${faults.length} faults: ${tally(this.#outcomes)}; ${this.#missed.length} missed, ` +
-      `${bad.length} violations${bad.map((text) => ` | ${text}`).slice(0, 3).join("")}`;
+    const detail = `${calls} calls, tried ${this.#tried} of ${faults} faults and ${found} pairs: ` +
+      `${tally(this.#outcomes)}; ${this.#missed.length} missed, ${this.#strays} pairs ` +
+      `not met again, ${bad.length} violations${
+        bad.map((text) => ` | ${text}`).slice(0, 3).join("")
+      }`;
     const outcome = bad.length === 0 ? "pass" : "fail";
     return { part: "faults", name: this.name, outcome, detail };
   }
@@ -277,10 +399,16 @@ export const faults: Part = async (request) => {
   }
   // A process for each fault takes a while.
   const scenarios = request.scenarios.filter((name) => request.full || !(name in WARM_UPS));
-  const experiments = scenarios.flatMap((scenario, turn) =>
-    request.runtimes.map((runtime) =>
-      new Experiment(runtime, scenario, request, turn + RUNTIMES.indexOf(runtime))
+  const seed = Math.floor(Math.random() * 2 ** 32);
+  const numbers = new Random(seed);
+  const random = () => numbers.u32();
+  const turn = Math.floor(random() * RUNTIMES.length);
+  const experiments = scenarios.flatMap((scenario, i) =>
+    // At ci size each scenario has one of the runtimes, another one the next time.
+    request.runtimes.filter((_, j) =>
+      request.full || request.only || (i + turn + j) % request.runtimes.length === 0
     )
+      .map((runtime) => new Experiment(runtime, scenario, { ...request, random }))
   );
   const rows: Row[] = [];
   // One after the other: two would take each other's free device, and shift what `when=` counts.

@@ -17,7 +17,14 @@ import { touched } from "./leftovers.ts";
 import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { damageOfTable } from "./grow_ends.ts";
 import { damageOf, endOf, isStopped, leftOf } from "./mount_ends.ts";
-import { isMount, MARKS, type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
+import {
+  isMount,
+  MARKS,
+  NOT_KILLED,
+  type RuntimeName,
+  type ScenarioName,
+  WARM_UPS,
+} from "./scenarios.ts";
 import { beginTrace, between, type Call, signature, withoutChildren } from "./strace.ts";
 import { makeImages, Subject } from "./subject_process.ts";
 
@@ -148,7 +155,7 @@ async function kill(plan: Plan, tally: Tally): Promise<void> {
   };
   await subject.prepare(scenario);
   const trace = await beginTrace(subject.pid, {
-    inject: `${call.name}:signal=${victim === "process" ? "KILL" : "STOP"}:when=${call.nth}`,
+    inject: [`${call.name}:signal=${victim === "process" ? "KILL" : "STOP"}:when=${call.nth}`],
     threads: isMain
       ? [String(subject.pid)]
       : subject.threads().filter((thread) => thread !== String(subject.pid)),
@@ -247,7 +254,7 @@ async function killMany(
 
 export const kills: Part = async (request) => {
   const rows: Row[] = [];
-  for (const scenario of request.scenarios) {
+  for (const scenario of request.scenarios.filter((name) => !NOT_KILLED.includes(name))) {
     for (const runtime of request.runtimes) {
       const row = await killMany(runtime, scenario, request);
       if (!row) continue;

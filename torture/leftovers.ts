@@ -20,11 +20,16 @@ export function touched(calls: readonly Call[]): number[] {
   return [...new Set(numbers.map(Number))];
 }
 
-/** What is still there, by default a second later, of `images`, and on the devices that were ours for a while. */
+/** Numbers of those that the calls have bound. */
+export const boundBy = (calls: readonly Call[]): number[] =>
+  touched(calls.filter(({ request, result }) => request === "LOOP_CONFIGURE" && result === 0));
+
+/** What is still there, by default a second later, of `images`, and on the devices that were touched; partitions of those that were `ours` for a while. */
 export async function leftovers(
   images: readonly string[],
   numbers: readonly number[],
   wait = true,
+  ours = numbers,
 ): Promise<Leftovers> {
   // A neighbour who opens the same device later makes a node of the same name, which is another file.
   const seen = new Map<string, number>();
@@ -38,7 +43,7 @@ export async function leftovers(
       `/dev/loop${number}${autoclear ? " (autoclear)" : ""}`
     ),
     // On a device that somebody else has bound by now they are theirs.
-    partitions: numbers.filter((number) => !isBound(number)).flatMap((number) =>
+    partitions: ours.filter((number) => !isBound(number)).flatMap((number) =>
       partitionsOf(number).map((partition) => `/dev/loop${number}p${partition}`)
     ),
     nodes: numbers.map((number) => `/dev/.loopdev-loop${number}`).filter(isSame),

@@ -36,7 +36,7 @@ export function foreignChanges(calls: readonly Call[], prepared: readonly string
       for (const [other, itsPath] of opened) if (itsPath === path) keeping.set(other, path);
     } else if (request !== undefined && CHANGES.test(request) && path.startsWith("/dev/loop")) {
       const stale = request === "BLKPG_DEL_PARTITION" && exclusive.has(fd);
-      if (!ours.has(path) && !stale) wrong.push(text);
+      if (!ours.has(path.replace(/(loop\d+)p\d+$/, "$1")) && !stale) wrong.push(text);
     }
   }
   return wrong.map((text) => `changes a device that is not ours: ${text}`);

@@ -23,7 +23,17 @@ export const SCENARIOS = [
   "mount-first",
   "mount-again",
   "mount-run",
+  "guarded",
+  "change-file",
+  "mount-freeze",
+  "mount-owner",
+  "mount-image",
 ] as const;
+
+/** Those in which a kill shows nothing that others do not show. */
+export const NOT_KILLED: readonly ScenarioName[] = [
+  ...["guarded", "change-file", "mount-freeze", "mount-owner", "mount-image"] as const,
+];
 export type ScenarioName = typeof SCENARIOS[number];
 
 /** What loads all that a scenario needs, and leaves it to do the rest. */

@@ -37,7 +37,7 @@ let logs = 0;
 /** Attaches strace to all threads of a process, or to those named and no other. */
 export async function beginTrace(
   pid: number,
-  { inject, threads }: { inject?: string; threads?: readonly string[] } = {},
+  { inject = [], threads }: { inject?: readonly string[]; threads?: readonly string[] } = {},
 ): Promise<Trace> {
   const log = scratch(`trace-${logs++}`);
   const args = [
@@ -45,7 +45,7 @@ export async function beginTrace(
     ...["-e", `trace=!${RUNTIME_CALLS.join(",")}`],
     // What a program that we start does is its own.
     ...["-b", "execve"],
-    ...inject === undefined ? [] : ["-e", `inject=${inject}`],
+    ...inject.flatMap((what) => ["-e", `inject=${what}`]),
     ...threads ? threads.flatMap((thread) => ["-p", thread]) : ["-ff", "-p", String(pid)],
   ];
   const child = spawn("strace", args, { stdio: ["ignore", "ignore", "pipe"] });

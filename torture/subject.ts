@@ -27,6 +27,7 @@ import {
   find,
   type LoopDevice,
   type LoopMount,
+  mountImage,
   type MountOptions,
 } from "../mod.ts";
 import { readOptions } from "../dev/options.ts";
@@ -35,12 +36,12 @@ import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { GROWN_SIZE, makeSmall } from "./grow_ends.ts";
 import { MARKS, type ScenarioName, STAYING } from "./scenarios.ts";
 
-const HELP = `Usage: torture/subject.ts GPT DOS EXT4 GROWN
+const HELP = `Usage: torture/subject.ts GPT DOS EXT4 GROWN TREE
 
-What parts "faults" and "kill" start, with four images. It reads what to do from stdin.
+What parts "faults" and "kill" start, with five images. It reads what to do from stdin.
 
   -h, --help  this text`;
-const { operands: [gpt, dos, ext4, grown] } = readOptions(HELP, {}, { most: 4 });
+const { operands: [gpt, dos, ext4, grown, tree] } = readOptions(HELP, {}, { most: 5 });
 
 let loop: LoopDevice | undefined;
 let mounted: LoopMount | undefined;
@@ -73,10 +74,17 @@ interface Scenario {
 
 const attachAndDetach = (options: AttachOptions): Scenario => ({
   async act() {
-    const loop = await attach(gpt, options);
+    await using loop = await attach(gpt, options);
     return { ...describe(loop), detached: await loop.detach() };
   },
 });
+
+async function detachLoop(): Promise<void> {
+  if (await loop!.detach() === "deferred") throw new Error("detached only later");
+}
+
+/** Nobody's processes have this number. */
+const USER = 65534;
 
 const mountAndUnmount = (options: MountOptions, before = () => {}): Scenario => ({
   async prepare() {
@@ -89,9 +97,7 @@ const mountAndUnmount = (options: MountOptions, before = () => {}): Scenario => 
     const { type, readOnly } = root;
     return { path: loop!.path, type, readOnly, unmounted: await root.unmount() };
   },
-  async undo() {
-    if (await loop!.detach() === "deferred") throw new Error("detached only later");
-  },
+  undo: detachLoop,
 });
 
 const killKeeper = () => killAll(keepersOf(process.pid));
@@ -129,9 +135,7 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
       writeTable(dos, 1, 2, 0, 3);
     },
     act: async () => ({ path: loop!.path, partitions: await loop!.rescan() }),
-    async undo() {
-      if (await loop!.detach() === "deferred") throw new Error("detached only later");
-    },
+    undo: detachLoop,
   },
   "grow": {
     async prepare() {
@@ -143,9 +147,7 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
       const sizes = loop!.partitions.map(({ number, start, size }) => [number, start, size]);
       return { path: loop!.path, table, partition, sizes };
     },
-    async undo() {
-      if (await loop!.detach() === "deferred") throw new Error("detached only later");
-    },
+    undo: detachLoop,
   },
   "detach-other": {
     async prepare() {
@@ -177,8 +179,45 @@ const SCENARIOS: Record<ScenarioName, Scenario> = {
       const { code } = await mounted!.run(["/busybox", "sh", "-c", script]);
       return { path: loop!.path, code };
     },
-    async undo() {
-      if (await loop!.detach() === "deferred") throw new Error("detached only later");
+    undo: detachLoop,
+  },
+  /** With every lock there is. */
+  "guarded": {
+    async act() {
+      const options = { partscan: "userspace", overlap: "refuse", lock: "shared" } as const;
+      await using loop = await attach(gpt, { ...options, workaround: "never" });
+      (await loop.lock()).release();
+      return { ...describe(loop), detached: await loop.detach() };
+    },
+  },
+  "change-file": {
+    async prepare() {
+      loop = await attach(gpt, { readOnly: true, partscan: "userspace" });
+    },
+    async act() {
+      await loop!.changeFile(dos);
+      return { path: loop!.path, partitions: loop!.partitions };
+    },
+    undo: detachLoop,
+  },
+  "mount-freeze": {
+    async prepare() {
+      loop = await attach(ext4);
+      mounted = await loop.mount();
+    },
+    async act() {
+      const frozen = await mounted!.freeze();
+      await frozen.thaw();
+      return { path: loop!.path };
+    },
+    undo: detachLoop,
+  },
+  "mount-owner": mountAndUnmount({ owner: USER }),
+  "mount-image": {
+    async act() {
+      const image = await mountImage(tree, { root: 1 });
+      const points = image.mounts.map(({ point }) => point);
+      return { path: image.loop.path, points, unmounted: await image.unmount() };
     },
   },
 };
@@ -206,6 +245,15 @@ function makeHarmlessCalls(): void {
   }
 }
 
+/** What an error says that is behind it. */
+function causesOf(error: unknown): Error[] {
+  const { cause, suppressed, error: second, errors = [] } = error as
+    & Partial<AggregateError>
+    & Partial<SuppressedError>;
+  const behind = [cause, suppressed, second, ...errors].filter((one) => one instanceof Error);
+  return behind.flatMap((one) => [one, ...causesOf(one)]);
+}
+
 async function answer(line: string): Promise<unknown> {
   const [verb, name] = line.split(" ");
   const scenario = SCENARIOS[name as ScenarioName];
@@ -219,11 +267,17 @@ async function answer(line: string): Promise<unknown> {
   }
   makeHarmlessCalls();
   existsSync(MARKS.begin);
+  const warned: string[] = [];
+  console.warn = (text) => warned.push(text);
+  const all = () => warned.length === 0 ? {} : { warned: warned.join("; ") };
   try {
-    return { result: await scenario.act() };
-  } catch (error) {
+    return { result: await scenario.act(), ...all() };
+  } catch (thrown) {
+    // A block's end that fails as well tells both: what failed in the block comes first.
+    const error = thrown instanceof SuppressedError ? thrown.suppressed : thrown;
     const { name, code, syscall, request, path, message } = error as Record<string, unknown>;
-    return { error: { name, code, syscall, request, path, message } };
+    const behind = causesOf(thrown).map(({ message }) => message);
+    return { error: { name, code, syscall, request, path, message, behind }, ...all() };
   } finally {
     existsSync(MARKS.end);
   }

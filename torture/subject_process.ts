@@ -1,10 +1,10 @@
 /** A subject in a process of its own, with images of its own. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { ext4Image } from "../tests/support/mount_image.ts";
-import { makeImage, onRuntime, ROOT, THREE_PARTITIONS } from "../tests/support/support.ts";
+import { ext4Image, makeExt4 } from "../tests/support/mount_image.ts";
+import { makeImage, onRuntime, ROOT, scratch, THREE_PARTITIONS } from "../tests/support/support.ts";
 import { openFiles } from "./common.ts";
 import { type RuntimeName, type ScenarioName, WARM_UPS } from "./scenarios.ts";
 
@@ -18,7 +18,11 @@ export interface Reply {
     readonly request?: string;
     readonly path?: string;
     readonly message?: string;
+    /** The messages of its causes. */
+    readonly behind?: readonly string[];
   };
+  /** What it has written to stderr. */
+  readonly warned?: string;
 }
 
 /** Longer than any bounded retry of the library. */
@@ -26,10 +30,12 @@ const HANG_MS = 30_000;
 
 /** The end of an idle process. */
 const END_MS = 2000;
+/** After its last answer. */
+const LEAVE_MS = 10_000;
 
 let made = 0;
 
-/** An image with a GPT, one whose MBR changes, one with a file system, and one that grows. */
+/** An image with a GPT, one whose MBR changes, one with a file system, one that grows, and one with a tree. */
 export function makeImages(): string[] {
   const number = made++;
   return [
@@ -37,7 +43,23 @@ export function makeImages(): string[] {
     makeImage(`dos-${number}.img`, 8),
     ext4Image(`ext4-${number}.img`),
     makeImage(`grown-${number}.img`, 8, THREE_PARTITIONS),
+    treeImage(`tree-${number}.img`),
   ];
+}
+
+/** An image with a root, and a /home that its fstab names. */
+function treeImage(name: string): string {
+  const file = makeImage(name, 10, "label: gpt\nstart=1MiB, size=4MiB\nsize=4MiB, name=home\n");
+  const root = scratch("root");
+  for (const folder of ["etc", "home"]) mkdirSync(`${root}/${folder}`, { recursive: true });
+  writeFileSync(`${root}/etc/fstab`, "PARTLABEL=home /home ext4 defaults 0 2\n");
+  const size = 4 * 2 ** 20;
+  for (const [i, folder] of [root, undefined].entries()) {
+    if (!makeExt4(file, { start: 2 ** 20 + i * size, size }, folder)) {
+      throw new Error("mkfs.ext4 fails");
+    }
+  }
+  return file;
 }
 
 /** Lines that a child writes to stdout, with a deadline. */
@@ -139,6 +161,14 @@ export class Subject implements AsyncDisposable {
   /** Acts a scenario; rejects if the process dies or hangs. */
   async act(scenario: ScenarioName): Promise<Reply> {
     return await this.#ask(`act ${scenario}`) as Reply;
+  }
+
+  /** Has nothing more to do; resolves to its exit code, or to undefined if it does not end. */
+  async leave(): Promise<number | null | undefined> {
+    this.#child.stdin.end();
+    const late = new Promise<void>((resolve) => setTimeout(resolve, LEAVE_MS).unref());
+    await Promise.race([this.#lines.ended, late]);
+    return this.isRunning ? undefined : this.#child.exitCode;
   }
 
   /** Takes back what an act rightly left; gives what went wrong, if anything. */
