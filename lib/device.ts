@@ -85,6 +85,8 @@ export class LoopDevice implements AsyncDisposable {
   readonly #turns = new Turns();
   #state: "open" | keyof typeof CLOSED = "open";
   #detached: Promise<"detached" | "deferred"> | undefined;
+  /** The end of the use, by detach() or by the end of the block. */
+  #ending: Promise<"detached" | "deferred"> | undefined;
   /** How many callers hear what becomes of it, or have heard. */
   #asking = 0;
 
@@ -198,7 +200,7 @@ export class LoopDevice implements AsyncDisposable {
     checkDetachOptions(options);
     const { timeout, signal, onDeferred } = options;
     signal?.throwIfAborted();
-    const again = this.#detached && timeout !== undefined;
+    const again = this.#isEnding && timeout !== undefined;
     this.#asking++;
     let outcome: "detached" | "deferred";
     try {
@@ -215,15 +217,28 @@ export class LoopDevice implements AsyncDisposable {
     return outcome;
   }
 
+  get #isEnding(): boolean {
+    return this.#detached !== undefined || this.#ending !== undefined;
+  }
+
   #end(options: DetachOptions): Promise<"detached" | "deferred"> {
-    return this.#detached ??= this.#take(async () => {
-      this.#state = "detached";
-      const failed = await this.#mounts.end();
-      const outcome = this.#bound.release(options);
-      if (!failed) return await outcome;
-      // The first error wins.
-      throw await outcome.then(() => failed.error, (second) => withSecond(failed.error, second));
-    });
+    return this.#detached ??= this.#inTurn(() => this.#endInTurn(options));
+  }
+
+  /** Once: what asks again gets the same answer. */
+  #endInTurn(options: DetachOptions): Promise<"detached" | "deferred"> {
+    if (this.#ending) return this.#ending;
+    this.#checkOpen();
+    this.#state = "detached";
+    return this.#ending = this.#release(options);
+  }
+
+  async #release(options: DetachOptions): Promise<"detached" | "deferred"> {
+    const failed = await this.#mounts.end();
+    const outcome = this.#bound.release(options);
+    if (!failed) return await outcome;
+    // The first error wins.
+    throw await outcome.then(() => failed.error, (second) => withSecond(failed.error, second));
   }
 
   /**
@@ -270,8 +285,9 @@ export class LoopDevice implements AsyncDisposable {
    * again does nothing.
    */
   async persist(): Promise<void> {
-    if (this.#state === "persistent") return;
-    await this.#take(async () => {
+    await this.#inTurn(async () => {
+      if (this.#state === "persistent") return;
+      this.#checkOpen();
       await this.#bound.persist();
       this.#state = "persistent";
       await this.#bound.close();
@@ -427,20 +443,26 @@ export class LoopDevice implements AsyncDisposable {
    * unless a detach() has said so already.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    const isAsked = this.#detached !== undefined;
-    // What was called before may have been persist().
-    await this.#inTurn(() => {});
-    if (this.#state === "persistent") return;
-    if (!this.#bound.isOwn && !this.#detached) return await this.#close();
-    const heard = this.#asking++;
-    const outcome = await this.#end({}).catch((error) => {
-      if (heard === 0) throw error;
-    });
-    if (outcome === "deferred" && !isAsked) {
-      const holders = await this.#holdersIfSeen();
-      if (this.#onDeferred) this.#onDeferred(this.path, holders);
-      else await warnDeferred(this.path, this.number, holders);
+    const isAsked = this.#isEnding;
+    const outcome = await this.#inTurn(() => this.#endOfBlock());
+    if (outcome !== "deferred" || isAsked) return;
+    const holders = await this.#holdersIfSeen();
+    if (this.#onDeferred) this.#onDeferred(this.path, holders);
+    else await warnDeferred(this.path, this.number, holders);
+  }
+
+  /** In its turn, since what was called before may have been persist() or detach(). */
+  async #endOfBlock(): Promise<"detached" | "deferred" | undefined> {
+    if (this.#state === "persistent") return undefined;
+    if (!this.#bound.isOwn && !this.#ending) {
+      await this.#close();
+      return undefined;
     }
+    const heard = this.#asking++;
+    return await this.#endInTurn({}).catch((error) => {
+      if (heard === 0) throw error;
+      return undefined;
+    });
   }
 
   async #leave(): Promise<void> {
@@ -453,13 +475,11 @@ export class LoopDevice implements AsyncDisposable {
   }
 
   /** Closes the handle, and leaves the device to the process that attached it. */
-  #close(): Promise<void> {
-    return this.#inTurn(async () => {
-      if (this.#state !== "open") return;
-      this.#state = "closed";
-      const failed = await this.#mounts.end();
-      await this.#bound.close();
-      if (failed) throw failed.error;
-    });
+  async #close(): Promise<void> {
+    if (this.#state !== "open") return;
+    this.#state = "closed";
+    const failed = await this.#mounts.end();
+    await this.#bound.close();
+    if (failed) throw failed.error;
   }
 }

@@ -100,3 +100,18 @@ test("persist() and detach() at once: the first that is called decides", ["root"
     assertEquals((results[0] as PromiseFulfilledResult<string>).value, "detached");
   }
 });
+
+test("persist() twice at once, and the end of the block, in their order", ["root"], async () => {
+  const file = makeImage("both.img", 1);
+  const loop = await attach(file);
+  await Promise.all([loop.persist(), loop.persist(), loop[Symbol.asyncDispose]()]);
+  assertEquals(sysfs(`loop${loop.number}/loop/autoclear`), "0");
+  assertEquals(detachElsewhere(loop.path), 0);
+
+  const other = await attach(file);
+  const ended = other[Symbol.asyncDispose]();
+  await assertRejects(() => other.persist(), TypeError, "detached");
+  await ended;
+  assertEquals(await other.detach(), "detached");
+  await other[Symbol.asyncDispose]();
+});
