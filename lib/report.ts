@@ -91,7 +91,8 @@ function kindOfDev(): Report["dev"] {
   return isDevtmpfs() ? "devtmpfs" : "static";
 }
 
-function explain(facts: Omit<Report, "reasons">): string[] {
+/** What the facts mean, in sentences. */
+export function explain(facts: Omit<Report, "reasons">): string[] {
   const { kernel, gate, probe, parsers, udev, dev, maxPart } = facts;
   const reasons = [
     maxPart > 0

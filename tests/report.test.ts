@@ -1,0 +1,58 @@
+/** What report() makes of other machines' facts, and which udevd it finds. */
+import { assert, assertEquals } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { report } from "../mod.ts";
+import { explain } from "../lib/report.ts";
+import { isolated, onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
+
+test("report() gives a sentence for each fact that counts", ["root"], async () => {
+  const { reasons, ...facts } = await report();
+  assertEquals(explain(facts), reasons);
+  const parsers = { gpt: true, mbr: true };
+  const plain = { ...facts, parsers, udev: "none", dev: "devtmpfs", maxPart: 0 } as const;
+  const fixed = { ...plain, kernel: "7.2.0", gate: "fixed", probe: "fixed" } as const;
+  const affected = { ...plain, kernel: "6.1.0", gate: "affected", probe: "affected" } as const;
+  const says = (...given: Parameters<typeof explain>) => explain(...given).join(" ");
+  assert(/^Partitions do not flicker on Linux 7\.2\.0: it is free of \w+\.$/.test(says(fixed)));
+  assert(/^Linux 6\.1\.0 has \w+, or its release does not/.test(says(affected)));
+  assert(says({ ...affected, probe: "fixed" }).includes("it is fixed all the same"));
+  assert(says({ ...fixed, probe: "affected" }).includes("please report it"));
+  assert(says({ ...affected, maxPart: 7 }).startsWith("loop.max_part is 7: the kernel scans"));
+  const reads = (gpt: boolean, mbr: boolean) => says({ ...fixed, parsers: { gpt, mbr } });
+  assert(reads(false, true).includes("does not read GPT: those"));
+  assert(reads(true, false).includes("does not read MBR: those"));
+  assert(reads(false, false).includes("does not read GPT and MBR: those"));
+  assert(says({ ...fixed, udev: 257 }).includes("systemd-udevd 257 re-reads the table"));
+  assert(!says({ ...fixed, udev: 262 }).includes("re-reads"));
+  assert(says({ ...fixed, dev: "static" }).includes("/dev is static"));
+});
+
+test("udevVersion() reads it from the program that runs", ["root", "unshare", "mount"], () => {
+  const script = scratch("version.ts");
+  const udev = JSON.stringify(join(ROOT, "lib/udev/udev.ts"));
+  writeFileSync(
+    script,
+    `import { udevVersion } from ${udev};
+     console.log(udevVersion());`,
+  );
+  // In a list of processes of its own: a neighbour's tests look for udevd, too.
+  const beside = (words: string) =>
+    output([
+      ...["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"],
+      `{ cat "$(command -v sleep)"; printf '${words}'; } >"$0/systemd-udevd" || exit
+       chmod 755 "$0/systemd-udevd"
+       "$0/systemd-udevd" 60 &
+       until [ "$(cat /proc/$!/comm)" = systemd-udevd ]; do :; done
+       "$@"
+       kill $!`,
+      ...[scratch("."), ...onThisRuntime(script)],
+    ]).trim();
+  assertEquals(beside("\\nStarting version 257\\n"), "257");
+  assertEquals(beside("\\nsystemd-udevd version 262\\n"), "262");
+  assertEquals(beside("\\nanother program\\n"), "unknown");
+  const hidden = [...isolated("tmpfs=/run"), "sh", "-c"];
+  assertEquals(output([...hidden, 'exec "$@"', "sh", ...onThisRuntime(script)]).trim(), "none");
+  const recorded = 'mkdir -p /run/udev/data && exec "$@"';
+  assertEquals(output([...hidden, recorded, "sh", ...onThisRuntime(script)]).trim(), "unknown");
+});
