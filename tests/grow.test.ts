@@ -10,6 +10,8 @@ import {
   openLoop,
   readPartitions,
 } from "../mod.ts";
+import { planFileSystem } from "../lib/grow/file_systems.ts";
+import type { FileSystem } from "../lib/superblocks/file_systems.ts";
 import { assertDetached, makeImage, output, run, scratch, sysfs, test } from "./support/support.ts";
 
 const MIB = 2 ** 20;
@@ -279,3 +281,39 @@ test(
     assertEquals([header, partitions[1].size], ["primary", partition?.to]);
   },
 );
+
+test("grow() says beforehand what it would do, also of what cannot grow", ["root"], async () => {
+  const file = makeImage("planned.img", 8, TWO);
+  {
+    // Without its partitions: the kernel gets the one that grows.
+    await using loop = await attach(file);
+    const planned = await loop.grow(2, { size: 16 * MIB, dryRun: true });
+    assertEquals([loop.size, planned.file.from, planned.file.to], [8 * MIB, 8 * MIB, 16 * MIB]);
+    await using theirs = await attach(loop.path);
+    assertStringIncludes(
+      await refusal("EINVAL", () => theirs.grow(2, { size: 16 * MIB })),
+      "it lies on a block device",
+    );
+    const { partition } = await loop.grow(2, { size: 16 * MIB });
+    assertEquals(loop.partitions.find(({ number }) => number === 2)?.size, partition?.to);
+    truncateSync(file, 15 * MIB);
+    assertStringIncludes(await refusal("EINVAL", () => loop.grow()), "shorter than the device");
+  }
+  const bare = makeImage("bare.img", 1);
+  await refusal("ENXIO", () => growImage(bare, { partition: 1, dryRun: true }));
+  assertEquals(Object.keys(await growImage(bare, { dryRun: true })), ["file", "device"]);
+});
+
+test("planFileSystem() says what grows the contents that loopdev does not", [], () => {
+  const reason = (type: string, usage: string) =>
+    planFileSystem({ type, usage } as FileSystem, undefined, MIB).reason;
+  assertEquals(reason("LVM2_member", "raid")?.includes("pvresize"), true);
+  assertEquals(reason("bcache", "other"), "what is inside of it is yours to grow");
+  assertEquals(reason("f2fs", "filesystem")?.includes("the tool for it is resize.f2fs"), true);
+  assertEquals(reason("udf", "filesystem"), "the kernel has no request that grows udf");
+  const size = { size: MIB, block: 4096 };
+  assertEquals(
+    planFileSystem({ type: "xfs", usage: "filesystem" } as FileSystem, size, MIB + 4095),
+    { type: "xfs", from: MIB, to: MIB },
+  );
+});
