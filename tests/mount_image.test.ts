@@ -21,6 +21,7 @@ import {
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, mountImage, type MountImageOptions, readPartitions } from "../mod.ts";
+import { checkFileSystem } from "../lib/image/check.ts";
 import { parseFstab, partsNamed, whyNotMounted } from "../lib/image/fstab.ts";
 import { parseOsRelease } from "../lib/image/os_release.ts";
 import type { Part } from "../lib/image/parts.ts";
@@ -30,6 +31,7 @@ import { putBusybox } from "./support/run_image.ts";
 import {
   assertDetached,
   holdBy,
+  isolated,
   losetup,
   makeImage,
   MOD,
@@ -551,6 +553,100 @@ withBtrfs(
     assertEquals(await tree.unmount(), "unmounted");
   },
 );
+
+withExt4("mountImage() lists what fstab says twice, or below what is not mounted", [], async () => {
+  const esp = { type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", files: {} };
+  const image = async (name: string, fstab: string[], files: Files) =>
+    await imageOf(name, [
+      { label: "twin", files: {} },
+      { label: "twin", files: {} },
+      { files: { ...SYSTEM, "etc/fstab": fstab.join("\n"), ...files } },
+      { label: "four", files: {} },
+      esp,
+    ]);
+  const tags = [
+    ...["LABEL=twin /srv ext4", "LABEL=gone /data ext4", "LABEL=four /data/below ext4"],
+    ...["LABEL=four /boot ext4 ro", "LABEL=four /boot/ ext4", "LABEL=gone /etc ext4"],
+  ];
+  const folders = { "srv/": "", "boot/": "", "data/below/": "", "efi/": "", "efi/full": "x" };
+  {
+    await using tree = await mountImage(await image("twice.img", tags, folders));
+    assertEquals(points(tree), ["/ 3", "/boot 4"]);
+    const said = tree.skipped.map(({ partition, reason }) => `${partition}: ${reason}`);
+    assertEquals(said, [
+      "1: neither fstab nor its type says where it belongs",
+      "2: neither fstab nor its type says where it belongs",
+      "4: fstab has another line for /boot",
+      "4: it lies below /data, which is not mounted",
+      "5: /efi is not an empty directory of the root",
+      "undefined: LABEL=twin fits the partitions 1 and 2",
+      "undefined: LABEL=gone is nothing of this image",
+      "undefined: LABEL=gone is nothing of this image",
+    ]);
+    assert(await tree.trim() >= 0);
+  }
+  // Names of the kernel's count where what they name holds what the line says.
+  const names = ["/dev/sda1 /boot vfat", "/dev/sda4 /efi auto", "/dev/sda2 /srv ext4"];
+  const more = { "srv/": "", "boot/": "", "efi/": "" };
+  await using tree = await mountImage(await image("names.img", names, more));
+  assertEquals(points(tree), ["/ 3", "/efi 4", "/srv 2"]);
+});
+
+withExt4("mountImage() takes the only file system that can be a root, or none", [], async () => {
+  const refused = async (name: string, ...contents: Content[]) => {
+    const { code, message } = await assertRejects(
+      async () => mountImage(await imageOf(name, contents)),
+      LoopError,
+    );
+    assertEquals(code, "EINVAL");
+    return message;
+  };
+  const line = { "extlinux/extlinux.conf": "APPEND root=LABEL=twin\n" };
+  const twin = { label: "twin", files: { ...SYSTEM, ...line } };
+  assertStringIncludes(await refused("twins.img", twin, twin), "the partitions 1 and 2 have an");
+  const none = "none of its partitions has the type of a root";
+  assertStringIncludes(await refused("plain.img", { files: {} }, { files: {} }), none);
+  assertStringIncludes(await refused("usr.img", { type: USR_TYPE, files: {} }), none);
+  const home = { type: "933ac7e1-2eb4-4f13-b844-0e14e2aef915", files: {} };
+  {
+    await using tree = await mountImage(await imageOf("home.img", [home]));
+    assertEquals(points(tree), ["/ 1"]);
+  }
+  const locked = await imageOf("locked.img", [{ files: {} }, {}]);
+  const [, { start }] = (await readPartitions(locked)).partitions;
+  const bytes = readFileSync(locked);
+  bytes.set([0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe, 0, 1], start);
+  writeFileSync(locked, bytes);
+  assertStringIncludes((await assertRejects(() => mountImage(locked), LoopError)).message, none);
+});
+
+test("checkFileSystem() names what it found, and asks no tool where there is none", [
+  "mkfs.xfs",
+], async () => {
+  const file = makeImage("damaged.img", 1);
+  await checkFileSystem("squashfs", file);
+  const { code, message } = await assertRejects(() => checkFileSystem("xfs", file), LoopError);
+  assertEquals(code, "EUCLEAN");
+  assertMatch(message, /the xfs is damaged; xfs_repair -n \S+ gave exit code 1\)/);
+});
+
+withExt4("mountImage() checks nothing that cannot be written, and names a tool that is missing", [
+  "losetup",
+], async () => {
+  const file = await imageOf("checked.img", [{ files: SYSTEM }]);
+  const script = scratch("check.ts");
+  writeFileSync(
+    script,
+    `import { mountImage } from ${JSON.stringify(MOD)};
+     const says = await mountImage(${JSON.stringify(file)}, { check: true })
+       .then(() => "mounted", ({ code, message }) => code + message);
+     console.log(says);`,
+  );
+  const command = onThisRuntime(script);
+  const said = (where: string) => output([...isolated(where), ...command]);
+  assertMatch(said(`read-only=${dirname(file)}`), /^EROFS.*the image cannot be written/);
+  assertMatch(said("tmpfs=/usr/sbin"), /^ENOENT.*e2fsck is not installed, .* package e2fsprogs/);
+});
 
 test("mountImage() refuses bad options before any system call", [], async () => {
   const cases: [unknown, typeof TypeError][] = [

@@ -437,7 +437,6 @@ function refusedOption(options: readonly string[]): string | undefined {
   try {
     checkMountOptions({ options });
   } catch (error) {
-    if (!(error instanceof TypeError || error instanceof RangeError)) throw error;
-    return `fstab: ${error.message}`;
+    return `fstab: ${(error as TypeError | RangeError).message}`;
   }
 }
