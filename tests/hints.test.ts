@@ -2,6 +2,12 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import { attach, LoopError, openLoop, status } from "../mod.ts";
+import type { ErrorCode } from "../lib/base/errors.ts";
+import { explainNoLock } from "../lib/binding/file_lock.ts";
+import { whyRefused } from "../lib/grow/file_systems.ts";
+import { O_RDONLY, open } from "../lib/kernel/file.ts";
+import { whyNoFreeze } from "../lib/mount/freeze.ts";
+import { trim, whyNoTrim } from "../lib/mount/trim.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import {
   isolated,
@@ -116,3 +122,59 @@ withFileSystem(
     );
   },
 );
+
+const refused = (code: ErrorCode) => new LoopError({ code, path: "/x", request: "REQUEST" });
+
+/** What each of some errors is said to come of; "" where nothing is known. */
+function assertHints(
+  why: (error: LoopError) => string | undefined,
+  says: Partial<Record<ErrorCode, string>>,
+): void {
+  for (const [code, text] of Object.entries(says)) {
+    const hint = why(refused(code as ErrorCode)) ?? "";
+    assert(text === "" ? hint === "" : hint.includes(text), `${code}: ${hint}`);
+  }
+}
+
+test("what trim(), freeze() and a driver that does not grow refuse is explained", [], () => {
+  assertHints((error) => whyNoTrim(error, "jfs"), {
+    ENOTTY: "the driver of jfs does not trim",
+    EOPNOTSUPP: "cryptsetup open --allow-discards",
+    EROFS: "it is mounted read-only",
+    EPERM: "CAP_SYS_ADMIN",
+    EIO: "",
+  });
+  assertHints((error) => whyNoFreeze(error, "jfs"), {
+    EBUSY: "frozen already",
+    EOPNOTSUPP: "the driver of jfs does not freeze",
+    EPERM: "CAP_SYS_ADMIN",
+    EIO: "",
+  });
+  const said = "the driver refused (REQUEST: ";
+  assertHints((error) => whyRefused(error, "btrfs"), { EINVAL: "below 256 MiB", EBUSY: said });
+  assertHints((error) => whyRefused(error, "xfs"), { EINVAL: said });
+  assertHints((error) => whyRefused(error, "ext4"), {
+    EPERM: "it has errors, or CAP_SYS_RESOURCE is one of another user namespace; e2fsck -f",
+    EINVAL: "; e2fsck -f and resize2fs on the node",
+  });
+});
+
+test("trim() of what no driver trims says so", [], async () => {
+  using root = open("/proc", O_RDONLY);
+  const error = await assertRejects(() => trim(root, "proc"), LoopError);
+  assertStringIncludes(error.message, "the driver of proc does not trim");
+});
+
+test("a lock that the system refuses says what overlap needs it for", [], () => {
+  const thrown = (error: unknown) => {
+    try {
+      return explainNoLock(error);
+    } catch (error) {
+      return error as Error;
+    }
+  };
+  assertStringIncludes(thrown(refused("ENOENT")).message, "which needs /proc: is it mounted?");
+  assertStringIncludes(thrown(refused("ENOLCK")).message, 'overlap "allow" takes none');
+  const other = new TypeError("another");
+  assertEquals(thrown(other), other);
+});

@@ -33,11 +33,11 @@ export async function aloneWith<T>(
   operation: () => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  using lock = await openAgain(file).catch(explain);
+  using lock = await openAgain(file).catch(explainNoLock);
   let tries = 0;
   const attempt = async () => {
     if (tries++ > 0) await delay(Math.random() * APART_MS, signal);
-    return await tryLockAlone(lock, LOCKED_BYTE).catch(explain) || undefined;
+    return await tryLockAlone(lock, LOCKED_BYTE).catch(explainNoLock) || undefined;
   };
   if (await poll(attempt, timeout, signal, LONGEST_PAUSE_MS)) return await operation();
   throw new LoopError({
@@ -51,7 +51,8 @@ export async function aloneWith<T>(
   });
 }
 
-function explain(error: unknown): never {
+/** Throws it again, with what helps. */
+export function explainNoLock(error: unknown): never {
   if (isRefusal(error, "ENOENT")) {
     throw error.withHint("overlap is decided by a lock, which needs /proc: is it mounted?");
   }

@@ -146,12 +146,13 @@ export async function growFileSystem(
     }
   } catch (error) {
     if (!isRefusal(error, "EPERM", "EOPNOTSUPP", "ENOTTY", "EINVAL", "EBUSY", "EROFS")) throw error;
-    return { type, from, to: await driver.sizeOf(mounted), reason: explain(error, type) };
+    return { type, from, to: await driver.sizeOf(mounted), reason: whyRefused(error, type) };
   }
   return { type, from, to: await driver.sizeOf(mounted) };
 }
 
-function explain(error: LoopError, type: string): string {
+/** Why a driver has not grown its file system, and what does. */
+export function whyRefused(error: LoopError, type: string): string {
   const said = `the driver refused (${error.request}: ${error.reason})`;
   if (type === "btrfs" && error.code === "EINVAL") return `${said}: it takes no size below 256 MiB`;
   if (!/^ext/.test(type)) return said;

@@ -168,12 +168,13 @@ export async function freeze(freezing: Freezing, timeout: number): Promise<Froze
     // Somebody else may have frozen it: the helper must not thaw it.
     await endHelper(helper).catch(() => {});
     if (!isRefusal(error)) throw error;
-    const hint = whyNot(error, freezing.type);
+    const hint = whyNoFreeze(error, freezing.type);
     throw hint === undefined ? error : error.withHint(hint);
   }
 }
 
-function whyNot({ code }: LoopError, type: string): string | undefined {
+/** Why a file system of this type was not frozen. */
+export function whyNoFreeze({ code }: LoopError, type: string): string | undefined {
   switch (code) {
     case "EBUSY":
       return "it is frozen already";

@@ -14,12 +14,13 @@ export async function trim(root: OpenFile, type: string): Promise<number> {
     return await fiTrim(root);
   } catch (error) {
     if (!isRefusal(error)) throw error;
-    const hint = whyNot(error, type);
+    const hint = whyNoTrim(error, type);
     throw hint === undefined ? error : error.withHint(hint);
   }
 }
 
-function whyNot({ code }: LoopError, type: string): string | undefined {
+/** Why a file system of this type was not trimmed, and what helps. */
+export function whyNoTrim({ code }: LoopError, type: string): string | undefined {
   switch (code) {
     case "ENOTTY":
       return `the driver of ${type} does not trim`;
