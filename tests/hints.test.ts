@@ -1,13 +1,25 @@
 /** Hints say what was looked up: a wrong one sends people the wrong way. */
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
-import { attach, LoopError, openLoop, status } from "../mod.ts";
+import process from "node:process";
+import { attach, type Holder, LoopError, openLoop, status } from "../mod.ts";
 import type { ErrorCode } from "../lib/base/errors.ts";
 import { explainNoLock } from "../lib/binding/file_lock.ts";
 import { whyRefused } from "../lib/grow/file_systems.ts";
-import { O_RDONLY, open } from "../lib/kernel/file.ts";
+import { warnDeferred, warnLost } from "../lib/binding/detach.ts";
+import { O_RDONLY, open, type OpenFile } from "../lib/kernel/file.ts";
+import type { NewMount } from "../lib/kernel/mount.ts";
+import { fileStatus } from "../lib/kernel/stat.ts";
+import { openSource, refuseOther } from "../lib/mount/device_source.ts";
 import { whyNoFreeze } from "../lib/mount/freeze.ts";
 import { trim, whyNoTrim } from "../lib/mount/trim.ts";
+import { withOwnDevices } from "./support/own_devices.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import {
   isolated,
@@ -177,4 +189,69 @@ test("a lock that the system refuses says what overlap needs it for", [], () => 
   assertStringIncludes(thrown(refused("ENOLCK")).message, 'overlap "allow" takes none');
   const other = new TypeError("another");
   assertEquals(thrown(other), other);
+});
+
+/** What a call prints as a warning. */
+async function warned(call: () => void | Promise<void>): Promise<string> {
+  const { warn } = console;
+  let said = "";
+  console.warn = (text: string) => said += text;
+  try {
+    await call();
+  } finally {
+    console.warn = warn;
+  }
+  return said;
+}
+
+test(
+  "a device that stays attached is warned of with who holds it: this process, others, or nobody seen",
+  [
+    "root",
+  ],
+  async () => {
+    const self: Holder = { path: "/dev/x", kind: "process", by: `${process.pid} (me)` };
+    const other: Holder = { path: "/dev/x", kind: "process", by: "1 (init)" };
+    await withOwnDevices(async (number) => {
+      const said = (...holders: Holder[]) => warned(() => warnDeferred("/dev/x", number, holders));
+      assertStringIncludes(await said(), "others hold it (out of sight)");
+      assertStringIncludes(await said(self, other), "others hold it (/dev/x: process 1 (init)");
+      assertStringIncludes(await said(self), "this process held it until just now");
+      using _ = open(`/dev/loop${number}`, O_RDONLY);
+      assertMatch(await said(self), /this process holds it \(descriptor \d+, \/dev\/loop\d+\); it/);
+      assertMatch(
+        await said(self, other),
+        /holds it \(.*\), and others do \(\/dev\/x: process 1 \(init\)/,
+      );
+    });
+    const lost = await warned(() => warnLost(new TypeError("a loss")));
+    assertEquals([lost, await warned(() => warnLost("a loss"))], Array(2).fill("loopdev: a loss"));
+  },
+);
+
+test("a device that is another one by now is refused", [
+  "root",
+], async () => {
+  await withOwnDevices(async (number) => {
+    const device = `/dev/loop${number}`;
+    const source = await openSource(device);
+    using node = source.node!;
+    assertEquals(source.number, number);
+    const refused = (root: OpenFile, given = source) => {
+      try {
+        refuseOther(given, { root } as NewMount);
+      } catch (error) {
+        return (error as LoopError).message;
+      }
+    };
+    using disk = open("/sys/block", O_RDONLY);
+    using root = open("/", O_RDONLY);
+    assertEquals(refused(root, { ...source, node: undefined }), undefined);
+    // Of no block device: where the path leads decides.
+    assertEquals(refused(disk), undefined);
+    assertStringIncludes(refused(disk, { ...source, device: "/dev/none" })!, "and now to none");
+    assertStringIncludes(refused(disk, { ...source, device: "/dev/null" })!, "and now to 1:3");
+    if (!/^0:/.test(fileStatus(root).dev)) assertStringIncludes(refused(root)!, "mount it again");
+    assertEquals(fileStatus(node).type, "block device");
+  });
 });

@@ -1,7 +1,21 @@
 import { assertEquals } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import process from "node:process";
 import { isAffected, type KernelBug } from "../mod.ts";
+import { chainOnThread } from "../lib/kernel/chain.ts";
+import { isBeingClaimed, whileClaiming } from "../lib/kernel/claims.ts";
+import {
+  absolutePath,
+  AT_FDCWD,
+  cString,
+  O_CLOEXEC,
+  O_RDONLY,
+  OpenFile,
+} from "../lib/kernel/file.ts";
+import { isNodev } from "../lib/kernel/mountinfo.ts";
 import { parseRelease } from "../lib/kernel/release.ts";
-import { test } from "./support/support.ts";
+import { unwritableBy } from "../lib/kernel/stat.ts";
+import { scratch, test } from "./support/support.ts";
 
 /**
  * Release → affected, each with what proves it. Measured rows are real boots of that kernel; the others
@@ -158,4 +172,44 @@ test("parseRelease() names who built the kernel", [], () => {
   const origins = ["6.1.0-56-amd64", "6.8.0-110-generic", "6.12.0-211.el10", "6.18.44", "5.4.1-foo"]
     .map((release) => parseRelease(release)?.origin);
   assertEquals(origins, ["debian", "ubuntu", "enterprise", "upstream", "unknown"]);
+});
+
+test("absolutePath() leaves what is absolute or empty, and adds the working directory", [], () => {
+  assertEquals(["", "/x", "x"].map(absolutePath), ["", "/x", `${process.cwd()}/x`]);
+});
+
+test("isNodev() asks for the mount of a folder, or the root's", [], () => {
+  assertEquals(["/proc", "/no/mount/there"].map(isNodev).map((is) => typeof is), [
+    "boolean",
+    "boolean",
+  ]);
+});
+
+test(
+  "unwritableBy() knows no attribute of a file without one, and none of a missing one",
+  [],
+  () => {
+    const file = scratch("plain");
+    writeFileSync(file, "");
+    assertEquals([file, `${file}.none`].map(unwritableBy), [undefined, undefined]);
+  },
+);
+
+test("isBeingClaimed() counts a disk and its partitions as one", [], async () => {
+  const asked = ["/dev/loop4", "/dev/loop4p1", "/dev/loop4p2", "/dev/loop5"];
+  const claimed = (path: string) =>
+    whileClaiming(path, () => Promise.resolve(asked.map(isBeingClaimed)));
+  assertEquals(await claimed("/dev/loop4"), [true, true, true, false]);
+  assertEquals(await claimed("/dev/loop4p1"), [true, true, false, false]);
+  assertEquals(asked.map(isBeingClaimed), Array(4).fill(false));
+});
+
+test("a chain gives the descriptor of one step to a later one", [], async () => {
+  const flags = O_RDONLY | O_CLOEXEC;
+  const [opened, read] = await chainOnThread([
+    { name: "openat", args: [AT_FDCWD, cString("/proc/self/comm"), flags, 0] },
+    { name: "read", on: 0, args: [new Uint8Array(new ArrayBuffer(64)), 64] },
+  ]);
+  using _ = new OpenFile(opened, "/proc/self/comm");
+  assertEquals(read > 0, true);
 });

@@ -1,10 +1,11 @@
 /** What run() looks at before it executes a command: files made by hand, in a folder that stands for an image. */
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { LoopError } from "../mod.ts";
+import { LoopError, type RunOptions } from "../mod.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { machine } from "../lib/kernel/syscalls.ts";
+import { checkRun } from "../lib/mount/run_options.ts";
 import { checkCommand } from "../lib/mount/run_command.ts";
 import { onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
 
@@ -76,6 +77,28 @@ async function whyNot(root: string, program: string): Promise<string | undefined
     throw error;
   }
 }
+
+test("checkRun() names what is wrong in the options", [], () => {
+  const wrong: [options: unknown, says: string][] = [
+    [{ env: null }, "env must be an object of strings, not null"],
+    [{ env: [] }, "env must be an object of strings, not an array"],
+    [{ env: "A=b" }, "env must be an object of strings"],
+    [{ env: { "": "x" } }, 'env: "" is no name of a variable'],
+    [{ env: { "a=b": "x" } }, 'env: "a=b" is no name of a variable'],
+    [{ env: { A: 1 } }, "env.A must be a string, not 1"],
+    [{ stdin: "pipe" }, 'stdin must be "null", "inherit" or a Uint8Array'],
+    [{ devices: "/dev/kvm" }, "devices must be an array of paths below /dev"],
+    [{ devices: ["/dev/../etc"] }, "devices must name nodes below /dev"],
+    [{ devices: ["/dev/kvm"], chroot: false }, "devices is for a command with chroot"],
+  ];
+  for (const [options, says] of wrong) {
+    const { message } = assertThrows(() => checkRun("true", options as RunOptions), TypeError);
+    assertStringIncludes(message, says.replace("not an array", "not "));
+  }
+  for (const stdin of ["null", "inherit", new Uint8Array(1)] as const) {
+    assertEquals(checkRun(["true", "x"], { stdin, devices: ["/dev/mapper/a"] }).stdin, stdin);
+  }
+});
 
 test("checkCommand() takes what the kernel executes, and names what it lacks", [], async () => {
   const root = makeRoot();

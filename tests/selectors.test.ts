@@ -2,8 +2,16 @@
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { truncateSync } from "node:fs";
 import process from "node:process";
-import { attach, LoopError, type PartitionSelector, readPartitions } from "../mod.ts";
+import {
+  attach,
+  LoopError,
+  type Partition,
+  type PartitionSelector,
+  readPartitions,
+} from "../mod.ts";
 import { DPS_NAMES } from "../lib/base/selector.ts";
+import { listPartitions } from "../lib/mount/select.ts";
+import type { FileSystem } from "../lib/superblocks/file_systems.ts";
 import { discover, discoverable } from "../lib/table/dps.ts";
 import { makeImage, output, test, testsOf } from "./support/support.ts";
 
@@ -109,6 +117,24 @@ test("MBR's partitions are selected by their byte", ["root"], async () => {
   const numberOf = async (type: string) => (await loop.partition({ type })).number;
   for (const type of ["0x83", "83", "0X83"]) assertEquals(await numberOf(type), 3);
   assertEquals([await numberOf("0x0C"), await numberOf("c"), await numberOf("swap")], [1, 1, 2]);
+});
+
+test("listPartitions() leaves out what no partition has, and says what cannot be read", [], () => {
+  const lines = (partition: object, content: FileSystem[] | string, key?: string) =>
+    listPartitions(
+      [{ partition: { number: 1, size: 512, ...partition } as Partition, content }],
+      key,
+    );
+  assertEquals(lines({}, "EIO"), ["NUMBER  HOLDS            SIZE", "1       unreadable: EIO  512"]);
+  const named = { type: "0x83", typeName: "Linux", name: "n", uuid: "u" };
+  const holds = [{ type: "ext4", label: "l", uuid: "e", usage: "filesystem" }] as FileSystem[];
+  assertEquals(lines(named, holds)[0], "NUMBER  TYPE   NAME  HOLDS  LABEL  UUID  SIZE");
+  assertEquals(
+    lines(named, holds, "type")[0],
+    "NUMBER  TYPE   ID    NAME  HOLDS  LABEL  UUID  SIZE",
+  );
+  assertEquals(lines(named, [], "partuuid")[0], "NUMBER  TYPE   NAME  PARTUUID  SIZE");
+  assertEquals(lines({ type: "0x83" }, [], "partuuid")[1], "1       0x83  512");
 });
 
 test("what is no selector is a TypeError or RangeError", ["root"], async () => {
