@@ -265,7 +265,7 @@ async function bootOnce(
     append: cell.parameters,
     unsigned: muted,
     seconds: 120 + commands.reduce((sum, { seconds }) => sum + seconds, 0),
-    silenceSeconds: 90,
+    silenceSeconds: 180,
     onEvent: (event) => {
       if (event.event !== "progress") transcript.push(JSON.stringify(event));
       onEvent(event);
