@@ -255,3 +255,15 @@ test("a device that is another one by now is refused", [
     assertEquals(fileStatus(node).type, "block device");
   });
 });
+
+withFileSystem("a mount that a writer is in the way of names who writes", [], async () => {
+  const { O_EXCL, O_RDWR, open } = await import("../lib/kernel/file.ts");
+  await using loop = await attach(ext4Image("written.img"));
+  const writer = open(loop.path, O_RDWR | O_EXCL);
+  const { code, message } = await assertRejects(() => loop.mount(), LoopError);
+  writer.close();
+  assertEquals(code, "EBUSY");
+  assertStringIncludes(message, `this process, ${process.pid} (`);
+  assertStringIncludes(message, "has it open for writing");
+  await using _root = await loop.mount();
+});

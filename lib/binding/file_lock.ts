@@ -10,7 +10,7 @@
  */
 import { isRefusal, laterToExplain, LoopError } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";
-import { describeLockers } from "../holders/processes.ts";
+import { describeOpeners } from "../holders/processes.ts";
 import { type OpenFile, readLink } from "../kernel/file.ts";
 import { openAgain, tryLockAlone } from "../kernel/record_lock.ts";
 
@@ -67,6 +67,6 @@ export function explainNoLock(error: unknown): never {
 
 async function lockersOf(lock: OpenFile): Promise<string> {
   const [path, fd] = lock.call((fd) => [readLink(`/proc/self/fd/${fd}`), fd]);
-  const lockers = await describeLockers((link) => link === path, AS_FDINFO_SHOWS_IT, fd);
+  const lockers = await describeOpeners((link) => link === path, AS_FDINFO_SHOWS_IT, fd);
   return lockers ?? OUT_OF_SIGHT;
 }

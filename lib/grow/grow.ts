@@ -17,6 +17,7 @@ import { loopSetCapacity } from "../kernel/loop.ts";
 import { endMount, type NewMount } from "../kernel/mount.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { sysfsDev } from "../kernel/sysfs.ts";
+import { forbidsWrites, NO_WRITES, PERHAPS_NO_WRITES } from "../kernel/write_mounted.ts";
 import { make } from "../mount/mount.ts";
 import { checkMountOptions } from "../mount/options.ts";
 import { driverOf } from "../mount/unknown.ts";
@@ -133,7 +134,20 @@ async function writeTable(bound: BoundDevice, groups: TableGrowth["groups"]): Pr
 }
 
 /** Without waking udevd, which answers the close of a writable descriptor (close_write_race.ts). */
-function openWritable({ path, number }: BoundDevice): OpenFile {
+function openWritable(bound: BoundDevice): OpenFile {
+  try {
+    return tryOpening(bound);
+  } catch (error) {
+    if (!isRefusal(error, "EBUSY")) throw error;
+    throw error.withHint(
+      `a file system on the whole device is mounted, and ${
+        forbidsWrites() ? NO_WRITES : PERHAPS_NO_WRITES
+      }: unmount it, and grow() goes on from there`,
+    );
+  }
+}
+
+function tryOpening({ path, number }: BoundDevice): OpenFile {
   const dev = sysfsDev(number);
   const own = openOwnNode(path, dev, O_RDWR);
   if (own) return own;

@@ -48,25 +48,37 @@ export function canBeOnDisk(link: string): boolean {
   return link.startsWith("/") && !/^\/(dev|proc|sys)\//.test(link);
 }
 
+/** As fdinfo shows it of a descriptor that can write: O_WRONLY or O_RDWR; the flags are octal. */
+const CAN_WRITE = /^flags:\s*[0-7]*[12]$/m;
+
+/** Who can write to a block device by a descriptor of its node, for a message; undefined: nobody in sight. */
+export function describeWriters(device: string): Promise<string | undefined> {
+  return describeOpeners(
+    (link) => link === device || `/dev/${loopNode(link)}` === device,
+    CAN_WRITE,
+  );
+}
+
 /**
- * Who has a lock of a file, for a message; undefined: nobody in sight. `isIt`: whether a link leads to the
- * file. `lock` matches fdinfo's line of the lock. Descriptor `ours` of this process does not count.
+ * Who has a file open, for a message; undefined: nobody in sight. `isIt`: whether a link leads to the file.
+ * `kind` matches the fdinfo of the descriptors that are meant: those with a lock. Descriptor `ours` of this
+ * process does not count.
  */
-export async function describeLockers(
+export async function describeOpeners(
   isIt: (link: string) => boolean,
-  lock: RegExp,
+  kind: RegExp,
   ours?: number,
 ): Promise<string | undefined> {
   const self = readLink("/proc/self");
-  const lockers = new Set<string>();
+  const openers = new Set<string>();
   for await (const { pid, links } of processes()) {
     for (const [fd, link] of links) {
       if (!isIt(link) || pid === self && Number(fd) === ours) continue;
       // Not /proc/locks: it names the process that took a lock, which may have left it to a child.
       const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
-      if (!info || !lock.test(info)) continue;
-      lockers.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
+      if (!info || !kind.test(info)) continue;
+      openers.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
     }
   }
-  return [...lockers].join(", ") || undefined;
+  return [...openers].join(", ") || undefined;
 }

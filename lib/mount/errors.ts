@@ -6,6 +6,7 @@
 import { isRefusal, type LoopError } from "../base/errors.ts";
 import { devicesAt } from "../holders/exclusive.ts";
 import { describeHolders, findHolders, findHoldersOf } from "../holders/holders.ts";
+import { describeWriters } from "../holders/processes.ts";
 import { blkRoGet } from "../kernel/block.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { ifExists, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
@@ -14,6 +15,7 @@ import { type FailedMount, MOUNT_ATTR_NOSYMFOLLOW, readLog } from "../kernel/mou
 import { isNodev } from "../kernel/mountinfo.ts";
 import { isBefore, kernelRelease } from "../kernel/release.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import { forbidsWrites, NO_WRITES, PERHAPS_NO_WRITES } from "../kernel/write_mounted.ts";
 import { checkCommand, isDamaged, remedyOf, withoutReplay } from "./causes.ts";
 import { sizeOf } from "./file_system.ts";
 import type { MountSource } from "./mounted.ts";
@@ -187,10 +189,25 @@ async function whoUses({ number, device }: MountSource): Promise<string> {
     : await findHolders(number);
   const others = all.filter(({ kind }) => kind !== "process");
   if (others.length === 0) {
-    return "perhaps something in another mount namespace, which this process cannot see, has it " +
-      "exclusively";
+    return await whoWrites(device) ??
+      "perhaps something in another mount namespace, which this process cannot see, has it " +
+        "exclusively";
   }
   const isMounted = others.some(({ kind, path }) => kind === "mount" && path === device);
   return `it is in use already: ${describeHolders(others)}` +
     (isMounted ? "; a second mount of it must have the same readOnly" : "");
+}
+
+/** A process that writes: mkfs has the device exclusively, and on some kernels any writer is in the way. */
+async function whoWrites(device: string): Promise<string | undefined> {
+  const writers = await describeWriters(device);
+  if (writers === undefined) return undefined;
+  const isForbidden = forbidsWrites();
+  return `${writers} has it open for writing` +
+    (isForbidden
+      ? `, and ${NO_WRITES}: then nothing is mounted that somebody can write to`
+      : isForbidden === undefined
+      ? `: perhaps exclusively, or ${PERHAPS_NO_WRITES}`
+      : ", exclusively") +
+    "; it can be mounted when that is closed";
 }

@@ -16,7 +16,7 @@
 import { isRefusal, laterToExplain, LoopError } from "../base/errors.ts";
 import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
-import { describeLockers, loopNode } from "../holders/processes.ts";
+import { describeOpeners, loopNode } from "../holders/processes.ts";
 import { loopClrFd, loopGetStatus64 } from "../kernel/loop.ts";
 import { delay, poll } from "../base/retry.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -228,7 +228,7 @@ export async function whenUnlocked<T>(
   });
 }
 
-/** Who holds a lock of the device; see {@linkcode describeLockers}. */
+/** Who holds a lock of the device; see {@linkcode describeOpeners}. */
 export function describeFlockers(number: number, ours?: number): Promise<string | undefined> {
-  return describeLockers((link) => loopNode(link) === `loop${number}`, /^lock:.* FLOCK /m, ours);
+  return describeOpeners((link) => loopNode(link) === `loop${number}`, /^lock:.* FLOCK /m, ours);
 }
