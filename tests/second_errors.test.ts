@@ -7,7 +7,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
 import { withMore, withSecond } from "../lib/base/errors.ts";
 import { ext4Image } from "./support/mount_image.ts";
-import { makeImage, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
+import { makeImage, scratch, test } from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
 const told = (image: string, options: unknown) =>

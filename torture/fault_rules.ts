@@ -56,7 +56,8 @@ const TRANSLATED = [
 /** Whether an error names a call that failed. */
 export function names(error: NonNullable<Reply["error"]>, call: Call): boolean {
   const { name, request, injected = "" } = call;
-  const isOther = /^fs(open|config|mount)$/.test(name) || HAS_OTHER_NAME.test(call.path) ||
+  const isOther = /^(symlinkat|fs(open|config|mount))$/.test(name) ||
+    HAS_OTHER_NAME.test(call.path) ||
     SPAWNS.test(name);
   const path = error.path ?? "";
   const isNamed = path === call.path || isOther && path !== "" ||

@@ -336,7 +336,7 @@ class Experiment {
     const mayLeave = (what: RegExp) => hits.some((hit) => what.test(signature(hit)));
     const said = wordsOf(reply);
     const isSaid = (what: string) => said.includes(what);
-    const wait = !Object.values(LEAVES).some(mayLeave);
+    const wait = !mayLeave(LEAVES.nodes) && (!mayLeave(LEAVES.partitions) || !!reply.error);
     const ours = [
       ...boundBy(all),
       ...prepared.map((path) => Number(path.slice("/dev/loop".length))),
