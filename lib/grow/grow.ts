@@ -138,7 +138,7 @@ function openWritable(bound: BoundDevice): OpenFile {
   try {
     return tryOpening(bound);
   } catch (error) {
-    if (!isRefusal(error, "EBUSY")) throw error;
+    if (!isRefusal(error, "EBUSY") || !error.path.startsWith("/dev/")) throw error;
     throw error.withHint(
       `a file system on the whole device is mounted, and ${
         forbidsWrites() ? NO_WRITES : PERHAPS_NO_WRITES
@@ -151,10 +151,13 @@ function tryOpening({ path, number }: BoundDevice): OpenFile {
   const dev = sysfsDev(number);
   const own = openOwnNode(path, dev, O_RDWR);
   if (own) return own;
-  const file = open(path, O_RDWR);
-  if (fileStatus(file).rdev === dev) return file;
-  file.close();
-  throw new LoopError({ code: "ENOTBLK", path, hint: "its node is another device's" });
+  using opened = new DisposableStack();
+  const file = opened.use(open(path, O_RDWR));
+  if (fileStatus(file).rdev !== dev) {
+    throw new LoopError({ code: "ENOTBLK", path, hint: "its node is another device's" });
+  }
+  opened.move();
+  return file;
 }
 
 /** Brings the kernel in line with the table: BLKPG_RESIZE_PARTITION, or adds what it did not have. */

@@ -9,7 +9,8 @@
  *
  * @module
  */
-import { ifAllowed, readText } from "./file.ts";
+import { toExplain } from "../base/errors.ts";
+import { readText } from "./file.ts";
 
 const PARAMETER = "bdev_allow_write_mounted";
 /** As kstrtobool() takes them. */
@@ -17,7 +18,7 @@ const OFF = /=(?:[nNfF0]|[oO][fF])/;
 
 /** Whether this is such a kernel; undefined: its build decides, which nothing tells. */
 export function forbidsWrites(): boolean | undefined {
-  const words = ifAllowed(() => readText("/proc/cmdline"))?.split(/\s+/) ?? [];
+  const words = toExplain(() => readText("/proc/cmdline"))?.split(/\s+/) ?? [];
   const last = words.findLast((word) => word.startsWith(`${PARAMETER}=`));
   return last === undefined ? undefined : OFF.test(last);
 }

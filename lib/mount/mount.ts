@@ -68,7 +68,10 @@ export async function mount(
   try {
     return await mountOn(source, { options, owner, driver, keeper }, onEnd);
   } catch (error) {
-    throw failed ? withSecond(failed.first, error) : error;
+    const begun = await Promise.allSettled([driver, keeper]);
+    const reasons = begun.flatMap((end) => end.status === "rejected" ? [end.reason] : []);
+    const all = new Set<unknown>([failed?.first ?? error, ...reasons, error]);
+    throw [...all].reduce(withSecond);
   }
 }
 
