@@ -48,6 +48,8 @@ const TRANSLATED = [
     from: ["ENXIO", "ENODEV"],
     to: "ENXIO",
   },
+  // A partition that cannot be claimed is in use, and cannot be removed.
+  { call: /^openat \/dev\/loopNp/, from: ["EBUSY"], to: "EBUSY" },
   // A partition that never appears: the message says which are missing.
   { call: /^ioctl BLKPG_ADD_PARTITION/, from: ["EBUSY"], to: "ETIMEDOUT" },
   { call: / \/sys\/dev\/block\/7:N\/uevent/, from: ["ENXIO", "ENODEV"], to: "ENOTBLK" },
@@ -77,8 +79,12 @@ export const wordsOf = ({ error, warned = "" }: Reply): string =>
 /** Whether a second failure gives another error than the first one alone. */
 export function hidesFirst({ error: alone }: Reply, { error }: Reply): boolean {
   if (!alone || !error) return false;
+  // What is done side by side fails in any order: each must be told.
+  const [what] = alone.message?.split(" (") ?? [];
+  if (what !== undefined && wordsOf({ error }).includes(what)) return false;
   const key = ({ name, code, syscall, request, path = "" }: NonNullable<Reply["error"]>) =>
     [name, code, syscall, request, path.replaceAll(/loop\d+/g, "loopN")].join(" ")
+      .replaceAll(/\b(7|259):\d+/g, "$1:N")
       .replaceAll(/\d+-\w{10}|\/\d+(?=\/|$)|-\d{6}/g, "N");
   return key(alone) !== key(error);
 }
