@@ -63,3 +63,11 @@ export async function removeDirectory(name: string, parent: OpenFile): Promise<b
   );
   return result === 0 || isErrno(result, "ENOENT");
 }
+
+/** The same at once, of a directory of ours on which nothing can be mounted yet. */
+export function removeNewDirectory(name: string, parent: OpenFile): boolean {
+  const result = parent.call((fd) =>
+    libc().syscall(SYS("unlinkat"), fd, cString(name), AT_REMOVEDIR)
+  );
+  return result === 0 || isErrno(result, "ENOENT");
+}

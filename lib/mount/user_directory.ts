@@ -7,12 +7,13 @@
  *
  * @module
  */
-import { LoopError, toExplain } from "../base/errors.ts";
+import { LoopError, toExplain, withMore } from "../base/errors.ts";
 import {
   giveDirectory,
   makeDirectory,
   openDirectory,
   removeDirectory,
+  removeNewDirectory,
 } from "../kernel/directory.ts";
 import { check, listDirectory, type OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -34,16 +35,21 @@ export interface UserDirectory {
 /** Makes the directory `name` in `folder`, which becomes the user's. */
 export function makeUserDirectory(user: Owner, folder: string, name: string): UserDirectory {
   const all = openAllUsers();
+  const path = `${ALL_USERS}/${folder}`;
+  let isMade = false;
   let parent: OpenFile | undefined;
   try {
-    check(makeDirectory(folder, all), "mkdir", `${ALL_USERS}/${folder}`);
+    check(makeDirectory(folder, all), "mkdir", path);
+    isMade = true;
     parent = openDirectory(folder, all);
-    check(makeDirectory(name, parent), "mkdir", `${parent.path}/${name}`);
+    check(makeDirectory(name, parent), "mkdir", `${path}/${name}`);
     giveDirectory(parent, user, 0o500);
   } catch (error) {
+    const isEmpty = !parent || removeNewDirectory(name, parent);
     parent?.close();
+    const isGone = !isMade || isEmpty && removeNewDirectory(folder, all);
     all.close();
-    throw error;
+    throw isGone ? error : withMore(error, `${path} is left: rm -r ${path}`);
   }
   const own = parent;
   return {
