@@ -96,7 +96,7 @@ export class Lines {
   async next(ms = HANG_MS): Promise<string> {
     const deadline = Date.now() + ms;
     while (this.#lines.length === 0) {
-      if (this.#over) throw new Error(`the process died: ${this.#stderr.slice(0, 500)}`);
+      if (this.#over) throw new Error(`the process died: ${this.#stderr.trim().slice(0, 500)}`);
       const left = deadline - Date.now();
       if (left <= 0) throw new Error(`no answer within ${ms} ms`);
       await new Promise<void>((resolve) => {
