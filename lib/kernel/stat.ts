@@ -118,6 +118,7 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH, STATX_BASIC_STATS));
     check(result, "statx", file.path);
   }
+  const { tv_sec, tv_nsec } = stx("stx_mtime");
   return {
     ...devicesOf(stx),
     links: stx("stx_nlink"),
@@ -126,8 +127,14 @@ export function fileStatus(file: OpenFile | string): FileStatus {
     uid: stx("stx_uid"),
     gid: stx("stx_gid"),
     mode: stx("stx_mode") & ~S_IFMT,
-    modified: Number(stx("stx_mtime").tv_sec) * 1000 + stx("stx_mtime").tv_nsec / 1e6,
+    modified: Number(tv_sec) * 1000 + tv_nsec / 1e6,
   };
+}
+
+/** {@linkcode FileStatus.links} of a name, without the rest. */
+export function linksOf(path: string): number {
+  check(callStatx(AT_FDCWD, cString(path), 0, STATX_BASIC_STATS), "statx", path);
+  return stx("stx_nlink");
 }
 
 type Devices = Pick<FileStatus, "type" | "dev" | "rdev">;

@@ -5,7 +5,7 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
-import { fileStatus, isThere } from "./stat.ts";
+import { fileStatus, isThere, linksOf } from "./stat.ts";
 
 const SECTOR = 512;
 
@@ -31,7 +31,7 @@ const OWN_LINKS = 2;
 
 /** Whether loop device `number` has neither a bound file nor a partition. One call, no listing. */
 export function sysfsIsBare(number: number): boolean {
-  return fileStatus(diskFolder(number)).links <= bareLinks;
+  return linksOf(diskFolder(number)) <= bareLinks;
 }
 
 /** The partitions that the kernel has on loop device `number`, in the order of their numbers. */
@@ -53,7 +53,7 @@ function readPartitions(number: number, linksWithout: number): SysfsPartition[] 
 /** `linksWithout`: how many links the device's folder has if there are none. */
 function partitionNames(number: number, linksWithout: number): string[] {
   const disk = diskFolder(number);
-  if (fileStatus(disk).links <= linksWithout) return [];
+  if (linksOf(disk) <= linksWithout) return [];
   const folders = listDirectory(disk, DT_DIR);
   const partitions = folders.filter((name) => name.startsWith(`loop${number}p`));
   // Not from the links: a partition that is being removed still counts there, but is not listed.
