@@ -4,8 +4,8 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { writeFileSync } from "node:fs";
-import type { Mount } from "../lib/kernel/mountinfo.ts";
-import { isolated, onThisRuntime, output, scratch, testsOf } from "./support/support.ts";
+import { type Mount, mounts, mountsOfTypes, mountsOn } from "../lib/kernel/mountinfo.ts";
+import { isolated, onThisRuntime, output, scratch, test, testsOf } from "./support/support.ts";
 
 const withMounts = testsOf("mounts are read from mountinfo", ["root", "mount"]);
 
@@ -80,4 +80,20 @@ withMounts("mounts() gives a mount point as it is named", ["root", "mount"], () 
     mounts.slice(-names.length).map(({ point, type }) => [point, type]),
     names.map((name) => [`/mnt/${name}.`, "tmpfs"]),
   );
+});
+
+test("mountsOn() and mountsOfTypes() give those of mounts() that they are asked for", [], () => {
+  // Neighbours mount, too: two looks between which nothing has changed can be compared.
+  for (let looks = 1;; looks++) {
+    const before = JSON.stringify(mounts());
+    const all = mounts();
+    const parents = [...new Set(all.map(({ parent }) => parent)), 0];
+    const children = parents.map((parent) => mountsOn(parent));
+    const types = [...new Set(all.map(({ type }) => type)), "nonesuch"];
+    const typed = types.map((type) => mountsOfTypes([type, "nonesuch"]));
+    if (JSON.stringify(mounts()) !== before && looks < 100) continue;
+    assertEquals(children, parents.map((wanted) => all.filter(({ parent }) => parent === wanted)));
+    assertEquals(typed, types.map((wanted) => all.filter(({ type }) => type === wanted)));
+    return;
+  }
 });

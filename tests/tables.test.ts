@@ -5,6 +5,7 @@ import { type Link, putRecord, sound, writeChain } from "./cases/mbr_cases.ts";
 import { SparseDisk } from "./cases/sparse_disk.ts";
 import { KINDS, makeCase } from "./cases/table_cases.ts";
 import { MOST_READS, tryTable } from "./cases/table_properties.ts";
+import { keepingFirst, runSteps, type Steps, wanted } from "../lib/table/steps.ts";
 import { attach } from "../mod.ts";
 import { scratch, test } from "./support/support.ts";
 import { type Extent, extents } from "./cases/table_extents.ts";
@@ -180,4 +181,25 @@ test("disks of 0 to 40 sectors, and of parts of one", [], () => {
       assertEquals(tryTable({ kind: "", disk }).violations, [], `${number}, ${size} bytes`);
     }
   }
+});
+
+test("keepingFirst() answers from the first read what lies in it, and nothing else", [], () => {
+  const bytes = Uint8Array.from({ length: 64 }, (_, i) => i);
+  const reads: [number, number][] = [];
+  const read = (offset: number, length: number) => {
+    reads.push([offset, length]);
+    return bytes.subarray(offset, offset + length);
+  };
+  const asked = [[8, 16], [8, 4], [20, 4], [20, 5], [7, 2], [0, 64], [23, 1]] as const;
+  function* reader(): Steps<number[][]> {
+    const found: number[][] = [];
+    for (const [offset, length] of asked) found.push([...yield* wanted(offset, length)]);
+    return found;
+  }
+  const found = runSteps(keepingFirst(reader()), read);
+  assertEquals(
+    found,
+    asked.map(([offset, length]) => [...bytes.subarray(offset, offset + length)]),
+  );
+  assertEquals(reads, [[8, 16], [20, 5], [7, 2], [0, 64]]);
 });
