@@ -1,6 +1,6 @@
 /**
  * What importing loopdev, attaching and detaching once take beside a script that does nothing: whole
- * processes, with dist/loopdev.js as users import it. By itself it prints a line a runtime:
+ * processes, with the library of dist/ as users import it. By itself it prints a line a runtime:
  *
  *     deno run --allow-all bench/startup.ts
  */
@@ -14,7 +14,9 @@ import { makeImage, median } from "./measure.ts";
 
 /** Turns of each; a median of fewer says little on a busy machine. */
 const STARTS = 31;
-const BUNDLE = join(ROOT, "dist/loopdev.js");
+/** What `import "loopdev"` leads to: on Bun to the library that is compiled in advance. */
+const bundleOf = (runtime: Runtime) =>
+  join(ROOT, runtime === "bun" ? "dist/loopdev.bun.js" : "dist/loopdev.js");
 
 /** ms of each start. */
 export interface Startup {
@@ -31,14 +33,14 @@ function wholeProcess([file, ...args]: string[]): number {
 
 /** The two take turns. Undefined where nothing is built. */
 export function measureStartup(runtime: Runtime): Startup | undefined {
-  if (!existsSync(BUNDLE)) return undefined;
+  if (!existsSync(bundleOf(runtime))) return undefined;
   const folder = mkdtempSync(join(tmpdir(), "loopdev-startup-"));
   try {
     const [empty, attach] = [join(folder, "empty.js"), join(folder, "attach.js")];
     writeFileSync(empty, "export {};\n");
     writeFileSync(
       attach,
-      `import { attach } from ${JSON.stringify(BUNDLE)};
+      `import { attach } from ${JSON.stringify(bundleOf(runtime))};
        const image = ${JSON.stringify(makeImage(folder, "plain.img", 8))};
        const loop = await attach(image, { partscan: true, workaround: "never" });
        await loop.detach();\n`,
@@ -59,7 +61,7 @@ export function measureStartup(runtime: Runtime): Startup | undefined {
 
 const HELP = `Usage: bench/startup.ts
 
-Measures a script that imports dist/loopdev.js, attaches and detaches once, beside one that does
+Measures a script that imports the library of dist/, attaches and detaches once, beside one that does
 nothing, on each runtime. Needs root, and deno task build before.
 
   -h, --help  this text`;

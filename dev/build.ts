@@ -103,6 +103,12 @@ bundle(
   "loopdev.js",
   `// ${title}\n// @ts-self-types="./loopdev.d.cts"\n`,
 );
+// The same for Bun, compiled in advance.
+run("bun", "dev/bun_bundle.mjs", DIST);
+change(
+  "loopdev.bun.js",
+  (code) => `// ${title}: for Bun\n// @ts-self-types="./loopdev.d.cts"\n${code}`,
+);
 bundle(
   "gpt.ts",
   "gpt.js",
@@ -129,11 +135,8 @@ symlinkSync("losetup", join(DIST, "loopdev"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
 for (const name of SHARED) copyFileSync(join(DIST, name), join(NPM, name));
-for (const name of ["loopdev", "gpt"]) {
-  change(
-    `npm/${name}.js`,
-    (code) => code.replace(`"./${name}.d.cts"`, `"./${name}.d.ts"`),
-  );
+for (const name of ["loopdev.js", "loopdev.bun.js", "gpt.js"]) {
+  change(`npm/${name}`, (code) => code.replace('.d.cts"', '.d.ts"'));
 }
 for (const name of ["CHANGELOG.md", "LICENSE"]) {
   copyFileSync(join(ROOT, name), join(NPM, name));

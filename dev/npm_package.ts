@@ -44,6 +44,8 @@ export const REQUIRE: Record<string, string> = {
 /** Files that stand in dist/, too. */
 export const SHARED: readonly string[] = [
   ...["loopdev.js", "loopdev.d.ts", "gpt.js", "gpt.d.ts", "losetup.js", "loopdev.8"],
+  ...["loopdev.bun.js", "loopdev.bun.cjs", "loopdev.late.cjs"],
+  ...["loopdev.bun.cjs.jsc", "loopdev.late.cjs.jsc"],
 ];
 
 /** The package's package.json. */
@@ -65,6 +67,7 @@ export function manifest(): string {
     exports: {
       ".": {
         require: { types: "./require.d.cts", default: "./require.cjs" },
+        bun: { types: "./loopdev.d.ts", default: "./loopdev.bun.js" },
         default: { types: "./loopdev.d.ts", default: "./loopdev.js" },
       },
       "./gpt": { types: "./gpt.d.ts", default: "./gpt.js" },

@@ -10,7 +10,7 @@ import { createInterface } from "node:readline";
  * Runs each to its end, and prints each line of theirs behind its name. Test suites among them take
  * turns where a test wants the machine for itself (tests/support/turns.ts).
  *
- * @param {{ name: string, command: string[] }[]} commands
+ * @param {{ name: string, command: string[], cwd?: string }[]} commands
  * @param {import("node:child_process").SpawnOptions} options
  * @returns {Promise<Map<string, string | undefined>>} by name: how it failed, or undefined
  */
@@ -19,10 +19,11 @@ export async function runSideBySide(commands, { env = process.env, ...options })
   const turns = join(folder, "turns");
   writeFileSync(turns, "");
   const width = Math.max(...commands.map(({ name }) => name.length));
-  const outcomes = commands.map(({ name, command: [program, ...args] }) =>
+  const outcomes = commands.map(({ name, command: [program, ...args], cwd = options.cwd }) =>
     new Promise((resolve) => {
       const child = spawn(program, args, {
         ...options,
+        cwd,
         stdio: ["ignore", "pipe", "pipe"],
         env: { ...env, LOOPDEV_TEST_TURNS: turns },
       });

@@ -106,18 +106,22 @@ const named = RUNTIMES.filter((runtime) => runtime === first);
 const runtimes = named.length > 0 ? named : RUNTIMES;
 const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
 
-const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
-let failed = false;
-try {
+/** What users of a runtime import: Bun's have the library compiled in advance. */
+const LIBRARY: Record<Runtime, string> = {
+  bun: "loopdev.bun.js",
+  deno: "loopdev.js",
+  node: "loopdev.js",
+};
+
+/** Copies the tree, with the built files instead of mod.ts and cli.ts; the folder. */
+function makeTree(library: string): string {
+  const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
   // Tests run programs as nobody, too.
   chmodSync(tree, 0o755);
   copyTree(tree);
   cpSync(join(ROOT, "dist"), join(tree, "dist"), { recursive: true });
   const types = '// @ts-types="./dist/loopdev.d.ts"\n';
-  writeFileSync(
-    join(tree, "mod.ts"),
-    `${types}export * from "./dist/loopdev.js";\n`,
-  );
+  writeFileSync(join(tree, "mod.ts"), `${types}export * from "./dist/${library}";\n`);
   const [firstLines] = /^#!.*\n(?:\/\/ .*\n)?/.exec(
     readFileSync(join(ROOT, "cli.ts"), "utf8"),
   )!;
@@ -128,6 +132,17 @@ try {
   for (const [file, names] of Object.entries(OF_SOURCES)) {
     for (const name of names) leaveOut(tree, `tests/${file}`, name);
   }
+  return tree;
+}
+
+const trees = new Map<string, string>();
+let failed = false;
+try {
+  for (const name of runtimes) {
+    const library = LIBRARY[name];
+    if (!trees.has(library)) trees.set(library, makeTree(library));
+  }
+  const [tree] = trees.values();
   const all = readdirSync(join(tree, "tests"))
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
@@ -135,11 +150,12 @@ try {
   const commands = runtimes.map((name, turn) => {
     const chosen = files.filter((_, index) => !spread || index % runtimes.length === turn);
     const report = join(ROOT, `reports/dist-${name}.xml`);
-    return { name, command: [...COMMANDS[name](report), ...chosen] };
+    const cwd = trees.get(LIBRARY[name]);
+    return { name, command: [...COMMANDS[name](report), ...chosen], cwd };
   });
-  const ends = await runSideBySide(commands, { cwd: tree });
+  const ends = await runSideBySide(commands, {});
   failed = [...ends.values()].some((wrong) => wrong !== undefined);
 } finally {
-  rmSync(tree, { recursive: true, force: true });
+  for (const tree of trees.values()) rmSync(tree, { recursive: true, force: true });
 }
 process.exit(failed ? 1 : 0);

@@ -9,10 +9,11 @@ import { DIST, dist, project, TARBALL, VERSION, withDist } from "./support/packa
 import { output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const FILES =
-  "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.d.ts loopdev.js losetup.js " +
+  "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.bun.cjs loopdev.bun.cjs.jsc " +
+  "loopdev.bun.js loopdev.d.ts loopdev.js loopdev.late.cjs loopdev.late.cjs.jsc losetup.js " +
   "package.json require.cjs require.d.cts";
 
-withDist("the package has twelve files, no dependency, and the version of deno.json", [
+withDist("the package has seventeen files, no dependency, and the version of deno.json", [
   "dist",
   "tar",
 ], () => {
