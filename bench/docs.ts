@@ -126,9 +126,9 @@ ${cycleTable(cycles)}
   detach(). LOOP_CONFIGURE flushes the backing file. loopdev flushes it before, on another thread, if
   cachestat(2) finds dirty pages.
 - _At once_: LOOP_SET_STATUS64 waits for an RCU grace period; waits of different devices overlap.
-- _Start-up_: whole processes with dist/loopdev.js; the empty script is the runtime's own start. On
-  Bun half of the rest goes into reading and parsing the file (450 KB, 35 µs a KB), 2 ms into its top
-  level, and 6.5 ms into the first attach: fifty system calls, and every function's first run.
+- _Start-up_: whole processes with the package's library, which for Bun is compiled in advance
+  ([why](decisions/12-bytecode-for-bun.md)); the empty script is the runtime's own start. Nearly all
+  of the rest is every function's first run: a second attach in the same process takes a tenth.
 - _Mounts_: ext4 in memory. C with the same calls is what the kernel takes of it. The rest are the
   look at the superblock, and three turns to another thread and back, so that neither a journal that
   is replayed nor a gigabyte that is written back stops the program.

@@ -6,10 +6,12 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { spawn, type SpawnOptionsWithoutStdio } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+  copyFileSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -204,6 +206,38 @@ for (const [name, [installer, command]] of Object.entries(USES)) {
     for (const line of stderr.split("\n")) assert(line.length < 200, line);
   });
 }
+
+/** Which files of the package a script has loaded, and what it prints of a bug gate. */
+const LOADED = `import { isAffected } from "loopdev";
+  const names = Object.keys(require.cache).map((path) => path.split("/").at(-1));
+  console.log(isAffected("6.1.0"), names.filter((name) => /loopdev\\./.test(name)).sort().join());\n`;
+
+withDist("the package on Bun is compiled in advance, for the Bun that built it alone", [
+  "dist",
+  "bun",
+], () => {
+  const folder = project("bun");
+  writeFileSync(join(folder, "main.ts"), LOADED);
+  const use = (...args: string[]) => output(["bun", ...args], { cwd: folder });
+  // What mounts is not loaded yet.
+  assertEquals(use("main.ts"), "true loopdev.bun.cjs,loopdev.bun.js\n");
+  const entry = join(folder, "node_modules/loopdev/loopdev.bun.js");
+  const code = readFileSync(entry, "utf8");
+  rmSync(entry);
+  writeFileSync(entry, code.replace(/Bun\.revision === "\w+"/, 'Bun.revision === "another"'));
+  assertEquals(use("main.ts"), "true loopdev.bun.js,loopdev.js\n");
+});
+
+withDist("the package works in what bun build makes of it", ["dist", "bun", "root"], () => {
+  const folder = project("bun");
+  const file = makeImage("bundled.img", 8, THREE_PARTITIONS);
+  const script = program("loopdev", file);
+  copyFileSync(script, join(folder, "main.ts"));
+  const bundle = join(dirname(scratch("elsewhere")), "main.js");
+  output(["bun", "build", "main.ts", "--target=bun", `--outfile=${bundle}`], { cwd: folder });
+  assertEquals(output(["bun", bundle]), PRINTED);
+  assertDetached(file);
+});
 
 /** The command lines that run the package's program: where it is installed, and where it is not. */
 const BINS: Record<string, string[]> = {
