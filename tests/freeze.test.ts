@@ -3,6 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -123,6 +124,20 @@ withExt4("freeze() lets nobody write until thaw()", [], async () => {
   await frozen.thaw();
   assertEquals(readFileSync(`${root.path}/written`, "utf8"), "by a child\n");
 });
+
+withExt4(
+  "mount() removes a dead process's directory with a word of a freeze alone",
+  [],
+  async () => {
+    const dead = `/run/loopdev/1-${crypto.randomUUID().replaceAll("-", "").slice(0, 10)}`;
+    await using loop = await attach(ext4Image("left.img"));
+    await (await loop.mount()).unmount();
+    mkdirSync(dead);
+    writeFileSync(`${dead}/.frozen-000004`, "");
+    await using _root = await loop.mount();
+    await until(() => !existsSync(dead), "the directory to go");
+  },
+);
 
 withExt4("unmount(), detach() and the end of a block thaw first", [], async () => {
   const file = ext4Image("ends.img");

@@ -79,6 +79,10 @@ clean() {
       at-"\${boot%%-*}") [ -e .left ] || end "$id" "$name" ;;
     esac && rm -f "$record" ".frozen-$number"
   done
+  # Without its mount's record it says nothing, and would keep the directory for ever.
+  for frozen in .frozen-*; do
+    for record in ".\${frozen#.frozen-}".*; do [ -f "$record" ] || rm -f "$frozen"; done
+  done
   rm -f .left
   cd / && rmdir "$1"
 }
