@@ -98,11 +98,13 @@ export function writeInitramfs(path: string, guest: Guest): void {
   closeSync(fd);
 }
 
+const DISK = "label: gpt\nstart=1MiB, size=8MiB, name=first\nstart=9MiB, size=8MiB, name=second\n";
+
 /** Of two partitions with a file system each: the guest has no mkfs. Undefined if the host has none. */
 function makeDisk(path: string): Uint8Array | undefined {
   writeFileSync(path, "");
   truncateSync(path, 18 * 1024 * 1024);
-  writeTable(path, "label: gpt\nstart=1MiB, size=8MiB\nstart=9MiB, size=8MiB\n", 512);
+  writeTable(path, DISK, 512);
   const starts = [1, 9].map((mib) => mib * 1024 * 1024);
   const isMade = starts.every((start) => makeExt4(path, { start, size: 8 * 1024 * 1024 }));
   const bytes = readFileSync(path);

@@ -88,6 +88,16 @@ function unheard(result: GuestEvent): Verdict | undefined {
   return { outcome: "inconclusive", reason: `${result.lost} uevents were lost` };
 }
 
+/** A row of vm/guest/cases.ts. */
+function judgeCase({ kind, shown, seen, refused, faults }: GuestEvent): Verdict {
+  const wrong = (faults as string[]).join(", ");
+  if (wrong !== "") return { outcome: "fail", reason: wrong };
+  if (kind === "control" && !shown) {
+    return { outcome: "inconclusive", reason: `did not show it: ${seen}` };
+  }
+  return { outcome: "pass", reason: String(refused ?? (seen || "")) || undefined };
+}
+
 /** The counts that must be zero and are not. */
 function faultsOf(result: GuestEvent, counts: readonly string[]): Verdict | undefined {
   const faults = counts.filter((key) => result[key]).map((key) => `${result[key]} ${key}`);
@@ -326,6 +336,7 @@ const mounts: Step = {
   args: ({ cycles }) => [cycles],
   seconds: ({ cycles }) => 300 + cycles * 15,
   judge(result) {
+    if (result.kind !== "mounts") return judgeCase(result);
     const faults = ["spurious", "missing", "absent", "left", "seen", "lostFiles"]
       .filter((key) => result[key]).map((key) => `${result[key]} ${key}`);
     if (result.nested !== "unmounted, unmounted") faults.push(`nested: ${result.nested}`);
@@ -430,6 +441,7 @@ const restricted: Step = {
   args: ({ cycles }) => [Math.max(4, Math.ceil(cycles / 10))],
   seconds: ({ cycles }) => 120 + cycles * 5,
   judge(result) {
+    if (result.kind !== "restricted") return judgeCase(result);
     if (result.refused || result.left) {
       return {
         outcome: "fail",

@@ -1,5 +1,6 @@
-/** What the programs of the guest share: commands that must succeed, and images of two partitions. */
+/** What the programs of the guest share: commands that must succeed, images of two partitions, who has one. */
 import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 
 /** Of every image here. */
 export const PARTITIONS = 2;
@@ -21,3 +22,10 @@ export function makeImage(path: string): string {
   run(["sfdisk", "-q", path], "label: gpt\nsize=2M\nsize=2M\n");
   return path;
 }
+
+/** Whether a loop device has the image, or one in that folder. */
+export const isBound = (image: string): boolean =>
+  readdirSync("/sys/block").some((name) => {
+    const path = `/sys/block/${name}/loop/backing_file`;
+    return existsSync(path) && readFileSync(path, "utf8").startsWith(image);
+  });

@@ -1,7 +1,7 @@
 /**
  * Mounts under a real udevd: a partition is mounted in one of the three forms, written to and unmounted,
  * or its process is killed, every other time with its keeper; the next cycle finds what was saved. No
- * partition may flicker, and nothing be left.
+ * partition may flicker, and nothing be left. Then each form of mount(), once.
  *
  *     bun vm/guest/mounts.ts 100
  */
@@ -14,6 +14,7 @@ import { attach, type LoopDevice, type MountOptions } from "../../mod.ts";
 import { kernelRelease } from "../../lib/kernel/release.ts";
 import { keepersOf, killAll } from "../../tests/support/keepers.ts";
 import { PartitionCounter } from "./cycles.ts";
+import { tryForms } from "./forms.ts";
 import { PARTITIONS } from "./image.ts";
 import { progress, report } from "./report.ts";
 
@@ -152,3 +153,4 @@ report({
   milliseconds: { mount: median(times.mount), unmount: median(times.unmount) },
   elapsed: Date.now() - start,
 });
+await tryForms();
