@@ -273,6 +273,32 @@ const tables: Step = {
   },
 };
 
+/** The tables of other systems, beside the kernel's own parsers. */
+const foreign: Step = {
+  name: "foreign",
+  runtimes: "once",
+  unasked: false,
+  flavour: "generic",
+  script: "vm/guest/foreign.ts",
+  args: ({ tables, seed }) => [Math.max(4, Math.ceil(tables / 20)), seed],
+  seconds: ({ tables }) => 120 + tables,
+  judge(result) {
+    if (result.kind !== "foreign") return judgeCase(result);
+    const { cycles, adds, differing, removed, expected, examples } = result;
+    // Which parsers it has was decided when it was built.
+    if (!adds) return { outcome: "inconclusive", reason: "this kernel shows none of them" };
+    if (differing || removed) {
+      return {
+        outcome: "fail",
+        reason: `${differing} of ${cycles} differ, rescan() removed ${removed}: ${examples}`,
+      };
+    }
+    const named = Object.entries(expected as Record<string, number>)
+      .map(([name, times]) => `, ${times} differ on purpose: ${name}`);
+    return { outcome: "pass", reason: `${adds} partitions${named.join("")}` };
+  },
+};
+
 /** The images of strangers: what the kernel shows of them, as it was recorded, and what we make of that. */
 const strangers: Step = {
   name: "strangers",
@@ -425,9 +451,26 @@ const run: Step = {
   needs: "ext4",
   files: () => ({ "run.img": packBusybox() }),
   script: "vm/guest/run.ts",
-  args: ({ cycles }) => [cycles],
+  args: ({ cycles }) => [Math.max(6, cycles)],
   seconds: ({ cycles }) => 300 + cycles * 10,
-  judge: layouts.judge,
+  judge(result, context, all) {
+    const isHit = Number(result.ranWhenKilled) > 0;
+    const verdict = layouts.judge(result, context, all);
+    if (isHit || verdict.outcome === "fail") return verdict;
+    return { outcome: "inconclusive", reason: `no kill hit a command that ran; ${result.seen}` };
+  },
+};
+
+/** The verbs of the tool. */
+const verbs: Step = {
+  name: "verbs",
+  runtimes: "each",
+  unasked: false,
+  needs: "ext4",
+  files: () => ({ "run.img": packBusybox() }),
+  script: "vm/guest/verbs.ts",
+  seconds: () => 300,
+  judge: judgeCase,
 };
 
 /** Mounts of whole devices, where nobody may write to what is mounted. */
@@ -510,11 +553,13 @@ export const STEPS: readonly Step[] = [
   links,
   tables,
   strangers,
+  foreign,
   mounts,
   layouts,
   grow,
   owners,
   run,
+  verbs,
   restricted,
   services,
   symptom,

@@ -8,13 +8,6 @@ import { spawnSync } from "node:child_process";
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import process from "node:process";
-import { memoryFile, O_RDONLY, O_RDWR, open, writeAt } from "../../lib/kernel/file.ts";
-import {
-  LO_FLAGS_AUTOCLEAR,
-  LO_FLAGS_PARTSCAN,
-  loopConfigure,
-  loopCtlGetFree,
-} from "../../lib/kernel/loop.ts";
 import { attach } from "../../mod.ts";
 import { writeTable } from "../../tests/cases/disk_image.ts";
 import { extentsOn, growCase } from "../../tests/cases/grow_beside.ts";
@@ -24,6 +17,7 @@ import type { SparseDisk } from "../../tests/cases/sparse_disk.ts";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
 import { PartitionCounter } from "./cycles.ts";
 import { progress, report } from "./report.ts";
+import { detached, freeDevice, kernelView, whileScanned } from "./table_views.ts";
 import { stopUdevd } from "./udevd.ts";
 
 const count = Number(process.argv[2] ?? 40);
@@ -120,38 +114,12 @@ async function growMounted({ type, mib, make, check }: typeof FILE_SYSTEMS[numbe
   });
 }
 
-/** /dev/loop0 may be gone: systemd-dissect removes the devices that it has used. */
-function freeDevice(): string {
-  using control = open("/dev/loop-control", O_RDWR);
-  return `loop${loopCtlGetFree(control)}`;
-}
 const disk = freeDevice();
-const SECTOR = 512;
 
 /** The partitions that the kernel finds by itself, with their starts and sizes. */
-function kernelView(image: SparseDisk): string[] {
-  using backing = memoryFile("table", image.size);
-  for (const { offset, bytes } of image.written()) {
-    writeAt(backing, offset, bytes.subarray(0, Math.max(0, image.size - offset)));
-  }
-  using device = open(`/dev/${disk}`, O_RDONLY);
-  loopConfigure(device, backing, {
-    block_size: image.sectorSize,
-    info: { lo_flags: LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN },
-  });
-  const sys = `/sys/block/${disk}`;
-  return readdirSync(sys).filter((name) => name.startsWith(`${disk}p`)).map((name) => {
-    const read = (attribute: string) =>
-      Number(readFileSync(`${sys}/${name}/${attribute}`, "utf8").trim());
-    return `${read("partition")}: ${read("start") * SECTOR}, ${read("size") * SECTOR}`;
-  });
-}
-
-async function detached(): Promise<void> {
-  while (spawnSync("test", ["-e", `/sys/block/${disk}/loop`]).status === 0) {
-    await new Promise((resolve) => setTimeout(resolve, 1));
-  }
-}
+const kernelFinds = (image: SparseDisk): string[] =>
+  whileScanned(disk, image, () => kernelView(disk))
+    .map(({ number, start, size }) => `${number}: ${start}, ${size}`);
 
 const viewOf = (image: SparseDisk): string[] =>
   [...extentsOn(image)].map(([number, [start, size]]) => `${number}: ${start}, ${size}`);
@@ -169,8 +137,8 @@ async function cutTables(seed: number): Promise<void> {
     const expected = extentsOn(before).size;
     for (let n = 0; n < groups.length; n++) {
       const cut = cutDuring(new Random(seed, 1000 * number + n), before, groups, n);
-      const view = kernelView(cut);
-      await detached();
+      const view = kernelFinds(cut);
+      await detached(disk);
       cuts++;
       if (view.length === expected && view.every((line) => allowed.has(line))) continue;
       differing++;
@@ -189,5 +157,5 @@ async function cutTables(seed: number): Promise<void> {
 
 for (const row of FILE_SYSTEMS) await growMounted(row);
 using _ = stopUdevd();
-await detached();
+await detached(disk);
 await cutTables(24);
