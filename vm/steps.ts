@@ -469,7 +469,7 @@ const verbs: Step = {
   needs: "ext4",
   files: () => ({ "run.img": packBusybox() }),
   script: "vm/guest/verbs.ts",
-  seconds: () => 300,
+  seconds: () => 900,
   judge: judgeCase,
 };
 
@@ -500,12 +500,13 @@ const restricted: Step = {
 
 /** What must hold of a row of `services`; the reason that it does not. */
 const SERVICES: Record<string, (row: GuestEvent) => string | undefined> = {
-  pinning({ seen, unmounted, detached, pinned, units, form }) {
-    if (Number(seen) < 3) return `only ${seen} saw it meanwhile`;
+  pinning({ seen, least, unmounted, detached, pinned, units, failed, form }) {
+    if (Number(seen) < Number(least)) return `only ${seen} of ${least} saw it meanwhile`;
     // A private namespace keeps a mount on a directory that stays.
     const isFree = unmounted === "unmounted" && detached === "detached";
     if (form === "directory" && !isFree) return `${unmounted}, ${detached}, by ${pinned}`;
-    return String(units) === "" ? undefined : `left: ${units}`;
+    const left = [...units as string[], ...failed as string[]];
+    return left.length === 0 ? undefined : `units left or failed: ${left}`;
   },
   service({ next }) {
     const { device, owners, units } = next as Record<string, unknown>;
@@ -533,6 +534,7 @@ const services: Step = {
   script: "vm/guest/services.ts",
   seconds: () => 900,
   judge(result) {
+    if (result.kind === "control") return judgeCase(result);
     const wrong = SERVICES[String(result.kind)](result);
     const common = ["event", "case", "kind", "step", "runtime", "verdict", "form", "who"];
     const facts = Object.entries(result).filter(([key]) => !common.includes(key));

@@ -1,6 +1,6 @@
 /**
- * Mounts beside systemd as PID 1: services with namespaces of their own pin nothing, no unit is left,
- * and what the end of a service that mounts leaves. Then what only a machine of its own may try: file
+ * Mounts beside systemd as PID 1: services with namespaces of their own and containers pin nothing, no unit
+ * is left or fails, and what the end of a service that mounts leaves. Then what only a machine of its own may try: file
  * systems that send no flush, and tools that would reach the host's tree if a path led there.
  *
  *     bun vm/guest/services.ts
@@ -21,7 +21,8 @@ import {
 import { dirname } from "node:path";
 import process from "node:process";
 import { attach, type LoopError, type LoopMount, type MountOptions } from "../../mod.ts";
-import { run } from "./image.ts";
+import { type Finding, tryCase } from "./cases.ts";
+import { isBound, run } from "./image.ts";
 import { report } from "./report.ts";
 
 const WORK = "/tmp/services";
@@ -63,16 +64,16 @@ function seenBy(device: string): string[] {
   return [...seen.values()];
 }
 
-/** Units that systemd has made of mounts of ours. */
-const mountUnits = () =>
-  run(["systemctl", "list-units", "--all", "--type=mount", "--plain", "--no-legend"]).split("\n")
-    .filter((line) => /run-(loopdev|services)-/.test(line));
+/** Units that systemd has made of mounts, of any. */
+const allMountUnits = () =>
+  run(["systemctl", "list-units", "--all", "--type=mount", "--plain", "--no-legend"]).split("\n");
 
-const isBound = (image: string) =>
-  readdirSync("/sys/block").some((name) => {
-    const path = `/sys/block/${name}/loop/backing_file`;
-    return existsSync(path) && readFileSync(path, "utf8").startsWith(image);
-  });
+/** Of mounts of ours. */
+const mountUnits = () => allMountUnits().filter((line) => /run-(loopdev|services)-/.test(line));
+
+const failedUnits = () =>
+  run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).split("\n")
+    .filter((line) => line !== "");
 
 const owners = () => existsSync("/run/loopdev") ? readdirSync("/run/loopdev") : [];
 
@@ -82,35 +83,100 @@ async function unitsLeft(): Promise<string[]> {
   return mountUnits();
 }
 
+/** Roots for containers, of a busybox alone. nspawn locks them. */
+const TREES = ["nspawn", "nspawn-bind"].map((name) => `${dirname(AT)}/${name}`);
+
+function makeRoot(tree: string): void {
+  for (const name of ["usr/bin", "etc", "proc", "sys", "dev", "run", "tmp", "var", "seen"]) {
+    mkdirSync(`${tree}/${name}`, { recursive: true });
+  }
+  writeFileSync(`${tree}/etc/os-release`, "ID=image\n");
+  copyFileSync("/guest/busybox", `${tree}/busybox`);
+  run(["chmod", "755", `${tree}/busybox`]);
+}
+
+/** By this number the processes of neighbours are known. */
+const WORD = "954323";
+const SLEEP = ["sleep", WORD];
+const NSPAWN = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--pipe", "-D"];
+
 /** What others start while an image is mounted, each with a namespace of its own. */
 const NEIGHBOURS: Record<string, readonly string[]> = {
-  PrivateTmp: ["-p", "PrivateTmp=yes", "sleep", "infinity"],
-  PrivateMounts: ["-p", "PrivateMounts=yes", "sleep", "infinity"],
-  unshare: ["unshare", "-m", "--propagation", "private", "sleep", "infinity"],
+  PrivateTmp: ["-p", "PrivateTmp=yes", ...SLEEP],
+  PrivateMounts: ["-p", "PrivateMounts=yes", ...SLEEP],
+  ProtectSystem: ["-p", "ProtectSystem=strict", "-p", "ProtectHome=yes", ...SLEEP],
+  unshare: ["unshare", "-m", "--propagation", "private", ...SLEEP],
+  // It leaves the host's mounts, all but those that it is given.
+  nspawn: [...NSPAWN, TREES[0], "/busybox", ...SLEEP],
+  "nspawn-bind": [...NSPAWN, TREES[1], "--bind=/run:/seen", "/busybox", ...SLEEP],
 };
+/** nspawn alone sees none of them. */
+const SEEING = Object.keys(NEIGHBOURS).length - 1;
+
+const sleeping = () =>
+  readdirSync("/proc").filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+      return words.at(-2) === WORD && /(^|\/)sleep$/.test(words.at(-3) ?? "") && words.length <= 4;
+    } catch {
+      return false;
+    }
+  });
+
+/** Starts some of them, and waits until they are there. */
+async function startNeighbours(names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    run(["systemd-run", "--quiet", `--unit=n-${name}`, "-p", "Type=exec", ...NEIGHBOURS[name]]);
+  }
+  if (await within(SOON_MS, () => sleeping().length >= names.length)) return;
+  const status = names.map((name) =>
+    run(["journalctl", "-u", `n-${name}`, "-n", "5", "--no-pager"])
+  );
+  throw new Error(`of ${names} only ${sleeping().length} run: ${status.join("; ")}`);
+}
+
+function stopNeighbours(names: readonly string[]): void {
+  for (const name of names) run(["systemctl", "stop", `n-${name}`]);
+}
 
 async function pinning(form: "directory" | "at"): Promise<void> {
+  const before = { units: allMountUnits(), failed: failedUnits() };
   const loop = await attach(copyOf("pinned.img"), FIRST);
   const root = await loop.mount(undefined, form === "at" ? { at: AT } : {});
   writeFileSync(`${root.path}/written`, form);
   const hadUnit = await within(SOON_MS, () => mountUnits().length > 0);
-  const before = seenBy(loop.path).length;
-  for (const [name, command] of Object.entries(NEIGHBOURS)) {
-    run(["systemd-run", "--quiet", `--unit=n-${name}`, "-p", "Type=exec", ...command]);
-  }
-  const all = before + Object.keys(NEIGHBOURS).length;
-  await within(SOON_MS, () => seenBy(loop.path).length >= all);
-  const seen = seenBy(loop.path).length - before;
+  const alone = seenBy(loop.path).length;
+  const names = Object.keys(NEIGHBOURS);
+  await startNeighbours(names);
+  await within(SOON_MS, () => seenBy(loop.path).length >= alone + SEEING);
+  const seen = seenBy(loop.path).length - alone;
   const unmounted = await root.unmount();
   const detached = await loop.detach();
   const pinned = seenBy(loop.path);
-  const units = await unitsLeft();
-  for (const name of Object.keys(NEIGHBOURS)) run(["systemctl", "stop", `n-${name}`]);
+  const added = () => allMountUnits().filter((unit) => !before.units.includes(unit));
+  await within(SOON_MS, () => added().length === 0);
+  const [units, failed] = [added(), failedUnits().filter((unit) => !before.failed.includes(unit))];
+  stopNeighbours(names);
   const afterwards = await within(SOON_MS, () => !isBound(`${WORK}/pinned.img`));
   report({
-    ...{ event: "result", case: `pinning, ${form}`, kind: "pinning", form, hadUnit, seen },
-    ...{ unmounted, detached, pinned, units, afterwards },
+    ...{ event: "result", case: `pinning, ${form}`, kind: "pinning", form, hadUnit, cycles: 1 },
+    ...{ seen, least: SEEING, unmounted, detached, pinned, units, failed, afterwards },
   });
+}
+
+/** The same by losetup and mount(8), on a directory that stays. */
+async function pinnedByMount(): Promise<Finding> {
+  const image = copyOf("theirs.img");
+  const loop = run(["losetup", "-f", "--show", "-o", "1MiB", "--sizelimit", "8MiB", image]);
+  run(["mount", loop, AT]);
+  await startNeighbours(["unshare"]);
+  await within(SOON_MS, () => seenBy(loop).length > 1);
+  run(["umount", AT]);
+  run(["losetup", "-d", loop]);
+  const shown = isBound(image);
+  stopNeighbours(["unshare"]);
+  await within(SOON_MS, () => !isBound(image));
+  return { seen: "a neighbour's namespace keeps the device after umount and losetup -d", shown };
 }
 
 /** What is left of a service that mounts, and was ended so. */
@@ -274,12 +340,7 @@ async function tools(): Promise<void> {
   writeFileSync(`${WORK}/tree/by-rsync`, "rsync");
   const loop = await attach(image, FIRST);
   const root = await loop.mount();
-  for (const name of ["usr/bin", "etc", "proc", "sys", "dev", "run", "tmp", "var"]) {
-    mkdirSync(`${root.path}/${name}`, { recursive: true });
-  }
-  writeFileSync(`${root.path}/etc/os-release`, "ID=image\n");
-  copyFileSync("/guest/busybox", `${root.path}/busybox`);
-  run(["chmod", "755", `${root.path}/busybox`]);
+  makeRoot(root.path);
   writeFileSync(`${root.path}/big`, new Uint8Array(3 * 1024 * 1024).fill(7));
   run(["sync", "-f", root.path]);
   rmSync(`${root.path}/big`);
@@ -307,7 +368,9 @@ async function tools(): Promise<void> {
   });
 }
 
+TREES.forEach(makeRoot);
 for (const form of ["directory", "at"] as const) await pinning(form);
+await tryCase("pinning, losetup and mount(8)", pinnedByMount);
 let n = 0;
 for (const name of Object.keys(ENDS)) {
   await service(name, n % 2 === 0 || name.includes("Private") ? "directory" : "at", n++);
