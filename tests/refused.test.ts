@@ -1,0 +1,114 @@
+/**
+ * What becomes of a call when the kernel refuses one kind of system call altogether: of an old kernel, a
+ * filter of a container, or a limit. strace refuses it here.
+ */
+import { assertMatch } from "@std/assert";
+import { ext4Image } from "./support/mount_image.ts";
+import { busyboxImage } from "./support/run_image.ts";
+import { assertDetached, makeImage, type Need, test, THREE_PARTITIONS } from "./support/support.ts";
+import { traced } from "./support/traced.ts";
+
+interface Refusal {
+  readonly name: string;
+  /** As behind strace's `-e inject=`. */
+  readonly inject: string;
+  /** Gets `file`, and gives what is printed. */
+  readonly body: string;
+  readonly says: RegExp;
+  readonly image?: (name: string) => string;
+  readonly needs?: readonly Need[];
+}
+
+const mounting = (options: string) =>
+  `await using loop = await attach(file);
+   await using root = await loop.mount(undefined, ${options});
+   return "mounted";`;
+
+const REFUSALS: readonly Refusal[] = [
+  {
+    name: "the probe says what it saw where nobody can be watched",
+    inject: "inotify_init1:error=EMFILE",
+    body: "return await probePartscanRace();",
+    says: /^(affected|fixed|inconclusive)$/,
+  },
+  {
+    name: "the probe says what it saw where this node cannot be watched",
+    inject: "inotify_add_watch:error=ENOSPC",
+    body: "return await probePartscanRace();",
+    says: /^(affected|fixed|inconclusive)$/,
+  },
+  {
+    name: "detach() writes back by fsync() where sync_file_range() is forbidden",
+    inject: "sync_file_range:error=EPERM",
+    body: `const loop = await attach(file, { partscan: "userspace" });
+      return await loop.detach();`,
+    image: (name) => makeImage(name, 8, THREE_PARTITIONS),
+    says: /^detached$/,
+  },
+  {
+    name: "unmount() goes on where nobody says what is mounted",
+    inject: "quotactl:error=EPERM",
+    body: `await using loop = await attach(file);
+      const root = await loop.mount();
+      return await root.unmount();`,
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^unmounted$/,
+  },
+  {
+    name: "mount() says that nothing can be mounted in another namespace",
+    inject: "move_mount:error=EINVAL",
+    body: mounting("{}"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^EINVAL: .*nothing can be mounted there: perhaps it lies in another mount namespace/,
+  },
+  {
+    name: "mount() says which capability a mount in its place takes",
+    inject: "move_mount:error=EPERM",
+    body: mounting("{}"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^EPERM: .*CAP_SYS_ADMIN/,
+  },
+  {
+    name: "mount() gives the kernel's own error where it has no other",
+    inject: "move_mount:error=ENOMEM",
+    body: mounting("{}"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^ENOMEM: /,
+  },
+  {
+    name: "a detached mount says which kernel it needs",
+    inject: "move_mount:error=EINVAL",
+    body: mounting("{ detached: true }"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^EINVAL: .*detached: true needs Linux 6\.15 or later/,
+  },
+  {
+    name: "run() says which kernel waiting for a program needs",
+    inject: "pidfd_open:error=ENOSYS",
+    body: `await using loop = await attach(file);
+      await using root = await loop.mount();
+      return await root.run("true");`,
+    image: busyboxImage,
+    needs: ["mkfs.ext4", "busybox", "unshare", "mount"],
+    says: /^ENOSYS: .*waiting for a program takes Linux 5\.3/,
+  },
+];
+
+const emptyImage = (name: string) => makeImage(name, 1);
+
+for (const { name, inject, body, says, image = emptyImage, needs } of REFUSALS) {
+  test(name, ["root", "strace", ...needs ?? []], () => {
+    const file = image("refused.img");
+    const script = `const file = ${JSON.stringify(file)};
+      const said = await (async () => { ${body} })().catch(({ message }) => message);
+      console.log(said);`;
+    const { stdout } = traced(script, { calls: inject.split(":")[0], inject });
+    assertMatch(stdout.trim(), says);
+    assertDetached(file);
+  });
+}
