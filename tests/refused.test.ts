@@ -24,6 +24,11 @@ const mounting = (options: string) =>
    await using root = await loop.mount(undefined, ${options});
    return "mounted";`;
 
+const running = `await using loop = await attach(file);
+  await using root = await loop.mount();
+  return await root.run("true");`;
+const RUNS: readonly Need[] = ["mkfs.ext4", "busybox", "unshare", "mount"];
+
 const REFUSALS: readonly Refusal[] = [
   {
     name: "the probe says what it saw where nobody can be watched",
@@ -90,12 +95,42 @@ const REFUSALS: readonly Refusal[] = [
   {
     name: "run() says which kernel waiting for a program needs",
     inject: "pidfd_open:error=ENOSYS",
-    body: `await using loop = await attach(file);
-      await using root = await loop.mount();
-      return await root.run("true");`,
+    body: running,
     image: busyboxImage,
-    needs: ["mkfs.ext4", "busybox", "unshare", "mount"],
+    needs: RUNS,
     says: /^ENOSYS: .*waiting for a program takes Linux 5\.3/,
+  },
+  {
+    name: "run() says that making namespaces needs a capability",
+    inject: "unshare:error=EPERM",
+    body: running,
+    image: busyboxImage,
+    needs: RUNS,
+    says: /^EPERM: .*CAP_SYS_ADMIN/,
+  },
+  {
+    name: "run() says that what makes a command's surroundings was killed",
+    inject: "unshare:signal=KILL",
+    body: running,
+    image: busyboxImage,
+    needs: RUNS,
+    says: /^EIO: .*the process that makes a command's surroundings has ended/,
+  },
+  {
+    name: "mount() leaves nothing where it can make no directory",
+    inject: "mkdirat:error=ENOSPC",
+    body: mounting("{}"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^ENOSPC: /,
+  },
+  {
+    name: "mount() says which kernel an owner takes",
+    inject: "mount_setattr:error=EINVAL",
+    body: mounting("{ owner: 65534 }"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^EINVAL: .*owner: ext4 takes idmapped mounts from Linux 5\.12 on/,
   },
 ];
 
