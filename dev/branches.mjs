@@ -6,7 +6,10 @@
  * the source itself, types blanked; Deno ran what it printed of the source, which parses to the same
  * branches in the same order.
  */
-import ts from "@typescript/typescript6";
+import { createRequire } from "node:module";
+
+/** Node finds it; deno.json has no packages that Node alone needs. */
+const ts = createRequire(import.meta.url)("@typescript/typescript6");
 
 /**
  * A branch ran as often as `at` did, or, where it is what happens otherwise, as often as `at` did
