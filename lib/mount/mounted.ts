@@ -4,7 +4,7 @@
  * @module
  */
 import { checkPath, checkSignal } from "../base/checks.ts";
-import { isErrno, isRefusal, LoopError, withMore } from "../base/errors.ts";
+import { isErrno, isRefusal, LoopError, withMore, withSecond } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -425,20 +425,31 @@ export class LoopMount implements AsyncDisposable {
     if (code > 0) {
       const hint =
         `not all that was written has reached ${this.#placed.source.backingFile}, and it is lost: is ` +
-        "there space left, is its disk in order? The file system is unmounted; check it before use";
-      throw new LoopError({ code, syscall, path: this.device, hint });
+        `there space left, is its disk in order? ${
+          isGone ? "The file system is unmounted; check it" : "Check the file system"
+        } before use`;
+      const lost = new LoopError({ code, syscall, path: this.device, hint });
+      throw isGone ? lost : withSecond(lost, this.#whyStillMounted({ unmounted, named, isGone }));
     }
+    const why = this.#whyStillMounted({ unmounted, named, isGone });
+    if (why !== undefined) throw why;
+  }
+
+  /** The error that says so; undefined: it is unmounted. */
+  #whyStillMounted(
+    { unmounted, named, isGone }: Pick<EndedMount, "unmounted" | "named" | "isGone">,
+  ): unknown {
     // EINVAL: another process has unmounted it first.
     const wasGone = isGone && isErrno(unmounted, "EINVAL");
     try {
       if (!wasGone) check(unmounted, "umount2", this.path);
       check(named, "readlink", this.path);
     } catch (error) {
-      throw withStillMounted(error, this.path);
+      return withStillMounted(error, this.path);
     }
-    if (isGone) return;
+    if (isGone) return undefined;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
-    throw new LoopError({ code: "EBUSY", path: this.path, hint });
+    return new LoopError({ code: "EBUSY", path: this.path, hint });
   }
 
   /**
