@@ -26,7 +26,8 @@ const PLACES =
 
 /** Calls of a name that differ in a number alone are of one kind. */
 const kindOf = (call: Call): string =>
-  signature(call).replaceAll(/loopNp\d+/g, "loopNpN").replaceAll(/\/proc\/\d+\//g, "/proc/N/");
+  signature(call).replaceAll(/loopNp\d+/g, "loopNpN").replaceAll(/\/proc\/\d+\//g, "/proc/N/")
+    .replaceAll(/\/fd\/\d+/g, "/fd/N");
 
 /** Each of the calls, with which of those that are alike it is, and which of its kind. */
 function* numbered(calls: readonly Call[]) {

@@ -22,7 +22,7 @@ import { beginTrace, between, type Call, signature } from "./strace.ts";
 import { type Reply, Subject } from "./subject_process.ts";
 
 /** Threads that a runtime's own pool may add while it is used. */
-const POOL_THREADS = 8;
+const POOL_THREADS = 16;
 /** Others take devices meanwhile, and a runtime's own calls shift what `when=` counts: then again. */
 const TRIES = 8;
 /** The same of pairs: what an undo asks of other processes is asked not each time. */
@@ -34,7 +34,7 @@ const MOST_MISSED = 0.02;
 /** What other processes have open decides which of these calls is made, and when: they do not count. */
 const OF_OTHERS = / \/proc\/\d+\//;
 /** At ci size an experiment has so many seconds, by the scale. */
-const CI_SECONDS = 12;
+const CI_SECONDS = 9;
 
 /** What stays if just this call fails: the next attach() takes it over. */
 const LEAVES = {
@@ -85,6 +85,8 @@ class Experiment {
   readonly #alone = new Map<string, Reply>();
   /** What the library has been seen to call after a fault. */
   readonly #undone = new Set<string>();
+  /** All that errors have said is left. */
+  #said = "";
   #baseline: Reply = {};
   #descriptors: string[] = [];
   #threads = 0;
@@ -117,7 +119,7 @@ class Experiment {
       // Whose owner died with his keeper is taken away then, and not by what is looked at here.
       if (isMount(this.scenario)) await nextMount();
       const calls = await this.#learn();
-      const faults = plan(this.#withoutStdin(calls), this.name, this.request);
+      const faults = plan(calls, this.name, this.request);
       if (faults.length === 0 && this.#violations.length === 0) return undefined;
       const drawn = this.request.full ? faults : this.#shuffled(faults);
       const end = this.request.full || this.request.only
@@ -142,11 +144,6 @@ class Experiment {
     }
   }
 
-  /** Deno reads its stdin on a thread, for which strace counts read(2) as well. */
-  #withoutStdin(calls: readonly Call[]): readonly Call[] {
-    return this.runtime === "deno" ? calls.filter(({ name }) => name !== "read") : calls;
-  }
-
   #shuffled<T>(all: readonly T[]): T[] {
     return all.map((one) => ({ one, at: this.request.random() })).sort((a, b) => a.at - b.at)
       .map(({ one }) => one);
@@ -161,7 +158,7 @@ class Experiment {
     const key = own.map(signature).join("\n");
     if (this.#undone.has(key) && !this.request.only) return [];
     this.#undone.add(key);
-    return pairs(fault, this.#withoutStdin(own), this.request.only);
+    return pairs(fault, own, this.request.only);
   }
 
   /** Until it hits what is meant. What must hold, holds for each try. */
@@ -258,21 +255,16 @@ class Experiment {
     const trace = await beginTrace(subject.pid, { inject: injections(shots) });
     const reply = await subject.act(this.scenario).catch((error: Error) => error);
     const all = await trace.end();
-    if (reply instanceof Error) {
-      // Deno opens /proc/self/maps for itself, and dies where it cannot.
-      const isOwnDeath = fault.lasting && /has panicked/.test(reply.message);
-      if (!isOwnDeath) this.#blame(name, reply.message);
-      else this.#outcomes.push("died by itself");
-      await this.#restart(all);
-      return undefined;
-    }
+    if (reply instanceof Error) return await this.#buried(fault, reply, all);
+    this.#said += wordsOf(reply);
     const calls = between(all);
     const hits = calls.filter(({ injected }) => injected !== undefined);
     this.#given = hits.map((hit) => hit.text).slice(0, 4).join("; ");
     // Where strace hit another call than the one that was meant, it may have made that one lie.
     if (!hits.some((hit) => isLie(signature(hit), code))) this.#judge(fault, reply, hits);
     for (const problem of foreignChanges(calls, prepared)) this.#blame(name, problem);
-    const failed = await subject.undo(this.scenario);
+    const failed = await subject.undo(this.scenario).catch((error: Error) => error);
+    if (failed instanceof Error) return await this.#buried(fault, failed, all);
     const stays = hits.some((hit) => KEEPS.mounts.test(signature(hit)));
     if (failed && !stays) this.#blame(name, `could not be undone afterwards: ${failed}`);
     if (isMount(this.scenario)) await this.#checkMounts(name, hits, reply);
@@ -285,6 +277,19 @@ class Experiment {
     const first = calls.indexOf(hits[0]);
     const after = first < 0 ? [] : calls.slice(first + 1).filter((call) => !hits.includes(call));
     return { reply, hits, after };
+  }
+
+  /** Goes on with another process. */
+  async #buried(fault: Fault, { message }: Error, all: readonly Call[]): Promise<undefined> {
+    const { name, lasting, then = fault } = fault;
+    // Deno opens /proc/self/maps for itself, and Node and Deno read and write what wakes their threads, by as
+    // manieth a call: they die where they cannot.
+    const isOwnDeath = lasting && /has panicked/.test(message) ||
+      [fault, then].some(({ call }) => /^(read|write)$/.test(call.name));
+    if (isOwnDeath) this.#outcomes.push("died by itself");
+    else this.#blame(name, message);
+    await this.#restart(all);
+    return undefined;
   }
 
   #judge({ name, call, lasting, then }: Fault, reply: Reply, hits: readonly Call[]): void {
@@ -374,7 +379,10 @@ class Experiment {
     const alone = keepersOf(pid).length === 0;
     await this.#subject[Symbol.asyncDispose]();
     if (isMount(this.scenario)) {
-      for (const problem of await endOf(pid, images, alone)) this.#blame(this.name, problem);
+      for (const problem of await endOf(pid, images, alone)) {
+        const [what] = problem.split(" is left");
+        if (!this.#said.includes(`${what} is left: rm`)) this.#blame(this.name, problem);
+      }
     }
     takeAway(await leftovers(this.#subject.images, touched(all)));
     await this.#start(this.#subject.images);
