@@ -620,6 +620,36 @@ withExt4("mountImage() takes the only file system that can be a root, or none", 
   assertStringIncludes((await assertRejects(() => mountImage(locked), LoopError)).message, none);
 });
 
+test("mountImage() mounts an xfs beside a copy of it", ["root", "mkfs.xfs"], async () => {
+  const file = makeImage("one.img", 300);
+  output(["mkfs.xfs", "-q", file]);
+  const copies = ["two.img", "three.img"].map(scratch);
+  for (const copy of copies) output(["cp", "--sparse=always", file, copy]);
+  await using one = await mountImage(file);
+  await using two = await mountImage(copies[0]);
+  await using three = await mountImage(copies[1], { readOnly: true });
+  assertEquals([one, two, three].map(points), Array(3).fill(["/ undefined"]));
+});
+
+test("mountImage() finds the system in the only subvolume that has one", [
+  "root",
+  "mkfs.btrfs",
+], async () => {
+  const file = makeImage("subvolumes.img", 128);
+  output(["mkfs.btrfs", "-q", file]);
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    output(["btrfs", "subvolume", "create", `${root.path}/system`]);
+    for (const folder of ["system", "plain"]) {
+      mkdirSync(`${root.path}/${folder}/etc`, { recursive: true });
+      writeFileSync(`${root.path}/${folder}/etc/os-release`, `ID=${folder}\n`);
+    }
+  }
+  await using tree = await mountImage(file);
+  assertEquals([points(tree), tree.osRelease], [["/ undefined"], { ID: "system" }]);
+});
+
 test("checkFileSystem() names what it found, and asks no tool where there is none", [
   "mkfs.xfs",
 ], async () => {
