@@ -3,9 +3,22 @@
  * filter of a container, or a limit. strace refuses it here.
  */
 import { assertMatch } from "@std/assert";
+import { writeFileSync } from "node:fs";
+import type { MountOptions } from "../mod.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import { busyboxImage } from "./support/run_image.ts";
-import { assertDetached, makeImage, type Need, test, THREE_PARTITIONS } from "./support/support.ts";
+import {
+  assertDetached,
+  isolated,
+  makeImage,
+  MOD,
+  type Need,
+  onThisRuntime,
+  output,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
 interface Refusal {
@@ -147,3 +160,42 @@ for (const { name, inject, body, says, image = emptyImage, needs } of REFUSALS) 
     assertDetached(file);
   });
 }
+
+/** How a mount ends in a /run of its own, which `setup` changes first. */
+function mountedIn(setup: string, options: MountOptions = {}): string {
+  const file = ext4Image("own-run.img");
+  const script = scratch("own-run.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     await using loop = await attach(${JSON.stringify(file)});
+     const mounting = loop.mount(undefined, ${JSON.stringify(options)});
+     console.log(await mounting.then((root) => root.unmount(), ({ message }) => message));`,
+  );
+  const wrapper = [...isolated("tmpfs=/run"), "sh", "-c", `${setup} && exec "$@"`, "sh"];
+  const said = output([...wrapper, ...onThisRuntime(script)]).trim();
+  assertDetached(file);
+  return said;
+}
+
+test("mount() lies in no directory of others, and says how root gets it back", [
+  "root",
+  "mkfs.ext4",
+], () => {
+  const [all, users] = ["/run/loopdev", "/run/loopdev-owned"];
+  assertMatch(
+    mountedIn(`mkdir -m 700 ${all} && chown 65534 ${all}`),
+    /^EPERM: .*others may enter or own this directory/,
+  );
+  const owner = { owner: 65534 };
+  assertMatch(
+    mountedIn(`mkdir -m 777 ${users}`, owner),
+    /^EPERM: .*or may write to it, .*chmod 711/,
+  );
+  assertMatch(
+    mountedIn(`mkdir -m 711 ${users} && chown 65534 ${users}`, owner),
+    /^EPERM: .*others own this directory/,
+  );
+  // A umask that leaves nobody in.
+  assertMatch(mountedIn(`mkdir -m 700 ${users}`, owner), /^unmounted$/);
+});
