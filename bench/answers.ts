@@ -1,6 +1,7 @@
 /** What users want to know of the performance, out of the medians of a run. */
 import { duration } from "./duration.ts";
-import type { Medians, WaitMedians } from "./figures.ts";
+import { dissectOf, type JobMedians, type Medians, type WaitMedians } from "./figures.ts";
+import { C } from "./mounts.ts";
 
 /** A row of the table that the page begins with. */
 export interface Answer {
@@ -10,12 +11,13 @@ export interface Answer {
   beside: string;
 }
 
-const ms = (value: number) => duration(value * 1e6);
+/** Given in ms. */
+export const ms = (value: number) => duration(value * 1e6);
 
 /** The rows, and the ratios that the text around them names. */
-export function answers({ cycles, waits }: Medians): {
+export function answers({ cycles, mounts, grow, waits }: Medians): {
   rows: Answer[];
-  times: { oneStep: string; userspace: string };
+  times: Record<"oneStep" | "userspace" | "overlap", string>;
 } {
   const runtimes = Object.keys(waits);
   const ours = (strategy: string, runtime: string) => cycles[strategy][`loopdev, ${runtime}`];
@@ -70,22 +72,61 @@ export function answers({ cycles, waits }: Medians): {
         beside: `an empty script: ${all.map(({ startup }) => ms(startup!.empty)).join(" and ")}`,
       }
       : undefined,
-    all.every(({ mounts }) => mounts)
+    all.every(({ startup }) => startup)
       ? {
-        what: "mount() and unmount()",
-        values: each(({ mounts }) => ms(mounts!.loopdev)),
-        beside: `mount(8) and umount(8): ${span(all.map(({ mounts }) => mounts!.mount), 1)} ms`,
+        what: "A whole script that attaches, mounts, writes ten files, unmounts and detaches",
+        values: each(({ startup }) => ms(startup!.job)),
+        beside: `a shell script: ${span(all.map(({ startup }) => startup!.shell), 1)} ms`,
       }
       : undefined,
+    ...Object.entries(mounts).map(([place, jobs]) => jobRow(place, jobs, runtimes)),
+    ...Object.entries(grow).map(([type, times]) => growRow(type, times, runtimes)),
   ];
   return {
     rows: rows.filter((row) => row !== undefined),
-    times: { oneStep: times("two-step", "one-step"), userspace: times("two-step", "userspace") },
+    times: {
+      oneStep: times("two-step", "one-step"),
+      userspace: times("two-step", "userspace"),
+      overlap: span(all.map(({ atOnce, inARow }) => 100 * atOnce / inARow)),
+    },
+  };
+}
+
+/** The job of bench/mounts.ts in one place. */
+function jobRow(place: string, jobs: JobMedians, runtimes: readonly string[]): Answer {
+  const processes = runtimes.map((name) => jobs[`processes from ${name}`]?.total)
+    .filter((time) => time !== undefined);
+  const dissect = dissectOf(jobs);
+  return {
+    what: `Attach, mount, write ten files, unmount, detach, ${
+      place === "memory" ? "in memory" : "on a disk"
+    }`,
+    values: runtimes.map((name) => ms(jobs[`loopdev, ${name}`].total)),
+    beside: [
+      `\`losetup\`, \`mount\`, \`umount\`, \`losetup\`: ${span(processes, 1)} ms`,
+      ...dissect === undefined ? [] : [`\`systemd-dissect\`: ${ms(dissect)}`],
+      `C, the same calls: ${ms(jobs[C].total)}`,
+    ].join("; "),
+  };
+}
+
+function growRow(
+  type: string,
+  { ms: times, isHelped }: Medians["grow"][string],
+  runtimes: readonly string[],
+): Answer {
+  const tool = type === "xfs" ? "xfs_growfs" : "resize2fs";
+  const own = isHelped ? `growImage(), then ${tool}` : "growImage()";
+  return {
+    what:
+      `A whole script that grows an image of 320 MiB with a partition of ${type} to 1 GiB: ${own}`,
+    values: runtimes.map((name) => ms(times[name])),
+    beside: `\`growpart\`, \`losetup\` and \`${tool}\`: ${ms(times.script)}`,
   };
 }
 
 /** "62 to 65", or "7.5" where the ends are the same. */
-function span(values: readonly number[], digits = 0): string {
+export function span(values: readonly number[], digits = 0): string {
   const ends = [Math.min(...values), Math.max(...values)].map((value) => value.toFixed(digits));
   return [...new Set(ends)].join(" to ");
 }

@@ -34,23 +34,39 @@ export function must(command: string, args: string[], input?: string): string {
   return stdout;
 }
 
-/** What this machine lacks for it is said on stderr. */
+/** What a run does without, and what the machine lacks for it. */
+export interface LeftOut {
+  name: string;
+  why: string;
+}
+
+/** All that this run left out. */
+export const leftOut: LeftOut[] = [];
+
+/** The page names it, once; here it is said on stderr. */
+export function leaveOut(name: string, why: string): void {
+  if (leftOut.some((each) => each.name === name)) return;
+  leftOut.push({ name, why });
+  console.error(`bench: without ${name}: ${why}`);
+}
+
+/** What this machine lacks for it is left out, by name. */
 export function attempt<T>(name: string, make: () => T): T | undefined {
   try {
     return make();
   } catch (error) {
-    console.error(`bench: without ${name}: ${(error as Error).message}`);
+    leaveOut(name, (error as Error).message.trim());
   }
 }
 
-interface Program {
+export interface Program {
   name: string;
   command: string[];
   /** The strategies that it knows, by the names that it knows them by. */
   strategies: Record<string, string>;
 }
 
-function program({ name, command: [file, ...args], strategies }: Program): Contender {
+export function program({ name, command: [file, ...args], strategies }: Program): Contender {
   const child: ChildProcess = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();

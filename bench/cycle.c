@@ -6,111 +6,30 @@
  *     cc -O2 -o cycle bench/cycle.c && echo "one-step 100" | ./cycle same plain.img disk.img
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/blkpg.h>
 #include <linux/fs.h>
 #include <linux/loop.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "calls.h"
 
 /* The image has these partitions of 1 MiB each, from 1 MiB on. */
 #define PARTITIONS 4
 #define MIB (1024LL * 1024)
-
-#define SYS_CACHESTAT 451
-#define SYS_OPENAT2 437
-
-static char buffer[24576];
-static struct statx status;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static int must(int result, const char *what)
-{
-	if (result < 0)
-		die(what);
-	return result;
-}
+/* Where its table ends, at most. */
+#define TABLE 24576
 
 static void partition(int fd, int op, int number)
 {
 	struct blkpg_partition data = { .start = number * MIB, .length = MIB, .pno = number };
 	struct blkpg_ioctl_arg arg = { .op = op, .datalen = sizeof data, .data = &data };
+	int tries = 0;
 
-	must(ioctl(fd, BLKPG, &arg), "BLKPG");
-}
-
-static void look(const char *path)
-{
-	statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &status);
-}
-
-static void look_at(int fd)
-{
-	must(statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status), "statx");
-}
-
-static void read_text(const char *path)
-{
-	int fd = must(open(path, O_RDONLY | O_CLOEXEC), path);
-
-	must(pread(fd, buffer, 4096, 0), path);
-	close(fd);
-}
-
-static void count_dirty(int fd)
-{
-	uint64_t range[2] = { 0, 1 << 30 }, result[5];
-
-	syscall(SYS_CACHESTAT, fd, range, result, 0);
-}
-
-static int open_cached(const char *path)
-{
-	/* struct open_how: flags, mode, resolve = RESOLVE_CACHED */
-	uint64_t how[3] = { O_RDWR | O_NONBLOCK | O_CLOEXEC, 0, 0x20 };
-
-	return must(syscall(SYS_OPENAT2, AT_FDCWD, path, how, sizeof how), path);
-}
-
-/*
- * A node of our own, which no udev watches: see lib/udev/udev_reread.ts. Gives the descriptor that keeps
- * the device, and in `writable` the one through which it is bound.
- */
-static int open_unwatched(int number, int *writable)
-{
-	uint32_t header[2] = { 0x20080522, 0 }, capabilities[6];
-	char own[64];
-	int fd;
-
-	syscall(SYS_capget, header, capabilities);
-
-	snprintf(own, sizeof own, "/dev/.loopdev-loop%d", number);
-	/* Who attaches at the same time makes and unlinks the same node. */
-	do {
-		if (mknod(own, S_IFBLK | 0600, makedev(7, number)) < 0 && errno != EEXIST)
-			die(own);
-		fd = open(own, O_RDONLY | O_CLOEXEC);
-		*writable = fd < 0 ? fd : open(own, O_RDWR | O_CLOEXEC);
-		if (*writable < 0 && fd >= 0)
-			close(fd);
-	} while (*writable < 0 && errno == ENOENT);
-	must(*writable, own);
-	unlink(own);
-	return fd;
+	/* Somebody looks at the partition: the kernel removes it when he has closed it. */
+	while (ioctl(fd, BLKPG, &arg) < 0)
+		if (errno != EBUSY || tries++ == 1000 || usleep(1000) < 0)
+			die("BLKPG");
 }
 
 /* What was written to the device has reached the file, or an error says that it has not. */
@@ -153,10 +72,11 @@ static void bare(const char *image, const char *strategy)
 		config.info.lo_flags |= LO_FLAGS_PARTSCAN;
 	for (;;) {
 		snprintf(path, sizeof path, "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
-		fd = must(open(path, O_RDWR | O_CLOEXEC), path);
-		if (ioctl(fd, LOOP_CONFIGURE, &config) == 0)
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0)
 			break;
-		if (errno != EBUSY)
+		/* Somebody else was first, or has removed it. */
+		if (errno != EBUSY && errno != ENOENT)
 			die("LOOP_CONFIGURE");
 		close(fd);
 	}
@@ -178,42 +98,53 @@ static void look_at_partitions(const char *disk, int number)
 {
 	static const char *attributes[] = { "start", "size", "dev" };
 	char path[96];
-	int fd, i, j;
+	int i, j;
 
 	look(disk);
-	fd = must(open(disk, O_RDONLY | O_CLOEXEC), disk);
-	while (syscall(SYS_getdents64, fd, buffer, 8192) > 0)
-		;
-	close(fd);
-	look(disk);
+	list(disk);
 	for (i = 1; i <= PARTITIONS; i++)
 		for (j = 0; j < 3; j++) {
 			snprintf(path, sizeof path, "%s/loop%dp%d/%s", disk, number, i, attributes[j]);
-			read_text(path);
+			read_text(path, 1);
 		}
 	for (i = 1; i <= PARTITIONS; i++) {
 		snprintf(path, sizeof path, "/dev/loop%dp%d", number, i);
 		look(path);
+	}
+	for (i = 1; i <= PARTITIONS; i++) {
+		snprintf(path, sizeof path, "%s/loop%dp%d", disk, number, i);
+		look(path);
+	}
+}
+
+/* Those that are there still, while nobody has the device to himself. */
+static void remove_partitions(int fd, const char *node, const char *disk, int number)
+{
+	char path[96];
+	int i;
+
+	close(must(open(node, O_RDONLY | O_EXCL | O_CLOEXEC), node));
+	for (i = 1; i <= PARTITIONS; i++) {
+		snprintf(path, sizeof path, "%s/loop%dp%d/start", disk, number, i);
+		read_text(path, 1);
+		partition(fd, BLKPG_DEL_PARTITION, i);
 	}
 }
 
 static int open_partitions(const char *disk, int number, int *nodes)
 {
 	char path[96];
-	int fd, i;
+	int i;
 
-	fd = must(open(disk, O_RDONLY | O_CLOEXEC), disk);
-	while (syscall(SYS_getdents64, fd, buffer, 8192) > 0)
-		;
-	close(fd);
+	list(disk);
 	for (i = 1; i <= PARTITIONS; i++) {
 		snprintf(path, sizeof path, "%s/loop%dp%d/dev", disk, number, i);
-		read_text(path);
+		read_text(path, 1);
 	}
 	for (i = 1; i <= PARTITIONS; i++) {
 		snprintf(path, sizeof path, "/dev/loop%dp%d", number, i);
 		nodes[i - 1] = must(open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), path);
-		look_at(nodes[i - 1]);
+		look_at(nodes[i - 1], STATX_BASIC_STATS);
 	}
 	return PARTITIONS;
 }
@@ -229,13 +160,19 @@ static void same(const char *image, const char *strategy)
 	int none = !strcmp(strategy, "none");
 	int userspace = !strcmp(strategy, "userspace");
 
-	config.fd = open_cached(image);
-	look_at(config.fd);
+	config.fd = open_cached(image, O_RDWR | O_NONBLOCK);
+	look_at(config.fd, STATX_BASIC_STATS);
 	fcntl(config.fd, F_SETFL, 0);
 	count_dirty(config.fd);
-	/* The partition table, at every sector size that it can have. */
-	if (!none)
-		pread(config.fd, buffer, sizeof buffer, 0);
+	/* The partition table, at every sector size that it can have; and what no disk has at its end. */
+	if (!none) {
+		count_dirty(config.fd);
+		pread(config.fd, buffer, TABLE, 0);
+	}
+	if (!none && !userspace) {
+		count_dirty(config.fd);
+		pread(config.fd, buffer, 512, status.stx_size - 512);
+	}
 	control = must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
 	if (!strcmp(strategy, "one-step"))
 		config.info.lo_flags |= LO_FLAGS_PARTSCAN;
@@ -243,7 +180,9 @@ static void same(const char *image, const char *strategy)
 		number = must(ioctl(control, LOOP_CTL_GET_FREE), "LOOP_CTL_GET_FREE");
 		snprintf(path, sizeof path, "/dev/loop%d", number);
 		snprintf(disk, sizeof disk, "/sys/block/loop%d", number);
-		look(path);
+		/* Somebody removes devices. */
+		if (look(path) < 0 && usleep(1000) == 0)
+			continue;
 		look(disk);
 		fd = open_unwatched(number, &writable);
 		if (ioctl(writable, LOOP_CONFIGURE, &config) == 0)
@@ -263,8 +202,12 @@ static void same(const char *image, const char *strategy)
 	backing = must(fcntl(config.fd, F_DUPFD_CLOEXEC, 0), "F_DUPFD_CLOEXEC");
 	close(writable);
 	close(control);
-	if (!strcmp(strategy, "two-step"))
+	if (!strcmp(strategy, "two-step")) {
 		two_steps(fd, path);
+		/* Which partitions shall be there now. */
+		count_dirty(config.fd);
+		pread(config.fd, buffer, TABLE, 0);
+	}
 	if (userspace)
 		drain(path);
 	if (!none)
@@ -281,9 +224,9 @@ static void same(const char *image, const char *strategy)
 	write_back(nodes, i + 1, backing);
 	while (i-- > 0)
 		close(nodes[i]);
+	look("/dev");
 	if (userspace)
-		for (i = 1; i <= PARTITIONS; i++)
-			partition(fd, BLKPG_DEL_PARTITION, i);
+		remove_partitions(fd, path, disk, number);
 	close(backing);
 	count_dirty(fd);
 	close(fd);

@@ -1,7 +1,8 @@
 /** The figures that loopdev aims at, out of what was measured. */
-import { type RuntimeName, RUNTIMES } from "./contenders.ts";
+import { type LeftOut, type RuntimeName, RUNTIMES } from "./contenders.ts";
+import type { GrowTimes } from "./grow.ts";
 import { type Cycles, median } from "./measure.ts";
-import type { MountTimes } from "./mounts.ts";
+import { C, type MountTimes } from "./mounts.ts";
 import type { Startup } from "./startup.ts";
 
 /** What the subjects print; ms. */
@@ -11,8 +12,6 @@ export interface Waits {
   many: { first: Round; second: Round };
   /** Left out where nothing is built. */
   startup?: Startup;
-  /** Left out where there is no compiler or no mkfs.ext4. */
-  mounts?: MountTimes;
 }
 
 interface Span {
@@ -29,8 +28,14 @@ interface Round {
 
 export interface Measured {
   cycles: Cycles;
+  mounts: MountTimes;
+  grow: GrowTimes;
   waits: Partial<Record<RuntimeName, Waits>>;
+  leftOut: readonly LeftOut[];
 }
+
+/** Of the job of bench/mounts.ts, by contender; ms. */
+export type JobMedians = Record<string, { total: number; parts?: number[] }>;
 
 /** Medians of what was measured on one runtime; times in ms. */
 export interface WaitMedians {
@@ -43,14 +48,18 @@ export interface WaitMedians {
   detached: { first: number; last: number };
   devices: { count: number; kib: number };
   startup?: Record<keyof Startup, number>;
-  mounts?: Record<"loopdev" | "c" | "mount", number>;
 }
 
 /** What docs/performance.json keeps of a run. */
 export interface Medians {
   /** ns of a cycle, by strategy and contender. */
   cycles: Record<string, Record<string, number>>;
+  /** By place: memory, disk. */
+  mounts: Record<string, JobMedians>;
+  /** By file system; `ms` by who grows it: "script" and the runtimes. */
+  grow: Record<string, { ms: Record<string, number>; isHelped: boolean }>;
   waits: Partial<Record<RuntimeName, WaitMedians>>;
+  leftOut: readonly LeftOut[];
 }
 
 /** One line of the result. */
@@ -67,16 +76,23 @@ export interface Figure {
   from: string;
 }
 
-export function mediansOf({ cycles, waits }: Measured): Medians {
+export function mediansOf({ cycles, mounts, grow, waits, leftOut }: Measured): Medians {
   const map = <T, U>(record: Record<string, T>, change: (value: T) => U): Record<string, U> =>
     Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]));
   return {
     cycles: map(cycles, (byContender) => map(byContender, median)),
+    mounts: map(
+      mounts,
+      (jobs) =>
+        map(jobs, ({ total, parts }) => ({ total: median(total), parts: parts?.map(median) })),
+    ),
+    grow: map(grow, ({ times, isHelped }) => ({ ms: map(times, median), isHelped })),
     waits: map(waits as Record<RuntimeName, Waits>, waitMedians),
+    leftOut,
   };
 }
 
-function waitMedians({ gap, concurrency, many, startup, mounts }: Waits): WaitMedians {
+function waitMedians({ gap, concurrency, many, startup }: Waits): WaitMedians {
   const of = <T>(all: readonly T[], field: (one: T) => number) => median(all.map(field));
   const ends = (times: number[]) => ({
     first: median(times.slice(0, 100)),
@@ -94,18 +110,19 @@ function waitMedians({ gap, concurrency, many, startup, mounts }: Waits): WaitMe
     attached: ends(second.attached),
     detached: ends(second.detached),
     devices: { count: first.attached.length, kib: first.grown },
-    startup: startup && { attach: median(startup.attach), empty: median(startup.empty) },
-    mounts: mounts && {
-      loopdev: median(mounts.loopdev),
-      c: median(mounts.c),
-      mount: median(mounts.mount),
+    startup: startup && {
+      empty: median(startup.empty),
+      attach: median(startup.attach),
+      job: median(startup.job),
+      shell: median(startup.shell),
     },
   };
 }
 
-export function figures({ cycles, waits }: Medians): Figure[] {
+export function figures({ cycles, mounts, waits }: Medians): Figure[] {
   return RUNTIMES.flatMap((runtime) => [
     ...cycleFigures(cycles, runtime),
+    ...mounts.memory?.[`loopdev, ${runtime}`] ? jobFigures(mounts.memory, runtime) : [],
     ...waits[runtime] ? waitFigures(waits[runtime], runtime) : [],
   ]);
 }
@@ -141,7 +158,7 @@ function cycleFigures(cycles: Medians["cycles"], runtime: RuntimeName): Figure[]
       "one-step, beside C with the same calls",
       [ours("one-step"), of("one-step", same)],
       "≤",
-      runtime === "Bun" ? 1.25 : 1.35,
+      2,
     ),
     ratio(
       "two-step, beside C with the same calls",
@@ -165,7 +182,7 @@ function cycleFigures(cycles: Medians["cycles"], runtime: RuntimeName): Figure[]
 }
 
 function waitFigures(
-  { dirty, twoStep, inARow, atOnce, attached, detached, devices, startup, mounts }: WaitMedians,
+  { dirty, twoStep, inARow, atOnce, attached, detached, devices, startup }: WaitMedians,
   runtime: RuntimeName,
 ): Figure[] {
   return [
@@ -192,7 +209,6 @@ function waitFigures(
       `${devices.kib} KiB`,
     ),
     ...startup ? [startupFigure(startup, runtime)] : [],
-    ...mounts ? [mountFigure(mounts, runtime)] : [],
   ];
 }
 
@@ -201,18 +217,45 @@ function startupFigure(
   runtime: RuntimeName,
 ): Figure {
   const what = "import, first attach and detach, beside an empty script";
-  const target = runtime === "Bun" ? 2 : 1.4;
+  const target = runtime === "Deno" ? 1.6 : 3;
   const from = `${milli(attach)} / ${milli(empty)}`;
   return figure(what, runtime, attach / empty, "×", "≤", target, from);
 }
 
-function mountFigure(
-  { loopdev, c, mount }: NonNullable<WaitMedians["mounts"]>,
-  runtime: RuntimeName,
-): Figure {
-  const from = `${milli(mount)} / ${milli(loopdev)}; C with the same calls ${milli(c)}`;
-  const what = "mount() and unmount(), faster than mount(8) and umount(8)";
-  return figure(what, runtime, mount / loopdev, "×", "≥", 5, from);
+/** The fastest way of systemd-dissect's, where there are several. */
+export function dissectOf(jobs: JobMedians): number | undefined {
+  const names = Object.keys(jobs).filter((name) => name.startsWith("systemd-dissect"));
+  return names.length > 0 ? Math.min(...names.map((name) => jobs[name].total)) : undefined;
+}
+
+function jobFigures(jobs: JobMedians, runtime: RuntimeName): Figure[] {
+  const job = "the whole job in memory";
+  const ours = jobs[`loopdev, ${runtime}`].total;
+  const [floor, dissect] = [jobs[C].total, dissectOf(jobs)];
+  const processes = jobs[`processes from ${runtime}`]?.total;
+  const faster = (what: string, theirs: number | undefined, target: number) =>
+    theirs === undefined ? [] : [figure(
+      `${job}, faster than ${what}`,
+      runtime,
+      theirs / ours,
+      "×",
+      "≥",
+      target,
+      `${milli(theirs)} / ${milli(ours)}`,
+    )];
+  return [
+    figure(
+      `${job}, beside C with the same calls`,
+      runtime,
+      ours / floor,
+      "×",
+      "≤",
+      1.5,
+      `${milli(ours)} / ${milli(floor)}`,
+    ),
+    ...faster("four processes from the same runtime", processes, 8),
+    ...faster("systemd-dissect", dissect, 3),
+  ];
 }
 
 function gapFigure(what: string, runtime: RuntimeName, { gap, took }: Span): Figure {

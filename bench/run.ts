@@ -5,19 +5,20 @@
  *     deno task bench --rounds 20 --json bench.json
  */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { numberOf, readOptions } from "../dev/options.ts";
 import { onSignal, signalCode } from "../examples/program.ts";
 import { progress, table } from "../dev/terminal.ts";
-import { detachBelow, removeMade } from "../tests/support/own_devices.ts";
+import { removeMade } from "../tests/support/own_devices.ts";
 import {
   attempt,
   command,
   type Contender,
   contenders,
+  leftOut,
   must,
   type RuntimeName,
   RUNTIMES,
@@ -25,20 +26,25 @@ import {
 } from "./contenders.ts";
 import { type Cycles, makeImage, makeImages, measureCycles, median } from "./measure.ts";
 import { type Figure, figures, type Measured, mediansOf, type Waits } from "./figures.ts";
-import { measureMounts } from "./mounts.ts";
+import { measureGrow } from "./grow.ts";
+import { makePlaces, measureMounts, printJobs, removePlaces } from "./mounts.ts";
 import { measureStartup } from "./startup.ts";
 
 const HELP = `Usage: bench/run.ts [options]
 
-Measures attach + detach with each strategy beside C and losetup, and the figures that loopdev
-promises. Needs root, cc, bun, deno, losetup, sfdisk and mkfs.ext4; says so and goes on where one is missing.
-The start-up is that of dist/loopdev.js: deno task build before.
+Measures attach + detach with each strategy beside C and losetup; attach, mount, ten files, unmount and
+detach beside the processes that do the same; growing an image beside growpart; and the figures that
+loopdev promises. Needs root, cc, bun, deno, losetup, sfdisk, mkfs.ext4, mount, systemd-dissect
+(systemd-container), growpart (cloud-guest-utils), e2fsck, resize2fs and mkfs.xfs: what is missing is left
+out, and named.
+The start-up is that of the library of dist/: deno task build before.
 Exits with 1 if a figure misses its target.
 
       --rounds N     turns of each contender (20)
       --json FILE    writes everything measured
       --c FILE       bench/cycle.c, compiled already
-      --cycles-only  the cycles, without event loop, memory and start-up
+      --cycles-only  attach + detach alone
+      --quick        few turns: whether it runs, and no figure to keep
   -h, --help         this text`;
 
 const { values: options } = readOptions(HELP, {
@@ -46,24 +52,30 @@ const { values: options } = readOptions(HELP, {
   "json": { type: "string" },
   "c": { type: "string" },
   "cycles-only": { type: "boolean" },
+  "quick": { type: "boolean" },
 });
-const rounds = numberOf("rounds", options.rounds, 20, 1);
+const quick = options.quick ?? false;
+const rounds = numberOf("rounds", options.rounds, quick ? 2 : 20, 1);
 
 const MANY = 1000;
 const CONCURRENT = 64;
+/** Turns of growing an image. */
+const GROWS = 5;
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-bench-"));
 const existing = existingDevices();
-let all: Contender[] = [];
+const places = makePlaces();
+/** Where images of file systems lie of which no disk is to be measured. */
+const fast = places.memory ?? folder;
+const running = new Set<Contender>();
 let stoppedBy: NodeJS.Signals | undefined;
 let cleaning: Promise<void> | undefined;
 
 /** What a run leaves in no case, not even when it is interrupted. */
 async function cleanUp(): Promise<void> {
-  await Promise.all(all.map((contender) => contender.stop()));
-  detachBelow(folder);
+  await Promise.all([...running].map((contender) => contender.stop()));
+  removePlaces([folder, ...Object.values(places)]);
   await removeMade([...existingDevices()].filter((number) => !existing.has(number)));
-  rmSync(folder, { recursive: true, force: true });
 }
 
 onSignal((signal) => {
@@ -79,12 +91,13 @@ function ask<T>(runtime: RuntimeName, script: string, ...args: string[]): T {
   return JSON.parse(execFileSync(file, rest, options));
 }
 
+const lower = (runtime: RuntimeName) => runtime.toLowerCase() as Lowercase<RuntimeName>;
+
 function measureWaits(runtime: RuntimeName): Waits {
   const images = (count: number) =>
     Array.from({ length: count }, (_, index) => makeImage(folder, `many-${index}.img`, 1));
   return {
-    mounts: attempt("mounts", () => measureMounts(runtime)),
-    startup: measureStartup(runtime.toLowerCase() as Lowercase<RuntimeName>),
+    startup: attempt("start-up", () => measureStartup(lower(runtime), fast, quick ? 3 : undefined)),
     gap: ask(runtime, "waits.ts", "gap", makeImage(folder, "large.img", 256)),
     concurrency: ask(runtime, "waits.ts", "concurrency", ...images(CONCURRENT)),
     many: ask(runtime, "many.ts", ...images(MANY)),
@@ -121,18 +134,20 @@ function printFigures(all: Figure[]): void {
 
 async function main(): Promise<number> {
   const c = options.c ?? join(folder, "cycle");
-  all = contenders({ c, ...makeImages(folder) });
-  const measured: Measured = { cycles: {}, waits: {} };
-  try {
-    measured.cycles = await measureCycles(
-      all,
-      rounds,
-      (round) => progress(`cycles, round ${round} of ${rounds}`),
-    );
-  } finally {
-    await Promise.all(all.map((contender) => contender.stop()));
-  }
+  const all = contenders({ c, ...makeImages(folder) });
+  all.forEach((contender) => running.add(contender));
+  const cycles = await measureCycles(
+    all,
+    rounds,
+    (round) => progress(`cycles, round ${round} of ${rounds}`),
+    quick ? 20 : undefined,
+  );
+  await Promise.all(all.map((contender) => contender.stop()));
+  running.clear();
+  const measured: Measured = { cycles, mounts: {}, grow: {}, waits: {}, leftOut };
   if (!options["cycles-only"]) {
+    measured.mounts = await measureMounts(places, running, quick);
+    measured.grow = await measureGrow(fast, quick ? 1 : GROWS);
     for (const runtime of RUNTIMES) {
       if (!all.some(({ name }) => name === `loopdev, ${runtime}`)) continue;
       measured.waits[runtime] = measureWaits(runtime);
@@ -154,6 +169,8 @@ async function main(): Promise<number> {
       `${RUNTIMES.map((name) => `${name} ${machine[name.toLowerCase()]}`).join(", ")}\n`,
   );
   printCycles(measured.cycles);
+  console.log();
+  for (const [place, jobs] of Object.entries(measured.mounts)) printJobs(place, jobs);
   const result = figures(mediansOf(measured));
   printFigures(result);
   if (options.json !== undefined) {

@@ -1,6 +1,7 @@
 /**
  * What importing loopdev, attaching and detaching once take beside a script that does nothing: whole
- * processes, with the library of dist/ as users import it. By itself it prints a line a runtime:
+ * processes, with the library of dist/ as users import it. And the whole job of bench/mounts.ts, with the
+ * keeper's start, beside a shell script. By itself it prints a line a runtime:
  *
  *     deno run --allow-all bench/startup.ts
  */
@@ -10,10 +11,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readOptions } from "../dev/options.ts";
 import { onRuntime, ROOT, type Runtime, RUNTIMES } from "../tests/support/support.ts";
+import { leaveOut } from "./contenders.ts";
 import { makeImage, median } from "./measure.ts";
+import { makeFileSystem } from "./mounts.ts";
+import { onceByProcesses } from "./peers.ts";
 
 /** Turns of each; a median of fewer says little on a busy machine. */
-const STARTS = 31;
+const STARTS = 21;
 /** What `import "loopdev"` leads to: on Bun to the library that is compiled in advance. */
 const bundleOf = (runtime: Runtime) =>
   join(ROOT, runtime === "bun" ? "dist/loopdev.bun.js" : "dist/loopdev.js");
@@ -22,57 +26,96 @@ const bundleOf = (runtime: Runtime) =>
 export interface Startup {
   empty: number[];
   attach: number[];
+  /** The job of bench/mounts.ts, once. */
+  job: number[];
+  /** The same by a shell and processes. */
+  shell: number[];
 }
 
-function wholeProcess([file, ...args]: string[]): number {
+/** Undefined: losetup gives up where somebody else is first at a device. */
+function wholeProcess([file, ...args]: string[]): number | undefined {
   const start = performance.now();
   const { status, stderr } = spawnSync(file, args, { encoding: "utf8" });
-  if (status !== 0) throw new Error(stderr);
-  return performance.now() - start;
+  if (status === 0) return performance.now() - start;
+  if (!stderr.startsWith("losetup: ")) throw new Error(stderr);
 }
 
-/** The two take turns. Undefined where nothing is built. */
-export function measureStartup(runtime: Runtime): Startup | undefined {
-  if (!existsSync(bundleOf(runtime))) return undefined;
-  const folder = mkdtempSync(join(tmpdir(), "loopdev-startup-"));
-  try {
-    const [empty, attach] = [join(folder, "empty.js"), join(folder, "attach.js")];
-    writeFileSync(empty, "export {};\n");
-    writeFileSync(
-      attach,
-      `import { attach } from ${JSON.stringify(bundleOf(runtime))};
-       const image = ${JSON.stringify(makeImage(folder, "plain.img", 8))};
-       const loop = await attach(image, { partscan: true, workaround: "never" });
-       await loop.detach();\n`,
-    );
-    const times: Startup = { empty: [], attach: [] };
-    // The first start of each fills the caches.
-    for (let turn = 0; turn <= STARTS; turn++) {
-      for (const [name, script] of [["empty", empty], ["attach", attach]] as const) {
-        const took = wholeProcess(onRuntime(runtime, script));
-        if (turn > 0) times[name].push(took);
-      }
-    }
-    return times;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
+const ATTACH = (bundle: string, image: string) =>
+  `import { attach } from ${JSON.stringify(bundle)};
+   const image = ${JSON.stringify(image)};
+   const loop = await attach(image, { partscan: true, workaround: "never" });
+   await loop.detach();\n`;
+
+/** Deno has its own writeFileSync(); to load node:fs would cost it more than the job does. */
+const JOB = (bundle: string, image: string) =>
+  `import { attach } from ${JSON.stringify(bundle)};
+   const { writeFileSync } = "Deno" in globalThis ? Deno : await import("node:fs");
+   const loop = await attach(${JSON.stringify(image)});
+   const root = await loop.mount();
+   const content = new Uint8Array(4096).fill(120);
+   for (let i = 0; i < 10; i++) writeFileSync(root.path + "/" + Date.now() + "-" + i, content);
+   await root.unmount();
+   await loop.detach();\n`;
+
+/** All of them take turns. Undefined where nothing is built. `folder`: where the images lie. */
+export function measureStartup(
+  runtime: Runtime,
+  folder: string,
+  starts = STARTS,
+): Startup | undefined {
+  const bundle = bundleOf(runtime);
+  if (!existsSync(bundle)) {
+    leaveOut("start-up", "nothing is built: deno task build");
+    return undefined;
   }
+  const script = (name: string, text: string) => {
+    const path = join(folder, name);
+    writeFileSync(path, text);
+    return onRuntime(runtime, path);
+  };
+  const image = makeFileSystem(folder, "startup.img", 64);
+  const commands: Record<keyof Startup, string[]> = {
+    empty: script("empty.js", "export {};\n"),
+    attach: script("attach.js", ATTACH(bundle, makeImage(folder, "plain.img", 8))),
+    job: script("job.js", JOB(bundle, image)),
+    shell: onceByProcesses(folder, image),
+  };
+  const times: Startup = { empty: [], attach: [], job: [], shell: [] };
+  // The first start of each fills the caches.
+  for (let turn = 0; turn <= starts; turn++) {
+    for (const name of Object.keys(times) as (keyof Startup)[]) {
+      const took = wholeProcess(commands[name]);
+      if (turn > 0 && took !== undefined) times[name].push(took);
+    }
+  }
+  return times;
 }
 
 const HELP = `Usage: bench/startup.ts
 
 Measures a script that imports the library of dist/, attaches and detaches once, beside one that does
-nothing, on each runtime. Needs root, and deno task build before.
+nothing, on each runtime; and one that mounts and writes ten files, too, beside a shell script that
+does. Needs root, mkfs.ext4, and deno task build before.
 
   -h, --help  this text`;
 
 if (import.meta.main) {
   readOptions(HELP, {});
-  for (const runtime of RUNTIMES) {
-    const times = measureStartup(runtime);
-    if (!times) throw new Error("nothing is built: deno task build");
-    const [attach, empty] = [median(times.attach), median(times.empty)];
-    const ratio = (attach / empty).toFixed(2);
-    console.log(`${runtime}: ${attach.toFixed(1)} / ${empty.toFixed(1)} ms = ${ratio} × empty`);
+  const folder = mkdtempSync(
+    join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "loopdev-bench-"),
+  );
+  try {
+    for (const runtime of RUNTIMES) {
+      const times = measureStartup(runtime, folder);
+      if (!times) break;
+      const [empty, attach, job, shell] = Object.values(times).map(median);
+      const ratio = (attach / empty).toFixed(2);
+      console.log(
+        `${runtime}: ${attach.toFixed(1)} / ${empty.toFixed(1)} ms = ${ratio} × empty; ` +
+          `with a mount and ten files ${job.toFixed(1)} ms, a shell's ${shell.toFixed(1)} ms`,
+      );
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
 }
