@@ -53,11 +53,16 @@ const OF_SOURCES: Record<string, string[]> = {
     "a mount is not refused since its device is looked at meanwhile",
   ],
   "hints.test.ts": [
+    "trim() of what no driver trims says so",
+    "a lock that the system refuses says what overlap needs it for",
     "what is missing below a /sys that is mounted is not sysfs",
   ],
   "syscalls.test.ts": [
     "attach() tries LOOP_SET_STATUS64 again after EAGAIN",
     "attach() undoes everything when LOOP_SET_STATUS64 fails for good",
+  ],
+  "mount_image.test.ts": [
+    "checkFileSystem() names what it found, and asks no tool where there is none",
   ],
   "mount_device.test.ts": [
     "a path that leads to another device by then is refused",
