@@ -1,25 +1,45 @@
 /** What a run leaves in no case, not even when it is interrupted. */
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname } from "node:path";
 import process from "node:process";
+import { say } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
-import { detachBelow } from "../tests/support/own_devices.ts";
+import { killInterleavers } from "./interleave_process.ts";
+import { devicesOfOurs, mountsOfOurs, tidy } from "./tidy.ts";
 
-/** Detaches what is bound to images of this run, and removes the folder of scratch(), and no other. */
-export function cleanUp(): void {
+/**
+ * Unmounts and detaches what is of images of this run, and removes the folder of scratch(), and no other.
+ * Gives what it has taken away, and what is left all the same.
+ */
+export function cleanUp(): { found: readonly string[]; left: readonly string[] } {
   const folder = dirname(scratch("any"));
   if (!basename(folder).startsWith("loopdev-test-")) throw new Error(`${folder} is not ours`);
-  detachBelow(folder);
-  rmSync(folder, { recursive: true, force: true });
+  const isOurs = (path: string) => path.startsWith(`${folder}/`);
+  const found = tidy(isOurs);
+  const mounts = mountsOfOurs(isOurs).map(({ point }) => `a mount on ${point}`);
+  // Not through a mount.
+  if (mounts.length === 0) rmSync(folder, { recursive: true, force: true });
+  const devices = devicesOfOurs(isOurs).map((number) => `/dev/loop${number}`);
+  return { found, left: [...mounts, ...devices, ...existsSync(folder) ? [folder] : []] };
 }
+
+/** A killed process is gone a moment later, and its keeper has unmounted another moment later. */
+const END_MS = 500;
 
 /** Children end with their stdin, and with them what they have attached. */
 export function cleanUpWhenInterrupted(): void {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.on(signal, () => {
-      cleanUp();
-      process.exit(128 + constants.signals[signal]);
+    process.once(signal, () => {
+      killInterleavers();
+      setTimeout(() => {
+        const { found, left } = cleanUp();
+        say(
+          `torture: ended by ${signal}; taken away: ${found.join(", ") || "nothing"}; ` +
+            `left: ${left.join(", ") || "nothing"}`,
+        );
+        process.exit(128 + constants.signals[signal]);
+      }, END_MS);
     });
   }
 }

@@ -19,6 +19,10 @@ export interface Request {
   readonly scenarios: readonly ScenarioName[];
   /** Only cases whose names match. */
   readonly only: RegExp | undefined;
+  /** Of random programs. */
+  readonly seed?: number;
+  /** A file with the one program that shall be run. */
+  readonly program?: string;
 }
 
 export type Part = (request: Request) => Promise<Row[]>;

@@ -1,132 +1,150 @@
 /**
- * Part "interleave": random programs over several handles, whose calls are not awaited, raced with
- * timers, aborted, and whose blocks end in their midst, while a stranger acts on the same files and
- * devices. Afterwards every device that the program did not bind is as it was, and each of its own is
- * in a state that the answers explain.
+ * Part "interleave": random programs over several handles and mounts, whose calls are not awaited, raced with
+ * timers, aborted, and whose process is killed, while a stranger acts on the same files, devices and
+ * directories. A state machine of what loopdev promises (model.ts) judges the answers and what the kernel
+ * shows then. A program that fails is run again and again with fewer calls, and printed as a test.
  */
-import { spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { progress, say } from "../dev/terminal.ts";
-import { onRuntime, ROOT, scratch } from "../tests/support/support.ts";
-import { devicesOf, openFiles, type Part, type Row, within } from "./common.ts";
-import { detachBelow } from "../tests/support/own_devices.ts";
+import { scratch } from "../tests/support/support.ts";
+import type { Part, Request, Row } from "./common.ts";
+import { makePristine } from "./images.ts";
+import { Interleaver, reduce, type Violation, type Where } from "./interleave_process.ts";
+import { printProgram } from "./print_program.ts";
+import { describe } from "./programs.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
 const SEED = 1;
-/** Programs that run at the same time in one process. */
-const LANES = 12;
 /** A process does not run for hours: what leaks in it would drown in the next one. */
 const PER_PROCESS = 5000;
-/** Devices of strangers have numbers that nobody else uses, a range for each runtime. */
-const FIRST_NUMBER: Record<RuntimeName, number> = {
-  bun: 61_000,
-  deno: 62_000,
-  node: 63_000,
-};
-/** Violations of a kind. */
+/** Failures that are made shorter and printed; of the others only what they violate is said. */
 const MOST_SHOWN = 3;
-/** Programs that say nothing, since somebody took their device: few. */
-const MOST_UNABLE = 0.1;
+/** A line of a log at least so often. */
+const LINE_MS = 10_000;
 
-interface Violation {
-  readonly index: number;
-  readonly name: string;
-  readonly violation: string;
-  readonly log: readonly string[];
-}
+/** Where failures are kept, for whoever looks at them later. */
+export const KEPT: string = join(tmpdir(), "loopdev-interleave");
 
-interface Outcome {
-  readonly violations: readonly Violation[];
-  readonly tally: Record<string, number>;
-  readonly unable: number;
-  readonly descriptors: readonly string[];
-}
+let pristine: string | undefined;
 
-async function runProcess(runtime: RuntimeName, from: number, count: number): Promise<Outcome> {
-  const folder = scratch(`interleave-${runtime}-${from}`);
-  mkdirSync(folder);
-  const args = [SEED, from, count, LANES, FIRST_NUMBER[runtime]].map(String);
-  const script = join(ROOT, "torture/interleaver.ts");
-  const [command, ...rest] = onRuntime(runtime, script, ...args, folder);
-  const child = spawn(command, rest, { stdio: "pipe" });
-  let said = "";
-  let warned = "";
-  let descriptors: string[] = [];
-  child.stdout.on("data", (data) => {
-    said += data;
-    // The last line: all programs have ended, the process is about to.
-    if (String(data).includes('"tally"')) descriptors = openFiles(child.pid!);
-  });
-  child.stderr.on("data", (data) => warned = (warned + data).slice(-2000));
-  const code = await new Promise((resolve) => child.on("close", resolve));
-  const lines = said.trim().split("\n").filter((line) => line.startsWith("{"));
-  const answers = lines.map((line) => JSON.parse(line));
-  const end = answers.find(({ tally }) => tally);
-  const violations: Violation[] = answers.filter(({ violation }) => violation);
-  if (!end) {
-    const violation = `the process ended with ${code}: ${warned.trim().split("\n").at(-1)}`;
-    violations.push({ index: from, name: "process", violation, log: [] });
+/** What the lanes' images are copies of, made once. */
+export function pristineImages(): string {
+  if (pristine === undefined) {
+    pristine = scratch("interleave-pristine");
+    makePristine(pristine);
   }
-  await within(2000, () => devicesBelow(folder) === 0);
-  const left = devicesBelow(folder);
-  if (left > 0 && violations.length === 0) {
-    const violation = `${left} devices are left`;
-    violations.push({ index: from, name: "process", violation, log: [] });
+  return pristine;
+}
+
+/** Says from time to time what is being done. */
+export class Ticker {
+  #last = Date.now();
+
+  tell(text: string): void {
+    progress(text);
+    if (process.stderr.isTTY || Date.now() - this.#last < LINE_MS) return;
+    this.#last = Date.now();
+    say(text);
   }
-  detachBelow(folder);
-  const { tally = {}, unable = 0 } = end ?? {};
-  return { violations, tally, unable, descriptors };
 }
 
-function devicesBelow(folder: string): number {
-  return ["own", "foreign"].flatMap((kind) =>
-    Array.from({ length: LANES }, (_, lane) => [0, 1, 2].map((i) => `${kind}-${lane}-${i}.img`))
-      .flat()
-  ).flatMap((name) => devicesOf(join(folder, name))).length;
+/** Makes a failure shorter, keeps it, and says so. Gives its calls. */
+export async function present(where: Where, violation: Violation): Promise<readonly string[]> {
+  const ticker = new Ticker();
+  const { index, kind } = violation.program;
+  const name = `${where.runtime} program ${index} (${kind})`;
+  const reduced = violation.program.steps.length === 0
+    ? undefined
+    : await reduce(where, violation, (text) => ticker.tell(`interleave: ${name}: ${text}`));
+  const failure = reduced?.failure ?? violation;
+  mkdirSync(KEPT, { recursive: true });
+  const kept = join(KEPT, `${where.runtime}-${failure.program.seed}-${index}`);
+  writeFileSync(`${kept}.json`, JSON.stringify(failure.program) + "\n");
+  writeFileSync(`${kept}.test.ts`, printProgram(failure, where.runtime));
+  const calls = failure.program.steps.map(describe);
+  say(
+    `VIOLATION interleave: ${name}: ${failure.violation}\n  ${calls.join("; ")}\n  ` +
+      (reduced ? "" : "it did not fail again; ") +
+      `again: deno task torture --part interleave --runtime ${where.runtime} ` +
+      `--program ${kept}.json, or as a test: ${kept}.test.ts`,
+  );
+  return calls;
 }
 
-async function runAll(runtime: RuntimeName, count: number): Promise<Row> {
+async function runAll(runtime: RuntimeName, count: number, request: Request): Promise<Row> {
   const violations: Violation[] = [];
   const tally = new Map<string, number>();
-  let unable = 0;
+  const ticker = new Ticker();
+  const { only, seed = SEED } = request;
   for (let from = 0; from < count; from += PER_PROCESS) {
-    progress(`interleave: ${runtime} ${from}/${count}`);
-    const outcome = await runProcess(runtime, from, Math.min(PER_PROCESS, count - from));
+    const folder = scratch(`interleave-${runtime}-${from}`);
+    const where = { runtime, folder, pristine: pristineImages() };
+    const interleaver = new Interleaver(where);
+    const part = { seed, from, count: Math.min(PER_PROCESS, count - from), only: only?.source };
+    const outcome = await interleaver.request(part, (done) => {
+      ticker.tell(`interleave: ${runtime}: ${from + done} of ${count} programs`);
+    });
+    for (const [kind, n] of Object.entries(outcome.tally)) {
+      tally.set(kind, (tally.get(kind) ?? 0) + n);
+    }
     violations.push(...outcome.violations);
-    unable += outcome.unable;
-    for (const [name, n] of Object.entries(outcome.tally)) {
-      tally.set(name, (tally.get(name) ?? 0) + n);
+    for (const link of outcome.open.filter((link) => /dev\/\.?loop|\.img/.test(link))) {
+      violations.push(ofProcess(`${link} is open`));
     }
-    for (const link of outcome.descriptors.filter((link) => /loop|\.img/.test(link))) {
-      violations.push({ index: from, name: "process", violation: `${link} is open`, log: [] });
-    }
+    for (const left of await interleaver.end()) violations.push(ofProcess(`${left} is left`));
+    // Whatever is wrong, the same again in the next process would say no more.
+    if (violations.length >= MOST_SHOWN) break;
   }
-  const byKind = new Map<string, number>();
-  for (const { index, name, violation, log } of violations) {
-    const nth = (byKind.get(name) ?? 0) + 1;
-    byKind.set(name, nth);
-    if (nth > MOST_SHOWN) continue;
-    say(
-      `VIOLATION interleave: ${runtime} program ${index} (${name}): ${violation}\n  ` +
-        `${
-          log.slice(-12).join("; ")
-        }\n  again: deno task torture --part interleave --runtime ${runtime}`,
-    );
+  for (const violation of violations.slice(0, MOST_SHOWN)) {
+    const folder = scratch(`interleave-${runtime}-again`);
+    await present({ runtime, folder, pristine: pristineImages() }, violation);
   }
-  const done = [...tally.values()].reduce((sum, n) => sum + n, 0);
-  const bad = violations.length > 0 || unable > MOST_UNABLE * count || done === 0;
-  const kinds = [...tally].sort().map(([name, n]) => `${name} ${n}`).join(", ");
-  const detail = `${done} programs (${kinds}), ${unable} without a device, ` +
-    `${violations.length} violations` +
-    [...byKind].map(([name, n]) => `, ${n} in ${name}`).join("");
-  say(`interleave: ${runtime}: ${detail}`);
-  return { part: "interleave", name: runtime, outcome: bad ? "fail" : "pass", detail };
+  return verdict(runtime, violations, tally);
 }
 
-export const interleave: Part = async ({ full, scale, runtimes }) => {
-  const count = Math.ceil((full ? 100_000 : 2000) * scale);
+const ofProcess = (violation: string): Violation => ({
+  violation,
+  program: { seed: 0, index: 0, kind: "process", steps: [] },
+  events: [],
+});
+
+function verdict(name: string, violations: readonly Violation[], tally: Map<string, number>): Row {
+  const done = [...tally.values()].reduce((sum, n) => sum + n, 0);
+  const kinds = [...tally].sort().map(([kind, n]) => `${kind} ${n}`).join(", ");
+  const detail = `${done} programs (${kinds}), ${violations.length} violations` +
+    violations.slice(0, MOST_SHOWN).map(({ violation }) => ` | ${violation}`).join("");
+  say(`interleave: ${name}: ${detail}`);
+  const bad = violations.length > 0 || done === 0;
+  return { part: "interleave", name, outcome: bad ? "fail" : "pass", detail };
+}
+
+/** One program, as often as a race needs. */
+async function runProgram(runtime: RuntimeName, file: string, times: number): Promise<Row> {
+  const program = JSON.parse(readFileSync(file, "utf8"));
+  const folder = scratch(`interleave-${runtime}-program`);
+  const interleaver = new Interleaver({ runtime, folder, pristine: pristineImages() });
+  const { violations, tally } = await interleaver.request({ program, times });
+  await interleaver.end();
+  for (const { violation } of violations.slice(0, 1)) say(`VIOLATION interleave: ${violation}`);
+  return verdict(runtime, violations, new Map(Object.entries(tally)));
+}
+
+/** So often `--program` runs it, times `--scale`. */
+const TIMES = 100;
+
+export const interleave: Part = async (request) => {
+  const { full, scale, runtimes, program } = request;
+  const count = Math.ceil((full ? 100_000 : 1400) * scale);
   const rows: Row[] = [];
-  for (const runtime of runtimes) rows.push(await runAll(runtime, count));
+  for (const runtime of runtimes) {
+    rows.push(
+      program === undefined
+        ? await runAll(runtime, count, request)
+        : await runProgram(runtime, program, Math.ceil(TIMES * scale)),
+    );
+  }
   return rows;
 };

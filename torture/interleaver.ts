@@ -1,110 +1,181 @@
 /**
- * Runs random programs, several at a time, and says which promise was broken:
- *     interleaver.ts SEED FROM COUNT LANES FIRST_NUMBER FOLDER
- * Writes a line of JSON for each violation, and one at the end.
+ * Runs programs, several at a time, and says which promise was broken:
+ *     interleaver.ts FOLDER PRISTINE FIRST_NUMBER LANES
+ * Each line of stdin is a request, as JSON: `{ seed, from, count, only? }` draws programs, `{ program, times }`
+ * runs one again and again until it fails. `end` ends. Each violation is a line of JSON, and a request's end.
+ *     interleaver.ts FOLDER PRISTINE FIRST_NUMBER LANES LANE
+ * runs one program on that lane, tells the events as they come, and may be killed by it.
  */
 import { spawn } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { readOptions } from "../dev/options.ts";
 import { onThisRuntime, ROOT } from "../tests/support/support.ts";
-import { type Lane, PROGRAMS, Unable } from "./programs.ts";
-import { putEntries } from "../tests/cases/mbr.ts";
-import { Random } from "../tests/cases/random.ts";
+import { judge } from "./judge.ts";
+import { askStranger, DEVICES, endStranger, LaneHome, Peer, SETTLE_MS } from "./lane.ts";
+import type { Event } from "./model.ts";
+import { Player } from "./play.ts";
+import { draw, type Program } from "./programs.ts";
+import type { Seen } from "./seen.ts";
 
-const HELP = `Usage: torture/interleaver.ts SEED FROM COUNT LANES FIRST_NUMBER FOLDER
+const HELP = `Usage: torture/interleaver.ts FOLDER PRISTINE FIRST_NUMBER LANES [LANE]
 
-What part "interleave" starts: runs COUNT random programs of SEED, LANES at a time, on devices from
-FIRST_NUMBER on.
+What part "interleave" starts: runs the programs that stdin asks for, LANES at a time, on copies of the
+images in PRISTINE and on devices from FIRST_NUMBER on.
 
   -h, --help  this text`;
-const { operands } = readOptions(HELP, {}, { least: 6, most: 6 });
-const [seed, from, count, lanes, firstNumber] = operands.map(Number);
-const folder = operands[5];
-const IMAGES = 3;
-const DEVICES = 2;
+const { operands } = readOptions(HELP, {}, { least: 4, most: 5 });
+const [folder, pristine] = operands;
+const [firstNumber, lanes] = operands.slice(2).map(Number);
+const homes = Array.from(
+  { length: lanes },
+  (_, lane) => new LaneHome({ folder, pristine, firstNumber }, lane),
+);
 
 /** Longer than any program takes that does not hang. */
 const HANG_MS = 30_000;
+/** And a killed process's keeper has to look for what it left. */
+const KEEPER_MS = 8000;
 
-const [command, ...args] = onThisRuntime(join(ROOT, "torture/stranger.ts"));
-const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
-const waiting = new Map<string, (answer: { answer?: object; error?: string }) => void>();
-const lines = createInterface({ input: child.stdout });
-const ready = new Promise((resolve) => lines.once("line", resolve));
-lines.on("line", (line) => {
-  if (!line.startsWith("{")) return;
-  const { id, ...answer } = JSON.parse(line);
-  waiting.get(id)?.(answer);
-  waiting.delete(id);
-});
-
-let requests = 0;
-async function ask(request: string): Promise<object> {
-  const id = String(requests++);
-  const answered = new Promise<{ answer?: object; error?: string }>((resolve) =>
-    waiting.set(id, resolve)
-  );
-  child.stdin.write(`${id} ${request}\n`);
-  const { answer, error } = await answered;
-  if (error !== undefined) throw new Unable(error);
-  return answer!;
+async function withinHang<T>(running: Promise<T>): Promise<T | "hangs"> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const hang = new Promise<"hangs">((resolve) => {
+    timer = setTimeout(() => resolve("hangs"), HANG_MS);
+  });
+  return await Promise.race([running, hang]).finally(() => clearTimeout(timer));
 }
 
-/** Small, and with partitions: 1 MiB with a boot record that has two entries. */
-function makeImage(name: string): string {
-  const path = join(folder, name);
-  const sector = new Uint8Array(512);
-  putEntries(sector, [256, 1024].map((start) => ({ type: 0x83, start, count: 512 })));
-  writeFileSync(path, sector);
-  truncateSync(path, 2 ** 20);
-  return path;
+interface Run {
+  readonly violation: string | undefined;
+  readonly events: readonly Event[];
+  readonly seen: Seen;
 }
 
-const drawn = Object.entries(PROGRAMS).flatMap(([name, { weight }]) => Array(weight).fill(name));
-const tally: Record<string, number> = {};
-let next = from;
-let unable = 0;
+/** Runs it once. */
+async function runOnce(program: Program, lane: number, settle?: number): Promise<Run> {
+  const home = homes[lane];
+  home.prepare(program.steps);
+  if (program.steps.some(({ op }) => op === "die")) return await runAndDie(program, lane, settle);
+  const events: Event[] = [];
+  const player = new Player(home.lane(askStranger, (event) => void events.push(event)));
+  const hung = await withinHang(player.run(program)) === "hangs";
+  const violation = hung
+    ? "a call hangs"
+    : await judge(events, () => home.seen(), settle ?? SETTLE_MS);
+  const seen = home.seen();
+  const endless = await withinHang(player.end(() => home.attached())) === "hangs"
+    ? "its end hangs"
+    : undefined;
+  const left = violation ?? endless ?? await home.left();
+  // The next program shall begin clean.
+  if (left !== undefined) await takeAway(home);
+  return { violation: left, events, seen };
+}
 
-async function work(lane: number): Promise<void> {
-  const images = (kind: string, n: number) =>
-    Array.from({ length: n }, (_, i) => makeImage(`${kind}-${lane}-${i}.img`));
-  const numbers = Array.from({ length: DEVICES }, (_, i) => firstNumber + DEVICES * lane + i);
-  const files = images("own", IMAGES);
-  const foreign = images("foreign", 2);
-  while (next < from + count) {
-    const index = next++;
-    const random = new Random(seed, index);
-    const name = random.pick(drawn);
-    const log: string[] = [];
-    const its: Lane = {
-      ...{ random, files, foreign, numbers, ask },
-      log: (text) => void log.push(text),
-    };
-    let timer;
-    try {
-      const hang = new Promise<never>((_, reject) => {
-        timer = setTimeout(() => reject(new Error("hangs")), HANG_MS);
-      });
-      await Promise.race([PROGRAMS[name].program(its), hang]);
-      tally[name] = (tally[name] ?? 0) + 1;
-    } catch (error) {
-      if (error instanceof Unable) unable++;
-      else console.log(JSON.stringify({ index, name, violation: String(error), log }));
-    } finally {
-      clearTimeout(timer);
+/** In a process of its own, which is killed by the program. */
+async function runAndDie(program: Program, lane: number, settle?: number): Promise<Run> {
+  const home = homes[lane];
+  const script = join(ROOT, "torture/interleaver.ts");
+  const [command, ...args] = onThisRuntime(script, ...operands.slice(0, 4), `${lane}`);
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const closed = new Promise((resolve) => child.on("close", resolve));
+  const events: Event[] = [];
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    if (!line.startsWith("{")) return;
+    const { ask, id, ...event } = JSON.parse(line);
+    if (ask === undefined) return events.push(event);
+    const tell = (answer: object) => child.stdin.write(`${JSON.stringify({ id, ...answer })}\n`);
+    askStranger(ask).then((answer) => tell({ answer }), ({ message }) => tell({ error: message }));
+  });
+  child.stdin.on("error", () => {}).write(`${JSON.stringify(program)}\n`);
+  const hung = await withinHang(closed) === "hangs";
+  if (hung) child.kill("SIGKILL");
+  await closed;
+  const violation = hung
+    ? "a call hangs"
+    : await judge(events, () => home.seen(), keeperMs(settle));
+  const seen = home.seen();
+  await takeAway(home);
+  return { violation, events, seen };
+}
+
+/** The child's part of that. */
+async function playAndDie(lane: number): Promise<void> {
+  const home = homes[lane];
+  const say = (value: object) => void writeSync(1, `${JSON.stringify(value)}\n`);
+  const peer = new Peer((line) => {
+    const [, id, ask] = /^(\d+) (.*)\n$/.exec(line)!;
+    say({ id, ask });
+  });
+  let program: Program | undefined;
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (program) {
+      peer.hear(line);
+      continue;
     }
+    program = JSON.parse(line) as Program;
+    new Player(home.lane((request) => peer.ask(request), say)).run(program);
   }
-  for (const number of numbers) await ask(`remove ${number}`).catch(() => {});
 }
 
-// Whoever started this has gone.
-process.stdin.on("end", () => process.exit(1)).resume();
+/** A keeper takes longer than a detach. */
+const keeperMs = (settle?: number) => settle === undefined ? KEEPER_MS : 4 * settle;
 
-await ready;
-await Promise.all(Array.from({ length: lanes }, (_, lane) => work(lane)));
-child.stdin.end();
-console.log(JSON.stringify({ tally, unable }));
+async function takeAway(home: LaneHome): Promise<void> {
+  home.tidy();
+  await home.left();
+}
+
+interface Request {
+  readonly seed?: number;
+  readonly from?: number;
+  readonly count?: number;
+  readonly only?: string;
+  /** Ends at the first violation. */
+  readonly first?: boolean;
+  readonly program?: Program;
+  readonly times?: number;
+  /** For how many ms what differs from what may be is looked at again. */
+  readonly settle?: number;
+}
+
+async function serve(request: Request): Promise<void> {
+  const { seed = 1, from = 0, only, program, settle, first = program !== undefined } = request;
+  const count = program ? request.times ?? 1 : request.count ?? 1;
+  const kinds = only === undefined ? undefined : new RegExp(only);
+  const tally: Record<string, number> = {};
+  let next = from;
+  let isOver = false;
+  const work = async (lane: number) => {
+    while (next < from + count && !isOver) {
+      const index = next++;
+      const run = program ?? draw(seed, index, kinds);
+      const { violation, events, seen } = await runOnce(run, lane, settle);
+      tally[run.kind] = (tally[run.kind] ?? 0) + 1;
+      if (violation === undefined) continue;
+      isOver ||= first;
+      const shown = { devices: seen.devices };
+      console.log(JSON.stringify({ violation, program: run, events, seen: shown }));
+    }
+  };
+  const ticks = setInterval(() => console.log(JSON.stringify({ at: next - from })), 1000);
+  const busy = Math.min(lanes, count);
+  await Promise.all(Array.from({ length: busy }, (_, lane) => work(lane)));
+  clearInterval(ticks);
+  console.log(JSON.stringify({ tally }));
+}
+
+if (operands[4] !== undefined) await playAndDie(Number(operands[4]));
+else {
+  for (const home of homes) home.make();
+  // Whoever started this has gone.
+  process.stdin.on("end", () => process.exit(1));
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line === "end") break;
+    await serve(JSON.parse(line));
+  }
+  await endStranger(firstNumber, DEVICES * lanes);
+}
 process.exit(0);

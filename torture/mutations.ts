@@ -1,4 +1,5 @@
 /** What is broken on purpose, and which check has to notice. */
+import { LOOK_AT_ONCE, NUMBER_REUSED, OUT_OF_TURN } from "./planted_bugs.ts";
 import type { Replacement } from "./replace.ts";
 
 const DENO = ["deno", "run", "--quiet", "--no-lock", "--allow-all"];
@@ -49,13 +50,6 @@ export interface Mutation {
   readonly check: keyof typeof CHECKS;
   readonly replacements: Replacement[];
 }
-
-/** The operations of a handle do not wait for one another. */
-const OUT_OF_TURN: Replacement = {
-  file: "lib/base/turns.ts",
-  from: "const before = this.#last;",
-  to: "const before: Promise<void> = Promise.resolve();",
-};
 
 export const MUTATIONS: Mutation[] = [
   {
@@ -135,22 +129,12 @@ export const MUTATIONS: Mutation[] = [
   {
     name: "close while another thread's call is under way",
     check: "torture --part interleave",
-    replacements: [
-      {
-        file: "lib/kernel/file.ts",
-        from: "    if (this.#inFlight > 0) await",
-        to: "    if (false) await",
-      },
-      { file: "lib/kernel/file.ts", from: "    if (this.#inFlight > 0) {", to: "    if (false) {" },
-      OUT_OF_TURN,
-    ],
+    replacements: [...NUMBER_REUSED],
   },
   {
     name: "a handle's operations at the same time",
     check: "torture --part interleave",
-    replacements: [
-      OUT_OF_TURN,
-    ],
+    replacements: [OUT_OF_TURN],
   },
   {
     name: "act on a device that was found without looking again",
@@ -234,18 +218,7 @@ export const MUTATIONS: Mutation[] = [
   {
     name: "look for overlaps at the same time",
     check: "torture --part interleave",
-    replacements: [
-      {
-        file: "lib/base/turns.ts",
-        from: 'use === "shared" ? [exclusive] : [exclusive, ...shared]',
-        to: "[]",
-      },
-      {
-        file: "lib/binding/file_lock.ts",
-        from: "if (await poll(attempt, timeout, signal, LONGEST_PAUSE_MS)) return",
-        to: "if (timeout >= 0 || await poll(attempt, timeout)) return",
-      },
-    ],
+    replacements: [...LOOK_AT_ONCE],
   },
   {
     name: "partitions as large as the table says",

@@ -6,7 +6,7 @@
  */
 import { writeFileSync } from "node:fs";
 import process from "node:process";
-import { readOptions } from "../dev/options.ts";
+import { numberOf, readOptions } from "../dev/options.ts";
 import { progress, say, table } from "../dev/terminal.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Part, Request, Row } from "./common.ts";
@@ -47,6 +47,10 @@ const PARTS: Record<string, Part> = {
     "--count",
     String(Math.ceil((full ? 200_000 : 5_000) * scale)),
   ]),
+  planted: script("planted", ({ full, only }) => [
+    ...full ? [] : ["--some", "2"],
+    ...only ? ["--only", only.source] : [],
+  ]),
   mutants: script("mutants", ({ full }) => full ? [] : ["--some", "8"]),
 };
 
@@ -64,7 +68,9 @@ Exits with 1 if any guarantee was violated.
       --scale X        multiplies how often things are done (1)
       --runtime NAME   ${RUNTIMES.join(" or ")}; repeatable (all)
       --scenario NAME  of faults and kill: ${SCENARIOS.join(", ")}; repeatable (all)
-      --only PATTERN   of faults and kill: only cases whose names match
+      --only PATTERN   of faults and kill: only cases whose names match; of interleave: kinds of programs
+      --seed N         of interleave: other random programs (1)
+      --program FILE   of interleave: only this one, which a failure has left
       --json FILE      writes the verdicts
   -h, --help           this text`;
 
@@ -76,6 +82,8 @@ function parse() {
     runtime: { type: "string", multiple: true },
     scenario: { type: "string", multiple: true },
     only: { type: "string" },
+    seed: { type: "string" },
+    program: { type: "string" },
     json: { type: "string" },
   });
   const choose = <T extends string>(
@@ -96,6 +104,8 @@ function parse() {
     runtimes: choose<RuntimeName>("runtime", RUNTIMES),
     scenarios: choose<ScenarioName>("scenario", SCENARIOS),
     only: flags.only === undefined ? undefined : new RegExp(flags.only),
+    seed: numberOf("seed", flags.seed, 1),
+    program: flags.program,
   };
   const parts = choose("part", Object.keys(PARTS));
   return { parts, request, json: flags.json };

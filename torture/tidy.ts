@@ -1,0 +1,45 @@
+/** Takes away what part "interleave" has mounted and attached, by what the kernel shows. */
+import { readdirSync } from "node:fs";
+import { run } from "../tests/support/support.ts";
+import { mountInfo, type MountLine, sysfs } from "./seen.ts";
+
+/** More than any program lays on one another. */
+const MOST_MOUNTS = 1000;
+
+/** Numbers of the devices that are bound to files of ours. */
+export function devicesOfOurs(isOurs: (path: string) => boolean): number[] {
+  return readdirSync("/sys/block").flatMap((name) => {
+    const number = Number(/^loop(\d+)$/.exec(name)?.[1] ?? NaN);
+    return isOurs(sysfs(number, "loop/backing_file") ?? "") ? [number] : [];
+  });
+}
+
+/** Mounts of these devices and on paths of ours, and what lies on these; each after what it lies on. */
+export function mountsOfOurs(isOurs: (path: string) => boolean): MountLine[] {
+  const devices = new Set(devicesOfOurs(isOurs));
+  const ids = new Set<number>();
+  return mountInfo().filter(({ id, parent, point, source }) => {
+    const number = Number(/^\/dev\/loop(\d+)(p\d+)?$/.exec(source)?.[1] ?? NaN);
+    const is = devices.has(number) || isOurs(point) || ids.has(parent);
+    if (is) ids.add(id);
+    return is;
+  });
+}
+
+/** What was there, in words; nothing of it is, when it returns. */
+export function tidy(isOurs: (path: string) => boolean): string[] {
+  const found: string[] = [];
+  for (let n = 0; n < MOST_MOUNTS; n++) {
+    const all = mountsOfOurs(isOurs);
+    const last = all.at(-1);
+    if (!last) break;
+    found.push(`a mount on ${last.point}`);
+    // Whoever mounts over it at this very moment is one of ours.
+    if (run(["umount", last.point]).status !== 0) run(["umount", "-l", last.point]);
+  }
+  for (const number of devicesOfOurs(isOurs)) {
+    found.push(`/dev/loop${number} of ${sysfs(number, "loop/backing_file")}`);
+    run(["losetup", "--detach", `/dev/loop${number}`]);
+  }
+  return found;
+}
