@@ -105,8 +105,10 @@ export const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/binding/bind.ts",
-        from: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n',
-        to: 'import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";\n' +
+        from:
+          'import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";\n',
+        to:
+          'import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";\n' +
           'import { libc } from "../runtime/libc.ts";\n',
       },
       {
@@ -201,9 +203,9 @@ export const MUTATIONS: Mutation[] = [
       to: "",
     }, {
       file: "lib/mount/place.ts",
-      from: "  return { path: path ?? ",
+      from: "  return {\n    path: path ?? ",
       to: "  const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));\n" +
-        "  return { path: path ?? ",
+        "  return {\n    path: path ?? ",
     }],
   },
   {

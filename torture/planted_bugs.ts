@@ -61,8 +61,8 @@ export const PLANTED: readonly PlantedBug[] = [
     mended: "Mount on a directory of its own, and keep it from outliving the process",
     replacements: [{
       file: "lib/mount/mounted.ts",
-      from: "    const [other] = childrenOf(id);\n",
-      to: "    const [other] = childrenOf(id).slice(0, 0);\n",
+      from: "const [other] = children.length > 0 ? childrenOf(id) : [];",
+      to: "const [other] = children.slice(0, 0);",
     }],
   },
   {

@@ -2,21 +2,22 @@
  * Somebody else, who attaches and detaches devices of his own, mounts and adds partitions while a program
  * runs. Lines of stdin say what to do, each is answered with a line of JSON, in whatever order:
  *   ID attach NUMBER FILE           attaches FILE to the device, so that it stays: { diskseq }
- *   ID detach NUMBER                detaches it
+ *   ID detach NUMBER                detaches it, if it is still in that use
  *   ID hold NUMBER MS               keeps it open for so long
- *   ID remove NUMBER                takes the device itself away
+ *   ID remove NUMBER                takes the device itself away, if it is free
  *   ID mount 0 FOLDER               mounts a tmpfs there: { id, point } as mountinfo has it
  *   ID mountDevice NUMBER PART FOLDER   mounts a partition of the device, or with 0 all of it
  *   ID unmount ID POINT             unmounts it, if nothing lies on it
  *   ID add NUMBER                   adds partition 7 of 128 KiB at 1408 KiB
  */
 import { execFile } from "node:child_process";
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { readOptions } from "../dev/options.ts";
-import { attach, detach } from "../mod.ts";
+import { attach, openLoop } from "../mod.ts";
+import { removeMade } from "../tests/support/own_devices.ts";
 import { STRANGERS_PARTITION } from "./images.ts";
 import { mountInfo, topmost } from "./seen.ts";
 
@@ -36,22 +37,31 @@ async function mounted(folder: string, ...args: string[]): Promise<object> {
   return { id, point };
 }
 
+/** The last use that he has made of each device: its diskseq. */
+const his = new Map<number, number | undefined>();
+
 const VERBS: Record<string, (number: number, rest: string) => Promise<unknown>> = {
   async attach(number, file) {
     const loop = await attach(file, { number });
     const { diskseq } = loop;
+    his.set(number, diskseq);
     await loop.persist();
     return { diskseq };
   },
-  detach: async (number) => ({ outcome: await detach(`/dev/loop${number}`) }),
+  async detach(number) {
+    const loop = await openLoop(`/dev/loop${number}`);
+    // A free device is offered to everybody.
+    if (loop.diskseq === his.get(number)) return { outcome: await loop.detach() };
+    await loop[Symbol.asyncDispose]();
+    throw new Error(`/dev/loop${number} is somebody else's`);
+  },
   hold(number, ms) {
     const fd = openSync(`/dev/loop${number}`, "r");
     setTimeout(() => closeSync(fd), Number(ms));
     return Promise.resolve({});
   },
   async remove(number) {
-    await detach(`/dev/loop${number}`, { remove: true }).catch(() => {});
-    rmSync(`/dev/loop${number}`, { force: true });
+    await removeMade([number]);
     return {};
   },
   mount: (_, folder) => mounted(folder, "-t", "tmpfs", "-o", "size=64k", "loopdev-stranger"),
