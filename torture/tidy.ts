@@ -1,5 +1,5 @@
 /** Takes away what part "interleave" has mounted and attached, by what the kernel shows. */
-import { readdirSync } from "node:fs";
+import { closeSync, openSync, readdirSync } from "node:fs";
 import { run } from "../tests/support/support.ts";
 import { mountInfo, type MountLine, sysfs } from "./seen.ts";
 
@@ -38,8 +38,22 @@ export function tidy(isOurs: (path: string) => boolean): string[] {
     if (run(["umount", last.point]).status !== 0) run(["umount", "-l", last.point]);
   }
   for (const number of devicesOfOurs(isOurs)) {
-    found.push(`/dev/loop${number} of ${sysfs(number, "loop/backing_file")}`);
-    run(["losetup", "--detach", `/dev/loop${number}`]);
+    const file = detach(number, isOurs);
+    if (file !== undefined) found.push(`/dev/loop${number} of ${file}`);
   }
   return found;
+}
+
+/** Detaches it, if it is ours still: while it is open here nobody can bind another file to it. */
+function detach(number: number, isOurs: (path: string) => boolean): string | undefined {
+  const node = `/dev/loop${number}`;
+  const fd = openSync(node, "r");
+  try {
+    const file = sysfs(number, "loop/backing_file");
+    if (file === undefined || !isOurs(file)) return undefined;
+    run(["losetup", "--detach", node]);
+    return file;
+  } finally {
+    closeSync(fd);
+  }
 }
