@@ -18,16 +18,21 @@ export function table(rows: readonly (readonly string[])[]): string {
     .join("\n");
 }
 
-/** A line that the next one replaces, if somebody looks. */
+/** A log gets no more than a line in so many ms. */
+const LOG_MS = 8000;
+let lastLine = Date.now();
+
+/** A line that the next one replaces, if somebody looks; into a log one now and then. */
 export function progress(text: string): void {
   const width = (process.stderr.columns ?? 80) - 1;
   if (process.stderr.isTTY) {
     process.stderr.write(`\r\x1b[K${text.slice(0, width)}`);
-  }
+  } else if (text !== "" && Date.now() - lastLine >= LOG_MS) say(text);
 }
 
 /** A line that stays. */
 export function say(text: string): void {
+  lastLine = Date.now();
   process.stderr.write(`${process.stderr.isTTY ? "\r\x1b[K" : ""}${text}\n`);
 }
 

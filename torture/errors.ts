@@ -83,10 +83,13 @@ export const ERRORS: Record<string, readonly string[]> = {
   inotify_add_watch: ["EACCES", "ENOMEM", "ENOSPC"],
 };
 
-/** Those that last: a full disk, a disk that fails, a limit, a filter of system calls, a holder that stays. */
+/**
+ * Those that last: a full disk, a disk that fails, a limit, a filter of system calls, a holder that stays. Not
+ * EINTR, after which Bun itself opens a file again without end.
+ */
 export const LASTING: readonly string[] = [
   ...["EPERM", "EACCES", "EIO", "ENOSPC", "EROFS", "ENOMEM", "EMFILE", "ENFILE"],
-  ...["ENOSYS", "EAGAIN", "EBUSY", "EINTR"],
+  ...["ENOSYS", "EAGAIN", "EBUSY"],
 ];
 
 /**

@@ -20,6 +20,9 @@ export interface Fault extends Shot {
   readonly name: string;
 }
 
+/** In the name of a pair. */
+export const AND_THEN = " and then ";
+
 /** What the forms of a mount do differently. */
 const PLACES =
   /^(move_mount|umount2|mkdirat|mknodat|unlinkat|readlink(at)?|flock|pipe2|ppoll|memfd_create|fcntl|setsid|dup2|execve|wait4)$/;
@@ -74,7 +77,7 @@ export function plan(
 
 /** `--only` of a pair means its first fault, too. */
 function matches(only: RegExp | undefined, name: string): boolean {
-  const [first, then] = only?.source.split(" and then ") ?? [];
+  const [first, then] = only?.source.split(AND_THEN) ?? [];
   return (only?.test(name) ?? true) || then !== undefined && new RegExp(`${first}$`).test(name);
 }
 
@@ -88,6 +91,7 @@ const BUSY = ["EBUSY", "EINTR"];
  */
 export function pairs(fault: Fault, after: readonly Call[], only: RegExp | undefined): Fault[] {
   const all: Fault[] = [];
+  if (only && !only.source.includes(AND_THEN)) return all;
   for (const { call, occurrence, kind, times } of numbered(after)) {
     if (times > 1 || kind.includes("/proc/N/")) continue;
     const possible = ERRORS[call.name] ?? [];
@@ -98,7 +102,7 @@ export function pairs(fault: Fault, after: readonly Call[], only: RegExp | undef
     for (const code of codes) {
       if (isLie(kind, code)) continue;
       const then = { call, occurrence, code, lasting: false };
-      const name = `${fault.name} and then ${textOf(call, times, then)}`;
+      const name = `${fault.name}${AND_THEN}${textOf(call, times, then)}`;
       if (only?.test(name) ?? true) all.push({ ...fault, then, name });
     }
   }

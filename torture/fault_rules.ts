@@ -38,7 +38,7 @@ const SPAWNS = /^(clone3?|vfork|setsid|dup2|execve)$/;
  * directory of a command's namespace.
  */
 const HAS_OTHER_NAME =
-  /^($|\/$|\/run\/loopdev(-owned)?(\/|$)|\/proc\/self\/fd\/?\d*$|\/proc\/self\/fd\/\d+\/|\/proc\/\d+\/root\/|\/memfd:)/;
+  /^($|\/$|\/\w{20}\/|\/run\/loopdev(-owned)?(\/|$)|\/proc\/self\/fd\/?\d*$|\/proc\/self\/fd\/\d+\/|\/proc\/\d+\/root\/|\/memfd:)/;
 
 /** Errors by which the kernel says something that users are told in other words. */
 const TRANSLATED = [

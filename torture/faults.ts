@@ -9,8 +9,8 @@ import { isDeepStrictEqual } from "node:util";
 import { progress, say } from "../dev/terminal.ts";
 import { Random } from "../tests/cases/random.ts";
 import { devicesOf, type Part, type Request, type Row, tally } from "./common.ts";
-import { ERRORS, UNFAITHFUL } from "./errors.ts";
-import { type Fault, injections, pairs, plan, type Shot } from "./fault_plan.ts";
+import { ERRORS, RUNTIME_FILES, UNFAITHFUL } from "./errors.ts";
+import { AND_THEN, type Fault, injections, pairs, plan, type Shot } from "./fault_plan.ts";
 import { hidesFirst, isLie, isLoss, names, saysLoss, wordsOf } from "./fault_rules.ts";
 import { keepersOf, recordsOf } from "../tests/support/keepers.ts";
 import { damageOfTable } from "./grow_ends.ts";
@@ -180,7 +180,7 @@ class Experiment {
       const first = (await this.#trace()).calls.filter(isAlike(fault))[occurrence]?.nth;
       nths = [first ?? nths[0], nths[1]];
       if (!then) continue;
-      const name = fault.name.split(" and then ")[0];
+      const name = fault.name.split(AND_THEN)[0];
       const alone = await this.#inject({ ...fault, then: undefined, name }, nths);
       const second = alone?.after.filter(isAlike(then))[then.occurrence]?.nth;
       nths = [nths[0], second ?? nths[1]];
@@ -312,8 +312,9 @@ class Experiment {
       return this.#blame(name, told);
     }
     if (lost.length > 0 && !saysLoss(reply)) this.#blame(name, `does not say the loss: ${told}`);
-    const isFirst = hits.length > 0 && signature(hits[0]) === signature(call);
-    const alone = this.#alone.get(name.split(then ? " and then " : " from then on")[0]);
+    const isFirst = hits.length > 0 && signature(hits[0]) === signature(call) &&
+      (!then || hits.slice(1).every((hit) => signature(hit) === signature(then.call)));
+    const alone = this.#alone.get(name.split(then ? AND_THEN : " from then on")[0]);
     if ((then || lasting) && isFirst && alone && hidesFirst(alone, reply)) {
       this.#blame(name, `hides the first error, ${alone.error!.message}: ${told}`);
     }
@@ -366,6 +367,7 @@ class Experiment {
     const count = (links: string[], link: string) => links.filter((other) => other === link).length;
     const descriptors = this.#subject.descriptors();
     const more = descriptors.filter((link) =>
+      !RUNTIME_FILES.test(link) &&
       count(descriptors, link) > count(this.#descriptors, link)
     );
     if (more.length === 0) return;
@@ -417,6 +419,7 @@ export const faults: Part = async (request) => {
   // A process for each fault takes a while.
   const scenarios = request.scenarios.filter((name) => request.full || !(name in WARM_UPS));
   const seed = Math.floor(Math.random() * 2 ** 32);
+  if (!request.full) say(`faults: drawn with seed ${seed}`);
   const numbers = new Random(seed);
   const random = () => numbers.u32();
   const turn = Math.floor(random() * RUNTIMES.length);
