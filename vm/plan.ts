@@ -114,13 +114,18 @@ export function jobsOf(parts: readonly Part[]): Job[] {
   return parts.flatMap((part) => part.cells.flatMap((cell) => jobOf(part, cell)));
 }
 
+function stepOf(name: string): Step {
+  const found = STEPS.find((step) => step.name === name);
+  if (found === undefined) throw new RangeError(`no step is called "${name}"`);
+  return found;
+}
+
 function jobOf(part: Part, name: string): Job[] {
   const { cycles, runtimes = ["bun", "deno"], init = "steps", flavour, parameters, muted } = part;
   const [kernel, udev] = name.split("/");
   const [chosen] = chooseCells([kernel], [udev], init);
   const cell: Cell = { ...chosen, flavour, parameters, muted };
-  const named = part.steps.map((step) => STEPS.find(({ name }) => name === step))
-    .filter((step): step is Step => step !== undefined);
+  const named = part.steps.map(stepOf);
   const steps = stepsIn(named, cell, init);
   const common = { cell, steps, runtimes, cycles, tables: 200, seed: 1, guest: {}, init };
   return steps.length === 0 ? [] : [{ ...common, estimate: estimate(common) }];
