@@ -536,7 +536,10 @@ const services: Step = {
   judge(result) {
     if (result.kind === "control") return judgeCase(result);
     const wrong = SERVICES[String(result.kind)](result);
-    const common = ["event", "case", "kind", "step", "runtime", "verdict", "form", "who"];
+    const common = [
+      ...["event", "case", "kind", "step", "runtime", "verdict", "form", "who", "cycles", "least"],
+      ...["commit", "date"],
+    ];
     const facts = Object.entries(result).filter(([key]) => !common.includes(key));
     const seen = JSON.stringify(Object.fromEntries(facts));
     return { outcome: wrong ? "fail" : "pass", reason: [wrong, seen].filter(Boolean).join("; ") };

@@ -64,16 +64,19 @@ function seenBy(device: string): string[] {
   return [...seen.values()];
 }
 
-/** Units that systemd has made of mounts, of any. */
+/** Names of units: the columns behind them are as wide as the longest of them. */
+const unitNames = (...options: string[]) =>
+  run(["systemctl", "list-units", ...options, "--plain", "--no-legend"]).split("\n")
+    .map((line) => line.trim().split(/\s+/)[0]).filter((name) => name !== "");
+
+/** Units that systemd has made of mounts, of any but those that a container has as long as it runs. */
 const allMountUnits = () =>
-  run(["systemctl", "list-units", "--all", "--type=mount", "--plain", "--no-legend"]).split("\n");
+  unitNames("--all", "--type=mount").filter((name) => !name.startsWith("run-systemd-nspawn-"));
 
 /** Of mounts of ours. */
 const mountUnits = () => allMountUnits().filter((line) => /run-(loopdev|services)-/.test(line));
 
-const failedUnits = () =>
-  run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).split("\n")
-    .filter((line) => line !== "");
+const failedUnits = () => unitNames("--failed");
 
 const owners = () => existsSync("/run/loopdev") ? readdirSync("/run/loopdev") : [];
 
@@ -126,7 +129,14 @@ const sleeping = () =>
 /** Starts some of them, and waits until they are there. */
 async function startNeighbours(names: readonly string[]): Promise<void> {
   for (const name of names) {
-    run(["systemd-run", "--quiet", `--unit=n-${name}`, "-p", "Type=exec", ...NEIGHBOURS[name]]);
+    run([
+      "systemd-run",
+      "--quiet",
+      "--collect",
+      `--unit=n-${name}`,
+      "-pType=exec",
+      ...NEIGHBOURS[name],
+    ]);
   }
   if (await within(SOON_MS, () => sleeping().length >= names.length)) return;
   const status = names.map((name) =>
