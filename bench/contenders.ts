@@ -81,7 +81,11 @@ export function program({ name, command: [file, ...args], strategies }: Program)
       if (done) throw new Error(`${name} ended`);
       // A shell has no clock: the mean, then.
       const mean = (performance.now() - start) * 1e6 / cycles;
-      return value === "done" ? [mean] : value.trim().split(" ").map(Number);
+      if (value === "done") return [mean];
+      const times: number[] = value.trim().split(" ").map(Number);
+      // What it had written when it died.
+      if (times.length % cycles !== 0) throw new Error(`${name} ended in the middle`);
+      return times;
     },
     stop() {
       child.stdin!.end();

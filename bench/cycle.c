@@ -121,9 +121,12 @@ static void look_at_partitions(const char *disk, int number)
 static void remove_partitions(int fd, const char *node, const char *disk, int number)
 {
 	char path[96];
-	int i;
+	int i, alone;
 
-	close(must(open(node, O_RDONLY | O_EXCL | O_CLOEXEC), node));
+	/* Somebody looks at it: not for long. */
+	while ((alone = open(node, O_RDONLY | O_EXCL | O_CLOEXEC)) < 0 && errno == EBUSY)
+		usleep(1000);
+	close(must(alone, node));
 	for (i = 1; i <= PARTITIONS; i++) {
 		snprintf(path, sizeof path, "%s/loop%dp%d/start", disk, number, i);
 		read_text(path, 1);
