@@ -64,6 +64,12 @@ const OF_SOURCES: Record<string, string[]> = {
   "mount_image.test.ts": [
     "checkFileSystem() names what it found, and asks no tool where there is none",
   ],
+  "run_command.test.ts": [
+    "checkCommand() takes what the kernel executes, and names what it lacks",
+  ],
+  "second_errors.test.ts": [
+    "the first error stays the error, and tells what cannot be undone",
+  ],
   "mount_device.test.ts": [
     "a path that leads to another device by then is refused",
   ],
