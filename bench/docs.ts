@@ -155,16 +155,20 @@ function onDisk({ memory, disk }: Medians["mounts"], runtimes: readonly string[]
   ].join("\n");
 }
 
-function jobSection({ mounts }: Medians, runtimes: readonly string[]): string {
+function jobSection({ mounts }: Medians, all: readonly string[]): string {
   const { memory, disk } = mounts;
+  const hasProcesses = (jobs: JobMedians | undefined, name: string) =>
+    jobs === undefined || jobs[`processes from ${name}`] !== undefined;
+  const runtimes = all.filter((name) => hasProcesses(memory, name) && hasProcesses(disk, name));
   return [
     "## The whole job\n",
     "Attach an image of 64 MiB with an ext4, mount it, write ten files of 4 KiB, unmount it, detach it.",
     'Medians; all took turns. "Processes" are `losetup --find --show`, `mount`, `umount` and',
     "`losetup --detach`, each started by the runtime or a shell, which writes the files itself.\n",
-    ...memory ? [`In memory:\n\n${jobTable(memory)}\n\n${inMemory(memory, runtimes)}\n`] : [],
+    ...memory ? [`In memory:\n\n${jobTable(memory)}\n`] : [],
+    ...memory && runtimes.length > 0 ? [`${inMemory(memory, runtimes)}\n`] : [],
     ...disk ? [`On a disk:\n\n${jobTable(disk)}\n`] : [],
-    ...memory && disk ? [onDisk(mounts, runtimes)] : [],
+    ...memory && disk && runtimes.length > 0 ? [onDisk(mounts, runtimes)] : [],
   ].join("\n");
 }
 
