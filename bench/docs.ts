@@ -126,11 +126,10 @@ function inMemory(jobs: JobMedians, runtimes: readonly string[]): string {
     `${faster(processes, ours)} the four processes that the same runtime starts` +
     (dissect === undefined ? "." : ","),
     ...dissect === undefined ? [] : [`and ${faster(all(dissect), ours)} \`systemd-dissect\`.`],
-    `C is ${
-      faster(processes, all(jobs[C].total))
-    } those processes: more than that no program can be,`,
-    "since the rest is the kernel's. The keeper is included: it has a record of each mount of loopdev's.",
-    "The first mount of a process starts it, which the whole script at the top includes.",
+    `C is ${faster(processes, all(jobs[C].total))} those processes: no program that makes these`,
+    "calls can be faster than that, since the rest is the kernel's. The keeper is included: it has",
+    "a record of each mount of loopdev's. The first mount of a process starts it, which the whole script",
+    "at the top includes.",
   ].join("\n");
 }
 
