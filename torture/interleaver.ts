@@ -68,7 +68,7 @@ async function runOnce(program: Program, lane: number, settle?: number): Promise
   const endless = await withinHang(player.end(() => home.attached())) === "hangs"
     ? "its end hangs"
     : undefined;
-  const left = violation ?? endless ?? await home.left();
+  const left = violation ?? endless ?? await home.left(settle);
   // The next program shall begin clean.
   if (left !== undefined) await takeAway(home);
   return { violation: left, events, seen };

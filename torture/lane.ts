@@ -150,8 +150,8 @@ export class LaneHome {
   }
 
   /** What is wrong if something is still attached when all has ended. */
-  async left(): Promise<string | undefined> {
-    for (const end = Date.now() + SETTLE_MS;;) {
+  async left(settle = SETTLE_MS): Promise<string | undefined> {
+    for (const end = Date.now() + settle;;) {
       const left = this.attached();
       if (left.length === 0) return undefined;
       if (Date.now() > end) return `after the end of all ${left} is still attached`;

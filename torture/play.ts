@@ -43,6 +43,8 @@ export class Player {
   readonly #mounts = new Map<string, Promise<LoopMount>>();
   /** Of the stranger, by their names: as `ID POINT`. */
   readonly #theirs = new Map<string, string>();
+  /** The last use that the stranger has made of each of his devices. */
+  readonly #attached = new Map<number, Answer>();
   readonly #calls: Promise<unknown>[] = [];
   #number = 0;
 
@@ -116,11 +118,12 @@ export class Player {
 
   async #openLoop(call: Call & { op: "openLoop" }): Promise<LoopDevice> {
     const { of } = call;
-    const meant = typeof of === "number" ? undefined : await this.#bound(of);
-    const path = meant?.path ?? `/dev/loop${this.#lane.numbers[of as number]}`;
+    const meant = typeof of === "number" ? this.#attached.get(of) : await this.#bound(of);
+    if (!meant) throw new Gone();
+    const path = `/dev/loop${meant.number}`;
     return await this.#noted(call, async () => {
       const loop = await openLoop(path);
-      if (meant === undefined || loop.diskseq === meant.diskseq) return loop;
+      if (loop.diskseq === meant.diskseq) return loop;
       // A neighbour has it by now.
       await loop[Symbol.asyncDispose]();
       throw new Gone();
@@ -180,8 +183,12 @@ export class Player {
         const mount = await this.#mounts.get(step.mount);
         return mount && await this.#noted(step, () => mount.unmount());
       }
-      case "strangerAttaches":
-        return await this.#ask(step, `attach ${numbers[step.number]} ${files[step.file]}`);
+      case "strangerAttaches": {
+        const request = `attach ${numbers[step.number]} ${files[step.file]}`;
+        const answer = await this.#ask(step, request);
+        this.#attached.set(step.number, { ...answer, number: numbers[step.number] });
+        return answer;
+      }
       case "strangerDetaches":
         return await this.#ask(step, `detach ${numbers[step.number]}`);
       case "strangerHolds":
