@@ -4,12 +4,12 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { onRuntime, ROOT } from "../tests/support/support.ts";
-import { openFiles } from "./common.ts";
+import { openFiles, within } from "./common.ts";
 import type { Event } from "./model.ts";
 import type { Program, Step } from "./programs.ts";
 import type { RuntimeName } from "./scenarios.ts";
 import { shrink, simplify } from "./shrink.ts";
-import { tidy } from "./tidy.ts";
+import { devicesOfOurs, tidy } from "./tidy.ts";
 
 /** Programs that run at the same time in one process. */
 export const LANES = 12;
@@ -39,6 +39,9 @@ export interface Where {
   readonly tree?: string;
 }
 
+/** As keepers and the kernel take at most for what a process has left. */
+const END_MS = 5000;
+
 const running = new Set<ChildProcess>();
 
 /** Ends all of them, for whoever is interrupted. */
@@ -61,7 +64,8 @@ export class Interleaver {
     const args = [folder, pristine, ...[FIRST_NUMBER[runtime], LANES].map(String)];
     const script = join(tree, "torture/interleaver.ts");
     const [command, ...rest] = onRuntime(runtime, script, ...args);
-    const child = spawn(command, rest, { cwd: tree, stdio: "pipe" });
+    // A neighbour's new mount namespace would have copies of the mounts, and hold the devices.
+    const child = spawn("unshare", ["--mount", command, ...rest], { cwd: tree, stdio: "pipe" });
     running.add(child);
     child.on("close", () => running.delete(child));
     child.stdin.on("error", () => {});
@@ -111,7 +115,10 @@ export class Interleaver {
       await closed;
       this.#child = undefined;
     }
-    return tidy((path) => path.startsWith(`${this.#where.folder}/`));
+    const isOurs = (path: string) => path.startsWith(`${this.#where.folder}/`);
+    // The keepers of what was killed still unmount.
+    await within(END_MS, () => devicesOfOurs(isOurs).length === 0);
+    return tidy(isOurs);
   }
 }
 
