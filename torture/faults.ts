@@ -21,8 +21,8 @@ import { isMount, type RuntimeName, RUNTIMES, type ScenarioName, WARM_UPS } from
 import { beginTrace, between, type Call, signature } from "./strace.ts";
 import { type Reply, Subject } from "./subject_process.ts";
 
-/** Threads that a runtime's own pool may add while it is used. */
-const POOL_THREADS = 16;
+/** Threads that a runtime's own pool may add while it is used: Deno's grows with the calls under way. */
+const POOL_THREADS = 64;
 /** Others take devices meanwhile, and a runtime's own calls shift what `when=` counts: then again. */
 const TRIES = 8;
 /** The same of pairs: what an undo asks of other processes is asked not each time. */
@@ -33,8 +33,8 @@ const MOST_SHOWN = 20;
 const MOST_MISSED = 0.02;
 /** What other processes have open decides which of these calls is made, and when: they do not count. */
 const OF_OTHERS = / \/proc\/\d+\//;
-/** At ci size an experiment has so many seconds, by the scale. */
-const CI_SECONDS = 9;
+/** At ci size all experiments have so many seconds, by the scale. */
+const CI_SECONDS = 280;
 
 /** What stays if just this call fails: the next attach() takes it over. */
 const LEAVES = {
@@ -113,7 +113,8 @@ class Experiment {
     return `${this.runtime} ${this.scenario}`;
   }
 
-  async run(): Promise<Row | undefined> {
+  /** `end`: when to try nothing more, as performance.now() has it. */
+  async run(end: number): Promise<Row | undefined> {
     await this.#start();
     try {
       // Whose owner died with his keeper is taken away then, and not by what is looked at here.
@@ -122,9 +123,6 @@ class Experiment {
       const faults = plan(calls, this.name, this.request);
       if (faults.length === 0 && this.#violations.length === 0) return undefined;
       const drawn = this.request.full ? faults : this.#shuffled(faults);
-      const end = this.request.full || this.request.only
-        ? Infinity
-        : performance.now() + CI_SECONDS * this.request.scale * 1000;
       const most = Math.ceil(this.request.scale);
       let found = 0;
       for (const [i, fault] of drawn.entries()) {
@@ -432,8 +430,11 @@ export const faults: Part = async (request) => {
   );
   const rows: Row[] = [];
   // One after the other: two would take each other's free device, and shift what `when=` counts.
-  for (const experiment of experiments) {
-    const row = await experiment.run();
+  const isAll = request.full || request.only;
+  const end = performance.now() + (isAll ? Infinity : CI_SECONDS * request.scale * 1000);
+  for (const [i, experiment] of experiments.entries()) {
+    const now = performance.now();
+    const row = await experiment.run(now + (end - now) / (experiments.length - i));
     if (!row) continue;
     rows.push(row);
     say(`faults: ${row.name}: ${row.detail}`);

@@ -58,7 +58,7 @@ const HELP = `Usage: torture/run.ts [options]
 
 Part "faults" makes each system call of each scenario fail with each error that it can give: once, from then
 on, and together with each call of the undo that follows. With --size full all of them on each runtime; with ci
-each scenario on one runtime, and as many, drawn anew, as 9 seconds times --scale allow.
+each scenario on one runtime, and as many, drawn anew, as 280 seconds times --scale allow in all.
 
 Needs root, strace, losetup, sfdisk, delpart and e2fsprogs, bun, deno and node; touches no loop device but its own.
 Exits with 1 if any guarantee was violated.
