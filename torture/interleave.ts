@@ -137,7 +137,7 @@ const TIMES = 100;
 
 export const interleave: Part = async (request) => {
   const { full, scale, runtimes, program } = request;
-  const count = Math.ceil((full ? 100_000 : 1400) * scale);
+  const count = Math.ceil((full ? 100_000 : 800) * scale);
   const rows: Row[] = [];
   for (const runtime of runtimes) {
     rows.push(

@@ -49,7 +49,10 @@ interface Found {
 }
 
 /** Runs programs until one fails, and makes that shorter. */
-async function find({ name, replacements }: PlantedBug, seed: number): Promise<Found | undefined> {
+async function find(
+  { name, kinds, replacements }: PlantedBug,
+  seed: number,
+): Promise<Found | undefined> {
   const begun = performance.now();
   const tree = scratch(`planted-${name.replaceAll(/\W+/g, "-")}`);
   copyTree(tree);
@@ -62,7 +65,7 @@ async function find({ name, replacements }: PlantedBug, seed: number): Promise<F
   };
   const interleaver = new Interleaver(where);
   const ticker = new Ticker();
-  const request = { seed, from: 0, count: MOST_PROGRAMS, first: true };
+  const request = { seed, from: 0, count: MOST_PROGRAMS, only: kinds, first: true };
   let done = 0;
   const { violations: [first] } = await interleaver.request(request, (at) => {
     ticker.tell(`planted: ${name}: ${done = at} programs`);

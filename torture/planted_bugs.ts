@@ -5,6 +5,8 @@ export interface PlantedBug {
   readonly name: string;
   /** What the commit that mended it is called. */
   readonly mended: string;
+  /** The kinds of programs that can find it, where few of all are of these; undefined: all. */
+  readonly kinds?: string;
   readonly replacements: readonly Replacement[];
 }
 
@@ -81,6 +83,7 @@ export const PLANTED: readonly PlantedBug[] = [
   },
   {
     name: "a keeper forgets all mounts but the last",
+    kinds: "dying",
     mended: "Mount on a directory of its own, and keep it from outliving the process",
     replacements: [{
       file: "lib/mount/keeper_script.ts",
