@@ -218,7 +218,8 @@ class Notes {
   readonly #notes: string[] = [];
 
   add(row: Result): string {
-    const note = String(row.refused);
+    // One note for all runtimes.
+    const note = String(row.refused).replace(`PID (${row.runtime})`, "PID (its name)");
     if (!this.#notes.includes(note)) this.#notes.push(note);
     return `[${this.#notes.indexOf(note) + 1}]`;
   }
