@@ -137,7 +137,7 @@ test("overlap: an attach that waits for its turn hears its signal", ["root"], as
 });
 
 for (const runs of ["attach() and detach()", "attachAll()"]) {
-  test(`${runs}: timers and an AbortSignal are heard meanwhile`, ["root"], async () => {
+  test(`${runs}: timers and an AbortSignal are heard meanwhile`, ["quiet", "root"], async () => {
     const file = makeImage("busy.img", 1);
     let longest = 0;
     let last = performance.now();
