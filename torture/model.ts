@@ -257,6 +257,18 @@ function died(state: State, isKept: boolean): State {
   return state;
 }
 
+/**
+ * After its death another process's mount() may take away the directory of a mount that is covered: one in
+ * another mount namespace sees no mount there, and its rmdir() unmounts in all namespaces.
+ */
+function adopted(state: State): State {
+  for (const [name, mount] of Object.entries(state.mounts)) {
+    if (!/^(d\d|beside)$/.test(mount.place)) delete state.mounts[name];
+  }
+  for (const id of Object.keys(state.uses)) letGo(state, id);
+  return state;
+}
+
 /** The states that the call, with this answer, can have made of one. None: the answer is wrong. */
 function effects(before: State, made: Made): State[] {
   const state = structuredClone(before);
@@ -290,6 +302,7 @@ function effects(before: State, made: Made): State[] {
     case "die":
       return [
         died(structuredClone(state), true),
+        adopted(died(structuredClone(state), true)),
         ...state.keeper ? [] : [died(state, false)],
       ];
     case "detachFile":

@@ -82,13 +82,13 @@ export const PLANTED: readonly PlantedBug[] = [
     replacements: NUMBER_REUSED,
   },
   {
-    name: "a keeper forgets all mounts but the last",
+    name: "a keeper forgets its mounts",
     kinds: "dying",
     mended: "Mount on a directory of its own, and keep it from outliving the process",
     replacements: [{
-      file: "lib/mount/keeper_script.ts",
-      from: 'records="$record $records"',
-      to: 'records="$record"',
+      file: "lib/mount/keeper.ts",
+      from: "makeEmptyFile(record, parent);",
+      to: "makeEmptyFile;",
     }],
   },
 ];
