@@ -64,7 +64,7 @@ const control: Step = {
   runtimes: "once",
   script: "vm/guest/control.ts",
   args: ({ cycles }) => [Math.max(12, Math.ceil(cycles / 5))],
-  seconds: ({ cycles }) => 60 + cycles * 6,
+  seconds: ({ cycles }) => 300 + cycles * 6,
   judge(result, { cell }, all) {
     const spurious = Number(result.spurious);
     const races = cell.kernel.affected || cell.suite.udev < UDEV_WITHOUT_REREAD;
@@ -196,7 +196,7 @@ const mutants: Step = {
   runtimes: "once",
   script: "vm/guest/loopdev.ts",
   args: ({ cycles }) => [cycles, "mutants"],
-  seconds: ({ cycles }) => 180 + cycles * 2,
+  seconds: ({ cycles }) => 400 + cycles * 2,
   judge(result, { cell }, all) {
     const name = String(result.case).replace(/ \+ opener .*/, "");
     // 6.1 scans only once more without the drain where an opener is very lucky.
