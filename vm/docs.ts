@@ -157,6 +157,13 @@ const trees = commits.map((commit) => {
   ];
 }).toSorted((a, b) => b[1].replace("no date", "").localeCompare(a[1].replace("no date", "")));
 
+const present = loopdevRows.filter(({ commit }) => ageOf(library, commit) === "");
+const ofPresent = library === undefined || "unknown" in library
+  ? "Git could not say how many of these ran with the library as it is."
+  : `Of these, ${
+    sum(present, "cycles")
+  } cycles ran with the library as it is, the others with older ones.`;
+
 const folders = WATCHED.map((folder) => `\`${folder}\``).join(", ");
 const compared = library === undefined || "unknown" in library
   ? `Git could not say how old the rows are: ${library?.unknown ?? "nobody has asked it"}.`
@@ -177,7 +184,7 @@ is spurious. A hostile opener does what udev does, only faster: it opens the dev
 
 **loopdev, over all cells, runtimes and strategies: ${sum(loopdevRows, "spurious")} spurious events
 and ${sum(loopdevRows, "missing")} missing ones in ${sum(loopdevRows, "cycles")} cycles, and
-${sum(loopdevRows, "left")} devices left behind.**
+${sum(loopdevRows, "left")} devices left behind.** ${ofPresent}
 
 ![Cycles that flicker, by cell](kernel-matrix.svg)
 
