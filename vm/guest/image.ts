@@ -1,6 +1,6 @@
 /** What the programs of the guest share: commands that must succeed, images of two partitions, who has one. */
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** Of every image here. */
 export const PARTITIONS = 2;
@@ -26,6 +26,10 @@ export function makeImage(path: string): string {
 /** Whether a loop device has the image, or one in that folder. */
 export const isBound = (image: string): boolean =>
   readdirSync("/sys/block").some((name) => {
-    const path = `/sys/block/${name}/loop/backing_file`;
-    return existsSync(path) && readFileSync(path, "utf8").startsWith(image);
+    try {
+      return readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").startsWith(image);
+    } catch {
+      // Not bound, or detached just now.
+      return false;
+    }
   });
