@@ -63,7 +63,16 @@ for (const [i, run] of runs.entries()) {
   );
 }
 const earlier: Data[] = existsSync(DATA) ? [JSON.parse(readFileSync(DATA, "utf8"))] : [];
-const last = runs.at(-1) ?? earlier[0];
+/** Of each runtime the version that ran last. */
+const versions = new Map(
+  [...earlier, ...runs].flatMap(({ runtimes }) =>
+    runtimes.split("_").map((version) => [version.split("-")[0], version] as const)
+  ),
+);
+const last: Run = {
+  ...runs.at(-1) ?? earlier[0],
+  runtimes: [...versions.values()].toSorted().join("_"),
+};
 const before = withExactRows(earlier.flatMap(({ cells }) => cells));
 const all = withEarlier(runs.flatMap(({ cells }) => cells), before)
   .sort((a, b) =>
@@ -164,6 +173,16 @@ const ofPresent = library === undefined || "unknown" in library
     sum(present, "cycles")
   } cycles ran with the library as it is, the others with older ones.`;
 
+/** In how many cells a step ran with the library as it is, and in which it did not. */
+function coverage(step: string): string {
+  const isPresent = (cell: CellReport) =>
+    rowsOf(cell, step, "").some(({ commit }) => ageOf(library, commit) === "");
+  const without = cells.filter((cell) => !isPresent(cell));
+  const names = without.map((cell) => `${kernelOf(cell).replace(" ●", "")} with udev ${cell.udev}`);
+  const rest = names.length === 0 ? "" : `; not in: ${names.join("; ")}`;
+  return `${cells.length - without.length} of ${cells.length} cells${rest}`;
+}
+
 const folders = WATCHED.map((folder) => `\`${folder}\``).join(", ");
 const compared = library === undefined || "unknown" in library
   ? `Git could not say how old the rows are: ${library?.unknown ?? "nobody has asked it"}.`
@@ -193,6 +212,9 @@ ${sum(loopdevRows, "left")} devices left behind.** ${ofPresent}
 Each row names the commit and the day of its run. ${compared}
 
 ${table(["commit", "ran (UTC)", "cells", "rows", "steps", "library since"], trees)}
+
+- attach(), with the library as it is: in ${coverage("loopdev")}.
+- mount(), with the library as it is: in ${coverage("mounts")}.
 
 ## Spurious events beside each other
 
