@@ -7,14 +7,13 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import process from "node:process";
 import { progress, say } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
 import type { Part, Request, Row } from "./common.ts";
 import { makePristine } from "./images.ts";
 import { Interleaver, reduce, type Violation, type Where } from "./interleave_process.ts";
 import { printProgram } from "./print_program.ts";
-import { describe } from "./programs.ts";
+import { describe, type Program } from "./programs.ts";
 import type { RuntimeName } from "./scenarios.ts";
 
 const SEED = 1;
@@ -22,8 +21,6 @@ const SEED = 1;
 const PER_PROCESS = 5000;
 /** Failures that are made shorter and printed; of the others only what they violate is said. */
 const MOST_SHOWN = 3;
-/** A line of a log at least so often. */
-const LINE_MS = 10_000;
 
 /** Where failures are kept, for whoever looks at them later. */
 export const KEPT: string = join(tmpdir(), "loopdev-interleave");
@@ -39,26 +36,13 @@ export function pristineImages(): string {
   return pristine;
 }
 
-/** Says from time to time what is being done. */
-export class Ticker {
-  #last = Date.now();
-
-  tell(text: string): void {
-    progress(text);
-    if (process.stderr.isTTY || Date.now() - this.#last < LINE_MS) return;
-    this.#last = Date.now();
-    say(text);
-  }
-}
-
-/** Makes a failure shorter, keeps it, and says so. Gives its calls. */
-export async function present(where: Where, violation: Violation): Promise<readonly string[]> {
-  const ticker = new Ticker();
+/** Makes a failure shorter, keeps it, and says so. Gives the program. */
+export async function present(where: Where, violation: Violation): Promise<Program> {
   const { index, kind } = violation.program;
   const name = `${where.runtime} program ${index} (${kind})`;
   const reduced = violation.program.steps.length === 0
     ? undefined
-    : await reduce(where, violation, (text) => ticker.tell(`interleave: ${name}: ${text}`));
+    : await reduce(where, violation, (text) => progress(`interleave: ${name}: ${text}`));
   const failure = reduced?.failure ?? violation;
   mkdirSync(KEPT, { recursive: true });
   const kept = join(KEPT, `${where.runtime}-${failure.program.seed}-${index}`);
@@ -71,13 +55,12 @@ export async function present(where: Where, violation: Violation): Promise<reado
       `again: deno task torture --part interleave --runtime ${where.runtime} ` +
       `--program ${kept}.json, or as a test: ${kept}.test.ts`,
   );
-  return calls;
+  return failure.program;
 }
 
 async function runAll(runtime: RuntimeName, count: number, request: Request): Promise<Row> {
   const violations: Violation[] = [];
   const tally = new Map<string, number>();
-  const ticker = new Ticker();
   const { only, seed = SEED } = request;
   for (let from = 0; from < count; from += PER_PROCESS) {
     const folder = scratch(`interleave-${runtime}-${from}`);
@@ -85,7 +68,7 @@ async function runAll(runtime: RuntimeName, count: number, request: Request): Pr
     const interleaver = new Interleaver(where);
     const part = { seed, from, count: Math.min(PER_PROCESS, count - from), only: only?.source };
     const outcome = await interleaver.request(part, (done) => {
-      ticker.tell(`interleave: ${runtime}: ${from + done} of ${count} programs`);
+      progress(`interleave: ${runtime}: ${from + done} of ${count} programs`);
     });
     for (const [kind, n] of Object.entries(outcome.tally)) {
       tally.set(kind, (tally.get(kind) ?? 0) + n);

@@ -69,6 +69,8 @@ interface Made {
   readonly answer: Answer | undefined;
   /** Whether another call for the same file was under way beside it. */
   readonly beside: boolean;
+  /** Whether no call at all was. */
+  readonly alone: boolean;
 }
 
 const tableOf = (state: State, file: string): TableName =>
@@ -222,6 +224,22 @@ function changed(state: State, call: Call & { handle: string }, answer?: Answer)
   return [...before, state];
 }
 
+/** A partition, or a whole disk, that nothing keeps from being mounted. */
+function mustMount(state: State, call: Op<"mount">, { alone }: Made): boolean {
+  const { partition, options } = call;
+  const { use: id } = state.handles[call.handle];
+  const { bound, sector, file, parts } = state.uses[id];
+  const isThere = partition === undefined
+    ? file === "disk"
+    : parts?.includes(partition) && numbersIn(tableOf(state, file)).includes(partition);
+  // These need what not every kernel has.
+  const isPlain = !options.detached && options.owner === undefined;
+  const isUsed = Object.values(state.mounts).some((one) =>
+    one.use === id && one.partition === partition
+  );
+  return alone && bound && sector === 512 && Boolean(isThere) && isPlain && !isUsed;
+}
+
 /** What it takes to be mounted: `place` is what mounts lie on. */
 function mounted(state: State, name: string, mount: Mounted, answer?: Answer): State[] {
   const before = structuredClone(state);
@@ -286,7 +304,9 @@ function effects(before: State, made: Made): State[] {
     case "mount": {
       const handle = state.handles[call.handle];
       if (handle.is !== "open") return !answer || answer.error === "TypeError" ? [state] : [];
-      if (answer?.error) return answer.error === "TypeError" ? [] : [state];
+      if (answer?.error) {
+        return answer.error === "TypeError" || mustMount(state, call, made) ? [] : [state];
+      }
       const { handle: name, mount, partition, at } = call;
       const one = { use: handle.use, partition, handle: name, place: at ?? mount };
       return mounted(state, mount, one, answer);
@@ -340,7 +360,8 @@ function byStranger(state: State, call: Call, answer?: Answer): State[] {
     }
     case "strangerMountsDevice": {
       const { use } = state.handles[call.handle];
-      return mounted(state, call.mount, { use, place: "beside" }, answer);
+      const { mount, partition } = call;
+      return mounted(state, mount, { use, partition, place: "beside" }, answer);
     }
     case "strangerUnmounts": {
       const use = state.mounts[call.mount]?.use;
@@ -390,7 +411,9 @@ export function explain(
       const isPending = !isWithoutEffect(event.step);
       return go(at + 1, isPending ? [...pending, event.call] : pending, state);
     }
-    if (!event && accept(state)) return true;
+    // Without an answer, a call may have had no effect; but the process has died.
+    const hasDied = !pending.some((id) => calls.get(id)!.step.op === "die");
+    if (!event && hasDied && accept(state)) return true;
     const answered = event && calls.get(event.answer)!;
     if (answered && !pending.includes(answered.id) && holdsThen(state, answered)) {
       if (go(at + 1, pending, state)) return true;
@@ -431,14 +454,13 @@ function callsOf(events: readonly Event[]): Map<number, Made> {
     const { call: id, step } = event;
     const end = events.findIndex((one) => "answer" in one && one.answer === id);
     const answer = end < 0 ? undefined : events[end] as Event & Answer;
-    const beside = events.some((other, i) => {
-      if (!("call" in other) || other.call === id || fileOf(other.step) !== fileOf(step)) {
-        return false;
-      }
+    const others = events.flatMap((other, i) => {
+      if (!("call" in other) || other.call === id) return [];
       const its = events.findIndex((one) => "answer" in one && one.answer === other.call);
-      return (end < 0 || i < end) && (its < 0 || its > at);
+      return (end < 0 || i < end) && (its < 0 || its > at) ? [other.step] : [];
     });
-    calls.set(id, { id, step, answer, beside });
+    const beside = others.some((other) => fileOf(other) === fileOf(step));
+    calls.set(id, { id, step, answer, beside, alone: others.length === 0 });
   });
   return calls;
 }

@@ -7,12 +7,13 @@
 import process from "node:process";
 import { copyTree } from "../dev/copy_tree.ts";
 import { numberOf, readOptions } from "../dev/options.ts";
-import { say, table } from "../dev/terminal.ts";
+import { progress, say, table } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
 import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
 import type { Row } from "./common.ts";
-import { present, pristineImages, Ticker } from "./interleave.ts";
+import { present, pristineImages } from "./interleave.ts";
 import { Interleaver, type Where } from "./interleave_process.ts";
+import { describe, type Program } from "./programs.ts";
 import { PLANTED, type PlantedBug } from "./planted_bugs.ts";
 import { replaceOnce } from "./replace.ts";
 import { writeFileSync } from "node:fs";
@@ -20,7 +21,8 @@ import { writeFileSync } from "node:fs";
 const HELP = `Usage: torture/planted.ts [options]
 
 Plants bugs in copies of the tree, one after the other, and has part "interleave" find them and make the
-programs that found them shorter. Exits with 1 if one is not found, or needs more than six calls.
+programs that found them shorter. Exits with 1 if one is not found, needs more than six calls, or if the
+program fails without the bug, too.
 
       --some N        only the N that are found fastest
       --only PATTERN  only those whose names match
@@ -39,6 +41,8 @@ const { values } = readOptions(HELP, {
 const MOST_CALLS = 6;
 /** Programs until a bug counts as not found. */
 const MOST_PROGRAMS = 5000;
+/** So often the shortest program runs without the bug. */
+const TIMES = 48;
 
 interface Found {
   readonly bug: string;
@@ -46,6 +50,8 @@ interface Found {
   readonly before: number;
   readonly calls: readonly string[];
   readonly seconds: number;
+  /** What the same program violates without the bug. */
+  readonly otherwise: string | undefined;
 }
 
 /** Runs programs until one fails, and makes that shorter. */
@@ -64,18 +70,31 @@ async function find(
     tree,
   };
   const interleaver = new Interleaver(where);
-  const ticker = new Ticker();
   const request = { seed, from: 0, count: MOST_PROGRAMS, only: kinds, first: true };
   let done = 0;
   const { violations: [first] } = await interleaver.request(request, (at) => {
-    ticker.tell(`planted: ${name}: ${done = at} programs`);
+    progress(`planted: ${name}: ${done = at} programs`);
   });
   await interleaver.end();
   if (!first) return undefined;
-  const calls = await present(where, first);
+  const program = await present(where, first);
   const seconds = Math.round((performance.now() - begun) / 1000);
-  const before = first.program.steps.length;
-  return { bug: name, programs: Math.max(done, first.program.index), before, calls, seconds };
+  return {
+    bug: name,
+    programs: Math.max(done, first.program.index),
+    before: first.program.steps.length,
+    calls: program.steps.map(describe),
+    seconds,
+    otherwise: await withoutBug(where, program),
+  };
+}
+
+async function withoutBug({ runtime, pristine }: Where, program: Program) {
+  const folder = scratch("planted-without");
+  const interleaver = new Interleaver({ runtime, folder, pristine });
+  const { violations: [first] } = await interleaver.request({ program, times: TIMES });
+  await interleaver.end();
+  return first?.violation;
 }
 
 async function main(): Promise<Row[]> {
@@ -90,9 +109,11 @@ async function main(): Promise<Row[]> {
     if (one) found.push(one);
     const detail = one
       ? `${one.calls.length} calls of ${one.before}, after ${one.programs} programs and ` +
-        `${one.seconds} s: ${one.calls.join("; ")}`
+        `${one.seconds} s: ${one.calls.join("; ")}` +
+        (one.otherwise === undefined ? "" : ` | without the bug as well: ${one.otherwise}`)
       : `not found in ${MOST_PROGRAMS} programs`;
-    const isGood = one !== undefined && one.calls.length > 0 && one.calls.length <= MOST_CALLS;
+    const isGood = one !== undefined && one.otherwise === undefined && one.calls.length > 0 &&
+      one.calls.length <= MOST_CALLS;
     const outcome = isGood ? "pass" : "fail";
     rows.push({ part: "planted", name: bug.name, outcome, detail });
     say(`planted: ${bug.name}: ${detail}`);

@@ -45,6 +45,7 @@ export const LOOK_AT_ONCE: readonly Replacement[] = [
 export const PLANTED: readonly PlantedBug[] = [
   {
     name: "persist and detach in any order",
+    kinds: "ending",
     mended:
       "Do a handle's operations one after another, and look again before acting on others' devices",
     replacements: [{
@@ -55,11 +56,13 @@ export const PLANTED: readonly PlantedBug[] = [
   },
   {
     name: "overlap is looked for at the same time",
+    kinds: "overlap",
     mended: "Decide overlap for a file once on the whole machine",
     replacements: LOOK_AT_ONCE,
   },
   {
     name: "unmount takes a stranger's mount",
+    kinds: "mounting",
     mended: "Mount on a directory of its own, and keep it from outliving the process",
     replacements: [{
       file: "lib/mount/mounted.ts",
@@ -69,6 +72,7 @@ export const PLANTED: readonly PlantedBug[] = [
   },
   {
     name: "rescan removes what no table accounts for",
+    kinds: "tables",
     mended: "Let a table of any kind that is read account for its device",
     replacements: [{
       file: "lib/binding/partitions.ts",
