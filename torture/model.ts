@@ -227,11 +227,12 @@ function changed(state: State, call: Call & { handle: string }, answer?: Answer)
 /** A partition, or a whole disk, that nothing keeps from being mounted. */
 function mustMount(state: State, call: Op<"mount">, { alone }: Made): boolean {
   const { partition, options } = call;
-  const { use: id } = state.handles[call.handle];
+  const { use: id, known } = state.handles[call.handle];
   const { bound, sector, file, parts } = state.uses[id];
+  // A handle does not hear of what another one finds.
   const isThere = partition === undefined
     ? file === "disk"
-    : parts?.includes(partition) && numbersIn(tableOf(state, file)).includes(partition);
+    : [known, parts, numbersIn(tableOf(state, file))].every((all) => all?.includes(partition));
   // These need what not every kernel has.
   const isPlain = !options.detached && options.owner === undefined;
   const isUsed = Object.values(state.mounts).some((one) =>

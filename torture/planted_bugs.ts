@@ -17,7 +17,10 @@ export const OUT_OF_TURN: Replacement = {
   to: "const before: Promise<void> = Promise.resolve();",
 };
 
-/** A descriptor is closed while another thread's call with its number is under way. */
+/**
+ * A descriptor is closed while another thread's call with its number is under way. That a handle's operations
+ * wait for one another hides it, so they do not.
+ */
 export const NUMBER_REUSED: readonly Replacement[] = [
   {
     file: "lib/kernel/file.ts",

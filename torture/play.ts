@@ -198,7 +198,11 @@ export class Player {
         return await this.#theirMount(step);
       case "strangerUnmounts": {
         const theirs = this.#theirs.get(step.mount);
-        return theirs && await this.#ask(step, `unmount ${theirs}`);
+        if (theirs === undefined) return;
+        await this.#ask(step, `unmount ${theirs}`);
+        // The next mount there may get the same id.
+        this.#theirs.delete(step.mount);
+        return;
       }
       case "strangerAddsPartition":
         return await this.#ask(step, `add ${(await this.#bound(step.handle)).number}`);
