@@ -257,3 +257,16 @@ withRoot("what cannot be looked at is not free", ["mkfs.ext4"], () => {
     detached: "detached",
   });
 });
+
+withRoot("holders() reads past files whose paths the kernel does not tell", [], async () => {
+  await using loop = await attach(makeImage("beside.img", 1));
+  const folder = scratch("deep");
+  mkdirSync(folder);
+  // More than PATH_MAX, 4096 bytes.
+  const script = 'cd "$0" && name=$(printf %0200d 0) && for n in $(seq 22); do ' +
+    'mkdir "$name" && cd -P "$name" || exit; done && exec 3>file 4<"$1"';
+  await using _child = await holdBy(script, folder, loop.path);
+  const names = (await loop.holders()).map(({ by }) => by);
+  assert(names.some((name) => name.endsWith("(sh)")), names.join());
+  output(["rm", "-r", folder]);
+});

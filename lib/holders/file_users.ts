@@ -7,7 +7,7 @@
 import { ifAllowed, readLink, readText } from "../kernel/file.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import type { Place } from "../kernel/stat.ts";
-import { canBeOnDisk, type Process } from "./processes.ts";
+import { canBeOnDisk, linkIn, type Process } from "./processes.ts";
 
 /** Where to look, and for what. */
 export interface HiddenMounts {
@@ -42,9 +42,7 @@ export function linksToAsk(
     return mount !== undefined && !visible.has(Number(mount));
   });
   // A kernel's thread has no program, and a stranger's process shows none.
-  const others = ["cwd", "root", "exe"].filter((name) =>
-    ifAllowed(() => readLink(`${folder}/${name}`)) !== undefined
-  );
+  const others = ["cwd", "root", "exe"].filter((name) => linkIn(`${folder}/${name}`) !== undefined);
   return [
     ...opened.map(([fd]) => `${folder}/fd/${fd}`),
     ...others.map((name) => `${folder}/${name}`),

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isRefusal } from "../base/errors.ts";
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
 
@@ -26,10 +27,24 @@ export function linksOf(pid: string): Links {
   const folder = `/proc/${pid}/fd`;
   const links = new Map<string, string>();
   for (const fd of ifAllowed(() => listDirectory(folder)) ?? []) {
-    const link = ifAllowed(() => readLink(`${folder}/${fd}`));
+    const link = linkIn(`${folder}/${fd}`);
     if (link !== undefined) links.set(fd, link);
   }
   return links;
+}
+
+/** What stands for a path of more than a page, which the kernel does not tell: that of some file. */
+const UNTOLD = "/(a path that is too long for the kernel to tell)";
+
+/** Where a link of a process leads; undefined: it is gone, or this process may not look. */
+export function linkIn(path: string): string | undefined {
+  try {
+    return ifAllowed(() => readLink(path));
+  } catch (error) {
+    // Any user can have opened such a file.
+    if (isRefusal(error, "ENAMETOOLONG")) return UNTOLD;
+    throw error;
+  }
 }
 
 /** "1234 (qemu)" */
