@@ -93,7 +93,13 @@ function surroundings({ dev, udev = true, maxPart }: GuestOptions): string[] {
 const MOST_BOOTS = 6;
 
 /** As the shell has them: 128 and the signal. */
-const CRASHES = new Map<unknown, string>([[132, "SIGILL"], [134, "SIGABRT"], [139, "SIGSEGV"]]);
+const CRASHES = new Map<unknown, string>([
+  [132, "SIGILL"],
+  // V8 says so where one of its own checks fails.
+  [133, "SIGTRAP"],
+  [134, "SIGABRT"],
+  [139, "SIGSEGV"],
+]);
 
 /** How many cells this process has started: several may be of one kernel and suite. */
 let started = 0;
