@@ -9,7 +9,7 @@ import {
 import { existsSync, truncateSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, type Holder, LoopError, openLoop, status } from "../mod.ts";
-import type { ErrorCode } from "../lib/base/errors.ts";
+import { type ErrorCode, LoopError as OwnError } from "../lib/base/errors.ts";
 import { explainNoLock } from "../lib/binding/file_lock.ts";
 import { whyRefused } from "../lib/grow/file_systems.ts";
 import { warnDeferred, warnLost } from "../lib/binding/detach.ts";
@@ -135,11 +135,12 @@ withFileSystem(
   },
 );
 
-const refused = (code: ErrorCode) => new LoopError({ code, path: "/x", request: "REQUEST" });
+/** Of lib/ itself, whose functions are asked here, not of dist/. */
+const refused = (code: ErrorCode) => new OwnError({ code, path: "/x", request: "REQUEST" });
 
 /** What each of some errors is said to come of; "" where nothing is known. */
 function assertHints(
-  why: (error: LoopError) => string | undefined,
+  why: (error: OwnError) => string | undefined,
   says: Partial<Record<ErrorCode, string>>,
 ): void {
   for (const [code, text] of Object.entries(says)) {
