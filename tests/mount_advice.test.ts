@@ -18,7 +18,7 @@ import {
   writeSync,
 } from "node:fs";
 import { attach, LoopError, type MountOptions } from "../mod.ts";
-import type { ErrorCode, LoopErrorInit } from "../lib/base/errors.ts";
+import { type ErrorCode, LoopError as OwnError, type LoopErrorInit } from "../lib/base/errors.ts";
 import { isBefore } from "../lib/kernel/release.ts";
 import { explainNoOwner, type Owner } from "../lib/mount/owner.ts";
 import type { FailedMount } from "../lib/kernel/mount.ts";
@@ -292,7 +292,7 @@ withTools("a type that is not what is there", ["root", "qemu-img"], async () => 
 test("explainNoOwner() names what a driver takes, since when, and what does instead", [], () => {
   const owner = { uid: 7, gid: 8, home: undefined } as unknown as Owner;
   const says = (code: ErrorCode, type: string, text: string) => {
-    const error = explainNoOwner(new LoopError({ code, path: "/x" }), type, owner) as LoopError;
+    const error = explainNoOwner(new OwnError({ code, path: "/x" }), type, owner) as LoopError;
     assertStringIncludes(error.message, text);
   };
   says("EPERM", "ext4", "CAP_SYS_ADMIN");
@@ -300,7 +300,7 @@ test("explainNoOwner() names what a driver takes, since when, and what does inst
   says("EINVAL", "ext3", 'with type: "ext4" it is mounted by a driver');
   says("EINVAL", "exfat", '["uid=7", "gid=8"] do the same for exfat');
   says("ENOSYS", "jfs", "the driver of jfs does not take idmapped mounts");
-  for (const error of [new LoopError({ code: "ENOMEM", path: "/x" }), new TypeError("another")]) {
+  for (const error of [new OwnError({ code: "ENOMEM", path: "/x" }), new TypeError("another")]) {
     assertEquals(explainNoOwner(error, "ext4", owner), error);
   }
   for (const [release, before] of [["5.11.9", true], ["5.12.0", false], ["x", false]] as const) {
@@ -359,7 +359,7 @@ test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4
       ...{ owner: undefined, idMap: undefined, log: undefined },
     };
     const failed = { context: undefined, setting: attempt.options.settings[0] };
-    const error = new LoopError({ ...init, path: source.device });
+    const error = new OwnError({ ...init, path: source.device });
     const { message } = await explainRefusal(error, attempt, failed as FailedMount) as LoopError;
     return message;
   };
