@@ -8,7 +8,7 @@ import { bindFreeDevice } from "./binding/bind.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
-import { isRefusal, LoopError, toExplain, withSecond } from "./base/errors.ts";
+import { afterUndoing, isRefusal, LoopError, toExplain } from "./base/errors.ts";
 import { heeding } from "./base/retry.ts";
 import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopStatus } from "./binding/facts.ts";
@@ -136,7 +136,7 @@ async function attachAnew(
     return makeLoopDevice(bound, asked.onDeferred);
   } catch (error) {
     // The first error wins.
-    throw await bound.undo().then(() => error, (second) => withSecond(error, second));
+    throw await afterUndoing(error, bound.undo());
   }
 }
 

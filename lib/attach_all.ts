@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { withSecond } from "./base/errors.ts";
+import { afterUndoing } from "./base/errors.ts";
 import { attach } from "./attach.ts";
 import { allEnded } from "./base/retry.ts";
 import { absolutePath } from "./kernel/file.ts";
@@ -105,8 +105,7 @@ export async function attachAll(
   );
   if (failure) {
     // The first error wins. What cannot be undone is detached when the process ends, at the latest.
-    const { error } = failure;
-    throw await detachAll().then(() => error, (second) => withSecond(error, second));
+    throw await afterUndoing(failure.error, detachAll());
   }
   const loops = paths.map((_, index) => devices.get(index)!);
   return Object.assign(loops, { [Symbol.asyncDispose]: detachAll });

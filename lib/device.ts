@@ -5,7 +5,7 @@
  */
 import { refusePseudo } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
-import { laterToExplain, withSecond } from "./base/errors.ts";
+import { afterUndoing, laterToExplain } from "./base/errors.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkPartition, type PartitionSelector } from "./base/selector.ts";
 import { checkSectorSize, type SectorSize } from "./table/sectors.ts";
@@ -238,7 +238,7 @@ export class LoopDevice implements AsyncDisposable {
     const outcome = this.#bound.release(options);
     if (!failed) return await outcome;
     // The first error wins.
-    throw await outcome.then(() => failed.error, (second) => withSecond(failed.error, second));
+    throw await afterUndoing(failed.error, outcome);
   }
 
   /**

@@ -5,7 +5,7 @@
  */
 import { attach } from "./attach.ts";
 import { checkPath } from "./base/checks.ts";
-import { withSecond } from "./base/errors.ts";
+import { afterUndoing } from "./base/errors.ts";
 import { checkPartition, type PartitionSelector } from "./base/selector.ts";
 import type { AttachOptions } from "./binding/options.ts";
 import { loadGrow } from "./grow/late.ts";
@@ -69,10 +69,7 @@ export async function growImage(
     growth = await loop.grow(partition, rest);
   } catch (error) {
     // The first error wins.
-    throw await loop[Symbol.asyncDispose]().then(
-      () => error,
-      (second) => withSecond(error, second),
-    );
+    throw await afterUndoing(error, loop[Symbol.asyncDispose]());
   }
   await loop[Symbol.asyncDispose]();
   return growth;

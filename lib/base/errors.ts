@@ -117,6 +117,11 @@ export let withMore: (error: unknown, more: string) => unknown;
  */
 export let withSecond: (first: unknown, second: unknown) => unknown;
 
+/** The first error, when what undoes the rest after it has ended; it tells what of that failed. */
+export function afterUndoing(error: unknown, undo: Promise<unknown>): Promise<unknown> {
+  return undo.then(() => error, (second) => withSecond(error, second));
+}
+
 /**
  * Hints that follow from the call and its error alone; what has to be looked up is looked up where the
  * error arises. The expression matches "CALL PATH", where CALL is the ioctl request if there is one. The

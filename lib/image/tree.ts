@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError, printable, withSecond } from "../base/errors.ts";
+import { afterUndoing, isRefusal, LoopError, printable } from "../base/errors.ts";
 import type { DpsName } from "../base/selector.ts";
 import type { LoopDevice } from "../device.ts";
 import { isThere } from "../kernel/stat.ts";
@@ -63,10 +63,7 @@ export async function mountTree(loop: LoopDevice, asked: Asked): Promise<Mounted
     return await new TreeBuilder(loop, asked, await readParts(loop)).build();
   } catch (error) {
     // The first error wins.
-    throw await loop[Symbol.asyncDispose]().then(
-      () => error,
-      (second) => withSecond(error, second),
-    );
+    throw await afterUndoing(error, loop[Symbol.asyncDispose]());
   }
 }
 

@@ -7,7 +7,7 @@ import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
 import { bindFreeDevice, type Binding } from "../binding/bind.ts";
 import { changeFlags } from "../binding/change.ts";
 import { aloneWith } from "../binding/file_lock.ts";
-import { isRefusal, withSecond } from "../base/errors.ts";
+import { afterUndoing, isRefusal } from "../base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../kernel/loop.ts";
 import { announceUnheard } from "../udev/lost_event.ts";
 import { scanOnce } from "../binding/partscan_race.ts";
@@ -64,7 +64,7 @@ export async function attachUnchecked(path: string, options: UncheckedOptions): 
     if (options.autoclear) return bound.path;
     await changeFlags(bound.device, (lo_flags) => lo_flags & ~LO_FLAGS_AUTOCLEAR);
   } catch (error) {
-    throw await bound.undo().then(() => error, (second) => withSecond(error, second));
+    throw await afterUndoing(error, bound.undo());
   }
   await bound.close();
   return bound.path;
