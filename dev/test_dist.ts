@@ -54,7 +54,6 @@ const OF_SOURCES: Record<string, string[]> = {
   ],
   "hints.test.ts": [
     "trim() of what no driver trims says so",
-    "a lock that the system refuses says what overlap needs it for",
     "what is missing below a /sys that is mounted is not sysfs",
   ],
   "syscalls.test.ts": [

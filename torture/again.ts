@@ -12,7 +12,7 @@ import { keepersOf, killAll } from "../tests/support/keepers.ts";
 import { onThisRuntime } from "../tests/support/support.ts";
 import { makePristine, writeTable } from "./images.ts";
 import { judge } from "./judge.ts";
-import { askStranger, DEVICES, endStranger, LaneHome, SETTLE_MS } from "./lane.ts";
+import { askStranger, DEVICES, endStranger, KEEPER_MS, LaneHome, SETTLE_MS } from "./lane.ts";
 import type { Answer, Event } from "./model.ts";
 import { answerOf, errorOf, pause } from "./play.ts";
 import type { FileName, Step, TableName } from "./programs.ts";
@@ -20,8 +20,6 @@ import type { FileName, Step, TableName } from "./programs.ts";
 const FIRST_NUMBER = 64_000;
 /** A race is not lost each time. */
 const ROUNDS = 100;
-/** A killed process's keeper has to look for what it left. */
-const KEEPER_MS = 8000;
 
 /** What the printed program uses besides the public API. */
 export interface Surroundings {

@@ -1,10 +1,11 @@
 /** What a run leaves in no case, not even when it is interrupted. */
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { basename, dirname } from "node:path";
 import process from "node:process";
 import { say } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
+import type { Row } from "./common.ts";
 import { killInterleavers } from "./interleave_process.ts";
 import { devicesOfOurs, mountsOfOurs, tidy } from "./tidy.ts";
 
@@ -42,4 +43,26 @@ export function cleanUpWhenInterrupted(): void {
       }, END_MS);
     });
   }
+}
+
+/**
+ * Runs a program that gives verdicts, cleans up, and ends the process: with 0 if each is a pass, and there
+ * is one. `name`: what its errors begin with. `json`: a file for the verdicts.
+ */
+export async function endWithVerdicts(
+  name: string,
+  main: () => Row[] | Promise<Row[]>,
+  json: string | undefined,
+): Promise<never> {
+  cleanUpWhenInterrupted();
+  let rows: Row[] = [];
+  try {
+    rows = await main();
+    if (json !== undefined) writeFileSync(json, JSON.stringify({ rows }, null, 2) + "\n");
+  } catch (error) {
+    console.error(`${name}: ${error instanceof Error ? error.message : error}`);
+  } finally {
+    cleanUp();
+  }
+  process.exit(rows.length > 0 && rows.every(({ outcome }) => outcome === "pass") ? 0 : 1);
 }

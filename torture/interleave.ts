@@ -11,7 +11,13 @@ import { progress, say } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
 import type { Part, Request, Row } from "./common.ts";
 import { makePristine } from "./images.ts";
-import { Interleaver, reduce, type Violation, type Where } from "./interleave_process.ts";
+import {
+  Interleaver,
+  ofProcess,
+  reduce,
+  type Violation,
+  type Where,
+} from "./interleave_process.ts";
 import { printProgram } from "./print_program.ts";
 import { describe, type Program } from "./programs.ts";
 import type { RuntimeName } from "./scenarios.ts";
@@ -87,12 +93,6 @@ async function runAll(runtime: RuntimeName, count: number, request: Request): Pr
   }
   return verdict(runtime, violations, tally);
 }
-
-const ofProcess = (violation: string): Violation => ({
-  violation,
-  program: { seed: 0, index: 0, kind: "process", steps: [] },
-  events: [],
-});
 
 function verdict(name: string, violations: readonly Violation[], tally: Map<string, number>): Row {
   const done = [...tally.values()].reduce((sum, n) => sum + n, 0);

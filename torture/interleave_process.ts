@@ -22,6 +22,13 @@ export interface Violation {
   readonly events: readonly Event[];
 }
 
+/** One of no program, but of the process that ran them. */
+export const ofProcess = (violation: string): Violation => ({
+  violation,
+  program: { seed: 0, index: 0, kind: "process", steps: [] },
+  events: [],
+});
+
 /** What a request came to. */
 export interface Outcome {
   readonly violations: readonly Violation[];
@@ -101,8 +108,7 @@ export class Interleaver {
     this.#child = undefined;
     const why = warned.trim().split("\n").at(-1);
     const violation = `the process ended with ${child.exitCode ?? child.signalCode}: ${why}`;
-    const program: Program = { seed: 0, index: 0, kind: "process", steps: [] };
-    return { violations: [...violations, { violation, program, events: [] }], tally: {}, open: [] };
+    return { violations: [...violations, ofProcess(violation)], tally: {}, open: [] };
   }
 
   /** Ends it, or kills it; resolves to what it has left, which is taken away. */

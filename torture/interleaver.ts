@@ -14,11 +14,10 @@ import { createInterface } from "node:readline";
 import { readOptions } from "../dev/options.ts";
 import { onThisRuntime, ROOT } from "../tests/support/support.ts";
 import { judge } from "./judge.ts";
-import { askStranger, DEVICES, endStranger, LaneHome, Peer, SETTLE_MS } from "./lane.ts";
+import { askStranger, DEVICES, endStranger, KEEPER_MS, LaneHome, Peer, SETTLE_MS } from "./lane.ts";
 import type { Event } from "./model.ts";
 import { Player } from "./play.ts";
 import { draw, type Program } from "./programs.ts";
-import type { Seen } from "./seen.ts";
 
 const HELP = `Usage: torture/interleaver.ts FOLDER PRISTINE FIRST_NUMBER LANES [LANE]
 
@@ -36,8 +35,6 @@ const homes = Array.from(
 
 /** Longer than any program takes that does not hang. */
 const HANG_MS = 30_000;
-/** And a killed process's keeper has to look for what it left. */
-const KEEPER_MS = 8000;
 
 async function withinHang<T>(running: Promise<T>): Promise<T | "hangs"> {
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -50,7 +47,6 @@ async function withinHang<T>(running: Promise<T>): Promise<T | "hangs"> {
 interface Run {
   readonly violation: string | undefined;
   readonly events: readonly Event[];
-  readonly seen: Seen;
 }
 
 /** Runs it once. */
@@ -64,14 +60,13 @@ async function runOnce(program: Program, lane: number, settle?: number): Promise
   const violation = hung
     ? "a call hangs"
     : await judge(events, () => home.seen(), settle ?? SETTLE_MS);
-  const seen = home.seen();
   const endless = await withinHang(player.end(() => home.attached())) === "hangs"
     ? "its end hangs"
     : undefined;
   const left = violation ?? endless ?? await home.left(settle);
   // The next program shall begin clean.
   if (left !== undefined) await takeAway(home);
-  return { violation: left, events, seen };
+  return { violation: left, events };
 }
 
 /** In a process of its own, which is killed by the program. */
@@ -96,9 +91,8 @@ async function runAndDie(program: Program, lane: number, settle?: number): Promi
   const violation = hung
     ? "a call hangs"
     : await judge(events, () => home.seen(), keeperMs(settle));
-  const seen = home.seen();
   await takeAway(home);
-  return { violation, events, seen };
+  return { violation, events };
 }
 
 /** The child's part of that. */
@@ -152,12 +146,11 @@ async function serve(request: Request): Promise<void> {
     while (next < from + count && !isOver) {
       const index = next++;
       const run = program ?? draw(seed, index, kinds);
-      const { violation, events, seen } = await runOnce(run, lane, settle);
+      const { violation, events } = await runOnce(run, lane, settle);
       tally[run.kind] = (tally[run.kind] ?? 0) + 1;
       if (violation === undefined) continue;
       isOver ||= first;
-      const shown = { devices: seen.devices };
-      console.log(JSON.stringify({ violation, program: run, events, seen: shown }));
+      console.log(JSON.stringify({ violation, program: run, events }));
     }
   };
   const ticks = setInterval(() => console.log(JSON.stringify({ at: next - from })), 1000);

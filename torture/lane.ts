@@ -15,6 +15,8 @@ import { tidy } from "./tidy.ts";
 export const DEVICES = 2;
 /** A detach by the last close takes effect a moment later. */
 export const SETTLE_MS = 2000;
+/** And a killed process's keeper has to look for what it left. */
+export const KEEPER_MS = 8000;
 
 /** The stranger could not do it. */
 class Refused extends Error {

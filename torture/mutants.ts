@@ -4,13 +4,12 @@
  *
  *     deno run --allow-all torture/mutants.ts --json mutants.json
  */
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { numberOf, readOptions } from "../dev/options.ts";
 import { output, run, scratch } from "../tests/support/support.ts";
 import { say, table } from "../dev/terminal.ts";
-import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
+import { endWithVerdicts } from "./cleanup.ts";
 import type { Row } from "./common.ts";
 import { detachBelow } from "../tests/support/own_devices.ts";
 import { CHECKS, MUTATIONS } from "./mutations.ts";
@@ -74,17 +73,7 @@ function main(): Row[] {
     say(`${mutation.name}: ${detail}`);
   }
   console.log(table([["mutant", "outcome"], ...rows.map(({ name, outcome }) => [name, outcome])]));
-  if (json !== undefined) writeFileSync(json, JSON.stringify({ rows }, null, 2) + "\n");
   return rows;
 }
 
-cleanUpWhenInterrupted();
-let rows: Row[] = [];
-try {
-  rows = main();
-} catch (error) {
-  console.error(`mutants: ${error instanceof Error ? error.message : error}`);
-} finally {
-  cleanUp();
-}
-process.exit(rows.length > 0 && rows.every(({ outcome }) => outcome === "pass") ? 0 : 1);
+await endWithVerdicts("mutants", main, json);

@@ -4,19 +4,17 @@
  *
  *     deno task torture --part planted
  */
-import process from "node:process";
 import { copyTree } from "../dev/copy_tree.ts";
 import { numberOf, readOptions } from "../dev/options.ts";
 import { progress, say, table } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
-import { cleanUp, cleanUpWhenInterrupted } from "./cleanup.ts";
+import { endWithVerdicts } from "./cleanup.ts";
 import type { Row } from "./common.ts";
 import { present, pristineImages } from "./interleave.ts";
 import { Interleaver, type Where } from "./interleave_process.ts";
 import { describe, type Program } from "./programs.ts";
 import { PLANTED, type PlantedBug } from "./planted_bugs.ts";
 import { replaceOnce } from "./replace.ts";
-import { writeFileSync } from "node:fs";
 
 const HELP = `Usage: torture/planted.ts [options]
 
@@ -124,19 +122,7 @@ async function main(): Promise<Row[]> {
   ]);
   const header = ["bug", "programs", "calls", "fewest", "s", "program"];
   if (lines.length > 0) console.log(table([header, ...lines]));
-  if (values.json !== undefined) {
-    writeFileSync(values.json, JSON.stringify({ rows }, null, 2) + "\n");
-  }
   return rows;
 }
 
-cleanUpWhenInterrupted();
-let rows: Row[] = [];
-try {
-  rows = await main();
-} catch (error) {
-  console.error(`planted: ${error instanceof Error ? error.message : error}`);
-} finally {
-  cleanUp();
-}
-process.exit(rows.length > 0 && rows.every(({ outcome }) => outcome === "pass") ? 0 : 1);
+await endWithVerdicts("planted", main, values.json);

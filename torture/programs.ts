@@ -338,7 +338,6 @@ const KINDS: Record<string, { weight: number; draw: (draft: Draft) => void }> = 
   dying: { weight: 2, draw: dying },
 };
 const DRAWN = Object.entries(KINDS).flatMap(([kind, { weight }]) => Array(weight).fill(kind));
-export const KIND_NAMES: readonly string[] = Object.keys(KINDS);
 
 /** The program of that number. With `only`, of kinds whose names match. */
 export function draw(seed: number, index: number, only?: RegExp): Program {

@@ -1,6 +1,6 @@
 /** Takes away what part "interleave" has mounted and attached, by what the kernel shows. */
-import { closeSync, openSync, readdirSync } from "node:fs";
-import { run } from "../tests/support/support.ts";
+import { closeSync, openSync } from "node:fs";
+import { bound, run } from "../tests/support/support.ts";
 import { mountInfo, type MountLine, sysfs } from "./seen.ts";
 
 /** More than any program lays on one another. */
@@ -8,10 +8,7 @@ const MOST_MOUNTS = 1000;
 
 /** Numbers of the devices that are bound to files of ours. */
 export function devicesOfOurs(isOurs: (path: string) => boolean): number[] {
-  return readdirSync("/sys/block").flatMap((name) => {
-    const number = Number(/^loop(\d+)$/.exec(name)?.[1] ?? NaN);
-    return isOurs(sysfs(number, "loop/backing_file") ?? "") ? [number] : [];
-  });
+  return bound(isOurs).map((name) => Number(name.slice("loop".length)));
 }
 
 /** Mounts of these devices and on paths of ours, and what lies on these; each after what it lies on. */

@@ -4,7 +4,7 @@
  */
 import { isErrno } from "../../lib/base/errors.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
-import { bound, missing, output, sysfs } from "./support.ts";
+import { missing, output, sysfs } from "./support.ts";
 
 const open = libcCall("open", "buffer", "i32", "i32");
 const close = libcCall("close", "i32");
@@ -24,11 +24,6 @@ export interface Identity {
 }
 
 const IDENTITY = "MAJ:MIN,BACK-MAJ:MIN,BACK-INO,PARTSCAN";
-
-/** The devices that are bound to a file in or below `folder`, or whose name begins so. */
-export function devicesBelow(folder: string): string[] {
-  return bound((path) => path.startsWith(folder)).map((name) => `/dev/${name}`);
-}
 
 /** Which device, and which file, the same way. */
 export function identity(device: string, file: string): Identity {

@@ -4,11 +4,11 @@
  * The lowest free device is offered to whoever asks for one. A test that must have a certain device,
  * or that leaves one unbound for a moment, takes a number that nobody asks for by chance.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isRefusal } from "../../lib/base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlGetFree, loopCtlRemove } from "../../lib/kernel/loop.ts";
-import { run, until } from "./support.ts";
+import { bound, run, until } from "./support.ts";
 
 /**
  * Numbers above what is offered, in groups: the first number's device marks a group as taken.
@@ -99,13 +99,7 @@ export async function withOwnDevices(use: (a: number, b: number) => Promise<void
 
 /** Detaches every device that is bound to a file below `folder`. */
 export function detachBelow(folder: string): void {
-  for (const name of readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name))) {
-    const attribute = `/sys/block/${name}/loop/backing_file`;
-    try {
-      if (!readFileSync(attribute, "utf8").startsWith(`${folder}/`)) continue;
-    } catch {
-      continue;
-    }
+  for (const name of bound((path) => path.startsWith(`${folder}/`))) {
     run(["losetup", "--detach", `/dev/${name}`]);
   }
 }
