@@ -245,7 +245,7 @@ export const MUTATIONS: Mutation[] = [
     check: "read_tables",
     replacements: [{
       file: "lib/binding/image_table.ts",
-      from: "readWhole(file, offset + from, ",
+      from: "readWhole(file, at, ",
       to: "readWhole(file, from, ",
     }],
   },
