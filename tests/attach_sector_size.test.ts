@@ -6,6 +6,7 @@ import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.
 import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { type Copy, gptImage, START } from "./cases/gpt_image.ts";
 import {
+  leftAttached,
   losetup,
   onThisRuntime,
   output,
@@ -35,7 +36,7 @@ function write(name: string, image: Uint8Array): string {
 /** attach() must refuse, and leave nothing; gives the error. */
 async function refusal(file: string, options: AttachOptions): Promise<LoopError> {
   const error = await assertRejects(() => attach(file, options), LoopError);
-  assertEquals([error.path, losetup(file)], [file, []]);
+  assertEquals([error.path, leftAttached(file)], [file, []]);
   return error;
 }
 

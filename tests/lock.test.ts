@@ -17,6 +17,7 @@ import {
   assertDetached,
   holdBy,
   holdOpen,
+  leftAttached,
   losetup,
   makeImage,
   MOD,
@@ -66,7 +67,7 @@ testLock("attach() with lock holds a shared lock until the detach", ["root", "fl
   // What a child inherited would keep the lock, and the device.
   await using _child = await lockElsewhere("/dev/null", "shared");
   assertEquals(await loop.detach(), "detached");
-  assertEquals([losetup(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
+  assertEquals([leftAttached(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
   await using without = await attach(file);
   assertEquals(free(without.path), BOTH);
 });
@@ -273,7 +274,7 @@ testLock("a detach keeps the shared lock until those who look are done", [
   assertEquals(free(loop.path), SHARED);
   await child[Symbol.asyncDispose]();
   assertEquals(await detaching, "detached");
-  assertEquals([losetup(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
+  assertEquals([leftAttached(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
   // Who stays is not waited for so long.
   const held = await attach(file, { partscan: true, lock: "shared" });
   await using _other = await holdOpen(held.path);
@@ -300,7 +301,7 @@ testLock("lock() that nobody awaits leaves nothing", ["root", "flock"], async ()
       loop.lock();
       if (ms > 0) await raced(loop.lock().catch((error) => error), ms);
     }
-    assertEquals([losetup(file), free(path), openDescriptors()], [[], BOTH, []]);
+    assertEquals([leftAttached(file), free(path), openDescriptors()], [[], BOTH, []]);
   }
 });
 
@@ -342,7 +343,7 @@ testLock("attach() waits for a lock of the wanted device", [
     assertStringIncludes(error.message, "still locked by process ");
     const signal = AbortSignal.timeout(30);
     await assertRejects(() => attach(file, { ...options, signal }), DOMException);
-    assertEquals([losetup(file), openDescriptors()], [[], []]);
+    assertEquals([leftAttached(file), openDescriptors()], [[], []]);
     const waiting = attach(file, options);
     assertEquals(await raced(waiting, 50), "late");
     await other[Symbol.asyncDispose]();

@@ -30,6 +30,7 @@ import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_ima
 import {
   assertDetached,
   isolated,
+  leftAttached,
   leftNodes,
   losetup,
   makeImage,
@@ -106,7 +107,7 @@ withExt4("mount() gives files on a directory of their own, and they stay", [], a
     assertEquals(await root.unmount(), "unmounted");
     assertEquals([mountsOf(loop.path), existsSync(root.path)], [[], false]);
   }
-  assertEquals([losetup(file), mountDescriptors(), e2fsck(file)], [[], [], "clean"]);
+  assertEquals([leftAttached(file), mountDescriptors(), e2fsck(file)], [[], [], "clean"]);
   await using loop = await attach(file, { readOnly: true });
   await using root = await loop.mount();
   assertEquals([root.readOnly, readFileSync(`${root.path}/hello`, "utf8")], [true, "world\n"]);
@@ -146,7 +147,7 @@ withExt4("a mount that nobody awaits ends with the handle that mounts it", [], a
       mounting = loop.mount().then(({ path }) => writeFileSync(`${path}/x`, "x"), () => {});
       for (let i = 0; i < turns; i++) await new Promise((resolve) => setTimeout(resolve));
     }
-    assertEquals([losetup(file), mountDescriptors()], [[], []]);
+    assertEquals([leftAttached(file), mountDescriptors()], [[], []]);
     await mounting.catch(() => {});
   }
   const loop = await attach(file);

@@ -22,6 +22,7 @@ import { attach, LoopError, type LoopMount, type MountOptions, type RunOptions }
 import { busyboxImage } from "./support/run_image.ts";
 import {
   assertDetached,
+  leftAttached,
   losetup,
   onThisRuntime,
   openDescriptors,
@@ -266,7 +267,7 @@ withBusybox("unmount() is refused while it runs; the end of the block kills it",
     assertEquals(error.code, "EBUSY");
     assert(existsSync(`${root.path}/bin`));
   }
-  assertEquals([losetup(file), processesWith(word)], [[], []]);
+  assertEquals([leftAttached(file), processesWith(word)], [[], []]);
   assertEquals((await running).signal, "SIGKILL");
 });
 

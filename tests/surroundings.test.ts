@@ -9,7 +9,7 @@ import {
   assertDetached,
   bound,
   isolated,
-  losetup,
+  leftAttached,
   makeImage,
   MOD,
   onRuntime,
@@ -139,7 +139,7 @@ test("a file that is truncated while it is attached can still be detached", ["ro
   await loop.setCapacity();
   assertEquals(loop.size, 4096);
   assertEquals(await loop.detach(), "detached");
-  assertEquals([losetup(file), openDescriptors()], [[], []]);
+  assertEquals([leftAttached(file), openDescriptors()], [[], []]);
 });
 
 test("a file that grows while it is attached is as large as it was, until setCapacity()", [

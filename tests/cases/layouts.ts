@@ -98,6 +98,9 @@ function uuid(n: number): string {
   return [8, 4, 4, 4, 12].map((length) => digit.repeat(length)).join("-");
 }
 
+/** Of this process alone: mkfs.btrfs refuses a UUID that any device of the machine has. */
+const BTRFS_UUID = crypto.randomUUID();
+
 /** Type GUIDs. */
 const ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
 const XBOOTLDR = "BC13C2FF-59E6-4262-A352-B275FD6F7172";
@@ -208,22 +211,21 @@ start=14MiB, size=46MiB, type=${ROOT_X86_64}, name=p.lxroot
       uuid: uuid(3),
       files: {
         "efi/": "",
-        "loader/entries/linux.conf": `title Fedora\nlinux /vmlinuz\noptions root=UUID=${
-          uuid(4)
-        } rootflags=subvol=root ro\n`,
+        "loader/entries/linux.conf":
+          `title Fedora\nlinux /vmlinuz\noptions root=UUID=${BTRFS_UUID} rootflags=subvol=root ro\n`,
       },
     },
     4: {
       type: "btrfs",
       label: "fedora",
-      uuid: uuid(4),
+      uuid: BTRFS_UUID,
       subvolumes: {
         root: root("fedora", "Fedora Linux 44 (Cloud Edition)", {
-          "etc/fstab": `UUID=${uuid(4)} / btrfs compress=zstd:1,defaults,subvol=root 0 1
+          "etc/fstab": `UUID=${BTRFS_UUID} / btrfs compress=zstd:1,defaults,subvol=root 0 1
 UUID=${uuid(3)} /boot ext4 defaults 0 0
 UUID=7B77-95E7 /boot/efi vfat defaults,umask=0077,shortname=winnt 0 0
-UUID=${uuid(4)} /home btrfs compress=zstd:1,subvol=home 0 0
-UUID=${uuid(4)} /var btrfs compress=zstd:1,subvol=var 0 0
+UUID=${BTRFS_UUID} /home btrfs compress=zstd:1,subvol=home 0 0
+UUID=${BTRFS_UUID} /var btrfs compress=zstd:1,subvol=var 0 0
 `,
         }),
         home: { "fedora/.bashrc": "# .bashrc\n" },

@@ -12,7 +12,8 @@ export interface Case {
   command(image: string, folder: string): readonly string[];
 }
 
-const UUID = "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d";
+// Of this process alone: mkfs.btrfs refuses a UUID that any device of the machine has.
+const UUID = crypto.randomUUID();
 
 /** A case for each line of a tool's options, in which "~" is a space. */
 const cases = (type: string, mib: number, tool: Need, lines: readonly string[]): Case[] =>

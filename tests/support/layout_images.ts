@@ -21,8 +21,7 @@ const TOOLS: Record<ContentType, readonly Need[]> = {
   vfat: ["mkfs.vfat", "mcopy"],
   squashfs: ["mksquashfs"],
   erofs: ["mkfs.erofs"],
-  // The kernel mounts no two with one UUID, as two suites side by side would.
-  btrfs: ["root", "mkfs.btrfs", "mount", "unshare", "quiet"],
+  btrfs: ["root", "mkfs.btrfs", "mount", "unshare"],
   swap: ["mkswap"],
   luks: ["cryptsetup"],
   iso9660: ["xorriso", "mksquashfs", "mkfs.vfat", "mcopy"],

@@ -290,13 +290,20 @@ export function losetup(file: string): LosetupRow[] {
   });
 }
 
-/** No device is bound to `file`, or a second later none: somebody who lists all devices opens it for a moment. */
-export function assertDetached(file: string): void {
+/**
+ * The devices bound to `file`, once there are none, or after a second: somebody who lists all devices
+ * opens each of them for a moment, and a device that is detached meanwhile goes with his close.
+ */
+export function leftAttached(file: string): LosetupRow[] {
   const end = Date.now() + 1000;
   while (losetup(file).length > 0 && Date.now() < end) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
   }
-  const left = losetup(file);
+  return losetup(file);
+}
+
+export function assertDetached(file: string): void {
+  const left = leftAttached(file);
   if (left.length > 0) throw new Error(`${file} is attached still: ${JSON.stringify(left)}`);
 }
 
