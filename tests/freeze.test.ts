@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { attach, type FrozenMount, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
-import { keepersOf, killAll, unlessGone } from "./support/keepers.ts";
+import { deadOwner, keepersOf, killAll, unlessGone } from "./support/keepers.ts";
 import { e2fsck, ext4Image } from "./support/mount_image.ts";
 import {
   leftAttached,
@@ -130,7 +130,7 @@ withExt4(
   "mount() removes a dead process's directory with a word of a freeze alone",
   [],
   async () => {
-    const dead = `/run/loopdev/1-${crypto.randomUUID().replaceAll("-", "").slice(0, 10)}`;
+    const dead = deadOwner();
     await using loop = await attach(ext4Image("left.img"));
     await (await loop.mount()).unmount();
     mkdirSync(dead);

@@ -30,7 +30,7 @@ withExt4("mount() takes any block device, and no second loop device", [], async 
   for (const name of [node, link, pathToFileURL(link)]) {
     await using root = await mount(name);
     assertEquals([root.device, root.partition, root.type], [node, 2, "ext4"]);
-    assertMatch(root.path, /^\/run\/loopdev\/\d+-\w{10}\/loop\d+p2-\d{6}$/);
+    assertMatch(root.path, /^\/run\/loopdev\/\d+-\d+-\w{10}\/loop\d+p2-\d{6}$/);
     writeFileSync(await root.resolve("hello"), "world\n");
     const mountsThere = { path: node, kind: "mount" as const, by: root.path };
     const held = (await loop.holders()).filter(({ kind }) => kind !== "process");

@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -28,7 +29,7 @@ import {
   testsOf,
   until,
 } from "./support/support.ts";
-import { killAll } from "./support/keepers.ts";
+import { killAll, namespaceOf, unlessGone } from "./support/keepers.ts";
 
 const withExt4 = testsOf("forms of a mount", ["root", "mkfs.ext4", "umount"]);
 const [major, minor] = kernelRelease().split(".").map(Number);
@@ -55,7 +56,7 @@ for (const form of ["directory", "at"]) {
   withExt4(`a mount's path is a directory for every tool: ${form}`, [...TOOLS], () => {
     const results = toolsOn(form);
     const { path } = results;
-    if (form === "directory") assertMatch(path, /^\/run\/loopdev\/\d+-\w{10}\/loop\d+-\d{6}$/);
+    if (form === "directory") assertMatch(path, /^\/run\/loopdev\/\d+-\d+-\w{10}\/loop\d+-\d{6}$/);
     for (const name of ["realpath", "readlink -f"]) assertEquals(results[name], said(path), name);
     for (const name of ["find", "tar"]) assertEquals(results[name], said("1"), name);
     const reads = ["cp", "cp -r", "cd", "cd and realpath", "mount --bind", "chroot", "bwrap"];
@@ -446,6 +447,69 @@ withExt4("the keeper takes nothing of others away", ["quiet", "mount"], async ()
   await using _root = await other.mount();
   await nothingLeft(image, mounter, at);
 });
+
+/** What a mount() leaves of dead owners, as {@linkcode deadOwner} in a /run of its own plants them. */
+const AMONG_DEAD_OWNERS = `
+  import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+  import { spawn, spawnSync } from "node:child_process";
+  import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+  import process from "node:process";
+  import { deadOwner, namespaceOf } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
+  const plant = (namespace, folder, record) => {
+    const path = deadOwner(namespace);
+    mkdirSync(path + "/" + (folder ?? ""), { recursive: true, mode: 0o700 });
+    if (record) writeFileSync(path + "/.000001.1.directory.loop4", "");
+    return path;
+  };
+  mkdirSync("/run/loopdev", { mode: 0o700 });
+  const stranger = spawn("unshare", ["-m", "sh", "-c", "read path; mount -t tmpfs mine $path; echo; cat"]);
+  while (namespaceOf(stranger.pid) === namespaceOf()) await new Promise((r) => setImmediate(r));
+  const own = namespaceOf();
+  const gone = [
+    plant(own), plant(own, "loop4-000001"), plant(own, "", true), plant(own, "loop4-000001", true),
+  ];
+  const used = plant(own, "loop4-000001");
+  spawnSync("mount", ["-t", "tmpfs", "mine", used + "/loop4-000001"]);
+  const users = [
+    used, plant(own, "theirs"), plant(namespaceOf(stranger.pid), "loop4-000001", true),
+  ];
+  const ended = plant(1, "loop4-000001", true);
+  const mayGo = process.argv[3] === "0" ? [ended] : [];
+  const theirs = users[2] + "/loop4-000001";
+  stranger.stdin.write(theirs + "\\n");
+  await new Promise((resolve) => stranger.stdout.once("data", resolve));
+  await using loop = await attach(process.argv[2]);
+  await using root = await loop.mount();
+  for (const end = Date.now() + 10_000; [...gone, ...mayGo].some(existsSync) && Date.now() < end;) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  // What a keeper has not taken away when it lets its locks go, it leaves.
+  for (const path of users) spawnSync("flock", [path, "true"]);
+  const mounts = readFileSync("/proc/" + stranger.pid + "/mountinfo", "utf8");
+  stranger.stdin.end();
+  const left = [gone, users, [ended]].map((paths) => paths.filter(existsSync).length);
+  console.log(JSON.stringify([left, mounts.includes(theirs)]));`;
+
+withExt4(
+  "mount() removes what dead owners left, but not what others use, in whatever mount namespace",
+  ["flock", "mount", "unshare"],
+  () => {
+    const child = scratch("child.ts");
+    writeFileSync(child, AMONG_DEAD_OWNERS);
+    // Whether a namespace has ended is known only to who sees each process.
+    const isSeen = (pid: string) =>
+      unlessGone(() => namespaceOf(pid)) !== undefined || !existsSync(`/proc/${pid}/ns`) ||
+      / Z /.test(unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8")) ?? " Z ");
+    const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    const ended = statSync("/proc/self/ns/pid").ino === 4026531836 && pids.every(isSeen) ? 0 : 1;
+    const image = ext4Image("dead.img");
+    const { stdout, stderr } = run([
+      ...isolated("tmpfs=/run"),
+      ...onThisRuntime(child, image, String(ended)),
+    ]);
+    assertEquals(JSON.parse(stdout || "null"), [[0, 3, ended], true], stderr);
+  },
+);
 
 withExt4("the keeper is nobody's child, and hears no terminal", [], async () => {
   const mounter = await startMounter(ext4Image("orphan.img"), "directory", scratch("unused"));

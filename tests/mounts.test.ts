@@ -97,7 +97,7 @@ withExt4("mount() gives files on a directory of their own, and they stay", [], a
     const { type, label } = (await loop.fileSystem())!;
     assertEquals([type, label], ["ext4", "data"]);
     await using root = await loop.mount();
-    assertMatch(root.path, /^\/run\/loopdev\/\d+-\w{10}\/loop\d+-\d{6}$/);
+    assertMatch(root.path, /^\/run\/loopdev\/\d+-\d+-\w{10}\/loop\d+-\d{6}$/);
     writeFileSync(`${root.path}/hello`, "world\n");
     assertEquals(output(["cat", `${root.path}/hello`]), "world\n");
     assertEquals(mountsOf(loop.path).length, 1);

@@ -120,7 +120,7 @@ withExt4("owner: what is root's on the disk is the user's in the mount", ["debug
 withExt4("owner: only that user and root enter the mount", [], async () => {
   await using loop = await attach(await ownedImage("entered.img"));
   const root = await loop.mount(undefined, { owner: { uid: 4321, gid: 8765 } });
-  assertMatch(root.path, /^\/run\/loopdev-owned\/\d+-\w{10}-\d{6}\/loop\d+$/);
+  assertMatch(root.path, /^\/run\/loopdev-owned\/\d+-\d+-\w{10}-\d{6}\/loop\d+$/);
   const parent = dirname(root.path);
   const { uid, gid, mode } = statSync(parent);
   assertEquals([uid, gid, mode & 0o777], [4321, 8765, 0o500]);

@@ -172,7 +172,10 @@ export function withoutChildren(calls: readonly Call[]): Call[] {
  */
 export function signature({ name, request, path, fd }: Call): string {
   const anyPath = path.replaceAll(/loop\d+/g, "loopN").replace(/\b(7|259):\d+/, "$1:N")
-    .replace(/^\/run\/loopdev\/\d+-\w{10}/, "/run/loopdev/OWNER").replace(/loopN-\d{6}/, "loopN-N")
+    .replace(/^\/run\/loopdev\/\d+-\d+-\w{10}/, "/run/loopdev/OWNER").replace(
+      /loopN-\d{6}/,
+      "loopN-N",
+    )
     .replace(/^\/\w{20}\//, "/RANDOM/").replace(/^\/proc\/self\/fd\/\d+/, "/proc/self/fd/N")
     .replace(/^\/proc\/\d+\/fd\/\d+\/\w{20}/, "/proc/PID/fd/N/RANDOM");
   return [name, request, fd === undefined ? undefined : "fd", anyPath].filter(Boolean).join(" ");

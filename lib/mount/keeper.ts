@@ -8,7 +8,7 @@
  *
  * The records are empty files in a directory of this process's own; their names say everything:
  *
- *     /run/loopdev/1234-k3v9x0q2mz/            flock()ed by this process and by its keeper
+ *     /run/loopdev/1234-4026531841-k3v9x0q2mz/ flock()ed by this process and by its keeper
  *       .000001.87.directory.loop4p2           mount 87, of /dev/loop4p2, on the directory below
  *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
  *                                              since the boot 5f3a90c1: /run may outlive a boot
@@ -16,12 +16,16 @@
  *       .000003.95.owned-5f3a90c1.loop4p3      mount 95, of /dev/loop4p3, which is a user's
  *       loop4p2-000001/                        where mount 87 lies
  *       .left                                  mounts on directories of the user's are to stay
- *     /run/loopdev-owned/1234-k3v9x0q2mz-000003/     the user's, whom alone it lets in
+ *     /run/loopdev-owned/1234-4026531841-k3v9x0q2mz-000003/    the user's, whom alone it lets in
  *       loop4p3/                               where mount 95 lies
  *
  * Where process and keeper are killed at once, the lock is free. The next mount() of any process takes it
  * and starts a keeper for what is left. The lock says that the owner lives, and not its pid: the owner
  * may be in another PID namespace.
+ *
+ * The second number is the owner's mount namespace. A keeper sees the mounts of its own namespace alone, and
+ * rmdir() of a directory on which something is mounted in another namespace succeeds, and unmounts it there.
+ * So a keeper takes over only from owners of its own namespace, and of those that have no process any more.
  *
  * @module
  */
@@ -46,12 +50,17 @@ import { hasReader } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { startHelper } from "./helper.ts";
 import { KEEPER_SCRIPT } from "./keeper_script.ts";
+import { livingNamespaces, mountNamespace } from "./namespaces.ts";
 import type { Owner } from "./owner.ts";
-import { ALL_USERS, makeUserDirectory, type UserDirectory } from "./user_directory.ts";
+import { ALL_USERS, makeUserDirectory, namesIn, type UserDirectory } from "./user_directory.ts";
 
 /** The directories of all owners. With systemd /run is in memory, and empty at each boot. */
 const ALL_OWNERS = "/run/loopdev";
-const OWNER = /^\d+-[0-9a-z]{10}$/;
+const OWNER = /^\d+-(\d+)-[0-9a-z]{10}$/;
+/** What addRecord() makes for a mount. */
+const FOLDER = /-\d{6}$/;
+/** As many descriptors one shell inherits: the usual limit of a process is 1024. */
+const MOST_LEFT = 32;
 const MOST_TRIES = 16;
 
 const WITHOUT_KEEPER = "or mount with detached: true (Linux 6.15), which needs no keeper";
@@ -61,7 +70,7 @@ const NEEDS =
 
 /** Where this process's mounts lie, and the shell that unmounts them. */
 export class Keeper {
-  /** "/run/loopdev/1234-k3v9x0q2mz" */
+  /** "/run/loopdev/1234-4026531841-k3v9x0q2mz" */
   readonly path: string;
   /** Locked. */
   readonly #directory: OpenFile;
@@ -69,6 +78,9 @@ export class Keeper {
   #pipe: OpenFile | undefined;
   #starting: Promise<void> | undefined;
   #records = 0;
+  readonly #namespace = mountNamespace();
+  /** Names of directories without an owner, of namespaces that may live. */
+  readonly #foreign = new Set<string>();
 
   private constructor(all: OpenFile, directory: OpenFile) {
     this.#all = all;
@@ -100,7 +112,7 @@ export class Keeper {
       this.#pipe?.close();
       // If the start fails there is no keeper, and the next mount() tries again.
       this.#pipe = undefined;
-      this.#pipe = await startKeeper(this.#directory);
+      this.#pipe = await startKeeper([this.#directory]);
     } finally {
       this.#starting = undefined;
     }
@@ -166,25 +178,66 @@ export class Keeper {
 
   /** Adopts every directory without an owner. One that cannot be read does not stop a mount(). */
   #adoptAll(): void {
+    const left: OpenFile[] = [];
     try {
-      const names = listDirectory(ALL_OWNERS).filter((name) => OWNER.test(name));
-      for (const name of names) if (!this.path.endsWith(name)) this.#adopt(name);
+      let living: ReturnType<typeof livingNamespaces> | undefined;
+      // Listed before the living are: whose directory is here and whose namespace lives is among them.
+      for (const name of listDirectory(ALL_OWNERS)) {
+        const namespace = OWNER.exec(name)?.[1];
+        if (!namespace || this.path.endsWith(`/${name}`) || this.#foreign.has(name)) continue;
+        const directory = openLocked(name, this.#all);
+        if (!directory) continue;
+        const isOurs = namespace === this.#namespace;
+        if (isOurs || isGone(namespace, living ??= livingNamespaces())) left.push(directory);
+        else {
+          directory.close();
+          // A look at each process of the machine is not for every mount().
+          this.#foreign.add(name);
+        }
+      }
     } catch (error) {
       if (!isRefusal(error)) throw error;
+    } finally {
+      if (left.length > 0) this.#adopt(left).catch(() => {});
     }
   }
 
   /**
-   * Starts a keeper for a directory without an owner. Its pipe has ended, so it unmounts at once, even
-   * while this process runs nothing but a loop of its own.
+   * Removes locked directories that have no record, and starts a keeper for the others. Its pipe has ended, so
+   * it unmounts at once, even while this process runs nothing but a loop of its own.
    */
-  #adopt(name: string): void {
-    const left = openLocked(name, this.#all);
-    if (!left) return;
-    // That keeper inherits the lock, and holds it until it ends.
-    startKeeper(left, true).catch(() => {}).finally(() => left.close());
+  async #adopt(left: readonly OpenFile[]): Promise<void> {
+    try {
+      const recorded = left.filter((directory) => namesIn(directory)?.some(isFile) ?? true);
+      const starts: Promise<unknown>[] = [];
+      for (let at = 0; at < recorded.length; at += MOST_LEFT) {
+        // That keeper inherits the locks, and holds them until it ends.
+        starts.push(startKeeper(recorded.slice(at, at + MOST_LEFT), true));
+      }
+      await Promise.allSettled([...starts, this.#removeUnused(left, recorded)]);
+    } finally {
+      for (const directory of left) directory.close();
+    }
+  }
+
+  /** rmdir() alone: it fails on what is not empty, and on what something is mounted on. */
+  async #removeUnused(left: readonly OpenFile[], recorded: readonly OpenFile[]): Promise<void> {
+    for (const directory of left) {
+      if (recorded.includes(directory)) continue;
+      for (const name of namesIn(directory) ?? []) {
+        if (FOLDER.test(name)) await removeDirectory(name, directory);
+      }
+      await removeDirectory(directory.path.slice(ALL_OWNERS.length + 1), this.#all);
+    }
   }
 }
+
+function isGone(namespace: string, living: ReturnType<typeof livingNamespaces>): boolean {
+  return living !== "unknown" && !living.has(namespace);
+}
+
+/** A record, or what else the keeper's script removes. */
+const isFile = (name: string) => name.startsWith(".");
 
 /** The first eight digits of this boot's id. */
 const bootId = () => readText("/proc/sys/kernel/random/boot_id").slice(0, 8);
@@ -237,7 +290,7 @@ function checkMade(result: number, path: string): void {
 /** A new directory, locked. */
 function makeOwner(all: OpenFile): OpenFile {
   for (let tries = 1;; tries++) {
-    const name = `${readLink("/proc/self")}-${randomName()}`;
+    const name = `${readLink("/proc/self")}-${mountNamespace()}-${randomName()}`;
     checkMade(makeDirectory(name, all), `${ALL_OWNERS}/${name}`);
     // Between mkdir() and flock() another process may adopt it, empty as it is, and remove it.
     const directory = openLocked(name, all);
@@ -269,14 +322,14 @@ export function randomName(): string {
   return [...random].map((number) => DIGITS[number % DIGITS.length]).join("");
 }
 
-/** Starts a keeper for a directory that we have locked. Resolves to the pipe's write end. */
-function startKeeper(directory: OpenFile, isEnded = false): Promise<OpenFile> {
+/** Starts a keeper for directories that we have locked. Resolves to the pipe's write end. */
+function startKeeper(directories: readonly OpenFile[], isEnded = false): Promise<OpenFile> {
   return startHelper({
     isEnded,
     text: KEEPER_SCRIPT,
     name: "loopdev-keeper",
-    args: [directory.path, ALL_USERS],
-    files: [directory],
+    args: [ALL_USERS, ...directories.map(({ path }) => path)],
+    files: directories,
     tool: "umount",
     needs: NEEDS,
   });

@@ -6,15 +6,17 @@
  */
 
 /**
- * `$1` is the owner's directory, `$2` that of all users' mounts, descriptor 3 the pipe. The script finds a mount by its id in mountinfo,
- * since its directory may have been renamed. umount takes a path, which may lead to another mount; so
+ * `$1` is the directory of all users' mounts, what follows are owners' directories; descriptor 3 is the pipe,
+ * and those from 4 on are the owners' locks. The script finds a mount by its id in mountinfo, since its directory may have been renamed. umount takes a path, which may lead to another mount; so
  * the script first compares the mnt_id in fdinfo, and looks whether anybody has mounted something on it
  * or below it. Where others have, the mount stays, and its record with it. A frozen one is thawed first:
  * an unmount would leave it frozen for ever.
  */
 export const KEEPER_SCRIPT = `
 for tool in umount rm rmdir; do command -v "$tool" >/dev/null || exit 127; done
-cd "$1" || exit 126
+users=$1
+shift
+for owner; do cd "$owner" || exit 126; done
 trap '' HUP INT QUIT TERM
 exec >/dev/null 2>&1
 
@@ -60,7 +62,9 @@ end() {
   umount "$path" || umount -l "$path"
 }
 
+# clean OWNER
 clean() {
+  cd "$1" || return
   records=
   for record in .[0-9]*; do [ -f "$record" ] && records="$record $records"; done
   read -r boot </proc/sys/kernel/random/boot_id
@@ -72,7 +76,7 @@ clean() {
     case $kind in
       directory) end "$id" "$name" "$1/$name-$number" &&
         { rmdir "$name-$number" || [ ! -d "$name-$number" ]; } ;;
-      owned-"\${boot%%-*}") folder=$2/\${1##*/}-$number
+      owned-"\${boot%%-*}") folder=$users/\${1##*/}-$number
         end "$id" "$name" &&
         { rmdir "$folder/$name" || [ -h "$folder/$name" ] || [ ! -d "$folder/$name" ]; } &&
         { rmdir "$folder" || true; } ;;
@@ -87,9 +91,11 @@ clean() {
   cd / && rmdir "$1"
 }
 
+# Of several owners none waits for the others: the unmount of a file system can take long.
 (
-  exec <&3 3<&- 5<&-
+  exec <&3 3<&-
+  if [ $# = 1 ]; then exec 5<&-; fi
   while read -r _; do :; done
-  clean "$1" "$2"
+  if [ $# = 1 ]; then clean "$1"; else for owner; do clean "$owner" & done; fi
 ) &
 `;

@@ -1,5 +1,5 @@
 /**
- * Where a user's mount lies: /run/loopdev-owned/1234-k3v9x0q2mz-000003/loop4p3. Root's are below
+ * Where a user's mount lies: /run/loopdev-owned/1234-4026531841-k3v9x0q2mz-000003/loop4p3. Root's are below
  * /run/loopdev, which nobody else may enter.
  *
  * Everybody may pass /run/loopdev-owned, and only root lists it and makes something in it. The directory
@@ -63,9 +63,14 @@ export function makeUserDirectory(user: Owner, folder: string, name: string): Us
   };
 }
 
+/** What is in it; undefined: that cannot be asked. */
+export function namesIn(directory: OpenFile): string[] | undefined {
+  return toExplain(() => directory.call((fd) => listDirectory(`/proc/self/fd/${fd}`)));
+}
+
 /** Whether nothing is in it, as far as that can be asked. What the user has put there is the user's. */
 function isEmpty(directory: OpenFile): boolean {
-  const names = toExplain(() => directory.call((fd) => listDirectory(`/proc/self/fd/${fd}`)));
+  const names = namesIn(directory);
   return names === undefined || names.length === 0;
 }
 

@@ -1,5 +1,5 @@
 /** Whose mounts lie in /run/loopdev and /run/loopdev-owned, and who ends them. Nothing of the library: a subject imports it. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import process from "node:process";
 
 const OWNERS = "/run/loopdev";
@@ -19,6 +19,14 @@ export const ownersOf = (pid: number): string[] =>
     (unlessGone(() => readdirSync(folder)) ?? []).filter((name) => name.startsWith(`${pid}-`))
       .map((name) => `${folder}/${name}`)
   );
+
+/** The inode number of a process's mount namespace. */
+export const namespaceOf = (pid: number | string = "self"): number =>
+  statSync(`/proc/${pid}/ns/mnt`).ino;
+
+/** A path for the directory of an owner that nobody is, of this process's mount namespace or another. */
+export const deadOwner = (namespace = namespaceOf()): string =>
+  `${OWNERS}/1-${namespace}-${crypto.randomUUID().replaceAll("-", "").slice(0, 10)}`;
 
 /** What a process has noted of its mounts, and where they lie. */
 export const recordsOf = (pid: number): string[] =>
