@@ -5,6 +5,7 @@
  */
 import { isRefusal } from "../base/errors.ts";
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
+import { UNTOLD } from "../kernel/sysfs.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
 
 /** Where a process's descriptors lead, by their numbers. */
@@ -33,16 +34,13 @@ export function linksOf(pid: string): Links {
   return links;
 }
 
-/** What stands for a path of more than a page, which the kernel does not tell: that of some file. */
-const UNTOLD = "/(a path that is too long for the kernel to tell)";
-
 /** Where a link of a process leads; undefined: it is gone, or this process may not look. */
 export function linkIn(path: string): string | undefined {
   try {
     return ifAllowed(() => readLink(path));
   } catch (error) {
-    // Any user can have opened such a file.
-    if (isRefusal(error, "ENAMETOOLONG")) return UNTOLD;
+    // Any user can have opened such a file. The others' paths begin with "/", too.
+    if (isRefusal(error, "ENAMETOOLONG")) return `/${UNTOLD}`;
     throw error;
   }
 }

@@ -104,7 +104,7 @@ function readPartition(disk: string, name: string): SysfsPartition | undefined {
 }
 
 /** What stands for a path of more than a page, which the kernel does not tell. */
-const UNTOLD = "(a path that is too long for the kernel to tell)";
+export const UNTOLD = "(a path that is too long for the kernel to tell)";
 
 /** The backing file's path as the kernel has it; an error if no file is bound. */
 export function sysfsBoundFile(number: number): string {
