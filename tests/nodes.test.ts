@@ -1,5 +1,5 @@
 /** A static /dev, as in containers: whatever the kernel adds, nobody makes a node. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "../mod.ts";
@@ -106,6 +106,33 @@ test("attach() replaces a stale node, and only one of a block device", ["root"],
   ) as { code: string; message: string };
   assertEquals(code, "ETIMEDOUT");
   assertStringIncludes(message, "p1: a file, not a block device");
+});
+
+test("attach() says what to do about a file that has the name of a device's node", [
+  "root",
+], async () => {
+  const file = makeImage("obstructed.img", 1);
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  const [wanted, free, hasWaited, after] = inStaticDev(
+    `${CONTROL} && for n in $(seq 0 999) ${number}; do echo mine >/dev/loop$n; done`,
+    file,
+    `const refusal = (options) => attach(file, options).catch(({ code, message }) => [code, message]);
+     const since = performance.now();
+     const refused = [await refusal({ number: ${number} }), await refusal({})];
+     const hasWaited = performance.now() - since > 1000;
+     spawnSync("rm", ["${path}"]);
+     await using loop = await attach(file, { number: ${number} });
+     console.log(JSON.stringify([...refused, hasWaited, loop.path]));`,
+  ) as [string[], string[], boolean, string];
+  for (const [code, message] of [wanted, free]) {
+    assertEquals(code, "ENOTBLK");
+    assertMatch(
+      message,
+      /a file has the name of this device's node.*mv (\/dev\/loop\d+) .*or rm it/,
+    );
+  }
+  assertEquals([hasWaited, after], [false, path]);
 });
 
 test('attach() with nodes "kernel" only waits, with "never" does not look', ["root"], async () => {

@@ -172,9 +172,23 @@ async function nodeOf(number: number, nodes: DevNodes, signal?: AbortSignal): Pr
   // With loop.max_part the minor is not the number.
   const dev = sysfsDev(number);
   let problem: string | undefined;
-  const ensure = () => (problem = nodes.ensure(path, dev)) === undefined || undefined;
+  const ensure = () => {
+    problem = nodes.ensure(path, dev);
+    if (problem === undefined) return true;
+    refuseOther(path);
+    return undefined;
+  };
   if (await poll(ensure, NODE_MS, signal)) return dev;
   throw new LoopError({ code: "ENOTBLK", path, hint: `${problem}; is /dev a static one?` });
+}
+
+/** Neither the kernel, udev nor loopdev replaces what is no device, so the node never comes. */
+function refuseOther(path: string): void {
+  const type = ifExists(() => fileStatus(path))?.type;
+  if (type === undefined || type === "block device") return;
+  const hint = `a ${type} has the name of this device's node, so the device has none: look what ` +
+    `it holds, and move it away (mv ${path} /root/) or rm it; the next attach() makes the node`;
+  throw new LoopError({ code: "ENOTBLK", path, hint });
 }
 
 function makeConfig(binding: Binding): LoopConfig {
