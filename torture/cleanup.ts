@@ -7,17 +7,19 @@ import { say } from "../dev/terminal.ts";
 import { scratch } from "../tests/support/support.ts";
 import type { Row } from "./common.ts";
 import { killInterleavers } from "./interleave_process.ts";
+import { removeDeadOwners } from "./owners.ts";
 import { devicesOfOurs, mountsOfOurs, tidy } from "./tidy.ts";
 
 /**
- * Unmounts and detaches what is of images of this run, and removes the folder of scratch(), and no other.
+ * Unmounts and detaches what is of images of this run, and removes what its dead owners left in /run/loopdev
+ * and the folder of scratch(), and no other.
  * Gives what it has taken away, and what is left all the same.
  */
 export function cleanUp(): { found: readonly string[]; left: readonly string[] } {
   const folder = dirname(scratch("any"));
   if (!basename(folder).startsWith("loopdev-test-")) throw new Error(`${folder} is not ours`);
   const isOurs = (path: string) => path.startsWith(`${folder}/`);
-  const found = tidy(isOurs);
+  const found = [...tidy(isOurs), ...removeDeadOwners()];
   const mounts = mountsOfOurs(isOurs).map(({ point }) => `a mount on ${point}`);
   // Not through a mount.
   if (mounts.length === 0) rmSync(folder, { recursive: true, force: true });

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import process from "node:process";
 
-const OWNERS = "/run/loopdev";
+/** The directories of all owners. */
+export const OWNERS = "/run/loopdev";
 
 /** undefined of what is gone, or ends just then. */
 export function unlessGone<T>(look: () => T): T | undefined {
