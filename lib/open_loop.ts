@@ -9,7 +9,7 @@ import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
 import { allEnded } from "./base/retry.ts";
 import { DETACH, type DetachOptions, warnLost } from "./binding/detach.ts";
-import { isRefusal, LoopError } from "./base/errors.ts";
+import { laterUnlessRefused, LoopError } from "./base/errors.ts";
 import { isSameUse, type LoopFacts, type LoopStatus, readFacts } from "./binding/facts.ts";
 import { absolutePath, O_RDONLY, open } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
@@ -49,13 +49,10 @@ export async function openLoop(path: string | URL): Promise<LoopDevice> {
 
 /** The same for a device that was found; undefined if it is in another use by now. */
 export async function openFound(found: LoopStatus): Promise<BoundDevice | undefined> {
-  try {
-    return await openDevice(found.path, (facts) => isSameUse(facts, found));
-  } catch (error) {
-    // Detached, or removed, since it was found.
-    if (isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return undefined;
-    throw error;
-  }
+  // Those of one that was detached, or removed, since it was found.
+  const gone = ["ENXIO", "ENODEV", "ENOENT"] as const;
+  const open = () => openDevice(found.path, (facts) => isSameUse(facts, found));
+  return await laterUnlessRefused(open, ...gone);
 }
 
 /** Opens before it asks: `isWanted` judges the very device that the handle then holds. */

@@ -82,28 +82,38 @@ export function isRefusal(error: unknown, ...codes: ErrorCode[]): error is LoopE
     (codes.length === 0 || (codes as string[]).includes(error.code));
 }
 
-/**
- * What is looked up to explain an error. If that is refused as well, undefined: the error that it was for is
- * told without it, and not hidden by the second one.
- */
-export function toExplain<T>(look: () => T): T | undefined {
+/** Undefined where the system refuses `look` with one of these codes, or with any if none is given. */
+export function unlessRefused<T>(look: () => T, ...codes: ErrorCode[]): T | undefined {
   try {
     return look();
   } catch (error) {
-    if (isRefusal(error)) return undefined;
+    if (isRefusal(error, ...codes)) return undefined;
     throw error;
   }
 }
 
 /** The same of what takes its time. */
-export async function laterToExplain<T>(look: () => Promise<T>): Promise<T | undefined> {
+export async function laterUnlessRefused<T>(
+  look: () => Promise<T>,
+  ...codes: ErrorCode[]
+): Promise<T | undefined> {
   try {
     return await look();
   } catch (error) {
-    if (isRefusal(error)) return undefined;
+    if (isRefusal(error, ...codes)) return undefined;
     throw error;
   }
 }
+
+/**
+ * What is looked up to explain an error. If that is refused as well, undefined: the error that it was for is
+ * told without it, and not hidden by the second one.
+ */
+export const toExplain: <T>(look: () => T) => T | undefined = unlessRefused;
+
+/** The same of what takes its time. */
+export const laterToExplain: <T>(look: () => Promise<T>) => Promise<T | undefined> =
+  laterUnlessRefused;
 
 /**
  * The same error with more at the end of its hint: what is left after it, and what takes that away. Any other

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -48,9 +48,8 @@ function bind(number: number, backing: OpenFile): ScratchDevice {
   using undo = new DisposableStack();
   removeStalePartitions(path, number);
   const { device, writable } = openUnwatched(path, sysfsDev(number));
-  for (const file of [device, writable]) if (file) undo.use(file);
-  const watch = watchOpeners(path);
-  if (watch) undo.use(watch);
+  for (const file of [device, writable]) undo.use(file);
+  const watch = undo.use(watchOpeners(path));
   const lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY;
   loopConfigure(writable ?? device, backing, { info: { lo_flags } });
   const kept = undo.move();
@@ -66,10 +65,5 @@ function bind(number: number, backing: OpenFile): ScratchDevice {
 
 /** Undefined where inotify cannot watch: without a node, or at its limit of watches. */
 function watchOpeners(path: string): OpenWatch | undefined {
-  try {
-    return new OpenWatch(path);
-  } catch (error) {
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
+  return unlessRefused(() => new OpenWatch(path));
 }

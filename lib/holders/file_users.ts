@@ -54,6 +54,6 @@ export function hiddenUse(
   place: Place | undefined,
   { names, visible }: HiddenMounts,
 ): string | undefined {
-  if (!place || place.mount !== undefined && visible.has(place.mount)) return undefined;
+  if (!place || visible.has(place.mount)) return undefined;
   return names.get(place.dev);
 }

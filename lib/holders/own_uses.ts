@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { decodeDev, O_RDONLY, open } from "../kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "../kernel/loop.ts";
 import { ownMountsOf } from "./own_mounts.ts";
@@ -54,15 +54,13 @@ function attachedThere(
   const disks = new Set(links.flatMap((link) => /^loop\d+/.exec(loopNode(link) ?? "")?.[0] ?? []));
   return [...disks].flatMap((disk) => {
     const device = `/dev/${disk}`;
-    try {
+    const look = () => {
       using node = open(device, O_RDONLY);
       const info = loop_info64.reader(loopGetStatus64(node));
       if (!devs.has(decodeDev(info("lo_device")))) return [];
       return [{ device, file: sysfsBoundFile(Number(disk.slice("loop".length))) }];
-    } catch (error) {
-      // It has just been detached.
-      if (isRefusal(error)) return [];
-      throw error;
-    }
+    };
+    // None of one that has just been detached.
+    return unlessRefused(look) ?? [];
   });
 }

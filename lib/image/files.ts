@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isErrno, isRefusal } from "../base/errors.ts";
+import { isErrno, laterUnlessRefused } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { openWithoutWaiting, readWithoutWaiting } from "../kernel/blocking.ts";
 import { uninterruptedOnThread } from "../kernel/chain.ts";
@@ -61,14 +61,7 @@ export async function listBelow(
   return (await existing(list) ?? []).toSorted();
 }
 
-async function existing<T>(look: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await look();
-  } catch (error) {
-    if (isRefusal(error, ...ABSENCE, "ELOOP")) return undefined;
-    throw error;
-  }
-}
+const existing = <T>(look: () => Promise<T>) => laterUnlessRefused(look, ...ABSENCE, "ELOOP");
 
 /** os-release(5): /etc's, or else /usr/lib's. */
 export async function readOsRelease(root: OpenFile): Promise<string | undefined> {

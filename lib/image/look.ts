@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { isRefusal, type LoopError, withSecond } from "../base/errors.ts";
+import { isRefusal, laterUnlessRefused, type LoopError, withSecond } from "../base/errors.ts";
 import { blkRoGet, blkRoSet } from "../kernel/block.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { O_RDONLY } from "../kernel/file.ts";
@@ -134,11 +134,8 @@ async function lookIntoSubvolumes(device: string): Promise<Look | undefined> {
   });
   const looks: Look[] = [];
   for (const name of names) {
-    const look = await lookWith(device, "btrfs", `/${name}`).catch((error) => {
-      // A directory that is no subvolume.
-      if (isRefusal(error)) return undefined;
-      throw error;
-    });
+    // Undefined of a directory that is no subvolume.
+    const look = await laterUnlessRefused(() => lookWith(device, "btrfs", `/${name}`));
     if (look?.isSystem) looks.push(look);
   }
   const named = looks.filter(({ fstab, subvolume }) => subvolumeOfRoot(fstab) === subvolume);

@@ -4,7 +4,7 @@
  * @module
  */
 import { checkSignal } from "../base/checks.ts";
-import { isRefusal } from "../base/errors.ts";
+import { isRefusal, laterUnlessRefused } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -166,11 +166,8 @@ export class MountedImage implements AsyncDisposable {
     let bytes = 0;
     for (const mount of byDevice.values()) {
       if (mount.readOnly) continue;
-      bytes += await mount.trim().catch((error) => {
-        // Its driver does not know the request.
-        if (isRefusal(error, "ENOTTY")) return 0;
-        throw error;
-      });
+      // ENOTTY: its driver does not know the request.
+      bytes += await laterUnlessRefused(() => mount.trim(), "ENOTTY") ?? 0;
     }
     return bytes;
   }

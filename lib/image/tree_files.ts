@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { laterUnlessRefused } from "../base/errors.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { O_RDONLY } from "../kernel/file.ts";
 import { openFlag } from "../kernel/syscalls.ts";
@@ -15,14 +15,12 @@ export async function listInTree(
   root: LoopMount,
   name: string,
 ): Promise<readonly string[] | undefined> {
-  try {
+  const list = async () => {
     const path = await root.resolve(name);
     using directory = await openWithoutWaiting(path, O_RDONLY | openFlag("O_DIRECTORY"));
     return await listBelow(directory, "");
-  } catch (error) {
-    if (isRefusal(error, "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
-    throw error;
-  }
+  };
+  return await laterUnlessRefused(list, "ENOENT", "ENOTDIR", "ELOOP");
 }
 
 /** A file; undefined: it is not there, or no regular file. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { ioctl, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { bytes, int, long_long, struct } from "../base/struct.ts";
@@ -115,13 +115,8 @@ export function blkGetSize64(device: OpenFile): number {
  * from the next. Undefined before Linux 5.15.
  */
 export function blkGetDiskseq(device: OpenFile): number | undefined {
-  try {
-    return getU64(device, "BLKGETDISKSEQ", BLKGETDISKSEQ);
-  } catch (error) {
-    // Kernels that do not know the request.
-    if (isRefusal(error, "ENOTTY", "EINVAL")) return undefined;
-    throw error;
-  }
+  // Kernels that do not know the request.
+  return unlessRefused(() => getU64(device, "BLKGETDISKSEQ", BLKGETDISKSEQ), "ENOTTY", "EINVAL");
 }
 
 /** `ioctl(fd, BLKFLSBUF)`: writes dirty pages back and drops the clean ones. Needs CAP_SYS_ADMIN. */

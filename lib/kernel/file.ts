@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { type ErrorCode, isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { type ErrorCode, isErrno, LoopError, unlessRefused } from "../base/errors.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 import { libc } from "../runtime/libc.ts";
 import { decodeName, encodeNameInto } from "../base/names.ts";
@@ -347,22 +347,12 @@ export const ABSENCE: readonly ErrorCode[] = ["ENOENT", "ENOTDIR", "ENODEV", "EN
 
 /** Gives undefined where `look` throws one of {@linkcode ABSENCE}. */
 export function ifExists<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch (error) {
-    if (isRefusal(error, ...ABSENCE)) return undefined;
-    throw error;
-  }
+  return unlessRefused(look, ...ABSENCE);
 }
 
 /** Like {@linkcode ifExists}; undefined also for what this process may not see. */
 export function ifAllowed<T>(look: () => T): T | undefined {
-  try {
-    return ifExists(look);
-  } catch (error) {
-    if (isRefusal(error, "EACCES", "EPERM", "ESRCH")) return undefined;
-    throw error;
-  }
+  return unlessRefused(look, ...ABSENCE, "EACCES", "EPERM", "ESRCH");
 }
 
 /** `d_type` of a directory, from `<dirent.h>`. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isErrno, isRefusal } from "../base/errors.ts";
+import { isErrno, unlessRefused } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { libc } from "../runtime/libc.ts";
 import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "./file.ts";
@@ -18,14 +18,8 @@ const record = new Uint8Array(new ArrayBuffer(8192));
 
 /** Opens the log at its end; undefined where there is no /dev/kmsg, or this process may not read it. */
 export function openKernelLog(): OpenFile | undefined {
-  let log: OpenFile | undefined;
-  try {
-    log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
-  } catch (error) {
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
-  log.call((fd) => libc().syscall(SYS("lseek"), fd, 0, SEEK_END));
+  const log = unlessRefused(() => open("/dev/kmsg", O_RDONLY | O_NONBLOCK));
+  log?.call((fd) => libc().syscall(SYS("lseek"), fd, 0, SEEK_END));
   return log;
 }
 
@@ -40,7 +34,7 @@ export function readKernelLog(log: OpenFile, matches: RegExp): string[] {
     // "6,1234,5678901,-;message", and lines of properties that begin with a space.
     const text = decodeName(record.subarray(0, length));
     const level = Number(/^\d+/.exec(text)?.[0]) & 7;
-    const said = /;(.*)/.exec(text)?.[1] ?? "";
+    const [said] = text.slice(text.indexOf(";") + 1).split("\n", 1);
     if (level <= WARNING && matches.test(said)) lines.push(said);
   }
   return lines;

@@ -254,8 +254,8 @@ export function signalChildren(parent: number, signal: number): boolean {
 function parentOf(pid: number): number | undefined {
   if (!Number.isInteger(pid)) return undefined;
   // "12 (a name) S 7 …"
-  const text = ifAllowed(() => readText(`/proc/${pid}/stat`)) ?? "";
-  return Number(/^.*\) \w (\d+)/s.exec(text)?.[1]);
+  const ofStat = /^.*\) \w (\d+)/s;
+  return ifAllowed(() => Number(ofStat.exec(readText(`/proc/${pid}/stat`))?.[1]));
 }
 
 /** This process's descriptors that a program it starts would inherit, but for the standard ones. */

@@ -51,7 +51,6 @@ async function waitForAll(): Promise<void> {
   } finally {
     isWaiting = false;
   }
-  if (waiters.size > 0) void waitForAll();
 }
 
 async function waitOnce(woken: OpenFile, waking: OpenFile): Promise<void> {

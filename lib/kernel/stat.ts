@@ -15,6 +15,7 @@ export const AT_EMPTY_PATH = 0x1000;
 const AT_STATX_DONT_SYNC = 0x4000;
 const STATX_TYPE = 0x1;
 const STATX_BASIC_STATS = 0x7ff;
+/** Linux 5.8, as LOOP_CONFIGURE. */
 const STATX_MNT_ID = 0x1000;
 const S_IFMT = 0o170000;
 
@@ -93,13 +94,11 @@ function callStatx(fd: Descriptor, name: Uint8Array, flags: number, mask: number
   return libc().syscallBuffer(SYS("statx"), fd, name, flags, mask, address);
 }
 
-/** The mount that an open file lies in, by mountinfo's number (Linux 5.8). */
+/** The mount that an open file lies in, by mountinfo's number. */
 export function mountIdOf(file: OpenFile): number {
   const result = file.call((fd) => callStatx(fd, NO_NAME, AT_EMPTY_PATH, STATX_MNT_ID));
   check(result, "statx", file.path);
-  if ((stx("stx_mask") & STATX_MNT_ID) !== 0) return Number(stx("stx_mnt_id"));
-  const hint = "this kernel does not number mounts: that takes Linux 5.8";
-  throw new LoopError({ code: "EOPNOTSUPP", path: file.path, hint });
+  return Number(stx("stx_mnt_id"));
 }
 
 /** Whether a name exists. Makes no error for "no": one takes several times as long as the call. */
@@ -148,8 +147,8 @@ function devicesOf(read: typeof stx): Devices {
 }
 
 export interface Place extends Devices {
-  /** The number of its mount, from Linux 5.8 on. */
-  readonly mount: number | undefined;
+  /** The number of its mount. */
+  readonly mount: number;
 }
 
 /** Undefined where statx() fails. By another thread, since the file may lie on a network. */
@@ -191,8 +190,7 @@ async function askEach(paths: readonly string[]) {
 
 function placeIn(buffer: Uint8Array): Place {
   const read = statx.reader(buffer);
-  const isKnown = (read("stx_mask") & STATX_MNT_ID) !== 0;
-  return { ...devicesOf(read), mount: isKnown ? Number(read("stx_mnt_id")) : undefined };
+  return { ...devicesOf(read), mount: Number(read("stx_mnt_id")) };
 }
 
 const STATX_ATTR_IMMUTABLE = 0x10n;

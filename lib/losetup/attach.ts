@@ -7,7 +7,7 @@ import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
 import { bindFreeDevice, type Binding } from "../binding/bind.ts";
 import { changeFlags } from "../binding/change.ts";
 import { aloneWith } from "../binding/file_lock.ts";
-import { afterUndoing, isRefusal } from "../base/errors.ts";
+import { afterUndoing, laterUnlessRefused } from "../base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../kernel/loop.ts";
 import { announceUnheard } from "../udev/lost_event.ts";
 import { scanOnce } from "../binding/partscan_race.ts";
@@ -28,9 +28,7 @@ export async function aloneWithFile<T>(
   timeout: number,
   operation: () => Promise<T>,
 ): Promise<T> {
-  const opened = await openWritableOrNot(path, true).catch((error) => {
-    if (!isRefusal(error)) throw error;
-  });
+  const opened = await laterUnlessRefused(() => openWritableOrNot(path, true));
   if (!opened) return await operation();
   using file = opened.file;
   return await aloneWith(file, { timeout }, operation);

@@ -4,7 +4,7 @@
  * @module
  */
 import { changeDevice } from "../binding/change.ts";
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { poll } from "../base/retry.ts";
 import { sweepDetached } from "../binding/detach.ts";
 import { findHolders, type Holder } from "../holders/holders.ts";
@@ -47,14 +47,7 @@ async function unbind(path: string) {
 }
 
 /** −1 for what is no loop device: the kernel's own refusal says so. */
-function numberOf(path: string): number {
-  try {
-    return loopNumber(path);
-  } catch (error) {
-    if (!isRefusal(error, "ENOTBLK")) throw error;
-    return -1;
-  }
-}
+const numberOf = (path: string): number => unlessRefused(() => loopNumber(path), "ENOTBLK") ?? -1;
 
 /** Changes a device, tried again where LoopDevice does. */
 export async function changeUnchecked(

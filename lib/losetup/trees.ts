@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isErrno, isRefusal, LoopError } from "../base/errors.ts";
+import { isErrno, LoopError, unlessRefused } from "../base/errors.ts";
 import { describeHolders } from "../holders/holders.ts";
 import { processes, processName } from "../holders/processes.ts";
 import {
@@ -116,13 +116,8 @@ function loopOf({ dev, source }: Mount): number | undefined {
 }
 
 function nodeOf(source: string): string | undefined {
-  try {
-    const { type, rdev } = fileStatus(source);
-    return type === "block device" ? rdev : undefined;
-  } catch (error) {
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
+  const status = unlessRefused(() => fileStatus(source));
+  return status?.type === "block device" ? status.rdev : undefined;
 }
 
 /** The process of loopdev whose keeper has a record of the mount. */

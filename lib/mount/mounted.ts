@@ -4,7 +4,14 @@
  * @module
  */
 import { checkPath, checkSignal } from "../base/checks.ts";
-import { isErrno, isRefusal, LoopError, withMore, withSecond } from "../base/errors.ts";
+import {
+  isErrno,
+  isRefusal,
+  laterUnlessRefused,
+  LoopError,
+  withMore,
+  withSecond,
+} from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { poll, untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -485,10 +492,5 @@ function childrenOf(parent: number): Mount[] {
 
 /** undefined: the node is gone, or may not be opened. Then nothing can be flushed through it. */
 async function openIfPossible(path: string): Promise<OpenFile | undefined> {
-  try {
-    return await openWithoutWaiting(path, O_RDONLY);
-  } catch (error) {
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
+  return await laterUnlessRefused(() => openWithoutWaiting(path, O_RDONLY));
 }

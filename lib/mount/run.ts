@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { LoopError, unlessRefused } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";
 import {
   absolutePath,
@@ -334,12 +334,7 @@ class Stdio implements Disposable {
 function ownErrors(): OpenFile {
   makeBlocking(2);
   const errors = new OpenFile(2, "stderr");
-  try {
-    return errors.duplicate();
-  } catch (error) {
-    if (isRefusal(error, "EBADF")) return open("/dev/null", O_RDWR);
-    throw error;
-  }
+  return unlessRefused(() => errors.duplicate(), "EBADF") ?? open("/dev/null", O_RDWR);
 }
 
 /** A file in memory with these bytes. */

@@ -13,7 +13,7 @@
  *
  * @module
  */
-import { isRefusal, laterToExplain, LoopError } from "../base/errors.ts";
+import { isRefusal, laterToExplain, LoopError, unlessRefused } from "../base/errors.ts";
 import { O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { LOCK_EX, LOCK_SH, tryFlock } from "../kernel/flock.ts";
 import { describeOpeners, loopNode } from "../holders/processes.ts";
@@ -65,13 +65,11 @@ function openNode(number: number): OpenFile {
 
 /** Whether anybody, this process included, holds the exclusive lock. False where that cannot be known. */
 export function isLockedExclusively(number: number): boolean {
-  try {
+  const isLocked = () => {
     using node = openNode(number);
     return !tryFlock(node, LOCK_SH);
-  } catch (error) {
-    if (isRefusal(error)) return false;
-    throw error;
-  }
+  };
+  return unlessRefused(isLocked) ?? false;
 }
 
 /** The locks of one handle. */

@@ -12,7 +12,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { LoopError, unlessRefused } from "../base/errors.ts";
 import { announce, udevEntry, udevIsBusy, udevRuns } from "./udev.ts";
 import { describeFlockers, type DeviceLock, isLockedExclusively } from "./lock.ts";
 import { poll } from "../base/retry.ts";
@@ -170,12 +170,5 @@ function identityOf(dev: string): string {
   return entry ? `${entry.inode} ${entry.modified}` : "";
 }
 
-function listen(): UdevMessages | undefined {
-  try {
-    return new UdevMessages();
-  } catch (error) {
-    // A seccomp filter may forbid such sockets.
-    if (isRefusal(error)) return undefined;
-    throw error;
-  }
-}
+/** Undefined where a seccomp filter forbids such sockets. */
+const listen = () => unlessRefused(() => new UdevMessages());

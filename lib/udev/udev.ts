@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { ifExists, listDirectory, O_RDONLY, open, readAt, readText } from "../kernel/file.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 import { sysfsAnnounce, sysfsPartitions } from "../kernel/sysfs.ts";
@@ -45,13 +45,11 @@ export function udevEntry(dev: string): FileStatus | undefined {
 
 /** Has the kernel announce a device or partition again; false if it is gone or /sys is read-only. */
 export function announce(number: number, name: string, uuid?: string): boolean {
-  try {
+  const asked = () => {
     sysfsAnnounce(number, name, uuid);
     return true;
-  } catch (error) {
-    if (isRefusal(error)) return false;
-    throw error;
-  }
+  };
+  return unlessRefused(asked) ?? false;
 }
 
 /** If udevd runs: announces loop device `number` and its partitions again. */
