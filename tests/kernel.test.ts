@@ -1,21 +1,40 @@
-import { assertEquals } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { symlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { isAffected, type KernelBug } from "../mod.ts";
-import { chainOnThread } from "../lib/kernel/chain.ts";
+import { attach, isAffected, type KernelBug, LoopError } from "../mod.ts";
+import { chainOnThread, uninterruptedOnThread } from "../lib/kernel/chain.ts";
 import { isBeingClaimed, whileClaiming } from "../lib/kernel/claims.ts";
 import {
   absolutePath,
   AT_FDCWD,
   cString,
+  memoryFile,
   O_CLOEXEC,
   O_RDONLY,
+  O_RDWR,
+  open,
   OpenFile,
 } from "../lib/kernel/file.ts";
+import { ext4ResizeFs, writeThrough } from "../lib/kernel/growth.ts";
+import { loopStatusAt } from "../lib/kernel/loop.ts";
+import { makeHolder } from "../lib/kernel/mount.ts";
 import { isNodev } from "../lib/kernel/mountinfo.ts";
+import { OpenWatch } from "../lib/kernel/open_watch.ts";
+import { hasSuperblock } from "../lib/kernel/quotactl.ts";
+import { flock, tryLockAlone } from "../lib/kernel/record_lock.ts";
 import { parseRelease } from "../lib/kernel/release.ts";
-import { unwritableBy } from "../lib/kernel/stat.ts";
-import { scratch, test } from "./support/support.ts";
+import { isThere, placesOf, unwritableBy } from "../lib/kernel/stat.ts";
+import {
+  isolated,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  openDescriptors,
+  output,
+  RUNTIME,
+  scratch,
+  test,
+} from "./support/support.ts";
 
 /**
  * Release → affected, each with what proves it. Measured rows are real boots of that kernel; the others
@@ -212,4 +231,146 @@ test("a chain gives the descriptor of one step to a later one", [], async () => 
   ]);
   using _ = new OpenFile(opened, "/proc/self/comm");
   assertEquals(read > 0, true);
+});
+
+test("OpenFile.giveAway() gives nothing of a file that is closed", [], async () => {
+  const file = memoryFile("closed", 1);
+  file.close();
+  assertEquals(await file.giveAway(), undefined);
+  await file.closeOnThread();
+});
+
+test("memoryFile() leaves no descriptor where the kernel refuses the size", [], () => {
+  const before = openDescriptors();
+  assertThrows(() => memoryFile("before its begin", 0));
+  assertEquals(openDescriptors(), before);
+});
+
+test("isThere() throws what says nothing of whether the name exists", [], () => {
+  const long = scratch("n".repeat(300));
+  assertEquals(assertThrows(() => isThere(long), LoopError).code, "ENAMETOOLONG");
+});
+
+test("placesOf() knows the type of each file, and leaves out what is not there", [], async () => {
+  using watch = memoryFile("held", 1);
+  using queue = new OpenWatch("/dev/null");
+  const paths = ["/dev/null", "/proc", "/no/such/file"];
+  const places = await placesOf([...paths, `/proc/self/fd/${watch.call((fd) => fd)}`]);
+  const types = places.map((place) => place?.type);
+  assertEquals(types, ["character device", "directory", undefined, "file"]);
+  assertEquals(queue.wasOpened, false);
+  open("/dev/null", O_RDONLY).close();
+  assertEquals(queue.wasOpened, true);
+});
+
+test("placesOf() calls what has no type unknown", [], async () => {
+  const link = scratch("queue");
+  using _queue = new OpenWatch("/dev/null");
+  // inotify's queues, which have no type, are among this process's files.
+  symlinkSync("/proc/self/fd", link);
+  const numbers = Array.from({ length: 64 }, (_, fd) => `${link}/${fd}`);
+  const types = (await placesOf(numbers)).map((place) => place?.type);
+  assertEquals(types.includes("unknown"), true);
+});
+
+test(
+  "loopStatusAt() says nothing of a node that is not there, and of another device",
+  [],
+  async () => {
+    assertEquals(await loopStatusAt("/no/such/node"), undefined);
+    assertEquals(await loopStatusAt("/dev/null"), undefined);
+  },
+);
+
+test("writeThrough() names the write that was refused", [], async () => {
+  const path = scratch("read-only");
+  writeFileSync(path, "");
+  using file = open(path, O_RDONLY);
+  const writing = writeThrough(file, [{ offset: 0, bytes: new Uint8Array(1) }]);
+  const { code, syscall } = await assertRejects(() => writing, LoopError);
+  assertEquals([code, syscall], ["EBADF", "pwrite"]);
+});
+
+test("ext4ResizeFs() names the request that another file system does not know", [], async () => {
+  using directory = open("/proc", O_RDONLY);
+  const { code, request } = await assertRejects(() => ext4ResizeFs(directory, 1n), LoopError);
+  assertEquals([code, request], ["ENOTTY", "EXT4_IOC_RESIZE_FS"]);
+});
+
+test("makeHolder() leaves no mount where it can make no directory", ["root"], async () => {
+  const before = openDescriptors();
+  const making = makeHolder(["", "inner"], "nowhere");
+  const { code, syscall } = await assertRejects(() => making, LoopError);
+  assertEquals([code, syscall, openDescriptors()], ["ENOENT", "mkdir", before]);
+});
+
+test("tryLockAlone() gets no byte that another description has a write lock of", [], async () => {
+  const path = scratch("locked");
+  writeFileSync(path, "");
+  using theirs = open(path, O_RDWR);
+  using ours = open(path, O_RDONLY);
+  const [F_OFD_SETLK, F_WRLCK] = [37, 1];
+  const lock = flock.encode({ l_type: F_WRLCK, l_start: 7n, l_len: 1n });
+  const locking = theirs.callOnThread((fd) =>
+    uninterruptedOnThread("fcntl", fd, F_OFD_SETLK, lock)
+  );
+  assertEquals(await locking, 0);
+  assertEquals([await tryLockAlone(ours, 7n), await tryLockAlone(ours, 8n)], [false, true]);
+});
+
+test("hasSuperblock() knows a file system with quotas, and nothing of a missing node", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  assertEquals(await hasSuperblock("/dev/no-such-node"), undefined);
+  const image = makeImage("quota.img", 8);
+  output(["mkfs.ext4", "-q", "-O", "quota", image]);
+  await using loop = await attach(image);
+  assertEquals(await hasSuperblock(loop.path), false);
+  // A kernel without CONFIG_QUOTA mounts it read-only alone.
+  await using root = await loop.mount(undefined, { readOnly: true });
+  assertEquals(await hasSuperblock(root.device), true);
+});
+
+test("without /proc and /sys paths stay relative, and what they would tell is unknown", [
+  "root",
+], () => {
+  // Bun 1.4 aborts without /proc.
+  if (RUNTIME === "bun") return;
+  const script = scratch("bare.ts");
+  const from = (file: string) => JSON.stringify(new URL(`lib/kernel/${file}.ts`, MOD));
+  writeFileSync(
+    script,
+    `import { absolutePath } from ${from("file")};
+     import { sysfsMaxPart } from ${from("sysfs")};
+     import { forbidsWrites } from ${from("write_mounted")};
+     import { whyNotPermitted } from ${from("capabilities")};
+     const seen = [absolutePath("x"), sysfsMaxPart(), forbidsWrites() ?? null,
+       whyNotPermitted("it", "CAP_SYS_ADMIN")];
+     console.log(JSON.stringify(seen));`,
+  );
+  const bare = isolated("unmount=/proc", "unmount=/sys");
+  const seen = JSON.parse(output([...bare, ...onThisRuntime(script)]));
+  assertEquals(seen.slice(0, 3), ["x", 0, null]);
+  assertEquals(/^it needs CAP_SYS_ADMIN; this process has it, so/.test(seen[3]), true, seen[3]);
+});
+
+test("forbidsWrites() takes the kernel's command line for an answer", ["root", "mount"], () => {
+  const script = scratch("told.ts");
+  const line = scratch("cmdline");
+  writeFileSync(
+    script,
+    `import { forbidsWrites } from ${JSON.stringify(new URL("lib/kernel/write_mounted.ts", MOD))};
+     import { writeFileSync } from "node:fs";
+     const told = ["0", "1", "off", "on"].map((value) => {
+       writeFileSync(${JSON.stringify(line)}, "quiet bdev_allow_write_mounted=" + value + " ro\\n");
+       return forbidsWrites();
+     });
+     console.log(JSON.stringify(told));`,
+  );
+  writeFileSync(line, "");
+  // In a namespace of its own: isolate.ts makes it for any of its words.
+  const over = `mount --bind ${line} /proc/cmdline && exec "$@"`;
+  const own = [...isolated("tmpfs=/mnt"), "sh", "-c", over, "sh"];
+  assertEquals(JSON.parse(output([...own, ...onThisRuntime(script)])), [true, false, true, false]);
 });

@@ -5,7 +5,7 @@
  * @module
  */
 import { checkFunction, checkSignal, checkTimeout } from "../base/checks.ts";
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { checkAgainst, type Rows } from "../base/options.ts";
 import { describeHolders, type Holder } from "../holders/holders.ts";
 import { ownUses } from "../holders/own_uses.ts";
@@ -72,12 +72,8 @@ export function isDetached({ number, backingFile, diskseq }: Use): boolean {
 export function sweepDetached(use: Use, path: string): boolean {
   if (isDetached(use)) return true;
   if (sysfsBackingFile(use.number) !== undefined) return false;
-  try {
-    removeStalePartitions(path, use.number);
-  } catch (error) {
-    // Somebody has the device or a partition open: next time.
-    if (!isRefusal(error, "EBUSY", "ENXIO")) throw error;
-  }
+  // Where somebody has the device or a partition open: next time.
+  unlessRefused(() => removeStalePartitions(path, use.number), "EBUSY", "ENXIO");
   return isDetached(use);
 }
 
