@@ -25,6 +25,8 @@ interface Refusal {
   readonly name: string;
   /** As behind strace's `-e inject=`. */
   readonly inject: string;
+  /** The file of which the calls are refused; by default of all. */
+  readonly on?: string;
   /** Gets `file`, and gives what is printed. */
   readonly body: string;
   readonly says: RegExp;
@@ -37,6 +39,7 @@ const mounting = (options: string) =>
    await using root = await loop.mount(undefined, ${options});
    return "mounted";`;
 
+const KERNEL = (file: string) => JSON.stringify(new URL(`lib/kernel/${file}.ts`, MOD));
 const running = `await using loop = await attach(file);
   await using root = await loop.mount();
   return await root.run("true");`;
@@ -145,17 +148,58 @@ const REFUSALS: readonly Refusal[] = [
     needs: ["mkfs.ext4"],
     says: /^EINVAL: .*owner: ext4 takes idmapped mounts from Linux 5\.12 on/,
   },
+  {
+    name: "mount() leaves no directory that it could not give to its owner",
+    inject: "fchown:error=EIO",
+    body: mounting("{ owner: 65534 }"),
+    image: ext4Image,
+    needs: ["mkfs.ext4", "unshare"],
+    says: /^EIO: (?!.*is left)/,
+  },
+  {
+    name: "mount() reads the kernel's log on where a record was overwritten",
+    inject: "read:error=EPIPE:when=1",
+    on: "/dev/kmsg",
+    body: mounting('{ type: "ext4" }'),
+    says: /^EINVAL: /,
+  },
+  {
+    name: "run() rejects where it cannot wait for a program",
+    inject: "ppoll:error=ENOMEM",
+    body: running,
+    image: busyboxImage,
+    needs: RUNS,
+    says: /^ENOMEM: .*ppoll/,
+  },
+  {
+    name: "signalChildren() passes over a child that has ended meanwhile",
+    inject: "pidfd_open:error=ESRCH",
+    body: `const { exitOf, signalChildren, startProgram } = await import(${KERNEL("program")});
+      const plan = { path: "/bin/sleep", args: ["sleep", "60"], env: [], session: false, files: [] };
+      const pid = startProgram(plan);
+      const sent = signalChildren(process.pid, 0);
+      process.kill(pid);
+      return [sent, (await exitOf(pid)).signal].join();`,
+    says: /^false,15$/,
+  },
+  {
+    name: "UeventGroup keeps no socket that cannot be bound",
+    inject: "bind:error=EACCES",
+    body: `const { UeventGroup } = await import(${KERNEL("uevents")});
+      return new UeventGroup("kernel");`,
+    says: /^EACCES: .*bind 'kernel's netlink group'/,
+  },
 ];
 
 const emptyImage = (name: string) => makeImage(name, 1);
 
-for (const { name, inject, body, says, image = emptyImage, needs } of REFUSALS) {
+for (const { name, inject, on, body, says, image = emptyImage, needs } of REFUSALS) {
   test(name, ["root", "strace", ...needs ?? []], () => {
     const file = image("refused.img");
     const script = `const file = ${JSON.stringify(file)};
       const said = await (async () => { ${body} })().catch(({ message }) => message);
       console.log(said);`;
-    const { stdout } = traced(script, { calls: inject.split(":")[0], inject });
+    const { stdout } = traced(script, { calls: inject.split(":")[0], inject, on });
     assertMatch(stdout.trim(), says);
     assertDetached(file);
   });
@@ -198,4 +242,27 @@ test("mount() lies in no directory of others, and says how root gets it back", [
   );
   // A umask that leaves nobody in.
   assertMatch(mountedIn(`mkdir -m 700 ${users}`, owner), /^unmounted$/);
+});
+
+test("run() says that nobody can know how a command ended where SIGCHLD is ignored", [
+  "root",
+  ...RUNS,
+], () => {
+  const file = busyboxImage("orphans.img");
+  const script = scratch("orphans.ts");
+  // struct sigaction of the kernel: its handler is SIG_IGN.
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { SYS } from ${KERNEL("syscalls")};
+     import { libc } from ${JSON.stringify(new URL("lib/runtime/libc.ts", MOD))};
+     const file = ${JSON.stringify(file)};
+     const [SIGCHLD, SIG_IGN] = [17, 1];
+     const action = new Uint8Array(new ArrayBuffer(32));
+     action[0] = SIG_IGN;
+     libc().syscall(SYS("rt_sigaction"), SIGCHLD, action, 0, 8);
+     console.log(await (async () => { ${running} })().catch(({ message }) => message));`,
+  );
+  assertMatch(output(onThisRuntime(script)).trim(), /this process ignores SIGCHLD/);
+  assertDetached(file);
 });

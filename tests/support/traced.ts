@@ -15,6 +15,8 @@ export interface Tracing {
   readonly calls: string;
   /** As behind strace's `-e inject=`. */
   readonly inject?: string;
+  /** Only calls on this file are traced, and made to fail. */
+  readonly on?: string;
   /** One thread makes all calls, and no other's are given: strace's `when=` counts each thread's for itself. */
   readonly here?: boolean;
   /** Whether each descriptor is shown with its file's name. */
@@ -51,7 +53,7 @@ export function traced(body: string, tracing: Tracing): Traced {
 
 function tracedOnce(
   body: string,
-  { calls, inject, here = false, names = false }: Tracing,
+  { calls, inject, on, here = false, names = false }: Tracing,
 ): Traced {
   const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
   const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
@@ -67,6 +69,7 @@ function tracedOnce(
   const { stdout, stderr, status } = run([
     ...["strace", "-f", "-o", log, "-e", `trace=${calls}`, ...names ? ["-y"] : []],
     ...inject === undefined ? [] : ["-e", `inject=${inject}`],
+    ...on === undefined ? [] : ["-P", on],
     ...onThisRuntime(script),
   ]);
   assert(status === 0, stderr);
