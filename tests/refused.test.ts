@@ -26,7 +26,7 @@ interface Refusal {
   /** As behind strace's `-e inject=`. */
   readonly inject: string;
   /** The file of which the calls are refused; by default of all. */
-  readonly on?: string;
+  readonly on?: (image: string) => string;
   /** Gets `file`, and gives what is printed. */
   readonly body: string;
   readonly says: RegExp;
@@ -159,7 +159,7 @@ const REFUSALS: readonly Refusal[] = [
   {
     name: "mount() reads the kernel's log on where a record was overwritten",
     inject: "read:error=EPIPE:when=1",
-    on: "/dev/kmsg",
+    on: () => "/dev/kmsg",
     body: mounting('{ type: "ext4" }'),
     says: /^EINVAL: /,
   },
@@ -183,6 +183,28 @@ const REFUSALS: readonly Refusal[] = [
     says: /^false,15$/,
   },
   {
+    name: "a chain goes on where a signal interrupted it, with the descriptors that it has",
+    inject: "read:error=EINTR:when=1",
+    on: (image) => image,
+    body: `const { chainOnThread } = await import(${KERNEL("chain")});
+      const { ${"AT_FDCWD, cString, OpenFile"} } = await import(${KERNEL("file")});
+      const [fd, read] = await chainOnThread([
+        { name: "openat", args: [AT_FDCWD, cString(file), 0, 0] },
+        { name: "read", on: 0, args: [new Uint8Array(new ArrayBuffer(8)), 8] },
+      ]);
+      new OpenFile(fd, file).close();
+      return String(read);`,
+    says: /^8$/,
+  },
+  {
+    name: "an error names the capability also where nobody says which ones a process has",
+    inject: "move_mount,capget:error=EPERM",
+    body: mounting("{}"),
+    image: ext4Image,
+    needs: ["mkfs.ext4"],
+    says: /^EPERM: .*needs CAP_SYS_ADMIN(?!; this process has it)/,
+  },
+  {
     name: "UeventGroup keeps no socket that cannot be bound",
     inject: "bind:error=EACCES",
     body: `const { UeventGroup } = await import(${KERNEL("uevents")});
@@ -199,7 +221,7 @@ for (const { name, inject, on, body, says, image = emptyImage, needs } of REFUSA
     const script = `const file = ${JSON.stringify(file)};
       const said = await (async () => { ${body} })().catch(({ message }) => message);
       console.log(said);`;
-    const { stdout } = traced(script, { calls: inject.split(":")[0], inject, on });
+    const { stdout } = traced(script, { calls: inject.split(":")[0], inject, on: on?.(file) });
     assertMatch(stdout.trim(), says);
     assertDetached(file);
   });

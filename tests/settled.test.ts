@@ -16,7 +16,11 @@ import {
 } from "./support/support.ts";
 
 /** Runs `body` beside a /run of its own and gives what it prints as JSON. */
-function inOwnRun(body: string, ...surroundings: string[]): Record<string, unknown> {
+function inOwnRun(
+  body: string,
+  surroundings: string[] = [],
+  wrapper: string[] = [],
+): Record<string, unknown> {
   const file = makeImage("settled.img", 8, THREE_PARTITIONS);
   const script = scratch("settled.ts");
   const fake = onThisRuntime(join(ROOT, "tests/support/fake_udevd.ts"));
@@ -45,7 +49,8 @@ function inOwnRun(body: string, ...surroundings: string[]): Record<string, unkno
      await using loop = await attach(file, { partscan: true });
      ${body}`,
   );
-  const printed = output([...isolated("tmpfs=/run", ...surroundings), ...onThisRuntime(script)]);
+  const around = [...isolated("tmpfs=/run", ...surroundings), ...wrapper];
+  const printed = output([...around, ...onThisRuntime(script)]);
   assertDetached(file);
   return JSON.parse(printed.split("\n").findLast((line) => line.startsWith("{"))!);
 }
@@ -83,6 +88,8 @@ test("settled() says what is missing, and what can be done", ["root"], () => {
     mkdirSync("/run/udev/data", { recursive: true });
     writeFileSync("/run/udev/control", "");
     const late = await timed(() => loop.settled({ timeout: 50 }));
+    writeFileSync(entryOf("loop" + loop.number), "I:1\\n");
+    const known = await timed(() => loop.settled({ timeout: 50 }));
     const stopped = await timed(() => loop.settled({ signal: AbortSignal.timeout(50) }));
     const held = await loop.lock();
     const locked = await timed(() => loop.settled());
@@ -90,21 +97,47 @@ test("settled() says what is missing, and what can be done", ["root"], () => {
     await using other = await openLoop(loop.path);
     using theirs = await other.lock();
     const kept = await timed(() => loop.settled({ timeout: 50 }));
-    tell({ late, stopped, locked, kept, name: stopped.outcome.name });`);
-  const { late, locked, kept } = seen as Record<string, { code: string; message: string }>;
+    tell({ late, known, stopped, locked, kept, name: stopped.outcome.name });`);
+  const { late, known, locked, kept } = seen as Record<string, { code: string; message: string }>;
   assertEquals([late.code, kept.code, locked.code], ["ETIMEDOUT", "ETIMEDOUT", "EBUSY"]);
   assert(/after 50 ms udevd is not done with \/dev\/loop\d+ \(nothing in/.test(late.message));
   assert(/\/dev\/loop\d+p3 \(nothing in \/run\/udev\/data\/b\d+:\d+\)/.test(late.message));
+  assert(/is not done with \/dev\/loop\d+, \/dev\/loop\d+p1 \(nothing in/.test(known.message));
   assertStringIncludes(late.message, "udevadm control --ping");
   assert(/this process, \d+ \(.+\) has a lock/.test(kept.message), kept.message);
   assertStringIncludes(locked.message, "release it first");
   assertEquals(seen.name, "TimeoutError");
 });
 
-test("settled() asks again where udevd forgot", ["root"], () => {
+test("settled() asks again where udevd forgot, once nobody keeps it from looking", ["root"], () => {
   const seen = inOwnRun(`
     using udevd = await startUdevd(loop, "forgets=2");
+    await using other = await openLoop(loop.path);
+    const theirs = await other.lock();
+    setTimeout(() => theirs.release(), 1100);
     tell(await timed(() => loop.settled()));`);
+  assertEquals(seen.outcome, "settled");
+  assert(Number(seen.ms) >= 1100, `${seen.ms} ms`);
+});
+
+test("settled() goes by udevd's database where no socket hears it", ["root", "strace"], () => {
+  // Of this process's main thread alone: the fake udevd has a socket.
+  const strace = [
+    "strace",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=bind",
+    "-e",
+    "inject=bind:error=EACCES",
+  ];
+  const seen = inOwnRun(
+    `
+    using udevd = await startUdevd(loop);
+    tell(await timed(() => loop.settled()));`,
+    [],
+    strace,
+  );
   assertEquals(seen.outcome, "settled");
 });
 
@@ -127,7 +160,7 @@ test("settled() goes by udevd's database where /sys is read-only", ["root"], () 
     setTimeout(() => names.forEach((name) => writeFileSync(entryOf(name), "I:1\\n")), 100);
     const written = await timed(() => loop.settled());
     tell({ missing: missing.code, written });`,
-    "read-only=/sys",
+    ["read-only=/sys"],
   );
   const { missing, written } = seen as {
     missing: string;

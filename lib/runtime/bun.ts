@@ -79,7 +79,7 @@ export function load(): Libc {
     ioctlBuffer: (fd, request, buffer) => outcome(other.ioctl(fd, request, buffer)),
     syscallBuffer: (number, fd, buffer, c, d, e = 0) =>
       outcome(libc.syscall(number, fd, buffer, c, d, e)),
-    uname: (buffer) => outcome(libc.uname(buffer)),
+    uname: (buffer) => libc.uname(buffer),
     addressOf: bigAddressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), bigAddressOf, program),
     environment: () => Object.entries(process.env).map(([name, value]) => `${name}=${value}`),

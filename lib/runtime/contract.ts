@@ -62,7 +62,7 @@ export interface Libc {
     d: number,
     e?: number,
   ): number;
-  /** `uname(buffer)` */
+  /** `uname(buffer)`, which cannot fail. */
   uname(buffer: Uint8Array): number;
   /** The address of `buffer`, for a struct that points to it; any, if it is empty. */
   addressOf(buffer: Uint8Array): bigint;

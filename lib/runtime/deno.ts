@@ -123,11 +123,7 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    uname(buffer) {
-      const result = libc.uname(buffer as BufferSource);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
+    uname: (buffer) => libc.uname(buffer as BufferSource),
     addressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
     environment,

@@ -119,11 +119,7 @@ export function load(): Libc {
       const errno = getInt32(errnoPointer);
       return result < 0 ? -errno : result;
     },
-    uname(buffer) {
-      const result = libc.uname(buffer);
-      const errno = getInt32(errnoPointer);
-      return result < 0 ? -errno : result;
-    },
+    uname: (buffer) => libc.uname(buffer),
     addressOf: getRawPointer,
     spawn(program) {
       // Node makes its standard descriptors close-on-exec, and gives them to its own children by dup2().
