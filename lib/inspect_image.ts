@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { type BackingFile, deviceSize } from "./binding/backing_file.ts";
+import { type BackingFile, deviceSize, partSize } from "./binding/backing_file.ts";
 import type { LoopFacts } from "./binding/facts.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import { findInPart, type Part, readTableIn, refuseUnreadable } from "./binding/image_table.ts";
@@ -35,7 +35,7 @@ export async function inspectImage(
   const { sectorSize, partscan, offset, signal } = asked;
   if (partscan === false && sectorSize !== "auto") return { sectorSize };
   const size = deviceSize(fileSize, asked);
-  const whole = Math.min(fileSize - offset, asked.sizelimit || Infinity);
+  const whole = partSize(fileSize, asked);
   const { table, wrapper } = await findInPart(
     file,
     { offset, size: whole, signal },

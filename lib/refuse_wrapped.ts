@@ -5,6 +5,7 @@
  * @module
  */
 import { LoopError } from "./base/errors.ts";
+import { partSize } from "./binding/backing_file.ts";
 import { findInPart, readTableIn } from "./binding/image_table.ts";
 import type { OpenFile } from "./kernel/file.ts";
 import { loadFileSystem } from "./mount/late.ts";
@@ -22,7 +23,7 @@ export async function wrapperIn(
   file: OpenFile,
   { size: fileSize, offset = 0, sizelimit = 0 }: Part,
 ): Promise<string | undefined> {
-  const size = Math.min(fileSize - offset, sizelimit || Infinity);
+  const size = partSize(fileSize, { offset, sizelimit });
   const wrapper = await findInPart(file, { offset, size }, findWrapper(size));
   if (wrapper === undefined) return undefined;
   const { kind } = await readTableIn(file, { size, offset, sectorSize: "auto" });

@@ -79,13 +79,21 @@ export function refusePseudo(file: OpenFile): void {
   );
 }
 
+/** Which part of a file; bytes, `sizelimit` 0: up to the end. */
+interface Range {
+  readonly offset: number;
+  readonly sizelimit: number;
+}
+
+/** How many bytes of a file of `size` bytes are in its part. */
+export function partSize(size: number, { offset, sizelimit }: Range): number {
+  return Math.min(size - offset, sizelimit || Infinity);
+}
+
 /** How many bytes the device has, as the kernel reckons it: whole 512-byte sectors. */
-export function deviceSize(
-  size: number,
-  { offset, sizelimit }: { offset: number; sizelimit: number },
-): number {
-  const rest = Math.min(size - offset, sizelimit || Infinity);
-  return rest - rest % 512;
+export function deviceSize(size: number, range: Range): number {
+  const part = partSize(size, range);
+  return part - part % 512;
 }
 
 /** `readOnly` left out: writable if the file is, as losetup does. */

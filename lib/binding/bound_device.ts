@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal, laterToExplain, withMore, withSecond } from "../base/errors.ts";
+import { afterUndoing, isRefusal, laterToExplain, withMore } from "../base/errors.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
@@ -187,10 +187,7 @@ export class BoundDevice {
       failed = await this.#writeBack();
     } catch (error) {
       // A kernel that cannot be asked what was written must not keep the device bound.
-      throw await this.#end(waiting, begun).then(
-        () => error,
-        (second) => withSecond(error, second),
-      );
+      throw await afterUndoing(error, this.#end(waiting, begun));
     }
     if (!failed) return await this.#end(waiting, begun);
     const outcome = await this.#end(waiting, begun).catch((error: unknown) => ({ error }));
