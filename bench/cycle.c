@@ -158,7 +158,7 @@ static void same(const char *image, const char *strategy)
 	struct loop_info64 info;
 	char path[32], disk[32], link[32];
 	int nodes[PARTITIONS + 1];
-	int control, number, fd, writable, backing, sector_size, i;
+	int control, number, fd, writable, sector_size, i;
 	uint64_t size, diskseq;
 	int none = !strcmp(strategy, "none");
 	int userspace = !strcmp(strategy, "userspace");
@@ -202,7 +202,6 @@ static void same(const char *image, const char *strategy)
 	must(ioctl(fd, BLKGETSIZE64, &size), "BLKGETSIZE64");
 	must(ioctl(fd, BLKSSZGET, &sector_size), "BLKSSZGET");
 	ioctl(fd, BLKGETDISKSEQ, &diskseq);
-	backing = must(fcntl(config.fd, F_DUPFD_CLOEXEC, 0), "F_DUPFD_CLOEXEC");
 	close(writable);
 	close(control);
 	if (!strcmp(strategy, "two-step")) {
@@ -220,18 +219,18 @@ static void same(const char *image, const char *strategy)
 			partition(fd, BLKPG_ADD_PARTITION, i);
 		look_at_partitions(disk, number);
 	}
-	close(config.fd);
 	look(disk);
 	i = userspace ? open_partitions(disk, number, nodes) : 0;
 	nodes[i] = fd;
-	write_back(nodes, i + 1, backing);
+	write_back(nodes, i + 1, config.fd);
 	while (i-- > 0)
 		close(nodes[i]);
 	look("/dev");
 	if (userspace)
 		remove_partitions(fd, path, disk, number);
-	close(backing);
-	count_dirty(fd);
+	close(config.fd);
+	if (userspace)
+		count_dirty(fd);
 	close(fd);
 	look(disk);
 }

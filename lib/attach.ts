@@ -76,7 +76,7 @@ async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDev
   const plan = await choosePlan(asked);
   if (plan.strategy === "two-step") libc().startThread();
 
-  // Until the bind, at which the kernel takes its own reference.
+  // Until the bind, at which the kernel takes its own reference, and a writable device keeps it.
   using backing = await openBackingFile(path, asked);
   await flush(backing.file, backing.size, signal);
   // The queue is for the calls of this process, in their order; the lock is for all processes.
@@ -133,7 +133,9 @@ async function attachAnew(
   try {
     verify(bound, asked, sectorSize);
     await makeReady(bound, file, plan, asked, seen);
-    return makeLoopDevice(bound, asked.onDeferred);
+    const loop = makeLoopDevice(bound, asked.onDeferred);
+    if (bound.backing) backing.handOver();
+    return loop;
   } catch (error) {
     // The first error wins.
     throw await afterUndoing(error, bound.undo());

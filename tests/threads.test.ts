@@ -92,6 +92,20 @@ withStrace("a file with dirty pages is flushed by another thread, a clean one no
   assertEquals(whoMakes(flush, file, {}), []);
 });
 
+withStrace("a device that was just written back is closed without another look", [
+  "quiet",
+  "root",
+  "strace",
+], () => {
+  const file = makeImage("looked_at.img", 1);
+  const body = `const loop = await attach(${JSON.stringify(file)});
+    await loop.detach();`;
+  // cachestat(): strace may not know its name.
+  const { calls } = traced(body, { calls: "all" });
+  const looks = calls.filter(({ text }) => /^(cachestat|syscall_0x1c3)\(/.test(text));
+  assertEquals(looks.length, 3, "of the file at the attach, of both at the detach");
+});
+
 withStrace("a file whose directory must be read from a disk is opened by another thread", [
   "quiet",
   "root",

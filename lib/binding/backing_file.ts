@@ -19,6 +19,8 @@ export interface BackingFile extends Disposable {
   /** Device number and inode: which file it is, whatever its name. */
   readonly identity: string;
   readonly isBlockDevice: boolean;
+  /** Disposing it leaves the file open from now on: somebody else closes it. */
+  handOver(): void;
 }
 
 /**
@@ -52,13 +54,15 @@ export async function openBackingFile(
     }
     // Without O_NONBLOCK a FIFO would have blocked the open; the kernel's reads should not have it.
     setStatusFlags(file, 0);
+    let isOurs = true;
     return {
       file,
       size,
       identity: `${dev} ${inode}`,
       isBlockDevice: type === "block device",
       readOnly: opened.readOnly || readOnlyDevice,
-      [Symbol.dispose]: () => file.close(),
+      handOver: () => void (isOurs = false),
+      [Symbol.dispose]: () => void (isOurs && file.close()),
     };
   } catch (error) {
     file.close();

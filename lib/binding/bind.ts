@@ -59,6 +59,7 @@ export interface Binding extends
     AttachOptions,
     "offset" | "sizelimit" | "directIo" | "reference" | "number" | "nodes" | "lock" | "timeout"
   > {
+  /** The bound device closes it, unless that is read-only. */
   readonly backing: OpenFile;
   readonly readOnly: boolean;
   readonly partscan: boolean;
@@ -238,7 +239,7 @@ function bindDevice(
       const hint = `it is loop device ${facts.number}; is /dev a static one?`;
       throw new LoopError({ code: "ENOTBLK", path, hint });
     }
-    const kept = readOnly ? undefined : backing.duplicate();
+    const kept = readOnly ? undefined : backing;
     return new BoundDevice(device, facts, { ...found, lock, since, backing: kept });
   } catch (error) {
     // Never LOOP_CLR_FD here: after EBUSY the device is somebody else's.

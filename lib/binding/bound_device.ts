@@ -8,7 +8,7 @@ import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
 import { blkGetSize64 } from "../kernel/block.ts";
-import { closeFlushed, type FailedWrite } from "../kernel/blocking.ts";
+import { closeFlushed, type WrittenBack } from "../kernel/blocking.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, loopChangeFd, loopClrFd } from "../kernel/loop.ts";
 import { fileStatus } from "../kernel/stat.ts";
@@ -50,6 +50,8 @@ export class BoundDevice {
   strategy: Strategy = "none";
   /** The bound file, which remembers failed writes as the kernel's does; none if it is read-only. */
   readonly backing: OpenFile | undefined;
+  /** Whether its page cache was written back just now: its close waits for nothing then. */
+  #isWrittenBack = false;
   /** Whether the device itself exists only because we asked for its number. */
   readonly #isMade: boolean;
   /** What the kernel said of it at the bind, or after the last change that was made here. */
@@ -142,7 +144,7 @@ export class BoundDevice {
    */
   async persist(): Promise<void> {
     const { backingFile } = this.facts;
-    const failed = await this.#writeBack();
+    const { failed } = await this.#writeBack();
     if (failed) {
       throw lossOf(failed, backingFile, "Nothing was changed: write it again, then persist()");
     }
@@ -167,7 +169,8 @@ export class BoundDevice {
   async #closeDevice(): Promise<void> {
     // Before the kernel's own, so that the last close of the file, which may wait for it, is not ours.
     this.backing?.close();
-    await closeFlushed(this.device, this.facts.size);
+    if (this.#isWrittenBack) this.device.close();
+    else await closeFlushed(this.device, this.facts.size);
   }
 
   async #writeBack(): ReturnType<typeof writeAllBack> {
@@ -181,14 +184,17 @@ export class BoundDevice {
   async release(waiting: DetachOptions): Promise<"detached" | "deferred"> {
     const { backingFile } = this.facts;
     const begun = performance.now();
-    let failed: FailedWrite | undefined;
+    let written: WrittenBack;
     try {
       // First: a partition that is removed takes its failed writes with it.
-      failed = await this.#writeBack();
+      written = await this.#writeBack();
     } catch (error) {
       // A kernel that cannot be asked what was written must not keep the device bound.
       throw await afterUndoing(error, this.#end(waiting, begun));
     }
+    const { failed, isQuick } = written;
+    // Others may write while partitions are removed, or while another's device is unbound.
+    this.#isWrittenBack = isQuick && !failed && this.isOwn && this.partitions.added.length === 0;
     if (!failed) return await this.#end(waiting, begun);
     const outcome = await this.#end(waiting, begun).catch((error: unknown) => ({ error }));
     const end = outcome === "detached"

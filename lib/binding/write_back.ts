@@ -11,7 +11,12 @@ import { isRefusal, LoopError } from "../base/errors.ts";
 import type { LoopFacts } from "./facts.ts";
 import { O_NONBLOCK, O_RDONLY, open, type OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { type FailedWrite, type SizedFile, writeBack } from "../kernel/blocking.ts";
+import {
+  type FailedWrite,
+  type SizedFile,
+  writeBack,
+  type WrittenBack,
+} from "../kernel/blocking.ts";
 import { sysfsPartitionDevs } from "../kernel/sysfs.ts";
 import { openOwnNode } from "../udev/close_write_race.ts";
 
@@ -25,8 +30,8 @@ export async function writeAllBack(
   device: OpenFile,
   { readOnly, number, size, offset }: LoopFacts,
   backing: OpenFile | undefined,
-): Promise<FailedWrite | undefined> {
-  if (readOnly) return undefined;
+): Promise<WrittenBack> {
+  if (readOnly) return { failed: undefined, isQuick: true };
   const partitions = openPartitions(number);
   try {
     const nodes = [...partitions, device].map((file): SizedFile => ({ file, size }));

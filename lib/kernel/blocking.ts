@@ -135,6 +135,14 @@ export interface FailedWrite {
   readonly result: number;
 }
 
+/** How a write-back has ended. */
+export interface WrittenBack {
+  /** The first failure. */
+  readonly failed: FailedWrite | undefined;
+  /** Whether nobody had time to write meanwhile: this thread has made all calls. */
+  readonly isQuick: boolean;
+}
+
 /**
  * Writes back the page caches of `nodes` of a block device, in order, and the backing file, which fsync()
  * of the last node reaches. Gives the first failure since a node was opened, or an earlier one that was
@@ -144,9 +152,9 @@ export interface FailedWrite {
 export async function writeBack(
   nodes: readonly SizedFile[],
   backing?: SizedFile,
-): Promise<FailedWrite | undefined> {
+): Promise<WrittenBack> {
   const all = backing ? [...nodes, backing] : nodes;
-  const isQuick = backing !== undefined &&
+  let isQuick = backing !== undefined &&
     !all.some(({ file, size }) => waitsForStorage(file, size));
   const files = (isQuick ? all : nodes).map(({ file }) => file);
   const range = [0, 0, WRITE_AND_WAIT] as const;
@@ -165,10 +173,12 @@ export async function writeBack(
   if (results.some((result) => isErrno(result, "ENOSYS") || isErrno(result, "EPERM"))) {
     calls = files.map(() => "fsync");
     results = await eachOf(files, calls, []);
+    isQuick = false;
   }
   const failed = results.findIndex((result) => result < 0);
-  if (failed < 0) return undefined;
-  return { path: files[failed].path, syscall: calls[failed], result: results[failed] };
+  if (failed < 0) return { failed: undefined, isQuick };
+  const { path } = files[failed];
+  return { failed: { path, syscall: calls[failed], result: results[failed] }, isQuick };
 }
 
 /** Makes one call on each file, in order, by another thread. */
