@@ -60,7 +60,7 @@ function script(body: string, file: string): string {
 function whoMakes(which: RegExp, file: string, options: AttachOptions): string[] {
   const body = `const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
     await loop.detach();`;
-  const tracing = { calls: "?open,openat,openat2,fsync,close,ioctl", names: true };
+  const tracing = { calls: "?open,openat,openat2,pread64,fsync,close,ioctl", names: true };
   return traced(body, tracing).calls.flatMap(({ text, isMain }) => {
     const name = which.exec(text)?.[0];
     return name === undefined ? [] : [`${isMain ? "main" : "other"} ${name}`];
@@ -126,6 +126,24 @@ withStrace("a file whose directory must be read from a disk is opened by another
     const who = (calls: string[]) => calls.map((call) => call.replace(/\(.*/, ""));
     assertEquals(who(opens()), ["main openat2", "other openat"]);
     assertEquals(who(opens()), ["main openat2"], "its name is known now");
+  } finally {
+    output(["umount", mount]);
+  }
+});
+
+withStrace("the main thread reads a hole of a file on tmpfs, which has no disk", [
+  "root",
+  "strace",
+  "mount",
+], () => {
+  const who = (file: string) =>
+    new Set(whoMakes(/pread64(?=\(\d+<\S*hole\.img>)/, file, { partscan: true }));
+  const mount = scratch("tmpfs");
+  mkdirSync(mount);
+  output(["mount", "-t", "tmpfs", "none", mount]);
+  try {
+    output(["truncate", "-s", "8M", `${mount}/hole.img`]);
+    assertEquals(who(`${mount}/hole.img`), new Set(["main pread64"]));
   } finally {
     output(["umount", mount]);
   }

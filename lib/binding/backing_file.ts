@@ -40,7 +40,7 @@ export async function openBackingFile(
       throw refusal(file, `it is a ${type}; only regular files and block devices can be attached`);
     }
     // A file system without a disk below it: those of the kernel's own are among them.
-    if (type === "file" && dev.startsWith("0:")) refusePseudo(file);
+    if (type === "file" && dev.startsWith("0:")) refusePseudo(file, true);
     const size = type === "file" ? fileSize : blkGetSize64(file);
     if (size === 0) throw refusal(file, "it is empty");
     if (size < 512) throw refusal(file, `it has ${size} bytes, less than one 512-byte sector`);
@@ -74,8 +74,8 @@ export async function openBackingFile(
  * Throws if the kernel makes the file up: what a disk's user reads there is no disk, and what he writes is
  * a setting of the machine. The kernel itself binds such a file, at least up to Linux 7.3.
  */
-export function refusePseudo(file: OpenFile): void {
-  const name = pseudoFileSystem(file);
+export function refusePseudo(file: OpenFile, isRegular = false): void {
+  const name = pseudoFileSystem(file, isRegular);
   if (name === undefined) return;
   throw refusal(
     file,

@@ -245,9 +245,23 @@ function waitsForStorage(file: OpenFile, size: number): boolean {
 /** The smallest page size. Where pages are larger, too few are counted, and a thread makes the read. */
 const PAGE = 4096;
 
+/** Regular files on tmpfs. An open file stays on its file system. */
+const inMemory = new WeakSet<OpenFile>();
+
+/** Says that a file has no storage but memory and swap. */
+export function noteInMemory(file: OpenFile): void {
+  inMemory.add(file);
+}
+
+/**
+ * Whether no byte must be read from storage. tmpfs has no page for a hole, and the kernel counts what it has
+ * moved to swap as evicted.
+ */
 function isCached(file: OpenFile, offset: number, length: number): boolean {
   const wanted = Math.ceil((offset + length) / PAGE) - Math.floor(offset / PAGE);
-  return countPages(file, offset, length) && Number(count("nr_cache")) >= wanted;
+  if (!countPages(file, offset, length)) return false;
+  if (Number(count("nr_cache")) >= wanted) return true;
+  return Number(count("nr_evicted")) === 0 && inMemory.has(file);
 }
 
 /**

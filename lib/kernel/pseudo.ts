@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { noteInMemory } from "./blocking.ts";
 import { check, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { statfs } from "./mount.ts";
@@ -38,10 +39,17 @@ export const PSEUDO: Readonly<Record<string, readonly [magic: number, name: stri
 const buffer = statfs.buffer();
 const f_type = statfs.reader(buffer);
 
-/** `fstatfs(fd)`: the pseudo file system that an open file lies on; undefined if it is on another kind. */
-export function pseudoFileSystem(file: OpenFile): string | undefined {
+/** `<linux/magic.h>`; devtmpfs has it, too. */
+const TMPFS_MAGIC = 0x01021994;
+
+/**
+ * `fstatfs(fd)`: the pseudo file system that an open file lies on; undefined if it is on another kind.
+ * `isRegular`: whether it is no device, whose node may lie on devtmpfs.
+ */
+export function pseudoFileSystem(file: OpenFile, isRegular: boolean): string | undefined {
   const result = file.call((fd) => libc().syscall(SYS("fstatfs"), fd, buffer));
   check(result, "fstatfs", file.path);
   const magic = Number(BigInt.asUintN(32, BigInt(f_type("f_type"))));
+  if (isRegular && magic === TMPFS_MAGIC) noteInMemory(file);
   return Object.values(PSEUDO).find(([known]) => known === magic)?.[1];
 }
