@@ -87,8 +87,11 @@ static int open_cached(const char *path, int flags)
  */
 static int open_unwatched(int number, int *writable)
 {
+	uint32_t header[2] = { 0x20080522, 0 }, capabilities[6];
 	char own[64];
 	int fd;
+
+	syscall(SYS_capget, header, capabilities);
 
 	snprintf(own, sizeof own, "/dev/.loopdev-loop%d", number);
 	/* Who attaches at the same time makes and unlinks the same node. */

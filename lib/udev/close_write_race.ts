@@ -45,9 +45,6 @@ export interface OpenedForBind {
   readonly writable: OpenFile | undefined;
 }
 
-/** Asked until it is so. A process that gives this up later gives up CAP_MKNOD, too, and makes no node. */
-let isAdmin = false;
-
 /**
  * Opens loop device `dev` for a writable bind, through a node that udevd does not watch. Where no node can
  * be made (no CAP_MKNOD, /dev read-only), through the device's node at `path`; that descriptor stays
@@ -55,8 +52,7 @@ let isAdmin = false;
  */
 export function openUnwatched(path: string, dev: string): OpenedForBind {
   // Without CAP_SYS_ADMIN, LOOP_SET_STATUS64 and similar requests need a writable descriptor.
-  isAdmin ||= hasCapability("CAP_SYS_ADMIN");
-  const flags = isAdmin ? [O_RDONLY, O_RDWR] : [O_RDWR];
+  const flags = hasCapability("CAP_SYS_ADMIN") ? [O_RDONLY, O_RDWR] : [O_RDWR];
   const opened = openOwnNodes(path, dev, flags);
   if (!opened) return { device: open(path, O_RDWR), writable: undefined };
   return { device: opened[0], writable: opened[1] };
