@@ -3,6 +3,10 @@ import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { attach, LoopError, type PartitionTable, readPartitions } from "../mod.ts";
+import { readAmiga } from "../lib/table/amiga.ts";
+import { readKarma, readSgi, readSun, readSysv68, readUltrix } from "../lib/table/labels.ts";
+import { readMac } from "../lib/table/mac.ts";
+import { runSteps, wanted } from "../lib/table/steps.ts";
 import {
   assertDetached,
   makeImage,
@@ -402,5 +406,16 @@ withParted("attach() shows partitions of an Apple map, whether or not the kernel
       return [number, start / 512, size / 512];
     });
     assertEquals(shown, LABELS[0][2]);
+  }
+});
+
+test("each reader of a label finds nothing on an empty disk, or on one of a few bytes", [], () => {
+  const readers = [readAmiga, readKarma, readMac, readSgi, readSun, readSysv68, readUltrix];
+  for (const size of [0, 2 ** 16]) {
+    const disk = new Uint8Array(size);
+    const read = (offset: number, length: number) => disk.subarray(offset, offset + length);
+    const stepped = { size, sectorSize: 512, read: wanted };
+    const found = readers.map((reader) => runSteps(reader(stepped), read));
+    assertEquals(found, readers.map(() => undefined));
   }
 });

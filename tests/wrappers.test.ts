@@ -239,3 +239,29 @@ test("a magic string alone is not taken for more", [], () => {
     assertEquals(runSteps(findWrapper(bytes.length), read), undefined, JSON.stringify(magic));
   }
 });
+
+/** Bytes at offsets. */
+type Bytes = readonly (readonly [at: number, bytes: readonly number[]])[];
+
+const text = (letters: string) => [...letters].map((letter) => letter.charCodeAt(0));
+const GZIP = [0x1f, 0x8b, 8];
+/** What begins as a wrapper and goes on as none does. */
+const CHANCE: readonly [name: string, bytes: Bytes][] = [
+  ["QED with clusters of 3 bytes", [[0, text("QED\0")], [4, [3]]]],
+  ["Parallels of version 9", [[0, text("WithoutFreeSpace")], [16, [9]]]],
+  ["xz with a reserved flag", [[0, [0xfd, ...text("7zXZ\0")]], [6, [1]]]],
+  ["gzip with reserved flags", [[0, GZIP], [3, [0xe0]]]],
+  ["gzip of a system that there is not", [[0, GZIP], [9, [20]]]],
+  ["bzip2 of level 0", [[0, text("BZh0")]]],
+  ["zip of version 6.4", [[0, [...text("PK"), 3, 4, 64]]]],
+  ["7z of version 1", [[0, [...text("7z"), 0xbc, 0xaf, 0x27, 0x1c, 1]]]],
+];
+
+test("findWrapper() takes no disk for a wrapper that begins like one by chance", [], () => {
+  for (const [name, bytes] of CHANCE) {
+    const disk = new Uint8Array(4096);
+    for (const [at, some] of bytes) disk.set(some, at);
+    const read = (offset: number, length: number) => disk.subarray(offset, offset + length);
+    assertEquals(runSteps(findWrapper(disk.length), read), undefined, name);
+  }
+});
