@@ -227,8 +227,8 @@ for (const { name, inject, on, body, says, image = emptyImage, needs } of REFUSA
   });
 }
 
-/** How a mount ends in a /run of its own, which `setup` changes first. */
-function mountedIn(setup: string, options: MountOptions = {}): string {
+/** How a mount ends in a /run of its own, which `setup` changes first. `around`: what runs the runtime. */
+function mountedIn(setup: string, options: MountOptions = {}, around: string[] = []): string {
   const file = ext4Image("own-run.img");
   const script = scratch("own-run.ts");
   writeFileSync(
@@ -238,7 +238,8 @@ function mountedIn(setup: string, options: MountOptions = {}): string {
      const mounting = loop.mount(undefined, ${JSON.stringify(options)});
      console.log(await mounting.then((root) => root.unmount(), ({ message }) => message));`,
   );
-  const wrapper = [...isolated("tmpfs=/run"), "sh", "-c", `${setup} && exec "$@"`, "sh"];
+  const own = [...isolated("tmpfs=/run"), "sh", "-c", `${setup} && exec "$@"`, "sh"];
+  const wrapper = [...own, ...around];
   const said = output([...wrapper, ...onThisRuntime(script)]).trim();
   assertDetached(file);
   return said;
@@ -287,4 +288,49 @@ test("run() says that nobody can know how a command ended where SIGCHLD is ignor
   );
   assertMatch(output(onThisRuntime(script)).trim(), /this process ignores SIGCHLD/);
   assertDetached(file);
+});
+
+const refusing = (inject: string) => {
+  const calls = inject.split(":")[0];
+  return ["strace", "-f", "-o", "/dev/null", "-e", `trace=${calls}`, "-e", `inject=${inject}`];
+};
+
+test("mount() says why it has no directory for its mounts", [
+  "root",
+  "strace",
+  "mount",
+  "mkfs.ext4",
+], () => {
+  assertMatch(
+    mountedIn("mount -o remount,ro /run"),
+    /^EROFS: .*where root must be able to make directories/,
+  );
+  assertMatch(mountedIn("true", {}, refusing("flock:error=EAGAIN")), /^EAGAIN: .*flock/);
+});
+
+test("mount() names the directory of a user's that it could not remove again", [
+  "root",
+  "strace",
+  "unshare",
+  "mkfs.ext4",
+], () => {
+  const there = "mkdir -m 711 /run/loopdev-owned";
+  const inject = refusing("fchown,unlinkat:error=EIO:when=1");
+  assertMatch(
+    mountedIn(there, { owner: 65534 }, inject),
+    /^EIO: .*fchown.* is left: rm -r \/run\/loopdev-owned\//,
+  );
+});
+
+test("mount() names the capabilities that a user's mount takes", [
+  "root",
+  "setpriv",
+  "unshare",
+  "mkfs.ext4",
+], () => {
+  const without = ["setpriv", "--bounding-set", "-setuid", "--"];
+  assertMatch(
+    mountedIn("true", { owner: 65534 }, without),
+    /^EPERM: .*mapping root's id needs CAP_SETUID/,
+  );
 });
