@@ -4,7 +4,7 @@
  * @module
  */
 import { blkGetDiskseq, blkGetSize64, blkSszGet } from "../kernel/block.ts";
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { decodeDev, ifExists, type OpenFile, readLink } from "../kernel/file.ts";
 import {
   LO_FLAGS_DIRECT_IO,
@@ -108,22 +108,13 @@ export function isSameUse(a: LoopFacts, b: LoopFacts | LoopStatus): boolean {
 
 /** Whether an open device is still in the use in which it was seen. */
 export function isStill(device: OpenFile, seen: LoopFacts): boolean {
-  try {
-    return isSameUse(readFacts(device), seen);
-  } catch (error) {
-    // Unbound by somebody else.
-    if (isRefusal(error, "ENXIO")) return false;
-    throw error;
-  }
+  // ENXIO: unbound by somebody else.
+  return unlessRefused(() => isSameUse(readFacts(device), seen), "ENXIO") ?? false;
 }
 
 /** As sysfs writes it, and faster; undefined where /proc is not mounted. */
 function nameOf(file: OpenFile): string | undefined {
-  try {
-    return ifExists(() => file.call((fd) => readLink(`/proc/self/fd/${fd}`)));
-  } catch (error) {
-    // ENAMETOOLONG: longer than PATH_MAX with the working directory before it; nobody can say it.
-    if (isRefusal(error, "ENAMETOOLONG")) return file.path;
-    throw error;
-  }
+  const read = () => file.call((fd) => readLink(`/proc/self/fd/${fd}`));
+  // ENAMETOOLONG: longer than PATH_MAX with the working directory before it; nobody can say it.
+  return ifExists(() => unlessRefused(read, "ENAMETOOLONG") ?? file.path);
 }

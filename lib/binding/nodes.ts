@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { isRefusal, unlessRefused } from "../base/errors.ts";
 import { whyNotPermitted } from "../kernel/capabilities.ts";
 import {
   ifExists,
@@ -62,7 +62,8 @@ export function removeLeftNodes(
   partitions: readonly SysfsPartition[] | undefined,
 ): void {
   const path = `/dev/loop${number}`;
-  try {
+  // EBUSY: another process has opened the device, and may rely on its nodes.
+  unlessRefused(() => {
     if (partitions === undefined || !isDevStatic()) return;
     using _held = ifExists(() => open(path, O_RDONLY | O_EXCL));
     if (sysfsBackingFile(number) !== undefined) return;
@@ -71,10 +72,7 @@ export function removeLeftNodes(
       if (isLeft) removeNode(`/dev/${name}`);
     }
     if (look(path)?.mode === MADE_BY_LOOPDEV) removeNode(path);
-  } catch (error) {
-    // EBUSY: another process has opened the device, and may rely on its nodes.
-    if (!isRefusal(error)) throw error;
-  }
+  });
 }
 
 /** Whether a /dev is static, by the file system that it is. */

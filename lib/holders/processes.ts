@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
 import { UNTOLD } from "../kernel/sysfs.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
@@ -36,13 +36,8 @@ export function linksOf(pid: string): Links {
 
 /** Where a link of a process leads; undefined: it is gone, or this process may not look. */
 export function linkIn(path: string): string | undefined {
-  try {
-    return ifAllowed(() => readLink(path));
-  } catch (error) {
-    // Any user can have opened such a file. The others' paths begin with "/", too.
-    if (isRefusal(error, "ENAMETOOLONG")) return `/${UNTOLD}`;
-    throw error;
-  }
+  // Any user can have opened a file whose path is too long. The others' paths begin with "/", too.
+  return ifAllowed(() => unlessRefused(() => readLink(path), "ENAMETOOLONG") ?? `/${UNTOLD}`);
 }
 
 /** "1234 (qemu)" */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { unlessRefused } from "../base/errors.ts";
 import { DT_DIR, ifExists, listDirectory, O_RDWR, open, readText, writeAt } from "./file.ts";
 import { fileStatus, isThere, linksOf } from "./stat.ts";
 
@@ -108,13 +108,9 @@ export const UNTOLD = "(a path that is too long for the kernel to tell)";
 
 /** The backing file's path as the kernel has it; an error if no file is bound. */
 export function sysfsBoundFile(number: number): string {
-  try {
-    return readText(`/sys/block/loop${number}/loop/backing_file`);
-  } catch (error) {
-    // A stranger's directory can have been renamed; it is bound all the same.
-    if (isRefusal(error, "ENAMETOOLONG")) return UNTOLD;
-    throw error;
-  }
+  const path = `/sys/block/loop${number}/loop/backing_file`;
+  // A stranger's directory can have been renamed; it is bound all the same.
+  return unlessRefused(() => readText(path), "ENAMETOOLONG") ?? UNTOLD;
 }
 
 export function sysfsIsBound(number: number): boolean {
