@@ -174,6 +174,26 @@ test("the end of a block names the image of ours that is attached from within", 
   }
 });
 
+test("the end of a block names a file and the working directory of this process", [
+  "quiet",
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("within.img", 8);
+  output(["mkfs.ext4", "-q", file]);
+  const body = `{
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    kept = openSync(root.path + "/lost+found", "r");
+    process.chdir(root.path);
+  }
+  process.chdir("/");
+  closeSync(kept);`;
+  const said = warningOf(file, `import process from "node:process";\n${body}`);
+  assertMatch(said, /process holds it \(descriptor N, \/\S* there; its working directory\)/);
+  await until(() => losetup(file).length === 0, "the device to go");
+});
+
 test("the end of a block says that others hold it, and who", ["quiet", "root"], async () => {
   const file = makeImage("both.img", 1);
   const body = `import { spawn } from "node:child_process";
