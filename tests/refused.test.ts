@@ -59,6 +59,13 @@ const REFUSALS: readonly Refusal[] = [
     says: /^(affected|fixed|inconclusive)$/,
   },
   {
+    name: "attach() passes a refusal on of which it sees no cause",
+    inject: "?open,openat,openat2:error=EPERM",
+    on: (image) => image,
+    body: "await attach(file);",
+    says: /^EPERM: operation not permitted, open '[^']*refused.img'$/,
+  },
+  {
     name: "detach() writes back by fsync() where sync_file_range() is forbidden",
     inject: "sync_file_range:error=EPERM",
     body: `const loop = await attach(file, { partscan: "userspace" });

@@ -107,6 +107,10 @@ withBusybox(
         assertEquals([ended.success, ended.signal], [false, `SIG${signal}`]);
       }
       assertEquals((await root.run(["sh", "-c", "exit 137"])).signal, undefined);
+      const realTime = await root.run(["sh", "-c", "kill -40 $$"], { stdout: "null" });
+      assertEquals([realTime.signal, realTime.stdout], ["SIGRT40", undefined]);
+      const inFile = root.run("true", { cwd: "/bin/busybox" });
+      assertEquals((await assertRejects(() => inFile, LoopError)).code, "ENOTDIR");
       assertEquals(await sh(root, "pwd; echo $PATH", { cwd: "/etc" }), `/etc\n${PATH}\n`);
       const many = await sh(root, "yes | head -c 1000000 | tr y x; echo; trap | cat");
       assertEquals(many.length, 1_000_001);
