@@ -394,11 +394,15 @@ withBusybox("Ctrl-C is the command's, which says how it ends", ["script"], async
   assertDetached(file);
 });
 
-withBusybox("where mounts are shared, nothing of it shows outside", ["unshare"], async () => {
+withBusybox("where mounts are shared, nothing of it shows outside", [
+  "unshare",
+  "mount",
+], async () => {
   const file = busyboxImage("shared.img");
-  const shared = ["unshare", "--mount", "--propagation", "shared", "--"];
-  const script =
-    `n=$(wc -l </proc/self/mountinfo); "$@"; [ $n = $(wc -l </proc/self/mountinfo) ] && echo same`;
+  // Private first: shared with this machine, its other mounts would come and go here, too.
+  const shared = ["unshare", "--mount", "--propagation", "private", "--"];
+  const count = "$(wc -l </proc/self/mountinfo)";
+  const script = `mount --make-rshared / && n=${count}; "$@"; [ $n = ${count} ] && echo same`;
   const command = onThisRuntime(RUNNER, file, "{}", "sh", "-c", "mount | wc -l; ls /dev/null");
   const { stdout, stderr } = run([...shared, "sh", "-c", script, "sh", ...command]);
   assertEquals(stdout.split("\n").slice(1), ["/dev/null", '{"code":0}', "same", ""], stderr);
