@@ -18,9 +18,12 @@ import { onceByProcesses } from "./peers.ts";
 
 /** Turns of each; a median of fewer says little on a busy machine. */
 const STARTS = 21;
-/** What `import "loopdev"` leads to: on Bun to the library that is compiled in advance. */
-const bundleOf = (runtime: Runtime) =>
-  join(ROOT, runtime === "bun" ? "dist/loopdev.bun.js" : "dist/loopdev.js");
+/** What `import "loopdev"` leads to. */
+const BUNDLES: Record<Runtime, string> = {
+  bun: "loopdev.bun.js",
+  deno: "loopdev.deno.js",
+  node: "loopdev.js",
+};
 
 /** ms of each start. */
 export interface Startup {
@@ -63,7 +66,7 @@ export function measureStartup(
   folder: string,
   starts = STARTS,
 ): Startup | undefined {
-  const bundle = bundleOf(runtime);
+  const bundle = join(ROOT, "dist", BUNDLES[runtime]);
   if (!existsSync(bundle)) {
     leaveOut("start-up", "nothing is built: deno task build");
     return undefined;

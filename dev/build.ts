@@ -109,6 +109,12 @@ change(
   "loopdev.bun.js",
   (code) => `// ${title}: for Bun\n// @ts-self-types="./loopdev.d.cts"\n${code}`,
 );
+// For Deno, in the form of which it caches the most.
+run("bun", "dev/deno_bundle.mjs", DIST);
+change(
+  "loopdev.deno.js",
+  (code) => `// ${title}: for Deno\n// @ts-self-types="./loopdev.d.cts"\n${code}`,
+);
 bundle(
   "gpt.ts",
   "gpt.js",
@@ -135,7 +141,7 @@ symlinkSync("losetup", join(DIST, "loopdev"));
 copyFileSync(join(ROOT, "docs/loopdev.8"), join(DIST, "loopdev.8"));
 
 for (const name of SHARED) copyFileSync(join(DIST, name), join(NPM, name));
-for (const name of ["loopdev.js", "loopdev.bun.js", "gpt.js"]) {
+for (const name of ["loopdev.js", "loopdev.bun.js", "loopdev.deno.js", "gpt.js"]) {
   change(`npm/${name}`, (code) => code.replace('.d.cts"', '.d.ts"'));
 }
 for (const name of ["CHANGELOG.md", "LICENSE"]) {

@@ -46,6 +46,7 @@ export const SHARED: readonly string[] = [
   ...["loopdev.js", "loopdev.d.ts", "gpt.js", "gpt.d.ts", "losetup.js", "loopdev.8"],
   ...["loopdev.bun.js", "loopdev.bun.cjs", "loopdev.late.cjs"],
   ...["loopdev.bun.cjs.jsc", "loopdev.late.cjs.jsc"],
+  ...["loopdev.deno.js", "loopdev.deno.shared.js", "loopdev.deno.late.js"],
 ];
 
 /** The package's package.json. */
@@ -68,6 +69,7 @@ export function manifest(): string {
       ".": {
         require: { types: "./require.d.cts", default: "./require.cjs" },
         bun: { types: "./loopdev.d.ts", default: "./loopdev.bun.js" },
+        deno: { types: "./loopdev.d.ts", default: "./loopdev.deno.js" },
         default: { types: "./loopdev.d.ts", default: "./loopdev.js" },
       },
       "./gpt": { types: "./gpt.d.ts", default: "./gpt.js" },

@@ -116,10 +116,10 @@ const named = RUNTIMES.filter((runtime) => runtime === first);
 const runtimes = named.length > 0 ? named : RUNTIMES;
 const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
 
-/** What users of a runtime import: Bun's have the library compiled in advance. */
+/** What users of a runtime import. */
 const LIBRARY: Record<Runtime, string> = {
   bun: "loopdev.bun.js",
-  deno: "loopdev.js",
+  deno: "loopdev.deno.js",
   node: "loopdev.js",
 };
 

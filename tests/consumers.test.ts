@@ -228,6 +228,31 @@ withDist("the package on Bun is compiled in advance, for the Bun that built it a
   assertEquals(use("main.ts"), "true loopdev.bun.js,loopdev.js\n");
 });
 
+withDist("Deno's cache has most functions that an attach of the package runs", [
+  "dist",
+  "deno",
+  "root",
+], () => {
+  const file = makeImage("cached.img", 8, THREE_PARTITIONS);
+  const log = scratch("v8.log");
+  const flags = `--v8-flags=--log-function-events,--no-logfile-per-isolate,--logfile=${log}`;
+  const env = { ...process.env, DENO_DIR: scratch("deno") };
+  /** How many functions of a library V8 compiles when the cache has been filled. */
+  const compiled = (library: string) => {
+    const script = program(join(DIST, library), file);
+    for (let runs = 0; runs < 3; runs++) {
+      rmSync(log, { force: true });
+      assertEquals(output(["deno", "run", "--allow-ffi", flags, script], { env }), PRINTED);
+    }
+    const lines = readFileSync(log, "utf8").split("\n");
+    const scripts = lines.map((line) => /^script-details,(\d+),.*\/loopdev\./.exec(line)?.[1]);
+    const of = (line: string) => /^function,interpreter,(\d+)/.exec(line)?.[1];
+    return lines.filter((line) => of(line) !== undefined && scripts.includes(of(line))).length;
+  };
+  const [plain, forDeno] = [compiled("loopdev.js"), compiled("loopdev.deno.js")];
+  assert(forDeno > 0 && forDeno < plain / 2, `${forDeno}, and ${plain} of loopdev.js`);
+});
+
 withDist("the package works in what bun build makes of it", ["dist", "bun", "root"], () => {
   const folder = project("bun");
   const file = makeImage("bundled.img", 8, THREE_PARTITIONS);

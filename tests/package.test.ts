@@ -10,10 +10,11 @@ import { output, ROOT, run, scratch, test } from "./support/support.ts";
 
 const FILES =
   "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.bun.cjs loopdev.bun.cjs.jsc " +
-  "loopdev.bun.js loopdev.d.ts loopdev.js loopdev.late.cjs loopdev.late.cjs.jsc losetup.js " +
-  "package.json require.cjs require.d.cts";
+  "loopdev.bun.js loopdev.d.ts loopdev.deno.js loopdev.deno.late.js loopdev.deno.shared.js " +
+  "loopdev.js loopdev.late.cjs loopdev.late.cjs.jsc losetup.js package.json require.cjs " +
+  "require.d.cts";
 
-withDist("the package has seventeen files, no dependency, and the version of deno.json", [
+withDist("the package has twenty files, no dependency, and the version of deno.json", [
   "dist",
   "tar",
 ], () => {
