@@ -158,7 +158,7 @@ static void same(const char *image, const char *strategy)
 	struct loop_info64 info;
 	char path[32], disk[32], link[32];
 	int nodes[PARTITIONS + 1];
-	int control, number, fd, writable, sector_size, i;
+	int control, number, fd, writable, read_only, sector_size, i;
 	uint64_t size, diskseq;
 	int none = !strcmp(strategy, "none");
 	int userspace = !strcmp(strategy, "userspace");
@@ -196,6 +196,7 @@ static void same(const char *image, const char *strategy)
 		close(fd);
 	}
 	sync_file_range(fd, 0, 0, 1);
+	must(ioctl(fd, BLKROGET, &read_only), "BLKROGET");
 	must(ioctl(fd, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
 	snprintf(link, sizeof link, "/proc/self/fd/%d", config.fd);
 	must(readlink(link, buffer, 4096), link);

@@ -51,7 +51,7 @@ static struct use attach(const char *image)
 	struct use use;
 	char link[32];
 	uint64_t size, diskseq;
-	int control, number, writable, sector_size;
+	int control, number, writable, read_only, sector_size;
 
 	config.fd = open_cached(image, O_RDWR | O_NONBLOCK);
 	look_at(config.fd, STATX_BASIC_STATS);
@@ -79,6 +79,7 @@ static struct use attach(const char *image)
 		close(use.device);
 	}
 	sync_file_range(use.device, 0, 0, 1);
+	must(ioctl(use.device, BLKROGET, &read_only), "BLKROGET");
 	must(ioctl(use.device, LOOP_GET_STATUS64, &info), "LOOP_GET_STATUS64");
 	snprintf(link, sizeof link, "/proc/self/fd/%d", config.fd);
 	must(readlink(link, buffer, 4096), link);

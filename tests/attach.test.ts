@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
-import { blkpgAddPartition } from "../lib/kernel/block.ts";
-import { O_RDWR, open } from "../lib/kernel/file.ts";
+import { blkpgAddPartition, blkRoSet } from "../lib/kernel/block.ts";
+import { O_RDONLY, O_RDWR, open } from "../lib/kernel/file.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
   assertDetached,
@@ -87,6 +87,22 @@ test("attach() is read-only by itself where the file cannot be written", ["root"
   await using inner = await attach(outer.path);
   assertEquals([inner.readOnly, inner.backingFile], [true, outer.path]);
   await assertRejects(() => attach(outer.path, { readOnly: false }), LoopError);
+});
+
+test("attach() is writable though an earlier use has left the device read-only", [
+  "root",
+], async () => {
+  const file = makeImage("earlier.img", 1);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  {
+    await using loop = await attach(file, { number });
+    using device = open(loop.path, O_RDONLY);
+    blkRoSet(device, true);
+  }
+  await using loop = await attach(file, { number });
+  assertEquals([loop.readOnly, losetup(file)[0].ro], [false, false]);
+  writeFileSync(loop.path, "written");
 });
 
 test("attach() clamps size to the file and to whole sectors", ["root"], async () => {

@@ -7,7 +7,8 @@
  */
 import { BoundDevice } from "./bound_device.ts";
 import { removeDevice } from "./change.ts";
-import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";
+import { type ErrorCode, isRefusal, LoopError, toExplain, withMore } from "../base/errors.ts";
+import { blkRoGet, blkRoSet } from "../kernel/block.ts";
 import { ifExists, O_EXCL, O_RDONLY, O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
@@ -192,6 +193,17 @@ function refuseOther(path: string): void {
   throw new LoopError({ code: "ENOTBLK", path, hint });
 }
 
+/** What BLKROSET has set (`blockdev --setro`), the kernel keeps from one use of a device to the next. */
+function makeWritable(device: OpenFile): void {
+  if (!blkRoGet(device)) return;
+  try {
+    blkRoSet(device, false);
+  } catch (error) {
+    const { path } = device;
+    throw withMore(error, `an earlier use has left it read-only: blockdev --setrw ${path}`);
+  }
+}
+
 function makeConfig(binding: Binding): LoopConfig {
   const { backing, readOnly, partscan, offset = 0, sizelimit = 0 } = binding;
   const lo_file_name = new Uint8Array(LO_NAME_SIZE);
@@ -234,6 +246,7 @@ function bindDevice(
     using writable = opened.writable;
     loopConfigure(writable ?? device, backing, config);
     forgetFailures(device);
+    if (!readOnly) makeWritable(device);
     const facts = readFacts(device, backing);
     if (facts.number !== number) {
       const hint = `it is loop device ${facts.number}; is /dev a static one?`;
