@@ -105,10 +105,8 @@ export const MUTATIONS: Mutation[] = [
     replacements: [
       {
         file: "lib/binding/bind.ts",
-        from:
-          'import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";\n',
-        to:
-          'import { type ErrorCode, isRefusal, LoopError, toExplain } from "../base/errors.ts";\n' +
+        from: 'import { readFacts } from "./facts.ts";\n',
+        to: 'import { readFacts } from "./facts.ts";\n' +
           'import { libc } from "../runtime/libc.ts";\n',
       },
       {

@@ -189,7 +189,7 @@ function refuseOther(path: string): void {
   const type = ifExists(() => fileStatus(path))?.type;
   if (type === undefined || type === "block device") return;
   const hint = `a ${type} has the name of this device's node, so the device has none: look what ` +
-    `it holds, and move it away (mv ${path} /root/) or rm it; the next attach() makes the node`;
+    `it holds, and move it away (mv ${path} /root/) or rm it; the next attach makes the node`;
   throw new LoopError({ code: "ENOTBLK", path, hint });
 }
 
