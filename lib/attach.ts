@@ -265,18 +265,18 @@ async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<bo
 
 /** LOOP_CONFIGURE of Linux 5.8 ignores some fields, and every kernel drops direct I/O without an error. */
 function verify({ path, facts }: BoundDevice, asked: CheckedOptions, sectorSize?: number): void {
-  const differences = [
-    ["offset", facts.offset, asked.offset],
-    ["sizelimit", facts.sizelimit, asked.sizelimit],
-    ["sector size", facts.sectorSize, sectorSize ?? facts.sectorSize],
-    ["read-only", facts.readOnly, asked.readOnly ?? facts.readOnly],
-    ["direct I/O", facts.directIo, asked.directIo || facts.directIo],
-  ].filter(([, is, asked]) => is !== asked);
+  const differences: string[] = [];
+  const compare = <T>(what: string, is: T, asked: T) => {
+    if (is !== asked) differences.push(`${what} is ${is}, asked for ${asked}`);
+  };
+  compare("offset", facts.offset, asked.offset);
+  compare("sizelimit", facts.sizelimit, asked.sizelimit);
+  compare("sector size", facts.sectorSize, sectorSize ?? facts.sectorSize);
+  compare("read-only", facts.readOnly, asked.readOnly ?? facts.readOnly);
+  compare("direct I/O", facts.directIo, asked.directIo || facts.directIo);
   if (differences.length === 0) return;
-  const list = differences.map(([what, is, asked]) => `${what} is ${is}, asked for ${asked}`).join(
-    ", ",
-  );
-  const why = differences.some(([what]) => what === "direct I/O")
+  const list = differences.join(", ");
+  const why = differences.some((one) => one.startsWith("direct I/O"))
     ? "the backing file's file system, or its alignment to the sector size, does not allow direct I/O"
     : `Linux ${kernelRelease()} ignored it; loopdev needs Linux 5.9 or later`;
   throw new LoopError({

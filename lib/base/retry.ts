@@ -94,8 +94,11 @@ export async function unlessAborted<T>(
 }
 
 /** Rejects with the signal's reason once it aborts; what `waiting` stands for goes on. */
-export async function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal): Promise<T> {
-  if (!signal) return await waiting;
+export function untilAborted<T>(waiting: Promise<T>, signal?: AbortSignal): Promise<T> {
+  return signal ? endOrAbort(waiting, signal) : waiting;
+}
+
+async function endOrAbort<T>(waiting: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const abort = () => reject(signal.reason);
   if (signal.aborted) abort();

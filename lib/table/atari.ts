@@ -48,6 +48,13 @@ function entriesAt(sector: DataView, begin: number, length: number): Entry[] {
   });
 }
 
+/** Whether one of the four entries is in use. */
+export function isLikeAtari(marked: DataView): boolean {
+  if (marked.byteLength < SECTOR) return false;
+  const used = (i: number) => marked.getUint8(PRIMARY + ENTRY_SIZE * i);
+  return ((used(0) | used(1) | used(2) | used(3)) & 1) === 1;
+}
+
 /** The four primary partitions, with an extended one replaced by those in it, and ICD's from 5 on. */
 export function* readAtari(disk: SteppedDisk): Steps<Found> {
   if (disk.sectorSize !== SECTOR) return undefined;
@@ -55,7 +62,6 @@ export function* readAtari(disk: SteppedDisk): Steps<Found> {
   const sectors = disk.size / SECTOR % 2 ** 32;
   const root = yield* readSector(disk, 0);
   if (!root) return undefined;
-  if (![0, 1, 2, 3].some((i) => root.getUint8(PRIMARY + ENTRY_SIZE * i) & 1)) return undefined;
   const primary = entriesAt(root, PRIMARY, 4);
   const isValid = ({ isUsed, type, start, size }: Entry) =>
     isUsed && TYPES.includes(type) && start <= sectors && (start + size) % 2 ** 32 <= sectors;

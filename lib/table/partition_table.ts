@@ -6,7 +6,7 @@
  * @module
  */
 import { AMIGA_MARKS, readAmiga } from "./amiga.ts";
-import { readAtari } from "./atari.ts";
+import { isLikeAtari, readAtari } from "./atari.ts";
 import type { FoundTable, TableKind, TablePartition } from "./disk.ts";
 import { type GptHeader, readGpt } from "./gpt.ts";
 import {
@@ -26,7 +26,7 @@ import {
 } from "./labels.ts";
 import { MAC_MARKS, readMac } from "./mac.ts";
 import { announcesGpt, isProtective, kindOf, mbrUuid, readBootRecord, readMbr } from "./mbr.ts";
-import { isMarked, type Mark, readMarked } from "./sectors.ts";
+import { isMarked, type Marks, readMarked } from "./sectors.ts";
 import type { SteppedDisk, Steps } from "./steps.ts";
 import { nameUnreadable } from "./unreadable.ts";
 
@@ -52,23 +52,23 @@ function cutAt(end: number, partition: TablePartition): TablePartition {
   return from <= to ? partition : { ...partition, size: to, truncated: { from, to } };
 }
 
-/** A kind of table: how each of its tables is marked, if it is at all, and what reads one. */
-type Row = readonly [
-  TableKind,
-  marks: readonly Mark[] | undefined,
-  read: (disk: SteppedDisk) => Steps<Found>,
-];
+/** A kind of table: how each of its tables is marked, and what reads one. */
+interface Row {
+  readonly kind: TableKind;
+  readonly marks: Marks;
+  readonly read: (disk: SteppedDisk) => Steps<Found>;
+}
 
 /** The kinds after MS-DOS, in the kernel's order. If there is an MS-DOS table, it looks for none of them. */
 const OTHERS: readonly Row[] = [
-  ["bsd", BSD_MARKS, readBsd],
-  ["sun", SUN_MARKS, readSun],
-  ["amiga", AMIGA_MARKS, readAmiga],
-  ["atari", undefined, readAtari],
-  ["mac", MAC_MARKS, readMac],
-  ["ultrix", ULTRIX_MARKS, readUltrix],
-  ["karma", KARMA_MARKS, readKarma],
-  ["sysv68", SYSV68_MARKS, readSysv68],
+  { kind: "bsd", marks: BSD_MARKS, read: readBsd },
+  { kind: "sun", marks: SUN_MARKS, read: readSun },
+  { kind: "amiga", marks: AMIGA_MARKS, read: readAmiga },
+  { kind: "atari", marks: isLikeAtari, read: readAtari },
+  { kind: "mac", marks: MAC_MARKS, read: readMac },
+  { kind: "ultrix", marks: ULTRIX_MARKS, read: readUltrix },
+  { kind: "karma", marks: KARMA_MARKS, read: readKarma },
+  { kind: "sysv68", marks: SYSV68_MARKS, read: readSysv68 },
 ];
 
 const NONE = { kind: "none", partitions: [] } as const;
@@ -96,7 +96,7 @@ function* readWhole(
     return { kind: "mbr", ...uuid === undefined ? {} : { uuid }, partitions };
   }
   let empty: TableKind = "none";
-  for (const [kind, marks, read] of OTHERS) {
+  for (const { kind, marks, read } of OTHERS) {
     if (!isMarked(marked, marks)) continue;
     const partitions = yield* read(disk);
     // After an Amiga's table without partitions the kernel looks for the other kinds.

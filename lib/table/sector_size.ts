@@ -47,7 +47,8 @@ export function* findTableSteps(
   asked: number | "auto",
   usual = DEFAULT_SECTOR_SIZE,
 ): Steps<FoundTable> {
-  const ends = withEnds(size);
+  const head = size > 0 ? yield { offset: 0, length: Math.min(HEAD, size) } : new Uint8Array();
+  const ends = withEnds(size, head);
   const disk = (sectorSize: number): SteppedDisk => ({ size, ...ends, sectorSize });
   const first = asked === "auto" ? usual : asked;
   const table = yield* tableSteps(disk(first), "primary");
@@ -74,25 +75,21 @@ export function* findTableSteps(
 const HEAD = 24 * 1024;
 const LARGEST = Math.max(...SECTOR_SIZES);
 
-/** Reads of an image that keep its beginning and its end, so that each is read once, if at all. */
-function withEnds(size: number): Pick<SteppedDisk, "read" | "kept"> {
+/** Reads of an image of which the beginning has been read, and whose end is read once, if at all. */
+function withEnds(size: number, head: Uint8Array): Pick<SteppedDisk, "read" | "kept"> {
   const tailStart = Math.max(0, size - size % LARGEST - LARGEST);
-  let head: Uint8Array | undefined;
   let tail: Uint8Array | undefined;
   return {
     *read(offset, length) {
       const end = offset + length;
-      if (end <= HEAD) {
-        head ??= yield* wanted(0, Math.min(HEAD, size));
-        return head.subarray(offset, end);
-      }
+      if (end <= HEAD) return head.subarray(offset, end);
       if (offset < tailStart) return yield* wanted(offset, length);
       tail ??= yield* wanted(tailStart, size - tailStart);
       return tail.subarray(offset - tailStart, end - tailStart);
     },
     kept(offset, length) {
       const end = offset + length;
-      return head && end <= head.length ? head.subarray(offset, end) : undefined;
+      return end <= head.length ? head.subarray(offset, end) : undefined;
     },
   };
 }

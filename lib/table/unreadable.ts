@@ -17,7 +17,7 @@ export function* nameUnreadable(
   marked: DataView,
   record?: BootRecord,
 ): Steps<string | undefined> {
-  for (const [name, marks, isIt] of TESTS) {
+  for (const { name, marks, isIt } of TESTS) {
     if (isMarked(marked, marks) && (yield* isIt(disk, record))) return name;
   }
 }
@@ -62,6 +62,11 @@ function* isPc98(_: SteppedDisk, record?: BootRecord): Steps<boolean> {
 /** "VOL1", "LNX1" and "CMS1" in EBCDIC. */
 const DASD_LABELS = [0xe5d6d3f1, 0xd3d5e7f1, 0xc3d4e2f1];
 
+/** Sector 1, and blocks 1 and 2 of each sector size. */
+const DASD_MARKS: readonly Mark[] = [1, 2, 4, 8, 16].flatMap((sector) =>
+  DASD_LABELS.map((label): Mark => [sector * SECTOR, 32, label])
+);
+
 /** ibm.c, which the kernel tries after MS-DOS: a label in sector 1, block 1 or block 2. */
 function* isDasd(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
   if (record) return false;
@@ -100,11 +105,15 @@ function* isAcornEesox(disk: SteppedDisk): Steps<boolean> {
     );
 }
 
-const TESTS: readonly [name: string, marks: readonly Mark[] | undefined, isIt: Test][] = [
-  ["a dynamic disk of Windows (LDM)", LDM_MARKS, isLdm],
-  ["an AIX disk", AIX_MARKS, isAix],
-  ["a PC-98's", PC98_MARKS, isPc98],
-  ["an IBM mainframe's (DASD)", undefined, isDasd],
-  ["an Acorn's (ICS)", ICS_MARKS, isAcornIcs],
-  ["an Acorn's (EESOX)", EESOX_MARKS, isAcornEesox],
+const TESTS: readonly {
+  readonly name: string;
+  readonly marks: readonly Mark[];
+  readonly isIt: Test;
+}[] = [
+  { name: "a dynamic disk of Windows (LDM)", marks: LDM_MARKS, isIt: isLdm },
+  { name: "an AIX disk", marks: AIX_MARKS, isIt: isAix },
+  { name: "a PC-98's", marks: PC98_MARKS, isIt: isPc98 },
+  { name: "an IBM mainframe's (DASD)", marks: DASD_MARKS, isIt: isDasd },
+  { name: "an Acorn's (ICS)", marks: ICS_MARKS, isIt: isAcornIcs },
+  { name: "an Acorn's (EESOX)", marks: EESOX_MARKS, isIt: isAcornEesox },
 ];
