@@ -217,8 +217,9 @@ ${cycleTable(cycles)}
   cachestat(2) finds dirty pages.
 - _At once_: LOOP_SET_STATUS64 waits for an RCU grace period; waits of different devices overlap.
 - _Start-up_: whole processes with the package's library, which for Bun is compiled in advance
-  ([why](decisions/12-bytecode-for-bun.md)); the empty script is the runtime's own start. Nearly all
-  of the rest is every function's first run. The one that mounts starts its keeper, too.
+  ([why](decisions/12-bytecode-for-bun.md)), and for Deno has a form of which Deno caches the most
+  ([why](decisions/13-cached-functions-on-deno.md)); the empty script is the runtime's own start.
+  Nearly all of the rest is every function's first run. The one that mounts starts its keeper, too.
 
 ${jobSection(kept, runtimes)}
 ${leftOutList(kept.leftOut)}
