@@ -7,7 +7,13 @@ import { type Steps, type Wanted, wanted } from "../table/steps.ts";
 import { ISO9660, UDF } from "./discs.ts";
 import { EXFAT, VFAT } from "./fat.ts";
 import { CONTAINERS, FILE_SYSTEMS } from "./rows.ts";
-import { type FileSystem, hasBytes, type Row, type SteppedImage } from "./superblock.ts";
+import {
+  type FileSystem,
+  hasBytes,
+  type Magic,
+  type Row,
+  type SteppedImage,
+} from "./superblock.ts";
 
 export type { FileSystem } from "./superblock.ts";
 
@@ -32,10 +38,16 @@ const LAST = 64 * 1024;
  * driver says whether the rest is sound, and whether the disk is long enough.
  */
 export function* findFileSystems(size: number): Steps<FileSystem[]> {
-  const disk = yield* withEnds(size);
+  const pieces: Piece[] = [];
+  for (const { offset, length } of endsOf(size)) {
+    pieces.push({ offset, bytes: yield* wanted(offset, length) });
+  }
+  const disk = withPieces(size, pieces);
   const found: FileSystem[] = [];
   for (const row of ROWS) {
-    const one = yield* findBy(row, disk);
+    const start = typeof row.start === "number" ? row.start : row.start(size);
+    if (start < 0 || lacksMagic(row, start, pieces)) continue;
+    const one = yield* findBy(row, start, disk);
     if (one?.usage === "raid" || one?.usage === "crypto") return [one];
     if (one) found.push(one);
   }
@@ -43,13 +55,36 @@ export function* findFileSystems(size: number): Steps<FileSystem[]> {
   return isBridge ? found.filter(({ type }) => type !== "iso9660") : found;
 }
 
-function* findBy(row: Row, disk: SteppedImage): Steps<FileSystem | undefined> {
-  const { type, usage = "filesystem", start: place, length = 512, magic } = row;
-  const start = typeof place === "number" ? place : place(disk.size);
-  if (start < 0) return undefined;
+/** What has been read of a disk. */
+interface Piece {
+  /** Bytes from the disk's beginning. */
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** How much of a superblock without its row's `length` is looked at: bytes. */
+const LENGTH = 512;
+
+/** Whether what has been read shows that a row's magic number is not there: nearly always. */
+function lacksMagic({ magic, length = LENGTH }: Row, start: number, pieces: readonly Piece[]) {
+  for (const { offset, bytes } of pieces) {
+    const at = start - offset;
+    if (at >= 0 && at + length <= bytes.length) return !hasAny(magic, bytes, at);
+  }
+  return false;
+}
+
+function hasAny(magic: readonly Magic[], bytes: Uint8Array, at: number): boolean {
+  // By their indices: the iterators of a destructuring cost more than the rest of a mount's look.
+  for (const one of magic) if (hasBytes(bytes, at + one[0], one[1])) return true;
+  return false;
+}
+
+function* findBy(row: Row, start: number, disk: SteppedImage): Steps<FileSystem | undefined> {
+  const { type, usage = "filesystem", length = LENGTH, magic } = row;
   const raw = yield* disk.read(start, Math.max(length, BEGINNING - start));
-  const hasMagic = magic.some(([offset, value]) => hasBytes(raw, offset, value));
-  if (raw.length < length || !hasMagic || row.isOne?.(raw, start) === false) return undefined;
+  if (raw.length < length || !hasAny(magic, raw, 0)) return undefined;
+  if (row.isOne?.(raw, start) === false) return undefined;
   const names = row.names
     ? yield* row.names(raw, disk)
     : { label: row.label?.(raw), uuid: row.uuid?.(raw) };
@@ -73,18 +108,15 @@ export function endsOf(size: number): Wanted[] {
   }));
 }
 
-function* withEnds(size: number): Steps<SteppedImage> {
-  const pieces: { offset: number; bytes: Uint8Array }[] = [];
-  for (const { offset, length } of endsOf(size)) {
-    pieces.push({ offset, bytes: yield* wanted(offset, length) });
-  }
+function withPieces(size: number, pieces: readonly Piece[]): SteppedImage {
   return {
     size,
     *read(offset, length) {
       const end = Math.min(offset + length, size);
       if (!(offset >= 0 && offset < end)) return new Uint8Array();
       for (const piece of pieces) {
-        const [from, to] = [offset - piece.offset, end - piece.offset];
+        const from = offset - piece.offset;
+        const to = end - piece.offset;
         if (from >= 0 && to <= piece.bytes.length) return piece.bytes.subarray(from, to);
       }
       return yield* wanted(offset, end - offset);

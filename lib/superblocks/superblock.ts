@@ -77,10 +77,12 @@ type Readable<T> = Pick<CType<T>, "size" | "get">;
 /** The values of fields in these bytes. */
 export function fieldsOf<F extends Fields>(raw: Uint8Array, fields: F): Values<F> {
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
-  const entries = Object.entries(fields);
-  return Object.fromEntries(
-    entries.map(([name, [offset, type]]) => [name, type.get(view, offset)]),
-  ) as Values<F>;
+  const values: Record<string, unknown> = {};
+  for (const name in fields) {
+    const field = fields[name];
+    values[name] = field[1].get(view, field[0]);
+  }
+  return values as Values<F>;
 }
 
 /** A big-endian C type. */
