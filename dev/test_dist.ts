@@ -116,22 +116,31 @@ const named = RUNTIMES.filter((runtime) => runtime === first);
 const runtimes = named.length > 0 ? named : RUNTIMES;
 const wanted = named.length > 0 || first === undefined ? rest : [first, ...rest];
 
-/** What users of a runtime import. */
-const LIBRARY: Record<Runtime, string> = {
-  bun: "loopdev.bun.js",
-  deno: "loopdev.deno.js",
-  node: "loopdev.js",
-};
+/**
+ * What users of each runtime import, as the package's exports have it: a test on one runtime starts programs on
+ * the others. Deno reads what it is named here without a permission.
+ */
+async function libraryOfRuntime(): Promise<string> {
+  const names = Object.keys(await import(join(ROOT, "dist/loopdev.js")));
+  return `const library = "Deno" in globalThis
+  ? await import("./loopdev.deno.js")
+  : "Bun" in globalThis
+  ? await import("./loopdev.bun.js")
+  : await import("./loopdev.js");
+export const { ${names.join(", ")} } = library;
+`;
+}
 
 /** Copies the tree, with the built files instead of mod.ts and cli.ts; the folder. */
-function makeTree(library: string): string {
+async function makeTree(): Promise<string> {
   const tree = mkdtempSync(join(tmpdir(), "loopdev-dist-"));
   // Tests run programs as nobody, too.
   chmodSync(tree, 0o755);
   copyTree(tree);
   cpSync(join(ROOT, "dist"), join(tree, "dist"), { recursive: true });
+  writeFileSync(join(tree, "dist/of_runtime.js"), await libraryOfRuntime());
   const types = '// @ts-types="./dist/loopdev.d.ts"\n';
-  writeFileSync(join(tree, "mod.ts"), `${types}export * from "./dist/${library}";\n`);
+  writeFileSync(join(tree, "mod.ts"), `${types}export * from "./dist/of_runtime.js";\n`);
   const [firstLines] = /^#!.*\n(?:\/\/ .*\n)?/.exec(
     readFileSync(join(ROOT, "cli.ts"), "utf8"),
   )!;
@@ -145,14 +154,9 @@ function makeTree(library: string): string {
   return tree;
 }
 
-const trees = new Map<string, string>();
+const tree = await makeTree();
 let failed = false;
 try {
-  for (const name of runtimes) {
-    const library = LIBRARY[name];
-    if (!trees.has(library)) trees.set(library, makeTree(library));
-  }
-  const [tree] = trees.values();
   const all = readdirSync(join(tree, "tests"))
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
@@ -160,12 +164,11 @@ try {
   const commands = runtimes.map((name, turn) => {
     const chosen = files.filter((_, index) => !spread || index % runtimes.length === turn);
     const report = join(ROOT, `reports/dist-${name}.xml`);
-    const cwd = trees.get(LIBRARY[name]);
-    return { name, command: [...COMMANDS[name](report), ...chosen], cwd };
+    return { name, command: [...COMMANDS[name](report), ...chosen], cwd: tree };
   });
   const ends = await runSideBySide(commands, {});
   failed = [...ends.values()].some((wrong) => wrong !== undefined);
 } finally {
-  for (const tree of trees.values()) rmSync(tree, { recursive: true, force: true });
+  rmSync(tree, { recursive: true, force: true });
 }
 process.exit(failed ? 1 : 0);

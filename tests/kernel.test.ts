@@ -1,7 +1,8 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { symlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { attach, isAffected, type KernelBug, LoopError } from "../mod.ts";
+import { attach, isAffected, type KernelBug } from "../mod.ts";
+import { LoopError } from "../lib/base/errors.ts";
 import { chainOnThread, uninterruptedOnThread } from "../lib/kernel/chain.ts";
 import { isBeingClaimed, whileClaiming } from "../lib/kernel/claims.ts";
 import {

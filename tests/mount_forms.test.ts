@@ -483,8 +483,10 @@ const AMONG_DEAD_OWNERS = `
   for (const end = Date.now() + 10_000; [...gone, ...mayGo].some(existsSync) && Date.now() < end;) {
     await new Promise((resolve) => setImmediate(resolve));
   }
-  // What a keeper has not taken away when it lets its locks go, it leaves.
-  for (const path of users) spawnSync("flock", [path, "true"]);
+  // What a keeper has not taken away when it lets its locks go, it leaves. This process has them, too, until
+  // the event loop turns.
+  const isLocked = (path) => spawnSync("flock", ["--nonblock", path, "true"]).status !== 0;
+  while (users.some(isLocked)) await new Promise((resolve) => setTimeout(resolve, 5));
   const mounts = readFileSync("/proc/" + stranger.pid + "/mountinfo", "utf8");
   stranger.stdin.end();
   const left = [gone, users, [ended]].map((paths) => paths.filter(existsSync).length);
