@@ -253,15 +253,17 @@ test("isThere() throws what says nothing of whether the name exists", [], () => 
 });
 
 test("placesOf() knows the type of each file, and leaves out what is not there", [], async () => {
-  using watch = memoryFile("held", 1);
-  using queue = new OpenWatch("/dev/null");
-  const paths = ["/dev/null", "/proc", "/no/such/file"];
-  const places = await placesOf([...paths, `/proc/self/fd/${watch.call((fd) => fd)}`]);
+  using held = memoryFile("held", 1);
+  const watched = scratch("watched");
+  writeFileSync(watched, "");
+  using watch = new OpenWatch(watched);
+  const paths = ["/dev/null", "/proc", "/no/such/file", watched];
+  const places = await placesOf([...paths, `/proc/self/fd/${held.call((fd) => fd)}`]);
   const types = places.map((place) => place?.type);
-  assertEquals(types, ["character device", "directory", undefined, "file"]);
-  assertEquals(queue.wasOpened, false);
-  open("/dev/null", O_RDONLY).close();
-  assertEquals(queue.wasOpened, true);
+  assertEquals(types, ["character device", "directory", undefined, "file", "file"]);
+  assertEquals(watch.wasOpened, false);
+  open(watched, O_RDONLY).close();
+  assertEquals(watch.wasOpened, true);
 });
 
 test("placesOf() calls what has no type unknown", [], async () => {
