@@ -7,6 +7,7 @@
  */
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname } from "node:path";
 import process from "node:process";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
@@ -80,7 +81,9 @@ async function mountAndDie(): Promise<string> {
   const deno = ["run", "-A", "--no-check", "--no-config", "--no-lock"];
   const args = [..."Deno" in globalThis ? deno : [], script, image, "partition"];
   const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
-  const closed = new Promise((resolve) => child.on("close", resolve));
+  const closed = new Promise<[code: number | null, signal: NodeJS.Signals | null]>((resolve) =>
+    child.on("close", (...how) => resolve(how))
+  );
   let said = "";
   await new Promise((resolve) =>
     child.stdout.on("data", (data) => {
@@ -88,6 +91,12 @@ async function mountAndDie(): Promise<string> {
       if (said.includes("\n")) resolve(undefined);
     }).on("end", resolve)
   );
+  if (!said.includes("\n")) {
+    const [code, signal] = await closed;
+    console.error(`the process that was to mount ended with ${signal ?? code}, and said: ${said}`);
+    // A crash of the runtime in the emulation is this program's, too: it runs again then.
+    process.exit(signal === null ? 1 : 128 + constants.signals[signal]);
+  }
   const { loop, path } = JSON.parse(said);
   look({ path: loop }, true);
   check(path);
