@@ -48,13 +48,14 @@ export function traced(body: string, tracing: Tracing): Traced {
   for (let tries = 1; last.calls.some(isLost) && tries < TRIES; tries++) {
     last = tracedOnce(body, tracing);
   }
+  assert(last.status === 0, last.stderr);
   return last;
 }
 
 function tracedOnce(
   body: string,
   { calls, inject, on, here = false, names = false }: Tracing,
-): Traced {
+): Traced & { status: number | null; stderr: string } {
   const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
   const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
   // Node opens its stdout when it is first used, by calls that are made to fail later.
@@ -72,15 +73,14 @@ function tracedOnce(
     ...on === undefined ? [] : ["-P", on],
     ...onThisRuntime(script),
   ]);
-  assert(status === 0, stderr);
   const lines = joinResumed(readFileSync(log, "utf8").split("\n"));
-  const main = lines.find((line) => line.includes("/dev/loop-control"))?.split(" ")[0];
+  const main = lines.find((line) => line.includes("/dev/loop"))?.split(" ")[0];
   const made = lines.filter((line) => /^\d+ +\w+\(/.test(line)).map((line) => ({
     isMain: line.startsWith(`${main} `),
     // musl's open() is open(2), glibc's is openat(2); aarch64 has openat(2) alone.
     text: line.replace(/^\d+ +/, "").replace(/^open\(/, "openat(AT_FDCWD, "),
   }));
-  return { stdout, calls: here ? made.filter(({ isMain }) => isMain) : made };
+  return { stdout, stderr, status, calls: here ? made.filter(({ isMain }) => isMain) : made };
 }
 
 /** A call during which another thread made one stands on two lines; here it is one, where it began. */
