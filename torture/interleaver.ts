@@ -13,7 +13,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { readOptions } from "../dev/options.ts";
 import { onThisRuntime, ROOT } from "../tests/support/support.ts";
-import { judge } from "./judge.ts";
+import { callText, judge } from "./judge.ts";
 import { askStranger, DEVICES, endStranger, KEEPER_MS, LaneHome, Peer, SETTLE_MS } from "./lane.ts";
 import type { Event } from "./model.ts";
 import { Player } from "./play.ts";
@@ -49,6 +49,15 @@ interface Run {
   readonly events: readonly Event[];
 }
 
+/** Names the calls without an answer. */
+function hanging(events: readonly Event[]): string {
+  const isAnswered = (id: number) => events.some((one) => "answer" in one && one.answer === id);
+  const calls = events.flatMap((one) =>
+    "call" in one && !isAnswered(one.call) ? [callText(one.step)] : []
+  );
+  return `a call hangs: ${calls.join(", ")}`;
+}
+
 /** Runs it once. */
 async function runOnce(program: Program, lane: number, settle?: number): Promise<Run> {
   const home = homes[lane];
@@ -58,7 +67,7 @@ async function runOnce(program: Program, lane: number, settle?: number): Promise
   const player = new Player(home.lane(askStranger, (event) => void events.push(event)));
   const hung = await withinHang(player.run(program)) === "hangs";
   const violation = hung
-    ? "a call hangs"
+    ? hanging(events)
     : await judge(events, () => home.seen(), settle ?? SETTLE_MS);
   const endless = await withinHang(player.end(() => home.attached())) === "hangs"
     ? "its end hangs"
@@ -89,7 +98,7 @@ async function runAndDie(program: Program, lane: number, settle?: number): Promi
   if (hung) child.kill("SIGKILL");
   await closed;
   const violation = hung
-    ? "a call hangs"
+    ? hanging(events)
     : await judge(events, () => home.seen(), keeperMs(settle));
   await takeAway(home);
   return { violation, events };

@@ -27,14 +27,15 @@ export async function judge(
     if (unexplained) {
       const { step, answer } = unexplained;
       const said = answer?.error ?? answer?.ok ?? "nothing";
-      return `${callText(step)}: no state allows that it answers ${said}`;
+      const why = answer?.message === undefined ? "" : `: ${answer.message}`;
+      return `${callText(step)}: no state allows that it answers ${said}${why}`;
     }
     if (Date.now() > end) return least!.join("; ");
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
 }
 
-const callText = (step: Parameters<typeof describe>[0] | object): string =>
+export const callText = (step: Parameters<typeof describe>[0] | object): string =>
   describe({ ...step, leave: "await", ms: undefined } as Parameters<typeof describe>[0]);
 
 function wrongError(events: readonly Event[]): string | undefined {
@@ -44,7 +45,7 @@ function wrongError(events: readonly Event[]): string | undefined {
     const step = (made as Event & { step: { op: string } }).step;
     // The stranger's errors are not the library's.
     if (step.op.startsWith("stranger")) continue;
-    return `${callText(step)} failed with ${event.error}`;
+    return `${callText(step)} failed with ${event.error}: ${event.message}`;
   }
   return undefined;
 }

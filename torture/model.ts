@@ -13,6 +13,7 @@ import type { Seen } from "./seen.ts";
 export interface Answer {
   readonly ok?: unknown;
   readonly error?: string;
+  readonly message?: string;
   /** Which use of which device, and the file that sysfs shows of it then. */
   readonly number?: number;
   readonly diskseq?: number;
@@ -60,6 +61,8 @@ export interface State {
   /** Where each mount was made, for what is mounted there after its end. */
   places: Record<string, string>;
   tables: Partial<Record<FileName, TableName>>;
+  /** Those that were in a file before: the page cache of a device still has what was read through it. */
+  earlier: Partial<Record<FileName, TableName[]>>;
   keeper: boolean;
 }
 
@@ -161,11 +164,13 @@ function opened(state: State, call: Op<"openLoop">, { answer }: Made): State[] {
   const use = state.uses[id];
   if (answer.error || !use || answer.shown !== use.file) return [];
   use.bound = true;
-  const known = (use.parts ?? []).filter((one) =>
-    numbersIn(tableOf(state, use.file)).includes(one)
-  );
-  state.handles[call.handle] = { use: id, own: false, is: "open", known };
-  return [state];
+  const earlier = state.earlier[use.file as FileName] ?? [];
+  return [tableOf(state, use.file), ...earlier].map((table) => {
+    const known = (use.parts ?? []).filter((one) => numbersIn(table).includes(one));
+    const next = structuredClone(state);
+    next.handles[call.handle] = { use: id, own: false, is: "open", known };
+    return next;
+  });
 }
 
 /** detach(), and the end of the block. */
@@ -315,6 +320,7 @@ function effects(before: State, made: Made): State[] {
     case "unmount":
       return unmounted(state, call.mount, answer);
     case "writeTable":
+      (state.earlier[call.file] ??= []).push(tableOf(state, call.file));
       state.tables[call.file] = call.table;
       return [state];
     case "killKeeper":
@@ -438,6 +444,7 @@ export function explain(
     mounts: {},
     places: {},
     tables: {},
+    earlier: {},
     keeper: true,
   });
   const stuck = events[furthest];

@@ -103,7 +103,8 @@ export class Player {
       this.#lane.note({ answer: id, ...show(made) });
       return made;
     } catch (error) {
-      this.#lane.note({ answer: id, error: errorOf(error) });
+      const { message } = error as Error;
+      this.#lane.note({ answer: id, error: errorOf(error), message });
       throw error;
     }
   }
