@@ -430,6 +430,26 @@ withExt4("a keeper that could not be started is started by the next mount", ["mo
   assertEquals(stdout, "ENOENT 1\n", stderr);
 });
 
+withExt4("a process mounts on where its directory was removed", ["mount"], () => {
+  const child = scratch("child.ts");
+  writeFileSync(
+    child,
+    `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+     import { rmSync } from "node:fs";
+     import process from "node:process";
+     import { ownersOf } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
+     await using loop = await attach(${JSON.stringify(ext4Image("cleared.img"))});
+     for (const cleared of [() => "/run/loopdev", () => ownersOf(process.pid)[0]]) {
+       await (await loop.mount()).unmount();
+       rmSync(cleared(), { recursive: true });
+     }
+     await using root = await loop.mount();
+     console.log(root.path.startsWith(ownersOf(process.pid)[0]));`,
+  );
+  const { stdout, stderr } = run([...isolated("tmpfs=/run"), ...onThisRuntime(child)]);
+  assertEquals(stdout, "true\n", stderr);
+});
+
 withExt4("the keeper takes nothing of others away", ["quiet", "mount"], async () => {
   const image = ext4Image("kept.img");
   const at = scratch("at");

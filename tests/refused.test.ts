@@ -3,7 +3,7 @@
  * filter of a container, or a limit. strace refuses it here.
  */
 import { assertMatch } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
 import type { MountOptions } from "../mod.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import { busyboxImage } from "./support/run_image.ts";
@@ -272,6 +272,18 @@ test("mount() lies in no directory of others, and says how root gets it back", [
   );
   // A umask that leaves nobody in.
   assertMatch(mountedIn(`mkdir -m 700 ${users}`, owner), /^unmounted$/);
+});
+
+test("mount() has its keeper though the shell that started it was killed then", [
+  "root",
+  "mkfs.ext4",
+  "mount",
+], () => {
+  const [shell, killed] = [scratch("shell"), scratch("killed")];
+  copyFileSync("/bin/sh", shell);
+  writeFileSync(killed, `#!${shell}\n${shell} "$@"\nkill -KILL $$\n`);
+  for (const path of [shell, killed]) chmodSync(path, 0o755);
+  assertMatch(mountedIn(`mount --bind ${killed} /bin/sh`), /^unmounted$/);
 });
 
 test("run() says that nobody can know how a command ended where SIGCHLD is ignored", [

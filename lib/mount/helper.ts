@@ -7,7 +7,7 @@
 import { isRefusal, LoopError } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { pipe } from "../kernel/pipe.ts";
-import { runScript } from "../kernel/program.ts";
+import { hasReader, runScript } from "../kernel/program.ts";
 
 const SHELL = "/bin/sh";
 /** Not the user's PATH: the shell runs as root, and PATH may name folders that others write to. */
@@ -32,7 +32,8 @@ export interface Helper {
 
 /**
  * Runs the script, whose background is the helper. Resolves to the pipe's write end, closed with `isEnded`;
- * rejects with LoopError unless the script ends with 0.
+ * rejects with LoopError unless the script ends with 0, or was killed when the helper ran already: the end of
+ * the pipe would have that one clean up after a process that lives.
  */
 export async function startHelper(
   { text, name, args, files, tool, needs, isEnded }: Helper,
@@ -40,18 +41,17 @@ export async function startHelper(
   const { readEnd, writeEnd } = pipe(`the pipe of ${name}`);
   try {
     if (isEnded) writeEnd.close();
-    using pipe = readEnd;
     const status = await runScript({
       path: SHELL,
       text,
       name,
       args,
       env: [TOOLS, "LC_ALL=C"],
-      files: [pipe, ...files],
+      files: [readEnd, ...files],
     }).catch((error) => {
       throw isRefusal(error) ? error.withHint(needs) : error;
-    });
-    if (status === 0) return writeEnd;
+    }).finally(() => readEnd.close());
+    if (status === 0 || !isEnded && hasReader(writeEnd)) return writeEnd;
     const [code, path, hint] = status === WITHOUT_TOOLS
       ? ["ENOENT", tool, needs] as const
       : ["EIO", SHELL, `${name} ended with exit code ${status}; ${needs}`] as const;

@@ -90,11 +90,16 @@ export class Keeper {
 
   /** This process's keeper, started if it does not run. Starts others for what ended owners left. */
   static async ensure(): Promise<Keeper> {
-    const keeper = current ??= Keeper.#make();
+    const keeper = current = current && current.#isThere ? current : Keeper.#make();
     keeper.#adoptAll();
     // The keeper may have been killed.
     if (!keeper.#pipe || !hasReader(keeper.#pipe)) await (keeper.#starting ??= keeper.#start());
     return keeper;
+  }
+
+  /** False where somebody has cleared /run. It stays open for the records of the mounts that there were. */
+  get #isThere(): boolean {
+    return fileStatus(this.#directory).links > 0;
   }
 
   static #make(): Keeper {

@@ -35,14 +35,18 @@ export const recordsOf = (pid: number): string[] =>
     (unlessGone(() => readdirSync(owner)) ?? []).map((name) => `${owner}/${name}`)
   );
 
-/** The processes that end a process's mounts. */
-export function keepersOf(pid: number): number[] {
-  const prefix = `${OWNERS}/${pid}-`;
+/** The processes that end a process's mounts. Its child is none: that only starts one, and mount() waits for it. */
+export function keepersOf(owner: number): number[] {
+  const prefix = `${OWNERS}/${owner}-`;
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     const args = unlessGone(() => readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")) ?? [];
-    return args[0] === "sh" && args.some((arg) => arg.startsWith(prefix));
+    const isShell = args[0] === "sh" && args.some((arg) => arg.startsWith(prefix));
+    const parent = isShell && /\) \S+ (\d+)/.exec(statOf(pid) ?? "")?.[1];
+    return parent && Number(parent) !== owner;
   });
 }
+
+const statOf = (pid: number) => unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
 
 const PAUSE_MS = 1;
 const END_MS = 10_000;
@@ -62,6 +66,6 @@ export function killAll(pids: readonly number[]): void {
 }
 
 function hasEnded(pid: number): boolean {
-  const stat = unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
+  const stat = statOf(pid);
   return stat === undefined || /\) [ZX] [^)]*$/.test(stat);
 }
