@@ -25,6 +25,7 @@ import {
 } from "node:fs";
 import process from "node:process";
 import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
+import { O_EXCL, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
 import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
 import {
@@ -89,6 +90,21 @@ function mountDescriptors(): string[] {
 }
 
 const hash = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+withExt4(
+  "mount() waits for whoever asks for a moment whether the device is in use",
+  [],
+  async () => {
+    await using loop = await attach(await ext4Partitions("asked.img", 1), { partscan: true });
+    // With a keeper that runs, a mount takes less than the claim.
+  await (await loop.mount(1)).unmount();
+  // Who claims the disk claims its partitions, too.
+    const claim = open(loop.path, O_RDONLY | O_EXCL);
+    setTimeout(() => claim.close(), 8);
+    await using root = await loop.mount(1);
+    assertEquals([claim.isClosed, mountsOf(root.device).length], [true, 1]);
+  },
+);
 
 withExt4("mount() gives files on a directory of their own, and they stay", [], async () => {
   const file = ext4Image("stays.img");

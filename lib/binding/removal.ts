@@ -249,6 +249,8 @@ function withLost(error: unknown, lost: readonly SysfsPartition[]): unknown {
  */
 export function removeStalePartitions(path: string, number: number): void {
   if (sysfsIsBare(number) || sysfsPartitions(number).length === 0) return;
+  // Another process has bound it since it was free: an O_EXCL of ours would refuse that one's mount.
+  if (sysfsBackingFile(number) !== undefined) return;
   using held = open(path, O_RDONLY | O_EXCL);
   if (fileStatus(held).rdev !== sysfsDev(number)) return;
   if (sysfsBackingFile(number) !== undefined) return;

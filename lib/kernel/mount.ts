@@ -6,6 +6,8 @@
  *
  * @module
  */
+import { isErrno } from "../base/errors.ts";
+import { delay } from "../base/retry.ts";
 import { whileClaiming } from "./claims.ts";
 import { chainOnThread, eachOnThread, type NamedStep, uninterruptedOnThread } from "./chain.ts";
 import {
@@ -136,6 +138,13 @@ export function openedBy(
 }
 
 /**
+ * Whoever asks whether a device is in use opens it, or its disk, with O_EXCL for a moment, in which the kernel
+ * refuses a mount. So that one is tried so often.
+ */
+const CLAIM_TRIES = 5;
+const CLAIM_PAUSE_MS = 4;
+
+/**
  * fsopen → fsconfig for each setting → FSCONFIG_CMD_CREATE, which reads the superblock and replays the
  * journal → fsmount → mount_setattr for `idMap`, which only a mount takes that is not attached yet → open
  * its root → fstatfs. If one fails, nothing is left mounted, and the error that `explain` resolves to is
@@ -160,7 +169,14 @@ export async function makeMount(
     { name: "fstatfs", on: root, args: [buffer] },
   ];
   const make = () => whileClaiming(device, () => chainOnThread(steps));
-  const results = attr ? await withIdMap(idMap, attr, make) : await make();
+  const attempt = () => attr ? withIdMap(idMap, attr, make) : make();
+  let results = await attempt();
+  for (let tries = 1; tries < CLAIM_TRIES && isErrno(results[create], "EBUSY"); tries++) {
+    // A context that failed cannot be used again.
+    openedBy(results, context, device)!.close();
+    await delay(CLAIM_PAUSE_MS);
+    results = await attempt();
+  }
   const opened = [context, mount, root].map((step) => openedBy(results, step, device));
   try {
     checkLast(steps, results, device);
