@@ -618,6 +618,17 @@ withExt4("mountImage() takes the only file system that can be a root, or none", 
   bytes.set([0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe, 0, 1], start);
   writeFileSync(locked, bytes);
   assertStringIncludes((await assertRejects(() => mountImage(locked), LoopError)).message, none);
+  // A feature that no kernel has.
+  const unknown = await imageOf("unknown.img", [{ files: {} }, { files: {} }]);
+  const [, { start: at }] = (await readPartitions(unknown)).partitions;
+  const changed = readFileSync(unknown);
+  changed[at + 1024 + 0x63] |= 0x80;
+  writeFileSync(unknown, changed);
+  const { message } = await assertRejects(() => mountImage(unknown), LoopError);
+  assertMatch(
+    message,
+    /has the type of a root.*; partition 2 could not be looked into \(E[A-Z]+: /,
+  );
 });
 
 test("mountImage() mounts an xfs beside a copy of it", ["root", "mkfs.xfs"], async () => {
