@@ -6,9 +6,9 @@
 import { blkGetSize64, blkRoGet } from "../kernel/block.ts";
 import { type ErrorCode, isRefusal, LoopError } from "../base/errors.ts";
 import { O_NONBLOCK, O_RDONLY, O_RDWR, type OpenFile, setStatusFlags } from "../kernel/file.ts";
-import { pseudoFileSystem } from "../kernel/pseudo.ts";
+import { fileSystemMagic, isTmpfs, pseudoFileSystem } from "../kernel/pseudo.ts";
 import { fileStatus, unwritableBy } from "../kernel/stat.ts";
-import { openWithoutWaiting } from "../kernel/blocking.ts";
+import { noteInMemory, openWithoutWaiting } from "../kernel/blocking.ts";
 
 /** An open backing file, and whether the device on it shall refuse writes. */
 export interface BackingFile extends Disposable {
@@ -40,7 +40,11 @@ export async function openBackingFile(
       throw refusal(file, `it is a ${type}; only regular files and block devices can be attached`);
     }
     // A file system without a disk below it: those of the kernel's own are among them.
-    if (type === "file" && dev.startsWith("0:")) refusePseudo(file, true);
+    if (type === "file" && dev.startsWith("0:")) {
+      const magic = fileSystemMagic(file);
+      refusePseudo(file, magic);
+      if (isTmpfs(magic)) noteInMemory(file);
+    }
     const size = type === "file" ? fileSize : blkGetSize64(file);
     if (size === 0) throw refusal(file, "it is empty");
     if (size < 512) throw refusal(file, `it has ${size} bytes, less than one 512-byte sector`);
@@ -74,8 +78,8 @@ export async function openBackingFile(
  * Throws if the kernel makes the file up: what a disk's user reads there is no disk, and what he writes is
  * a setting of the machine. The kernel itself binds such a file, at least up to Linux 7.3.
  */
-export function refusePseudo(file: OpenFile, isRegular = false): void {
-  const name = pseudoFileSystem(file, isRegular);
+export function refusePseudo(file: OpenFile, magic = fileSystemMagic(file)): void {
+  const name = pseudoFileSystem(magic);
   if (name === undefined) return;
   throw refusal(
     file,

@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { noteInMemory } from "./blocking.ts";
 import { check, type OpenFile } from "./file.ts";
 import { libc } from "../runtime/libc.ts";
 import { statfs } from "./mount.ts";
@@ -42,14 +41,17 @@ const f_type = statfs.reader(buffer);
 /** `<linux/magic.h>`; devtmpfs has it, too. */
 const TMPFS_MAGIC = 0x01021994;
 
-/**
- * `fstatfs(fd)`: the pseudo file system that an open file lies on; undefined if it is on another kind.
- * `isRegular`: whether it is no device, whose node may lie on devtmpfs.
- */
-export function pseudoFileSystem(file: OpenFile, isRegular: boolean): string | undefined {
+/** `fstatfs(fd)`: the kernel's number of the file system's kind, on which an open file lies. */
+export function fileSystemMagic(file: OpenFile): number {
   const result = file.call((fd) => libc().syscall(SYS("fstatfs"), fd, buffer));
   check(result, "fstatfs", file.path);
-  const magic = Number(BigInt.asUintN(32, BigInt(f_type("f_type"))));
-  if (isRegular && magic === TMPFS_MAGIC) noteInMemory(file);
+  return Number(BigInt.asUintN(32, BigInt(f_type("f_type"))));
+}
+
+/** Whether files have no storage but memory and swap. */
+export const isTmpfs = (magic: number): boolean => magic === TMPFS_MAGIC;
+
+/** Its name, if it is a pseudo file system. */
+export function pseudoFileSystem(magic: number): string | undefined {
   return Object.values(PSEUDO).find(([known]) => known === magic)?.[1];
 }

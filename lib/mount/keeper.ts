@@ -213,22 +213,24 @@ export class Keeper {
    */
   async #adopt(left: readonly OpenFile[]): Promise<void> {
     try {
-      const recorded = left.filter((directory) => namesIn(directory)?.some(isFile) ?? true);
+      const { recorded = [], unused = [] } = Object.groupBy(
+        left,
+        (directory) => namesIn(directory)?.some(isFile) ?? true ? "recorded" : "unused",
+      );
       const starts: Promise<unknown>[] = [];
       for (let at = 0; at < recorded.length; at += MOST_LEFT) {
         // That keeper inherits the locks, and holds them until it ends.
         starts.push(startKeeper(recorded.slice(at, at + MOST_LEFT), true));
       }
-      await Promise.allSettled([...starts, this.#removeUnused(left, recorded)]);
+      await Promise.allSettled([...starts, this.#removeUnused(unused)]);
     } finally {
       for (const directory of left) directory.close();
     }
   }
 
   /** rmdir() alone: it fails on what is not empty, and on what something is mounted on. */
-  async #removeUnused(left: readonly OpenFile[], recorded: readonly OpenFile[]): Promise<void> {
-    for (const directory of left) {
-      if (recorded.includes(directory)) continue;
+  async #removeUnused(unused: readonly OpenFile[]): Promise<void> {
+    for (const directory of unused) {
       for (const name of namesIn(directory) ?? []) {
         if (FOLDER.test(name)) await removeDirectory(name, directory);
       }

@@ -6,11 +6,13 @@
  */
 
 /**
- * `$1` is the directory of all users' mounts, what follows are owners' directories; descriptor 3 is the pipe,
- * and those from 4 on are the owners' locks. The script finds a mount by its id in mountinfo, since its directory may have been renamed. umount takes a path, which may lead to another mount; so
- * the script first compares the mnt_id in fdinfo, and looks whether anybody has mounted something on it
- * or below it. Where others have, the mount stays, and its record with it. A frozen one is thawed first:
- * an unmount would leave it frozen for ever.
+ * `$1` is the directory of all users' mounts, and what follows are owners' directories. Descriptor 3 is the
+ * pipe, and those from 4 on are the owners' locks.
+ *
+ * The script finds a mount by its id in mountinfo, since its directory may have been renamed. umount takes a
+ * path, which may lead to another mount. So the script first compares the mnt_id in fdinfo, and looks whether
+ * anybody has mounted something on it or below it. Where others have, the mount stays, and its record with
+ * it. A frozen one is thawed first: an unmount would leave it frozen for ever.
  */
 export const KEEPER_SCRIPT = `
 for tool in umount rm rmdir; do command -v "$tool" >/dev/null || exit 127; done

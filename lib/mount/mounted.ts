@@ -111,9 +111,14 @@ const listed = new Map<number, LoopMount>();
  */
 export class LoopMount implements AsyncDisposable {
   /**
-   * The directory of its files, absolute: `"/run/loopdev/1234-4026531841-k3v9x0q2mz/loop4p2-000001"`, of a user's mount
-   * `"/run/loopdev-owned/1234-4026531841-k3v9x0q2mz-000001/loop4p2"`, the one that `at` names, or with `detached`
-   * `"/proc/1234/fd/17/…/loop4p2"`. None but that of `at` is ever used again. Open files by {@linkcode LoopMount.resolve}: a link of the image can lead out of it.
+   * The directory of its files, absolute:
+   *
+   *     /run/loopdev/1234-4026531841-k3v9x0q2mz/loop4p2-000001
+   *     /run/loopdev-owned/1234-4026531841-k3v9x0q2mz-000001/loop4p2    with `owner`
+   *     /proc/1234/fd/17/…/loop4p2                                      with `detached`
+   *
+   * or the one that `at` names. None but that of `at` is ever used again. Open files by
+   * {@linkcode LoopMount.resolve}: a link of the image can lead out of it.
    */
   readonly path: string;
   /** What is mounted: `"/dev/loop4p2"`. */
