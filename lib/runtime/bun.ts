@@ -90,7 +90,8 @@ export function load(): Libc {
       kept.length = 0;
       return results;
     },
-    syscall: (number, ...args) => syscall(number, ...args.map(plain)),
+    syscall: (number, a = 0, b = 0, c = 0, d = 0, e = 0) =>
+      syscall(number, plain(a), plain(b), plain(c), plain(d), plain(e)),
     get threaded() {
       return threads.available;
     },

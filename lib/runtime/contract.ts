@@ -82,8 +82,15 @@ export interface Libc {
   spawn(program: Program): number;
   /** This process's environment as it is now: `NAME=value`. */
   environment(): string[];
-  /** Any system call, made on this thread. */
-  syscall(number: number, ...args: Argument[]): number;
+  /** Any system call, made on this thread. An argument that is left out is 0. */
+  syscall(
+    number: number,
+    a?: Argument,
+    b?: Argument,
+    c?: Argument,
+    d?: Argument,
+    e?: Argument,
+  ): number;
   /** Whether a thread has started. If not, the first `chain` takes longer: 3 ms on Bun, more on Node. */
   readonly threaded: boolean;
   /** Begins to start a thread, if none has started, for a `chain` that comes soon. */

@@ -59,8 +59,18 @@ export function load(): Libc {
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
     argument instanceof Uint8Array ? addressOf(argument) : argument;
-  const syscall = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]: (number | bigint)[]) => {
-    const result = libc.syscallPlain(number, a, b, c, d, e);
+  const held: Argument[] = [];
+  const syscall: Libc["syscall"] = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
+    // Keeps the buffers from being collected while the kernel uses their addresses.
+    held[0] = a;
+    held[1] = b;
+    held[2] = c;
+    held[3] = d;
+    held[4] = e;
+    const A = plain(a);
+    const B = plain(b);
+    const C = plain(c);
+    const result = libc.syscallPlain(number, A, B, C, plain(d), plain(e));
     libc.memcpy(errnoBytes, errnoPointer, 4);
     return result < 0 ? -errno[0] : result;
   };
@@ -134,11 +144,7 @@ export function load(): Libc {
       keep(kept);
       return results;
     },
-    syscall(number, ...args) {
-      const result = syscall(number, ...args.map(plain));
-      keep(args);
-      return result;
-    },
+    syscall,
     threaded: true,
     startThread() {},
     turn,

@@ -12,7 +12,7 @@ import { nodeThreads } from "./node_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { plainSteps } from "./steps.ts";
 import { Threads } from "./threads.ts";
-import { setImmediate, type Syscall } from "./workers.ts";
+import { setImmediate } from "./workers.ts";
 
 // Not a static import: this module must load, and be checked, where there is no node:ffi.
 const { dlopen, getInt32, getRawPointer } = await import("node:ffi").catch(refuseRuntime);
@@ -56,9 +56,16 @@ export function load(): Libc {
   const errnoPointer = libc.__errno_location();
   const plain = (argument: Argument) =>
     argument instanceof Uint8Array ? getRawPointer(argument) : argument;
-  const syscall: Syscall = (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]) => {
-    const [A, B, C, D, E] = [a, b, c, d, e].map(BigInt);
-    const result = other.syscall(BigInt(number), A, B, C, D, E);
+  const big = (argument: Argument) => BigInt(plain(argument));
+  const held: Argument[] = [];
+  const syscall: Libc["syscall"] = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
+    // Keeps the buffers from being collected while the kernel uses their addresses.
+    held[0] = a;
+    held[1] = b;
+    held[2] = c;
+    held[3] = d;
+    held[4] = e;
+    const result = other.syscall(BigInt(number), big(a), big(b), big(c), big(d), big(e));
     const errno = getInt32(errnoPointer);
     return result < 0 ? -errno : result;
   };
@@ -114,8 +121,7 @@ export function load(): Libc {
       return result < 0 ? -errno : result;
     },
     syscallBuffer(number, fd, buffer, c, d, e = 0) {
-      const [C, D, E] = [BigInt(c), BigInt(d), BigInt(e)];
-      const result = libc.syscall(BigInt(number), fd, buffer, C, D, E);
+      const result = libc.syscall(BigInt(number), fd, buffer, BigInt(c), BigInt(d), BigInt(e));
       const errno = getInt32(errnoPointer);
       return result < 0 ? -errno : result;
     },
@@ -134,11 +140,7 @@ export function load(): Libc {
       kept.length = 0;
       return results;
     },
-    syscall(number, ...args) {
-      const result = syscall(number, ...args.map(plain));
-      args.length = 0;
-      return result;
-    },
+    syscall,
     get threaded() {
       return threads?.available ?? false;
     },

@@ -17,9 +17,11 @@ async function scope(): Promise<WorkerScope> {
   const errnoPointer = libc.__errno_location();
   const port = process.getBuiltinModule("node:worker_threads").parentPort!;
   return {
-    syscall: (...[number, a = 0, b = 0, c = 0, d = 0, e = 0]) => {
-      const [A, B, C, D, E] = [a, b, c, d, e].map(BigInt);
-      const result = libc.syscall(BigInt(number), A, B, C, D, E);
+    syscall: (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
+      const A = BigInt(a);
+      const B = BigInt(b);
+      const C = BigInt(c);
+      const result = libc.syscall(BigInt(number), A, B, C, BigInt(d), BigInt(e));
       const errno = getInt32(errnoPointer);
       return result < 0 ? -errno : result;
     },

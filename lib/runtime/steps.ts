@@ -19,13 +19,20 @@ export function plainSteps(
  */
 export function makeSteps<Arg>(
   steps: readonly Step<Arg>[],
-  syscall: (number: number, ...args: NoInfer<Arg | number>[]) => number,
+  syscall: (
+    number: number,
+    a?: NoInfer<Arg | number>,
+    b?: NoInfer<Arg>,
+    c?: NoInfer<Arg>,
+    d?: NoInfer<Arg>,
+    e?: NoInfer<Arg>,
+  ) => number,
 ): number[] {
   const results: number[] = [];
   for (const { number, on, args } of steps) {
     const result = on === undefined
-      ? syscall(number, ...args)
-      : syscall(number, results[on], ...args);
+      ? syscall(number, args[0], args[1], args[2], args[3], args[4])
+      : syscall(number, results[on], args[0], args[1], args[2], args[3]);
     results.push(result);
     if (result < 0) break;
   }

@@ -20,7 +20,14 @@ const MOST_THREADS = 64;
 const LONGEST_MESSAGE = 200;
 
 /** `(number, a, b, c, d, e)`: what the kernel returns, or −errno. */
-export type Syscall = (...args: (number | bigint)[]) => number;
+export type Syscall = (
+  number: number,
+  a?: number | bigint,
+  b?: number | bigint,
+  c?: number | bigint,
+  d?: number | bigint,
+  e?: number | bigint,
+) => number;
 
 /** Shared memory of one number: 1 while the Worker makes the calls of a chain, otherwise 0. */
 type InCall = Int32Array<SharedArrayBuffer>;
