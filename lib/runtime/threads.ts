@@ -165,10 +165,11 @@ export class Threads {
     this.#hand();
     this.#grow();
     this.#hand();
+    const { usual } = this.#of;
     for (const member of this.#members) {
       const { thread, isReady, job } = member;
       const isIdle = isReady && !job && this.#queue.length === 0;
-      if (isIdle && this.#working > this.#of.usual) {
+      if (isIdle && this.#members.size >= usual && this.#working > usual) {
         this.#members.delete(member);
         thread.end();
       } else if (job ? !job.isGivenUp : !isReady && this.#queue.length > 0) thread.ref();
@@ -179,29 +180,44 @@ export class Threads {
   }
 
   #hand(): void {
+    if (this.#queue.length === 0) return;
     for (const member of this.#members) {
-      if (!member.isReady || member.job || this.#queue.length === 0) continue;
+      if (!member.isReady || member.job) continue;
       member.job = this.#queue.shift()!;
       member.since = undefined;
       member.thread.send(member.job.steps);
+      if (this.#queue.length === 0) return;
     }
   }
 
   /** Starts a thread if a chain waits, the bounds allow it, and no other thread is starting. */
   #grow(): void {
-    const { usual, most } = this.#of;
-    const count = (is: (member: Member) => boolean) => [...this.#members].filter(is).length;
-    const isShort = () =>
-      this.#queue.length > count(({ job }) => !job) && this.#members.size < most;
-    while (isShort() && count(({ isReady }) => !isReady) === 0 && this.#working < usual) {
+    if (this.#queue.length === 0) return;
+    const { usual } = this.#of;
+    while (this.#isShort && !this.#isStarting && this.#working < usual) {
       if (!this.#add()) break;
     }
-    if (isShort()) this.#watch();
+    if (this.#isShort) this.#watch();
+  }
+
+  /** Whether more chains wait than threads are free, and the bounds allow another thread. */
+  get #isShort(): boolean {
+    if (this.#members.size >= this.#of.most) return false;
+    let free = 0;
+    for (const { job } of this.#members) if (!job) free++;
+    return this.#queue.length > free;
+  }
+
+  get #isStarting(): boolean {
+    for (const { isReady } of this.#members) if (!isReady) return true;
+    return false;
   }
 
   /** How many do not hang. */
   get #working(): number {
-    return [...this.#members].filter((member) => !hangs(member)).length;
+    let working = 0;
+    for (const member of this.#members) if (!hangs(member)) working++;
+    return working;
   }
 
   /** Looks again when a thread may count as one that hangs. */
