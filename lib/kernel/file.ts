@@ -313,6 +313,9 @@ export function removeNode(path: string): void {
 /** A buffer for what is decoded right after the read. A page has up to 64 KiB on aarch64. */
 const page = new Uint8Array(65536);
 
+const NEWLINE = 0x0a;
+const DOT = 0x2e;
+
 /** Where a symbolic link leads. */
 export function readLink(path: string): string {
   const length = check(libc().readlink(cString(path), page), "readlink", path);
@@ -327,7 +330,7 @@ export function readText(path: string): string {
   using file = open(path, O_RDONLY);
   const length = file.call((fd) => uninterrupted(() => libc().pread(fd, page, 0)));
   check(length, "pread", path);
-  return decodeName(page.subarray(0, length)).replace(/\n$/, "");
+  return decodeName(page.subarray(0, page[length - 1] === NEWLINE ? length - 1 : length));
 }
 
 /**
@@ -345,6 +348,9 @@ export function readLines(path: string): string[] {
 /** The file is not there (any more). ENODEV: a sysfs attribute's device went away after the open. */
 export const ABSENCE: readonly ErrorCode[] = ["ENOENT", "ENOTDIR", "ENODEV", "ENXIO"];
 
+/** The file is not there, or this process may not see it. */
+const INVISIBLE: readonly ErrorCode[] = [...ABSENCE, "EACCES", "EPERM", "ESRCH"];
+
 /** Gives undefined where `look` throws one of {@linkcode ABSENCE}. */
 export function ifExists<T>(look: () => T): T | undefined {
   return unlessRefused(look, ...ABSENCE);
@@ -352,7 +358,7 @@ export function ifExists<T>(look: () => T): T | undefined {
 
 /** Like {@linkcode ifExists}; undefined also for what this process may not see. */
 export function ifAllowed<T>(look: () => T): T | undefined {
-  return unlessRefused(look, ...ABSENCE, "EACCES", "EPERM", "ESRCH");
+  return unlessRefused(look, ...INVISIBLE);
 }
 
 /** `d_type` of a directory, from `<dirent.h>`. */
@@ -376,8 +382,11 @@ export function listDirectory(path: string, type?: number): string[] {
     // struct linux_dirent64: d_ino u64, d_off s64, d_reclen u16, d_type u8, d_name
     for (let at = 0; at < end; at += view.getUint16(at + 16, true)) {
       if (type !== undefined && buffer[at + 18] !== type) continue;
-      const name = decodeName(buffer.subarray(at + 19, buffer.indexOf(0, at + 19)));
-      if (name !== "." && name !== "..") names.push(name);
+      const name = at + 19;
+      const nul = buffer.indexOf(0, name);
+      const isDots = buffer[name] === DOT && (nul === name + 1 ||
+        nul === name + 2 && buffer[name + 1] === DOT);
+      if (!isDots) names.push(decodeName(buffer.subarray(name, nul)));
     }
   }
 }
