@@ -97,8 +97,8 @@ withExt4(
   async () => {
     await using loop = await attach(await ext4Partitions("asked.img", 1), { partscan: true });
     // With a keeper that runs, a mount takes less than the claim.
-  await (await loop.mount(1)).unmount();
-  // Who claims the disk claims its partitions, too.
+    await (await loop.mount(1)).unmount();
+    // Who claims the disk claims its partitions, too.
     const claim = open(loop.path, O_RDONLY | O_EXCL);
     setTimeout(() => claim.close(), 8);
     await using root = await loop.mount(1);
