@@ -311,7 +311,7 @@ testLock("a shared lock that a conversion loses is taken back, without a program
   "strace",
 ], async () => {
   const file = makeImage("regained.img", 1);
-  await withOwnDevices(async (number) => {
+  await withOwnDevices((number) => {
     // The shared lock; then neither the exclusive one nor, at once, the shared one again. A wanted device,
     // since another try for one that a neighbour was faster to get would shift what fails.
     const body = `

@@ -88,7 +88,9 @@ export async function removeMade(numbers: readonly number[]): Promise<void> {
 }
 
 /** Makes two devices that nobody else is offered. They go at the end. */
-export async function withOwnDevices(use: (a: number, b: number) => Promise<void>): Promise<void> {
+export async function withOwnDevices(
+  use: (a: number, b: number) => Promise<void> | void,
+): Promise<void> {
   await using own = ownDevices(2);
   {
     using control = open("/dev/loop-control", O_RDWR);
