@@ -15,8 +15,6 @@ import { makeSteps, plainSteps } from "./steps.ts";
 import { SYSCALLS } from "./syscall_numbers.ts";
 import { Threads } from "./threads.ts";
 
-const AT_FDCWD = -100;
-
 /** Deno declares 64-bit parameters as bigint, and takes numbers too, for which it allocates nothing. */
 type TakesNumbers<Symbols> = {
   [Name in keyof Symbols]: Symbols[Name] extends (...args: infer Args) => infer Result
@@ -35,7 +33,10 @@ export function load(): Libc {
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
+    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
     ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
+    unlink: { parameters: ["buffer"], result: "i32" },
+    readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize", "usize"], result: "i32" },
     syscallPlain: {
@@ -43,6 +44,7 @@ export function load(): Libc {
       parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
       result: "i32",
     },
+    uname: { parameters: ["buffer"], result: "i32" },
     getpid: { parameters: [], result: "i32", nonblocking: true },
   });
   const libc = symbols as TakesNumbers<typeof symbols>;
@@ -53,7 +55,6 @@ export function load(): Libc {
   const number = (name: keyof typeof SYSCALLS) => SYSCALLS[name][machine];
   const [CLOSE, IOCTL, FCNTL] = [number("close"), number("ioctl"), number("fcntl")];
   const [PREAD, PWRITE] = [number("pread64"), number("pwrite64")];
-  const [OPEN, UNLINK, READLINK] = [number("openat"), number("unlinkat"), number("readlinkat")];
   const addressOf = (buffer: Uint8Array) =>
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
@@ -83,7 +84,7 @@ export function load(): Libc {
   return {
     machine,
     open(path, flags, mode) {
-      const result = libc.syscall(OPEN, AT_FDCWD, path as BufferSource, flags, mode, 0);
+      const result = libc.open(path as BufferSource, flags, mode);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
@@ -103,11 +104,15 @@ export function load(): Libc {
       return result < 0 ? -errno[0] : result;
     },
     unlink(path) {
-      const result = libc.syscall(UNLINK, AT_FDCWD, path as BufferSource, 0, 0, 0);
+      const result = libc.unlink(path as BufferSource);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    readlink: (path, buffer) => syscall(READLINK, AT_FDCWD, path, buffer, buffer.length),
+    readlink(path, buffer) {
+      const result = libc.readlink(path as BufferSource, buffer as BufferSource, buffer.length);
+      libc.memcpy(errnoBytes, errnoPointer, 4);
+      return result < 0 ? -errno[0] : result;
+    },
     fcntl(fd, command, argument) {
       const result = libc.syscallPlain(FCNTL, fd, command, argument, 0, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
@@ -128,7 +133,7 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    uname: (buffer) => syscall(number("uname"), buffer),
+    uname: (buffer) => libc.uname(buffer as BufferSource),
     addressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
     environment,
