@@ -92,6 +92,17 @@ test("libc's calls take offsets beyond 4 GiB and give what was written", [], () 
   assertEquals(readAt(file, far + 8, 10).length, 0);
 });
 
+test("libc tells this process's environment", [], () => {
+  const program = scratch("environment.ts");
+  writeFileSync(
+    program,
+    `import { libc } from ${JSON.stringify(join(ROOT, "lib/runtime/libc.ts"))};
+     console.log(libc().environment().includes("LOOPDEV_TEST=seen é"));`,
+  );
+  const { stdout } = run(["env", "LOOPDEV_TEST=seen é", ...onThisRuntime(program)]);
+  assertEquals(stdout, "true\n");
+});
+
 test("a program that libc starts keeps the standard descriptors", [], () => {
   const program = scratch("spawn.ts");
   writeFileSync(

@@ -112,7 +112,9 @@ function undecided(
     : "none of its partitions has the type of a root, is named by a boot loader's configuration or an " +
       "fstab, or has an os-release file";
   const unseen = all.flatMap(([{ number }, { error }]) =>
-    error ? [`; partition ${number} could not be looked into (${error.message})`] : []
+    error && systems.length === 0
+      ? [`; partition ${number} could not be looked into (${error.message})`]
+      : []
   );
   const hint = `nothing tells which file system is the root: ${why}${unseen.join("")}. ` +
     "Say which with root";

@@ -156,7 +156,9 @@ export function load(): Libc {
 /** `environ`: Deno's own way to read it needs another permission. */
 function environment(): string[] {
   const { symbols } = Deno.dlopen("libc.so.6", { environ: { type: "pointer" } });
-  const list = symbols.environ && new Deno.UnsafePointerView(symbols.environ);
+  // Deno gives the address of the variable, which holds the address of the list.
+  const address = symbols.environ && new Deno.UnsafePointerView(symbols.environ).getPointer();
+  const list = address && new Deno.UnsafePointerView(address);
   const found: string[] = [];
   for (let at = 0; list; at += 8) {
     const text = list.getPointer(at);
