@@ -202,7 +202,7 @@ withFileSystem("a mounted partition: detach() says so at once and leaves the oth
   }
   await until(() => losetup(file).length === 0, "the device to be detached");
   // Whoever looks at all devices has it open for a moment.
-  for (const end = Date.now() + 1000; Date.now() < end && (await loop.holders()).length > 0;);
+  await until(async () => (await loop.holders()).length === 0, "nobody to have it open", 1000);
   assertEquals(await loop.holders(), []);
 });
 

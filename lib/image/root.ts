@@ -46,7 +46,7 @@ export async function findRoot(
   if (systems.length === 1) return systems[0];
   const only = onlyOneLeft(partitions, mountable);
   if (only) return only;
-  throw undecided(whole, partitions, seen);
+  throw undecided(whole, partitions, systems, seen);
 }
 
 /**
@@ -100,24 +100,19 @@ function onlyOne(named: readonly (readonly Part[])[]): Part | undefined {
 function undecided(
   { path }: Part,
   partitions: readonly Part[],
+  systems: readonly Part[],
   seen: ReadonlyMap<Part, Seen>,
 ): LoopError {
-  const all = [...seen];
-  const systems = all.filter(([, { isSystem }]) => isSystem).map(([{ number }]) => number);
-  const why = systems.length > 0
-    ? `the partitions ${
-      systems.join(" and ")
-    } have an os-release file each, and no boot loader's ` +
-      "configuration or fstab names one of them"
-    : "none of its partitions has the type of a root, is named by a boot loader's configuration or an " +
-      "fstab, or has an os-release file";
-  const unseen = all.flatMap(([{ number }, { error }]) =>
-    error && systems.length === 0
-      ? [`; partition ${number} could not be looked into (${error.message})`]
-      : []
+  const numbers = systems.map(({ number }) => number).join(" and ");
+  const unseen = [...seen].flatMap(([{ number }, { error }]) =>
+    error ? [`; partition ${number} could not be looked into (${error.message})`] : []
   );
-  const hint = `nothing tells which file system is the root: ${why}${unseen.join("")}. ` +
-    "Say which with root";
+  const why = systems.length > 0
+    ? `the partitions ${numbers} have an os-release file each, and no boot loader's configuration or ` +
+      "fstab names one of them"
+    : "none of its partitions has the type of a root, is named by a boot loader's configuration or an " +
+      `fstab, or has an os-release file${unseen.join("")}`;
+  const hint = `nothing tells which file system is the root: ${why}. Say which with root`;
   return new LoopError({ code: "EINVAL", path, hint, lines: listParts(partitions) });
 }
 

@@ -337,8 +337,12 @@ export function sysfs(path: string): string {
 }
 
 /** Waits for a condition; throws if it does not come true within `ms`. */
-export async function until(condition: () => boolean, what: string, ms = 10_000): Promise<void> {
-  for (const end = Date.now() + ms; !condition();) {
+export async function until(
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  ms = 10_000,
+): Promise<void> {
+  for (const end = Date.now() + ms; !await condition();) {
     if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
