@@ -137,8 +137,8 @@ const SETTLE_MS = 800;
 
 /** What differs, without names: a shorter program must fail in the same way as the whole one. */
 function waysOf(violation: string): string[] {
-  const answer = /^(\S+).*(no state allows that it answers|failed with) ([^:]+)/.exec(violation);
-  if (answer) return [`${answer[1]} ${answer[3]}`];
+  const answer = /^(\S+).*((?:no state allows that it answers|failed with) [^:]+)/.exec(violation);
+  if (answer) return [`${answer[1]} ${answer[2]}`];
   const words = ["nobody's", "bound", "shows", "autoclear", "sectors", "partitions", "gone"];
   return [...words, "still there", "after the end", "hangs", "process"].filter((word) =>
     violation.includes(word)

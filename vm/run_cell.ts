@@ -88,9 +88,10 @@ function surroundings({ dev, udev = true, maxPart }: GuestOptions): string[] {
 /**
  * QEMU's threaded emulation breaks a kernel now and then (registers of another thread, double
  * faults), and a program (one of 16 on Node by SIGSEGV). What had not ended then runs in another boot;
- * each such end is reported. A program that crashes more often than that has failed.
+ * each such end is reported.
  */
 const MOST_BOOTS = 6;
+/** Of one program: the next crash of it is a failure. */
 const MOST_CRASHES = 2;
 
 /** As the shell has them: 128 and the signal. */
