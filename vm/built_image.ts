@@ -25,7 +25,9 @@ import { onRuntime, output } from "../tests/support/support.ts";
 import { Apt } from "./apt.ts";
 import { KERNEL_SUITES, KERNELS } from "./cells.ts";
 import { CpioWriter } from "./cpio.ts";
+import { installEmulator } from "./emulator.ts";
 import { fetchKernel, findKernel, listKernels } from "./kernel.ts";
+import { MACHINES } from "./machines.ts";
 import { fetchModules } from "./modules.ts";
 
 const HELP = `Usage: vm/built_image.ts [options]
@@ -79,7 +81,9 @@ function makeTree(tree: string): Uint8Array {
 
 /** What the guest writes to its serial port, until it is off. */
 function boot(image: string): Promise<string> {
-  const child = spawn("qemu-system-x86_64", [
+  const { command: [program, ...first] } = emulator;
+  const child = spawn(program, [
+    ...first,
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"],
     ...["-cpu", "max", "-accel", "tcg", "-m", "512"],
     ...["-drive", `file=${image},format=raw,if=virtio`],
@@ -111,6 +115,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => pr
 const work = mkdtempSync(join(tmpdir(), "loopdev-test-"));
 process.once("exit", () => rmSync(work, { recursive: true, force: true }));
 
+const emulator = installEmulator(join(cache, "qemu"), apt.mirror, MACHINES.amd64);
 const kernel = fetchKernel(apt, join(cache, "kernels"), found);
 const initrd = join(work, "initrd.img");
 writeInitrd(initrd, fetchModules(apt, join(cache, "modules"), found.image, MODULES));

@@ -270,8 +270,7 @@ ${sections(all, library)}${faults(all)}
 ## Repeat it
 
 \`\`\`sh
-apt-get install --no-install-recommends debootstrap \\
-  qemu-system-x86 qemu-system-arm seabios xz-utils
+apt-get install --no-install-recommends debootstrap xz-utils
 deno task vm:matrix --resume --json results.json
 deno run -A vm/docs.ts results.json
 \`\`\`

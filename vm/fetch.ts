@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { Apt, type Package } from "./apt.ts";
 import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
+import { type Emulator, installEmulator } from "./emulator.ts";
 import { fetchKernel, findKernel, type Flavour, type Kernel, listKernels } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
 import { fetchModules } from "./modules.ts";
@@ -14,6 +15,7 @@ export interface ReadyCell {
   kernel: Kernel;
   /** cpio archives, to be unpacked one after another. */
   base: readonly string[];
+  emulator: Emulator;
 }
 
 type MachineOf = Pick<KernelRow, "machine">;
@@ -84,8 +86,12 @@ export class Store {
         () => buildRuntime(join(this.cache, "runtimes"), machine, name),
       )
     );
+    const emulator = this.#once(`QEMU for ${machine.name}`, () => {
+      const { mirror } = this.#apt(row);
+      return installEmulator(join(this.cache, "qemu"), mirror, machine);
+    });
     this.versions = runtimes.map(({ version }) => version).join("_");
-    return { cell, kernel, base: [rootfs, ...runtimes.map(({ archive }) => archive)] };
+    return { cell, kernel, base: [rootfs, ...runtimes.map(({ archive }) => archive)], emulator };
   }
 
   #apt({ machine = "amd64" }: MachineOf): Apt {

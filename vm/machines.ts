@@ -6,8 +6,8 @@ export type MachineName = "amd64" | "arm64";
 export interface Machine {
   /** As Debian calls it. */
   name: MachineName;
-  /** QEMU's program, and its arguments for the machine and its two serial ports. */
-  qemu: string;
+  /** QEMU's program, the packages that it comes with, and its arguments for the machine and its two serial ports. */
+  emulator: { program: string; packages: readonly string[] };
   hardware(consoleLog: string): readonly string[];
   /** The guest's device of the first port, for the kernel, and of the second, for results. */
   console: string;
@@ -21,7 +21,7 @@ const results = ["-chardev", "stdio,id=results,signal=off"];
 export const MACHINES: Record<MachineName, Machine> = {
   amd64: {
     name: "amd64",
-    qemu: "qemu-system-x86_64",
+    emulator: { program: "qemu-system-x86_64", packages: ["qemu-system-x86", "seabios"] },
     hardware: (log) => [
       ...["-cpu", "max", "-serial", `file:${log}`],
       ...[...results, "-serial", "chardev:results"],
@@ -40,7 +40,7 @@ export const MACHINES: Record<MachineName, Machine> = {
   },
   arm64: {
     name: "arm64",
-    qemu: "qemu-system-aarch64",
+    emulator: { program: "qemu-system-aarch64", packages: ["qemu-system-arm"] },
     // A server's processor, as clouds have it.
     hardware: (log) => [
       ...["-machine", "virt", "-cpu", "neoverse-n1", "-serial", `file:${log}`],

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import process from "node:process";
+import type { Emulator } from "./emulator.ts";
 import type { Machine } from "./machines.ts";
 
 /** An event of the guest: init's own (boot, ready, begin, end, done, error) or a test's. */
@@ -9,6 +10,7 @@ export type GuestEvent = { event: string } & Record<string, unknown>;
 
 export interface Boot {
   machine: Machine;
+  emulator: Emulator;
   vmlinuz: string;
   initramfs: string;
   /** The kernel's console, then all that the guest wrote. */
@@ -48,10 +50,11 @@ const APPEND = [
 /** Boots once. Never rejects for what the guest does. */
 export function boot(options: Boot): Promise<Outcome> {
   const start = Date.now();
-  const { machine } = options;
+  const { machine, emulator: { command: [program, ...first] } } = options;
   const signed = options.unsigned ? [] : [SIGNED];
   const append = [`console=${machine.console}`, ...APPEND, ...signed, ...options.append ?? []];
-  const child = spawn(machine.qemu, [
+  const child = spawn(program, [
+    ...first,
     ...NO_DEFAULTS,
     ...machine.hardware(options.consoleLog),
     ...["-accel", `tcg,thread=${options.thread ?? "multi"}`],
@@ -99,7 +102,7 @@ export function boot(options: Boot): Promise<Outcome> {
       outcome.milliseconds = Date.now() - start;
       resolve(outcome);
     };
-    child.once("error", (error) => end(`${machine.qemu}: ${error.message}`));
+    child.once("error", (error) => end(`${machine.emulator.program}: ${error.message}`));
     child.once("close", () => end(stderr.trim() || "the guest died"));
   });
 }

@@ -28,16 +28,8 @@ export function buildRootfs(cache: string, mirror: string, suite: Suite, machine
   mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(join(cache, `${name}-`));
   const tree = join(work, "root");
-  const args = ["--variant=minbase", `--include=${suite.include.join(",")}`, suite.name, tree];
-  // A debootstrap older than the suite has no script for it; all suites of today share sid's.
-  const script = existsSync(join(SCRIPTS, suite.name)) ? [] : [join(SCRIPTS, "sid")];
-  const foreign = machine.name !== "amd64";
   try {
-    run("debootstrap", [
-      ...[`--arch=${machine.name}`, ...foreign ? ["--foreign"] : []],
-      ...[...args, mirror, ...script],
-    ]);
-    if (foreign) unpackAll(tree);
+    installSuite(tree, suite.name, suite.include, mirror, machine);
     const cpio = new CpioWriter(archive + ".part");
     cpio.tree(tree, "", (path) => SLIM.test(path));
     for (const name of ["proc", "sys", "dev", "run", "tmp", "guest", "project", "root"]) {
@@ -49,6 +41,24 @@ export function buildRootfs(cache: string, mirror: string, suite: Suite, machine
     rmSync(work, { recursive: true, force: true });
   }
   return archive;
+}
+
+/** Installs a suite of Debian's, for this machine or another, with the packages that `include` names. */
+export function installSuite(
+  tree: string,
+  suite: string,
+  include: readonly string[],
+  mirror: string,
+  machine: Pick<Machine, "name"> = MACHINES.amd64,
+): void {
+  // A debootstrap older than the suite has no script for it; all suites of today share sid's.
+  const script = existsSync(join(SCRIPTS, suite)) ? [] : [join(SCRIPTS, "sid")];
+  const foreign = machine.name !== "amd64";
+  run("debootstrap", [
+    ...["--variant=minbase", `--arch=${machine.name}`, ...foreign ? ["--foreign"] : []],
+    ...[`--include=${include.join(",")}`, suite, tree, mirror, ...script],
+  ]);
+  if (foreign) unpackAll(tree);
 }
 
 /**

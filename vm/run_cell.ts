@@ -6,6 +6,7 @@ import process from "node:process";
 import { type GuestCommand, type GuestOptions, writeInitramfs } from "./initramfs.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Machine, type MachineName, MACHINES } from "./machines.ts";
+import type { Emulator } from "./emulator.ts";
 import { boot, type GuestEvent } from "./qemu.ts";
 import type { Runtime } from "../dev/runtimes.ts";
 import { type Context, guestCommand, type Step, type Verdict } from "./steps.ts";
@@ -14,6 +15,7 @@ export interface CellOptions {
   cell: Cell;
   kernel: Kernel;
   base: readonly string[];
+  emulator: Emulator;
   project: string;
   commit: string;
   guest: GuestOptions;
@@ -86,13 +88,10 @@ function surroundings({ dev, udev = true, maxPart }: GuestOptions): string[] {
 }
 
 /**
- * QEMU's threaded emulation breaks a kernel now and then (registers of another thread, double
- * faults), and a program (one of 16 on Node by SIGSEGV). What had not ended then runs in another boot;
- * each such end is reported.
+ * A kernel, or once each program, that dies runs in another boot with what had not ended, and each such
+ * end is reported: it may be the emulation's (see emulator.ts).
  */
 const MOST_BOOTS = 6;
-/** Of one program: the next crash of it is a failure. */
-const MOST_CRASHES = 2;
 
 /** As the shell has them: 128 and the signal. */
 const CRASHES = new Map<unknown, string>([
@@ -102,9 +101,6 @@ const CRASHES = new Map<unknown, string>([
   [134, "SIGABRT"],
   [139, "SIGSEGV"],
 ]);
-
-const countOf = (steps: readonly string[], step: unknown): number =>
-  steps.filter((one) => one === step).length;
 
 /** How many cells this process has started: several may be of one kernel and suite. */
 let started = 0;
@@ -137,7 +133,7 @@ export async function runCell(options: CellOptions): Promise<CellReport> {
   const consoleLog = join(directory, `${name}.log`);
   const title = cellName(kernel.release, cell);
   const ended = new Set<string>();
-  const crashed: string[] = [];
+  const crashed = new Set<string>();
   const transcript: string[] = [];
   const failures: string[] = [];
   for (let boots = 1;; boots++) {
@@ -194,7 +190,7 @@ interface OneBoot {
   report: CellReport;
   ended: Set<string>;
   /** Programs that a signal ended. */
-  crashed: string[];
+  crashed: Set<string>;
   transcript: string[];
   failures: string[];
 }
@@ -252,8 +248,8 @@ async function bootOnce(
         });
         break;
       case "end":
-        if (CRASHES.has(event.status) && countOf(crashed, event.step) < MOST_CRASHES) {
-          crashed.push(String(event.step));
+        if (CRASHES.has(event.status) && !crashed.has(String(event.step))) {
+          crashed.add(String(event.step));
           crash = `${event.step} was ended by ${CRASHES.get(event.status)}`;
           break;
         }
@@ -269,6 +265,7 @@ async function bootOnce(
   };
   const outcome = await boot({
     machine,
+    emulator: options.emulator,
     vmlinuz: kernel.vmlinuz,
     initramfs,
     consoleLog,

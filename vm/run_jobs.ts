@@ -1,5 +1,4 @@
 /** Runs cells one after another, or some at a time: what vm/run.ts and vm/matrix.ts have in common. */
-import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
@@ -133,7 +132,7 @@ export async function runJobs(jobs: readonly Job[], manner: Manner, stores: Stor
     const report = earlier ?? await runOne(job, manner, progress);
     results.write(name, report);
     outcome.reports.push(report);
-    save(outcome, jobs, manner, stores);
+    save(outcome, ready, manner, stores);
     if (earlier === undefined) progress.finish(job.estimate);
   };
   const queue = ready.values();
@@ -145,7 +144,7 @@ export async function runJobs(jobs: readonly Job[], manner: Manner, stores: Stor
 }
 
 function runOne(
-  { cell, kernel, base, steps, runtimes, cycles, tables, seed, guest }: ReadyJob,
+  { cell, kernel, base, emulator, steps, runtimes, cycles, tables, seed, guest }: ReadyJob,
   { project, commit, thread }: Manner,
   progress: Progress,
 ): Promise<CellReport> {
@@ -154,6 +153,7 @@ function runOne(
       cell,
       kernel,
       base,
+      emulator,
       project,
       commit,
       guest,
@@ -171,13 +171,12 @@ function runOne(
 }
 
 /** After each cell, so that an aborted run leaves what it had. */
-function save(outcome: Outcome, jobs: readonly Job[], { json }: Manner, stores: Stores): void {
+function save(outcome: Outcome, jobs: readonly ReadyJob[], { json }: Manner, stores: Stores): void {
   if (json === undefined) return;
-  const qemu = execFileSync("qemu-system-x86_64", ["--version"], { encoding: "utf8" });
-  const [{ cycles, tables, seed }] = jobs;
+  const [{ cycles, tables, seed, emulator }] = jobs;
   const run: Run = {
     date: new Date().toISOString(),
-    qemu: /version (\S+)/.exec(qemu)?.[1] ?? "",
+    qemu: emulator.version,
     runtimes: stores.versions,
     ...{ cycles, tables, seed },
     cells: outcome.reports,
