@@ -102,6 +102,13 @@ const CRASHES = new Map<unknown, string>([
   [139, "SIGSEGV"],
 ]);
 
+/** How much of what a program wrote is shown where it failed. */
+const LAST_LINES = 12;
+
+/** As timeout(1) exits: 124 is its own. */
+const endOf = (status: unknown): string =>
+  status === 124 ? "took too long" : `exited with ${status}`;
+
 /** How many cells this process has started: several may be of one kernel and suite. */
 let started = 0;
 
@@ -216,6 +223,8 @@ async function bootOnce(
 
   let current: Planned | undefined;
   let begun = 0;
+  /** What the program wrote that is no event: its errors. */
+  const said: string[] = [];
   let crash: string | undefined;
   const start = Date.now();
   const onEvent = (event: GuestEvent) => {
@@ -231,6 +240,7 @@ async function bootOnce(
       case "begin":
         current = left.find(({ command }) => command.name === event.step);
         begun = Date.now();
+        said.length = 0;
         options.progress(`${title}: ${event.step}`);
         break;
       case "progress":
@@ -255,8 +265,10 @@ async function bootOnce(
         }
         ended.add(String(event.step));
         report.took![String(event.step)] = Date.now() - begun;
-        if (event.status === 124) failures.push(`${event.step} took too long`);
-        else if (event.status !== 0) failures.push(`${event.step} exited with ${event.status}`);
+        if (event.status === 0) break;
+        failures.push(`${event.step} ${endOf(event.status)}`);
+        options.log(`${title}: ${event.step} ${endOf(event.status)}; it said last:`);
+        for (const line of said.slice(-LAST_LINES)) options.log(`  ${line}`);
         break;
       case "error":
         failures.push(String(event.message));
@@ -278,7 +290,10 @@ async function bootOnce(
       if (event.event !== "progress") transcript.push(JSON.stringify(event));
       onEvent(event);
     },
-    onLine: (line) => transcript.push(line),
+    onLine(line) {
+      transcript.push(line);
+      said.push(line);
+    },
   });
   process.removeListener("exit", removeInitramfs);
   removeInitramfs();
