@@ -2,7 +2,7 @@
  * QEMU, of one Debian release on every machine, with that release's libraries.
  *
  * Not this machine's own: QEMU 7.2, of Debian 12, breaks programs of several threads now and then when it
- * emulates several processors. 11 of 80 programs on Node were ended by SIGSEGV or SIGTRAP, among them 4 whose
+ * emulates several processors. 11 of 80 programs on Node were ended by SIGSEGV or SIGTRAP, among them 7 of 40 whose
  * garbage collector and compiler had no threads. QEMU 10.0 ran 80 of 80, in turns on the same machine.
  */
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";

@@ -323,7 +323,7 @@ ${unexpected}
     crashes.length > 0 && `
 ## Guests that died
 
-QEMU's threaded emulation breaks a kernel now and then, whatever runs in it. What had not ended then ran
+A kernel or a runtime died in QEMU's emulation: 7.2 does that now and then, whatever runs in it. What had not ended ran
 in another boot.
 
 ${crashes.join("\n")}
