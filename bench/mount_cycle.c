@@ -112,11 +112,11 @@ static struct mounted mount_it(const struct use *use, const char *folder, int ow
 	int node, log, context;
 
 	node = open_cached(use->node, O_RDONLY);
+	read_superblocks(node);
 	/* Whether dead processes have left mounts. */
 	list(MOUNTS);
 	/* Whether the keeper lives. */
 	ppoll(&keeper, 1, &(struct timespec) { 0 }, NULL);
-	read_superblocks(node);
 	log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	lseek(log, 0, SEEK_END);
 	context = must(syscall(SYS_fsopen, "ext4", FSOPEN_CLOEXEC), "fsopen");

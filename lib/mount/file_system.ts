@@ -37,7 +37,13 @@ export async function fileSystemsOn(path: string): Promise<FileSystem[]> {
 
 /** What a device holds; undefined: nothing that is known. */
 export async function fileSystemOn(path: string): Promise<FileSystem | undefined> {
-  return onlyOne(await fileSystemsOn(path), path);
+  using device = await openWithoutWaiting(path, O_RDONLY);
+  return await fileSystemIn(device);
+}
+
+/** The same of one that is open. The reads have begun when this returns its promise. */
+export async function fileSystemIn(device: OpenFile): Promise<FileSystem | undefined> {
+  return onlyOne(await fileSystemsIn(device, { size: blkGetSize64(device) }), device.path);
 }
 
 /** The only one. Throws if there are two: nothing tells which of them is in use. */

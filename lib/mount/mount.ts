@@ -4,12 +4,13 @@
  * @module
  */
 import { isRefusal, withSecond } from "../base/errors.ts";
-import type { OpenFile } from "../kernel/file.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
+import { O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { openKernelLog } from "../kernel/kmsg.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY, type NewMount } from "../kernel/mount.ts";
 import { openSource, refuseOther } from "./device_source.ts";
 import { type Attempt, explainRefusal } from "./errors.ts";
-import { fileSystemOn } from "./file_system.ts";
+import { fileSystemIn } from "./file_system.ts";
 import { Keeper } from "./keeper.ts";
 import {
   leaveMount,
@@ -58,7 +59,8 @@ export async function mount(
   if (options.type !== undefined) await refuseNodev(options.type, device);
   const owner = options.owner === undefined ? undefined : ownerOf(options.owner);
   // Another thread reads the superblock while this one sees to the keeper, whose shell starts meanwhile.
-  const driver = options.type ?? driverFor(source, owner);
+  const driver = options.type ??
+    driverFor(await openWithoutWaiting(device, O_RDONLY), source, owner);
   const keeper = options.detached ? undefined : Keeper.ensure();
   // Of what is done side by side, the error that came first is the one to tell.
   let failed: { first: unknown } | undefined;
@@ -89,10 +91,11 @@ async function mountOn(
   onEnd: (mount: LoopMount) => void,
 ): Promise<LoopMount> {
   const { signal } = options;
+  // Open before the first call: what the kernel logs from here on may explain a refusal. Opening it takes
+  // as long as many calls, so it is done while the superblock is read.
+  using log = openKernelLog();
   using idMap = owner && await makeUserNamespace(owner);
   const type = await driver;
-  // Open before the first call: what the kernel logs from here on may explain a refusal.
-  using log = openKernelLog();
   const made = await makeSuitable({ source, type, options, owner, idMap, log });
   let place: Place | undefined;
   try {
@@ -123,8 +126,14 @@ async function mountOn(
   }
 }
 
-async function driverFor(source: MountSource, owner: Owner | undefined): Promise<string> {
-  const found = await fileSystemOn(source.device);
+/** Closes `device`. */
+async function driverFor(
+  device: OpenFile,
+  source: MountSource,
+  owner: Owner | undefined,
+): Promise<string> {
+  using _device = device;
+  const found = await fileSystemIn(device);
   if (found?.usage !== "filesystem") throw await refuseUnknown(source, found);
   const driver = driverOf(found);
   return owner ? typeForOwner(driver) : driver;
