@@ -1,8 +1,8 @@
 /**
  * Mounts, Linux 5.2: fsopen → fsconfig → fsmount → move_mount. The descriptor that fsmount() gives owns the
  * mount until move_mount() gives it a place: the kernel unmounts when it is closed, by SIGKILL too.
- * Another thread makes the calls, since they may load a driver, replay a journal, or wait for the locks of
- * another process's mount.
+ * Another thread makes the calls that may load a driver, replay a journal, or wait for the locks of another
+ * process's mount.
  *
  * @module
  */
@@ -19,6 +19,7 @@ import {
   O_CLOEXEC,
   O_RDONLY,
   OpenFile,
+  uninterrupted,
 } from "./file.ts";
 import { AT_REMOVEDIR } from "./directory.ts";
 import { decodeName } from "../base/names.ts";
@@ -345,22 +346,38 @@ function nameStep(file: Descriptor, buffer: Uint8Array): NamedStep {
 }
 
 /**
- * Gives a mount a place: `name` in `directory`, or without a name `directory` itself. The mount then
- * outlives its descriptor. `path`: what errors call the place.
+ * Gives a mount a place: `folder`, which was made for it. The mount then outlives its descriptor. `path`:
+ * what errors call the place.
+ *
+ * This thread makes the call, since a trip to another one takes longer. It has just made the directory, so
+ * the call waits for nothing but the namespace's lock. Each read of mountinfo takes that, too, and no mount
+ * has it while it waits for a disk.
  */
-export async function moveMount(
+export function moveMount(
   mount: OpenFile,
-  directory: OpenFile,
-  name = "",
-  path = name === "" ? directory.path : `${directory.path}/${name}`,
-): Promise<void> {
-  const flags = MOVE_MOUNT_F_EMPTY_PATH | (name === "" ? MOVE_MOUNT_T_EMPTY_PATH : 0);
-  const result = await mount.callOnThread((fd) =>
-    directory.callOnThread((to) =>
-      uninterruptedOnThread("move_mount", fd, NO_NAME, to, cString(name), flags)
+  { parent, folder }: Folder,
+  path = `${parent.path}/${folder}`,
+): void {
+  const name = cString(folder);
+  const result = mount.call((fd) =>
+    parent.call((to) =>
+      uninterrupted(() =>
+        libc().syscall(SYS("move_mount"), fd, NO_NAME, to, name, MOVE_MOUNT_F_EMPTY_PATH)
+      )
     )
   );
   check(result, "move_mount", path);
+}
+
+/** The same on a directory of the user's. Another thread makes the call: it may lie on a network. */
+export async function moveMountOnto(mount: OpenFile, directory: OpenFile): Promise<void> {
+  const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+  const result = await mount.callOnThread((fd) =>
+    directory.callOnThread((to) =>
+      uninterruptedOnThread("move_mount", fd, NO_NAME, to, NO_NAME, flags)
+    )
+  );
+  check(result, "move_mount", directory.path);
 }
 
 /**

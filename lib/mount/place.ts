@@ -18,7 +18,7 @@ import {
   OpenFile,
   readLink,
 } from "../kernel/file.ts";
-import { type Folder, makeHolder, moveMount } from "../kernel/mount.ts";
+import { type Folder, makeHolder, moveMount, moveMountOnto } from "../kernel/mount.ts";
 import { mounts } from "../kernel/mountinfo.ts";
 import { fileStatus, mountIdOf } from "../kernel/stat.ts";
 import { kernelRelease } from "../kernel/release.ts";
@@ -80,9 +80,9 @@ export async function placeKept(
   const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));
   const kind = directory ? "at" : "directory";
   const { directory: made, setFrozen, remove } = keeper.addRecord(mount.path, id, kind, user);
-  const { parent, folder } = made ?? { parent: directory!, folder: "" };
   try {
-    await moveMount(mount, parent, folder);
+    if (made) moveMount(mount, made);
+    else await moveMountOnto(mount, directory!);
   } catch (error) {
     await remove();
     if (!isRefusal(error, "EPERM", "EINVAL")) throw error;
@@ -93,13 +93,25 @@ export async function placeKept(
     );
   }
   return {
-    path: path ?? `${parent.path}/${folder}`,
+    path: path ?? `${made!.parent.path}/${made!.folder}`,
     id,
     holder: undefined,
     folder: made,
     setFrozen,
     remove,
   };
+}
+
+function moveNowhere(mount: OpenFile, folder: Folder): void {
+  try {
+    moveMount(mount, folder, mount.path);
+  } catch (error) {
+    if (!isRefusal(error, "EINVAL")) throw error;
+    throw error.withHint(
+      `detached: true needs Linux 6.15 or later, and this is ${kernelRelease()}: leave it out, and ` +
+        "the mount lies on a directory of its own and ends with this process, too",
+    );
+  }
 }
 
 /** Opens the directory on another thread: it may lie on a network that does not answer. */
@@ -133,13 +145,7 @@ export async function placeNowhere(mount: OpenFile): Promise<Place> {
   const name = names.join("/");
   const holder = await makeHolder(names, mount.path);
   try {
-    await moveMount(mount, holder, name, mount.path).catch((error) => {
-      if (!isRefusal(error, "EINVAL")) throw error;
-      throw error.withHint(
-        `detached: true needs Linux 6.15 or later, and this is ${kernelRelease()}: leave it out, and ` +
-          "the mount lies on a directory of its own and ends with this process, too",
-      );
-    });
+    moveNowhere(mount, { parent: holder, folder: name });
     const path = holder.call((fd) => `/proc/${readLink("/proc/self")}/fd/${fd}/${name}`);
     const [there, root] = [ifExists(() => fileStatus(path)), fileStatus(mount)];
     if (there?.dev === root.dev && there.inode === root.inode) {
