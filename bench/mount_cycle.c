@@ -34,7 +34,7 @@ int umount2(const char *path, int flags);
 /* What attach() gives to the rest: the device, and the image behind it. */
 struct use {
 	char node[32], disk[32], block[32];
-	int device, backing;
+	int device, backing, in_memory;
 };
 
 /* What mount() gives to the rest. */
@@ -55,11 +55,13 @@ static struct use attach(const char *image)
 
 	config.fd = open_cached(image, O_RDWR | O_NONBLOCK);
 	look_at(config.fd, STATX_BASIC_STATS);
-	/* In memory: whether it is a file system that loop devices can lie on. */
-	if (status.stx_dev_major == 0)
+	/* In memory: whether it is a file system that loop devices can lie on. No disk waits for its pages. */
+	use.in_memory = status.stx_dev_major == 0;
+	if (use.in_memory)
 		must(fstatfs(config.fd, &file_system), "fstatfs");
 	fcntl(config.fd, F_SETFL, 0);
-	count_dirty(config.fd);
+	if (!use.in_memory)
+		count_dirty(config.fd);
 	control = must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
 	for (;;) {
 		number = must(ioctl(control, LOOP_CTL_GET_FREE), "LOOP_CTL_GET_FREE");
@@ -203,7 +205,8 @@ static void detach(const struct use *use)
 	look_for_holders(use);
 	look(use->disk);
 	count_dirty(use->device);
-	count_dirty(use->backing);
+	if (!use->in_memory)
+		count_dirty(use->backing);
 	must(sync_file_range(use->device, 0, 0, 7), "sync_file_range");
 	must(sync_file_range(use->backing, 0, 0, 7), "sync_file_range");
 	look("/dev");

@@ -229,6 +229,8 @@ const PATIENCE_MS = 1;
 
 /** Whether enough of a file may be dirty for its write-back to be worth a thread. */
 function waitsForStorage(file: OpenFile, size: number): boolean {
+  // fsync() of a file on tmpfs does nothing.
+  if (inMemory.has(file)) return false;
   const few = libc().threaded ? 0 : FEW_PAGES;
   const start = performance.now();
   let unwritten = 0;
