@@ -190,12 +190,12 @@ static void look_for_holders(const struct use *use)
 	read_text(path, 1);
 	look(use->disk);
 	list(use->disk);
-	read_text("/proc/self/mountinfo", 0);
 	snprintf(path, sizeof path, "%s/holders", use->block);
 	list(path);
 	read_text("/proc/swaps", 0);
 	list("/sys/fs/btrfs");
 	list("/proc/fs/jbd2");
+	list("/sys/fs/xfs");
 	syscall(SYS_quotactl, Q_GETFMT_USER, NULL, 0, NULL);
 	syscall(SYS_quotactl, Q_GETFMT_USER, use->node, 0, &format);
 }

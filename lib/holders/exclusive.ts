@@ -37,7 +37,7 @@ export async function holdOf(path: string): Promise<Hold> {
     const nodes = [path, ...[...held.values()].slice(1).map((name) => `/dev/${name}`)];
     // Another thread asks while this one reads of the others.
     const asked = askEach(nodes);
-    const known = await kernelHolders(held, mountsOfTypes(ASKED_TYPES));
+    const known = await kernelHolders(held, () => mountsOfTypes(ASKED_TYPES));
     const holds = await holdsOf(nodes, known, asked);
     const found = [...holds.values()];
     return (["held", "unknown"] as const).find((hold) => found.includes(hold)) ?? "free";

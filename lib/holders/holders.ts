@@ -28,7 +28,7 @@ export async function findHoldersOf(below: Held): Promise<Holder[]> {
   const held = withDevicesOver(below);
   const devices = [...held.values()].map((name) => `/dev/${name}`);
   const all = mounts();
-  const known = await kernelHolders(held, all);
+  const known = await kernelHolders(held, () => all);
   const holds = await holdsOf(devices, known);
   forgetEndedMounts(devices.filter((device) => holds.get(device) === "free"));
   const own = ownMountsOf(devices);

@@ -26,10 +26,10 @@ export type Held = ReadonlyMap<string, string>;
 export const ASKED_TYPES = ["btrfs", "xfs"] as const;
 
 /**
- * The holders of these devices, loop devices and file systems on them apart. `all`: every mount of this
- * namespace, or at least those of {@linkcode ASKED_TYPES}.
+ * The holders of these devices, loop devices and file systems on them apart. `all` gives every mount of this
+ * namespace, or at least those of {@linkcode ASKED_TYPES}. It is called only where one of these is mounted.
  */
-export async function kernelHolders(held: Held, all: readonly Mount[]): Promise<Holder[]> {
+export async function kernelHolders(held: Held, all: () => readonly Mount[]): Promise<Holder[]> {
   return [
     ...devicesOver(held),
     ...await swapOn(held, "block device"),
@@ -77,7 +77,7 @@ async function swapOn(held: Held, wanted: "block device" | "file"): Promise<Hold
 }
 
 /** A btrfs has a device number of its own, and one or more devices. */
-async function btrfsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
+async function btrfsOn(held: Held, all: () => readonly Mount[]): Promise<Holder[]> {
   const holders: Holder[] = [];
   for (const uuid of namesIn("/sys/fs/btrfs")) {
     // What the driver can do; no file system.
@@ -89,7 +89,7 @@ async function btrfsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
     const ours = members.filter((dev) => held.has(dev));
     if (ours.length === 0) continue;
     const points: { point: string; source: string }[] = [];
-    for (const { type, source, point } of all) {
+    for (const { type, source, point } of all()) {
       const of = type === "btrfs" ? (await placeOf(source))?.rdev : undefined;
       if (of !== undefined && members.includes(of)) points.push({ point, source: of });
     }
@@ -121,8 +121,12 @@ function journalsOn(held: Held): Holder[] {
 /** The value is the node as it was given to mount. */
 const XFS_DEVICE = /^(logdev|rtdev)=(.*)$/;
 
-async function xfsLogsOn(held: Held, all: readonly Mount[]): Promise<Holder[]> {
-  const asked = all.filter(({ type }) => type === "xfs").flatMap(({ superOptions, point }) =>
+/** What of /sys/fs/xfs is the driver's own; each mounted xfs has a folder beside these. */
+const OF_XFS_DRIVER = ["stats", "debug"];
+
+async function xfsLogsOn(held: Held, all: () => readonly Mount[]): Promise<Holder[]> {
+  if (namesIn("/sys/fs/xfs").every((name) => OF_XFS_DRIVER.includes(name))) return [];
+  const asked = all().filter(({ type }) => type === "xfs").flatMap(({ superOptions, point }) =>
     superOptions.flatMap((option) => {
       const [, name, value] = XFS_DEVICE.exec(option) ?? [];
       return name === undefined ? [] : [{ name, node: unescapeOctal(value), by: point }];
