@@ -115,6 +115,8 @@ static struct mounted mount_it(const struct use *use, const char *folder, int ow
 
 	node = open_cached(use->node, O_RDONLY);
 	read_superblocks(node);
+	/* Whether somebody has cleared /run. */
+	look_at(owner, STATX_BASIC_STATS);
 	/* Whether dead processes have left mounts. */
 	list(MOUNTS);
 	/* Whether the keeper lives. */
