@@ -4,17 +4,25 @@
  *     bun dev/deno_bundle.mjs FOLDER
  *
  * Deno caches what V8 has compiled of a module before any of it ran. V8 compiles a function when it first
- * runs, unless a parenthesis stands before it. So here one does, wherever the language allows it, and the
- * functions are in the cache. In three files, since the cache is read as a whole:
+ * runs, unless a parenthesis stands before it. So here one does, wherever the language allows it, before
+ * each function that a program runs which attaches, mounts and detaches (dev/deno_start.json, by
+ * dev/deno_start.mjs), and those are in the cache. The others are not, since the cache is read as a whole,
+ * which takes longer the more is in it. For that there are three files, too:
  *
  *     loopdev.deno.js         what users import
  *     loopdev.deno.shared.js  what it and the late file need
  *     loopdev.deno.late.js    what is loaded late
  */
+import { readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { parseAst } from "rollup/parseAst";
 import { readOptions } from "./options.ts";
 import { lateBy, lateCode, mainCode, ROOT, sourceOf, staticAdapter } from "./pieces.mjs";
+
+/** The functions that such a program runs, by the names at the top of the files in which they are. */
+const START = new Set(
+  JSON.parse(readFileSync(join(import.meta.dirname, "deno_start.json"), "utf8")),
+);
 
 const [MAIN, SHARED, LATE] = ["", ".shared", ".late"].map((piece) => `loopdev.deno${piece}.js`);
 const CHANGES = staticAdapter("deno.ts");
@@ -38,7 +46,7 @@ function parentheses(node, parent, found = []) {
 }
 
 /**
- * The same module with its functions in parentheses. What it declares comes first: declarations are
+ * The same module with those functions in parentheses. What it declares comes first: declarations are
  * hoisted, and variables are not.
  */
 function compiledAtOnce(code) {
@@ -46,12 +54,13 @@ function compiledAtOnce(code) {
   for (const statement of parseAst(code).body) {
     let text = "";
     let at = statement.start;
-    for (const [position, parenthesis] of parentheses(statement)) {
+    const wanted = (statement.declarations ?? [statement]).filter(({ id }) => START.has(id?.name));
+    for (const [position, parenthesis] of wanted.flatMap((part) => parentheses(part))) {
       text += code.slice(at, position) + parenthesis;
       at = position;
     }
     text += code.slice(at, statement.end);
-    if (statement.type === "FunctionDeclaration") {
+    if (statement.type === "FunctionDeclaration" && wanted.length > 0) {
       declared.push(`var ${statement.id.name} = (${text});\n`);
     } else rest.push(`${text}\n`);
   }
