@@ -17,7 +17,7 @@ import { statx } from "../lib/kernel/stat.ts";
 import type { Struct } from "../lib/base/struct.ts";
 import { INSTRUCTIONS } from "../lib/runtime/deno_threads.ts";
 import { OPEN_FLAGS } from "../lib/kernel/syscalls.ts";
-import { SYSCALLS } from "../lib/runtime/syscall_numbers.ts";
+import { SYSCALLS, X86_64 } from "../lib/runtime/syscall_numbers.ts";
 import { sockaddr_nl } from "../lib/kernel/uevents.ts";
 import { cachestat, open_how } from "../lib/kernel/blocking.ts";
 import { ROOT, run, scratch, test } from "./support/support.ts";
@@ -166,6 +166,10 @@ function assertions(machine: typeof MACHINES[number]): string {
   for (const [name, value] of constants) expect(name, value);
   for (const [name, numbers] of Object.entries(SYSCALLS)) {
     guarded(name, () => expect(`__NR_${name}`, numbers[machine]));
+  }
+  for (const [name, number] of Object.entries(X86_64)) {
+    if (machine === "x86_64") expect(`__NR_${name}`, number);
+    else lines.push(`#ifdef __NR_${name}`, `#error "${name}() is there, too"`, "#endif");
   }
   for (const [name, values] of Object.entries(OPEN_FLAGS)) expect(name, values[machine]);
   for (const [name, [value]] of Object.entries(PSEUDO)) {

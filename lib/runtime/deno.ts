@@ -12,8 +12,10 @@ import type { Argument, Libc, PlainStep } from "./contract.ts";
 import { denoThreads } from "./deno_threads.ts";
 import { type SpawnCalls, spawnProgram } from "./spawn.ts";
 import { makeSteps, plainSteps } from "./steps.ts";
-import { SYSCALLS } from "./syscall_numbers.ts";
+import { SYSCALLS, X86_64 } from "./syscall_numbers.ts";
 import { Threads } from "./threads.ts";
+
+const AT_FDCWD = -100;
 
 /** Deno declares 64-bit parameters as bigint, and takes numbers too, for which it allocates nothing. */
 type TakesNumbers<Symbols> = {
@@ -26,17 +28,15 @@ type TakesNumbers<Symbols> = {
  * Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl.
  *
  * Deno compiles each function while it opens it, which takes 0.2 ms. So calls that syscall() can make have none
- * of their own.
+ * of their own, but for ioctl() with a buffer: to ask for a buffer's address takes longer than the rest of
+ * a call.
  */
 export function load(): Libc {
   requirePermission();
   const { symbols } = Deno.dlopen("libc.so.6", {
     __errno_location: { parameters: [], result: "pointer" },
     memcpy: { parameters: ["buffer", "pointer", "usize"], result: "void" },
-    open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
     ioctlBuffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
-    unlink: { parameters: ["buffer"], result: "i32" },
-    readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
     // Lengths stay far below 2 GiB: the low half of a ssize_t is all of it.
     syscall: { parameters: ["isize", "i32", "buffer", "usize", "usize", "usize"], result: "i32" },
     syscallPlain: {
@@ -44,7 +44,6 @@ export function load(): Libc {
       parameters: ["isize", "isize", "isize", "isize", "isize", "isize"],
       result: "i32",
     },
-    uname: { parameters: ["buffer"], result: "i32" },
     getpid: { parameters: [], result: "i32", nonblocking: true },
   });
   const libc = symbols as TakesNumbers<typeof symbols>;
@@ -54,7 +53,7 @@ export function load(): Libc {
   const machine = Deno.build.arch;
   const number = (name: keyof typeof SYSCALLS) => SYSCALLS[name][machine];
   const [CLOSE, IOCTL, FCNTL] = [number("close"), number("ioctl"), number("fcntl")];
-  const [PREAD, PWRITE] = [number("pread64"), number("pwrite64")];
+  const [PREAD, PWRITE, OPENAT] = [number("pread64"), number("pwrite64"), number("openat")];
   const addressOf = (buffer: Uint8Array) =>
     Deno.UnsafePointer.value(Deno.UnsafePointer.of(buffer as BufferSource));
   const plain = (argument: Argument) =>
@@ -84,7 +83,7 @@ export function load(): Libc {
   return {
     machine,
     open(path, flags, mode) {
-      const result = libc.open(path as BufferSource, flags, mode);
+      const result = libc.syscall(OPENAT, AT_FDCWD, path as BufferSource, flags, mode, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
@@ -103,16 +102,12 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    unlink(path) {
-      const result = libc.unlink(path as BufferSource);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
-    readlink(path, buffer) {
-      const result = libc.readlink(path as BufferSource, buffer as BufferSource, buffer.length);
-      libc.memcpy(errnoBytes, errnoPointer, 4);
-      return result < 0 ? -errno[0] : result;
-    },
+    unlink: machine === "x86_64"
+      ? (path) => syscall(X86_64.unlink, path)
+      : (path) => syscall(number("unlinkat"), AT_FDCWD, path),
+    readlink: machine === "x86_64"
+      ? (path, buffer) => syscall(X86_64.readlink, path, buffer, buffer.length)
+      : (path, buffer) => syscall(number("readlinkat"), AT_FDCWD, path, buffer, buffer.length),
     fcntl(fd, command, argument) {
       const result = libc.syscallPlain(FCNTL, fd, command, argument, 0, 0);
       libc.memcpy(errnoBytes, errnoPointer, 4);
@@ -133,7 +128,7 @@ export function load(): Libc {
       libc.memcpy(errnoBytes, errnoPointer, 4);
       return result < 0 ? -errno[0] : result;
     },
-    uname: (buffer) => libc.uname(buffer as BufferSource),
+    uname: (buffer) => syscall(number("uname"), buffer),
     addressOf,
     spawn: (program) => spawnProgram(spawnCalls ??= loadSpawn(), addressOf, program),
     environment,

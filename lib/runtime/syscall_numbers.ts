@@ -47,6 +47,7 @@ export const SYSCALLS = {
   pipe2: { x86_64: 293, aarch64: 59 },
   getdents64: { x86_64: 217, aarch64: 61 },
   syncfs: { x86_64: 306, aarch64: 267 },
+  uname: { x86_64: 63, aarch64: 160 },
   memfd_create: { x86_64: 319, aarch64: 279 },
   statx: { x86_64: 332, aarch64: 291 },
   move_mount: { x86_64: 429, aarch64: 429 },
@@ -60,3 +61,6 @@ export const SYSCALLS = {
   mount_setattr: { x86_64: 442, aarch64: 442 },
   cachestat: { x86_64: 451, aarch64: 451 },
 } satisfies Record<string, Record<Machine, number>>;
+
+/** What aarch64 does not have: there unlink(3) is unlinkat(), and readlink(3) is readlinkat(). */
+export const X86_64 = { unlink: 87, readlink: 89 };
