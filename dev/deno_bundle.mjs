@@ -103,7 +103,23 @@ const { outputs } = await Bun.build({
   minify: { syntax: true },
   plugins: [plugin],
 });
-for (const output of outputs) {
-  const code = (await output.text()).replace(/^(?:\/\/ @bun\n)+/, "");
-  await Bun.write(join(folder, output.path), compiledAtOnce(code));
+const codes = await Promise.all(outputs.map((output) => output.text()));
+for (const [index, { path }] of outputs.entries()) {
+  const code = codes[index].replace(/^(?:\/\/ @bun\n)+/, "");
+  await Bun.write(join(folder, path), compiledAtOnce(withUsersNames(code)));
+}
+
+/**
+ * Bun calls a class of the shared file LoopError2 and exports it as LoopError. Whoever prints an error sees
+ * the class's own name, so it gets back the one that users know.
+ */
+function withUsersNames(code) {
+  const renamed = codes.flatMap((text) => [...text.matchAll(/\b((\w+)\d) as \2\b/g)]);
+  for (const [, given, own] of renamed) {
+    if (new RegExp(`(?:class|const|function|let|var) ${own}\\b`).test(code)) {
+      throw new Error(`${own} is the name of something else, too`);
+    }
+    code = code.replaceAll(new RegExp(`\\b${given}\\b`, "g"), own);
+  }
+  return code;
 }

@@ -6,7 +6,7 @@ import process from "node:process";
 import about from "../package.json" with { type: "json" };
 import { packageReadme } from "../dev/npm_package.ts";
 import { DIST, dist, project, TARBALL, VERSION, withDist } from "./support/package.ts";
-import { output, ROOT, run, scratch, test } from "./support/support.ts";
+import { onRuntime, output, ROOT, run, RUNTIMES, scratch, test } from "./support/support.ts";
 
 const FILES =
   "CHANGELOG.md LICENSE README.md gpt.d.ts gpt.js loopdev.8 loopdev.bun.cjs loopdev.bun.cjs.jsc " +
@@ -135,6 +135,25 @@ withDist('await import("loopdev") in a CommonJS file finds the library', [
   const use = 'import("loopdev").then(({ attach }) => console.log(typeof attach));\n';
   writeFileSync(script, `${use}console.log(typeof require("loopdev/gpt").encodeGpt);\n`);
   assertEquals(output(["bun", script], { cwd: folder }), "function\nfunction\n");
+});
+
+withDist("each class of the package has the name that users import, on each runtime", [
+  ...["dist", "npm", "bun", "deno", "node"] as const,
+], () => {
+  const folder = project("npm");
+  const script = join(folder, "main.mjs");
+  // Printing an error shows its class's name.
+  writeFileSync(
+    script,
+    `import * as all from "loopdev";
+    const isClass = (value) => Object.getOwnPropertyDescriptor(value, "prototype")?.writable === false;
+    const classes = Object.entries(all).filter(([, value]) => isClass(value));
+    console.log(classes.map(([name, value]) => name + " " + value.name).join());\n`,
+  );
+  const names = "LoopDevice LoopDevice,LoopError LoopError\n";
+  for (const runtime of RUNTIMES) {
+    assertEquals(output(onRuntime(runtime, script), { cwd: folder }), names, runtime);
+  }
 });
 
 withDist("npm installs the package for the machines that it is for alone", ["dist", "npm"], () => {
