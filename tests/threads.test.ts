@@ -168,6 +168,22 @@ test("a process ends by itself: idle threads do not keep it", ["root"], () => {
   assertEquals(output(onThisRuntime(script(attached, file)), { timeout: 10_000 }), "end\n");
 });
 
+test("no timer is left of calls that waited for a thread: the process would wait for it", [], () => {
+  const chain = JSON.stringify(new URL("lib/kernel/chain.ts", MOD));
+  const body = `const { uninterruptedOnThread } = await import(${chain});
+    const live = new Set();
+    const { setTimeout: begin, clearTimeout: end } = globalThis;
+    globalThis.setTimeout = (callback, ms) => {
+      const timer = begin(() => live.delete(timer) && callback(), ms);
+      live.add(timer);
+      return timer;
+    };
+    globalThis.clearTimeout = (timer) => live.delete(timer) && end(timer);
+    await Promise.all(Array.from({ length: 3 }, () => uninterruptedOnThread("fsync", -1)));
+    console.log(live.size);`;
+  assertEquals(output(onThisRuntime(script(body, ""))), "0\n");
+});
+
 test("a process does not end before its call has", ["root"], () => {
   const file = makeImage("waits.img", 1);
   const body = `attach(file, ${JSON.stringify(TWO_STEPS)}).then(async (loop) => {

@@ -81,7 +81,7 @@ export class Threads {
   readonly #of: ThreadsOf;
   readonly #members = new Set<Member>();
   readonly #queue: Job[] = [];
-  #isWatching = false;
+  #watching: ReturnType<typeof setTimeout> | undefined;
   /** One died before it was ready, and others would. Each new chain tries again. */
   #isRefused = false;
 
@@ -165,6 +165,7 @@ export class Threads {
     this.#hand();
     this.#grow();
     this.#hand();
+    if (this.#queue.length === 0) this.#stopWatching();
     const { usual } = this.#of;
     for (const member of this.#members) {
       const { thread, isReady, job } = member;
@@ -222,11 +223,16 @@ export class Threads {
 
   /** Looks again when a thread may count as one that hangs. */
   #watch(): void {
-    if (this.#isWatching || !this.available) return;
-    this.#isWatching = true;
-    setTimeout(() => {
-      this.#isWatching = false;
+    if (this.#watching !== undefined || !this.available) return;
+    this.#watching = setTimeout(() => {
+      this.#watching = undefined;
       this.#deal();
     }, HANGING_MS);
+  }
+
+  /** For a timer that nobody needs, the process would not end. */
+  #stopWatching(): void {
+    clearTimeout(this.#watching);
+    this.#watching = undefined;
   }
 }
