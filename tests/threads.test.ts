@@ -19,6 +19,7 @@ import {
 } from "../lib/kernel/file.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { SYS } from "../lib/kernel/syscalls.ts";
+import { type Thread, type ThreadEvents, Threads } from "../lib/runtime/threads.ts";
 import {
   losetup,
   losetupFromSysfs,
@@ -168,9 +169,12 @@ test("a process ends by itself: idle threads do not keep it", ["root"], () => {
   assertEquals(output(onThisRuntime(script(attached, file)), { timeout: 10_000 }), "end\n");
 });
 
-test("no timer is left of calls that waited for a thread: the process would wait for it", [], () => {
-  const chain = JSON.stringify(new URL("lib/kernel/chain.ts", MOD));
-  const body = `const { uninterruptedOnThread } = await import(${chain});
+test(
+  "no timer is left of calls that waited for a thread: the process would wait for it",
+  [],
+  () => {
+    const chain = JSON.stringify(new URL("lib/kernel/chain.ts", MOD));
+    const body = `const { uninterruptedOnThread } = await import(${chain});
     const live = new Set();
     const { setTimeout: begin, clearTimeout: end } = globalThis;
     globalThis.setTimeout = (callback, ms) => {
@@ -181,8 +185,9 @@ test("no timer is left of calls that waited for a thread: the process would wait
     globalThis.clearTimeout = (timer) => live.delete(timer) && end(timer);
     await Promise.all(Array.from({ length: 3 }, () => uninterruptedOnThread("fsync", -1)));
     console.log(live.size);`;
-  assertEquals(output(onThisRuntime(script(body, ""))), "0\n");
-});
+    assertEquals(output(onThisRuntime(script(body, ""))), "0\n");
+  },
+);
 
 test("a process does not end before its call has", ["root"], () => {
   const file = makeImage("waits.img", 1);
@@ -441,6 +446,29 @@ test("one thread starts after the other, and one without a processor does not ha
   assert(starts >= 1 && starts <= 8, `${starts} threads`);
   assertEquals([together, sends], [1, 90]);
 });
+
+test(
+  "a chain that waits gets another thread after a while, and many chains at once",
+  [],
+  async () => {
+    const answers: ((answer: number[]) => void)[] = [];
+    const start = ({ answered }: ThreadEvents): Thread => {
+      answers.push(answered);
+      return { isReady: true, isInCall: () => false, send() {}, ref() {}, unref() {}, end() {} };
+    };
+    const threads = new Threads({ start, usual: 8, patienceMs: 20, most: 8, here: () => [] });
+    const chains = [threads.chain([]), threads.chain([])];
+    assertEquals(answers.length, 1);
+    await until(() => answers.length === 2, "a second thread");
+    chains.push(threads.chain([]), threads.chain([]));
+    assertEquals(answers.length, 2);
+    chains.push(threads.chain([]));
+    assertEquals(answers.length, 3, "three wait for two");
+    await until(() => answers.length === 5, "a thread for each chain");
+    for (const answer of answers) answer([0]);
+    assertEquals(await Promise.all(chains), chains.map(() => [0]));
+  },
+);
 
 /** What a script prints that has mounted a file system as `root`; `sends(act)`: what Workers were sent. */
 function inMount(name: string, body: string): string[] {

@@ -87,7 +87,7 @@ export function denoThreads(machine: Machine, here: ThreadsOf["here"]): ThreadsO
     const isInCall = () => true;
     return { isReady: true, isInCall, send, ref() {}, unref() {}, end() {} };
   };
-  return { start, usual: MOST_THREADS, most: MOST_THREADS, here };
+  return { start, usual: MOST_THREADS, patienceMs: 0, most: MOST_THREADS, here };
 }
 
 /** Makes the calls up to the first that fails; resolves to what each returned. */

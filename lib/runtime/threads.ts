@@ -43,6 +43,8 @@ export interface ThreadsOf {
   start(events: ThreadEvents): Thread;
   /** How many there are at most while none hangs. */
   readonly usual: number;
+  /** A chain that all threads let wait for so many ms is worth another one. */
+  readonly patienceMs: number;
   /** How many there are at most, with those that hang. */
   readonly most: number;
   /** Makes the calls on this thread: where no other can be started. */
@@ -81,7 +83,9 @@ export class Threads {
   readonly #of: ThreadsOf;
   readonly #members = new Set<Member>();
   readonly #queue: Job[] = [];
-  #watching: ReturnType<typeof setTimeout> | undefined;
+  /** Since when a chain has waited though no thread was starting. */
+  #shortSince: number | undefined;
+  #watching: { timer: ReturnType<typeof setTimeout>; ms: number } | undefined;
   /** One died before it was ready, and others would. Each new chain tries again. */
   #isRefused = false;
 
@@ -191,14 +195,22 @@ export class Threads {
     }
   }
 
-  /** Starts a thread if a chain waits, the bounds allow it, and no other thread is starting. */
+  /**
+   * Starts a thread if chains wait, the bounds allow it, and no other thread is starting: at once for more
+   * chains than one for each thread, otherwise after a while, since most chains end before a thread has started.
+   */
   #grow(): void {
-    if (this.#queue.length === 0) return;
-    const { usual } = this.#of;
+    const { usual, patienceMs } = this.#of;
     while (this.#isShort && !this.#isStarting && this.#working < usual) {
+      this.#shortSince ??= performance.now();
+      const isPatient = this.#queue.length <= this.#working &&
+        performance.now() - this.#shortSince < patienceMs;
+      if (isPatient) return this.#watch(patienceMs);
+      this.#shortSince = undefined;
       if (!this.#add()) break;
     }
-    if (this.#isShort) this.#watch();
+    if (this.#isShort) this.#watch(HANGING_MS);
+    else this.#shortSince = undefined;
   }
 
   /** Whether more chains wait than threads are free, and the bounds allow another thread. */
@@ -221,18 +233,20 @@ export class Threads {
     return working;
   }
 
-  /** Looks again when a thread may count as one that hangs. */
-  #watch(): void {
-    if (this.#watching !== undefined || !this.available) return;
-    this.#watching = setTimeout(() => {
+  /** Looks again when another thread may be worth it, or one may count as one that hangs. */
+  #watch(ms: number): void {
+    if (this.#watching?.ms === ms || !this.available) return;
+    this.#stopWatching();
+    const timer = setTimeout(() => {
       this.#watching = undefined;
       this.#deal();
-    }, HANGING_MS);
+    }, ms);
+    this.#watching = { timer, ms };
   }
 
   /** For a timer that nobody needs, the process would not end. */
   #stopWatching(): void {
-    clearTimeout(this.#watching);
+    clearTimeout(this.#watching?.timer);
     this.#watching = undefined;
   }
 }
