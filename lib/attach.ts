@@ -10,9 +10,9 @@ import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
 import { afterUndoing, isRefusal, LoopError, toExplain } from "./base/errors.ts";
 import { heeding } from "./base/retry.ts";
+import { startThread } from "./kernel/chain.ts";
 import { absolutePath, type OpenFile } from "./kernel/file.ts";
 import type { LoopStatus } from "./binding/facts.ts";
-import { libc } from "./runtime/libc.ts";
 import { inspectImage, partitionsOf, refuseSeen, type SeenTable } from "./inspect_image.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { type AttachOptions, type CheckedOptions, checkOptions } from "./binding/options.ts";
@@ -74,7 +74,7 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
 async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {
   const { signal, overlap } = asked;
   const plan = await choosePlan(asked);
-  if (plan.strategy === "two-step") libc().startThread();
+  if (plan.strategy === "two-step") startThread();
 
   // Until the bind, at which the kernel takes its own reference, and a writable device keeps it.
   using backing = await openBackingFile(path, asked);

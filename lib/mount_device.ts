@@ -5,6 +5,7 @@
  */
 import { checkPath } from "./base/checks.ts";
 import { heeding } from "./base/retry.ts";
+import { startThread } from "./kernel/chain.ts";
 import { absolutePath } from "./kernel/file.ts";
 import { loadMount } from "./mount/late.ts";
 import type { LoopMount } from "./mount/mounted.ts";
@@ -54,6 +55,7 @@ export async function mount(
   const meant = withAbsoluteAt(options);
   const signal = options?.signal instanceof AbortSignal ? options.signal : undefined;
   await yieldToEventLoop();
+  startThread();
   const { mountDevice } = await loadMount();
   return await heeding(mountDevice(path, meant), signal, (late) => late.unmount());
 }

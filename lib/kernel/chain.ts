@@ -22,6 +22,9 @@ export interface NamedStep extends Omit<Step, "number"> {
   readonly once?: boolean;
 }
 
+/** Begins to start a thread, if there is none, for a chain that comes soon. */
+export const startThread = (): void => libc().startThread();
+
 /**
  * Makes the calls in order, up to the first that fails, and gives what each returned. A call that a signal
  * interrupts is repeated. `signal`, an AbortSignal, cancels the chain while no thread has begun with it.

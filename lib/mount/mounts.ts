@@ -7,6 +7,7 @@ import { LoopError } from "../base/errors.ts";
 import { checkPartition, checkSelector, type PartitionSelector } from "../base/selector.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";
 import type { Partition } from "../binding/partitions.ts";
+import { startThread } from "../kernel/chain.ts";
 import { absolutePath } from "../kernel/file.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
 import { loadFileSystem, loadMount, loadSelect } from "./late.ts";
@@ -32,6 +33,8 @@ export class MountSet {
     const { path: device, number: partition } = await meant(bound, selector);
     const { number, readOnly, backingFile } = bound.facts;
     const source = { device, number, partition, readOnly, backingFile };
+    // It makes a mount's calls, and starts while this thread loads what mounts.
+    startThread();
     const { mount } = await loadMount();
     const mounted = await mount(source, options, (ended) => this.#alive.delete(ended));
     this.#alive.add(mounted);
