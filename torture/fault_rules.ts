@@ -78,10 +78,10 @@ export const wordsOf = ({ error, warned = "" }: Reply): string =>
 
 /** Whether an error says nothing of the one that the first failure alone gives. */
 export function hidesFirst({ error: alone }: Reply, reply: Reply): boolean {
-  // Numbers of devices, processes and descriptors differ from run to run.
+  // Numbers of devices, processes, descriptors, records and mounts differ from run to run.
   const plain = (text = "") =>
     text.replaceAll(/loop\d+/g, "loopN").replaceAll(/\b(7|259):\d+/g, "$1:N")
-      .replaceAll(/\d+-\d+-\w{10}|(?<=\/)\d+(?=\/|'|$)|-\d{6}/g, "N");
+      .replaceAll(/\d+-\d+-\w{10}|(?<=\/)\d+(?=\/|'|$)|-\d{6}|(?<=\/\.)\d{6}\.\d+(?=\.)/g, "N");
   const [what] = plain(alone?.message).split(" (");
   return alone !== undefined && reply.error !== undefined && !plain(wordsOf(reply)).includes(what);
 }
