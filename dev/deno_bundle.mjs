@@ -104,6 +104,7 @@ const { outputs } = await Bun.build({
   plugins: [plugin],
 });
 const codes = await Promise.all(outputs.map((output) => output.text()));
+const renamed = codes.flatMap((code) => [...code.matchAll(/\b((\w+)\d) as \2\b/g)]);
 for (const [index, { path }] of outputs.entries()) {
   const code = codes[index].replace(/^(?:\/\/ @bun\n)+/, "");
   await Bun.write(join(folder, path), compiledAtOnce(withUsersNames(code)));
@@ -114,7 +115,6 @@ for (const [index, { path }] of outputs.entries()) {
  * the class's own name, so it gets back the one that users know.
  */
 function withUsersNames(code) {
-  const renamed = codes.flatMap((text) => [...text.matchAll(/\b((\w+)\d) as \2\b/g)]);
   for (const [, given, own] of renamed) {
     if (new RegExp(`(?:class|const|function|let|var) ${own}\\b`).test(code)) {
       throw new Error(`${own} is the name of something else, too`);

@@ -39,7 +39,6 @@ const PROGRAM = `
   const root = await loop.mount();
   await root.unmount();
   await loop.detach();`;
-const FILES = ["loopdev.deno.js", "loopdev.deno.shared.js", "loopdev.deno.late.js"];
 
 const folder = mkdtempSync(join(tmpdir(), "loopdev-start-"));
 const memory = mkdtempSync("/dev/shm/loopdev-start-");
@@ -48,6 +47,7 @@ const run = (command, args, options = {}) =>
 const read = (...path) => readFileSync(join(folder, ...path), "utf8");
 try {
   run("bun", ["dev/deno_bundle.mjs", folder], { cwd: join(import.meta.dirname, "..") });
+  const files = readdirSync(folder);
   writeFileSync(join(folder, "program.js"), PROGRAM);
   symlinkSync(memory, join(folder, "memory"));
   run("truncate", ["--size=8M", "plain.img", "memory/plain.img", "disk.img", "ext4.img"]);
@@ -57,7 +57,7 @@ try {
   // A file a module, as V8 writes them.
   const modules = readdirSync(join(folder, "coverage"))
     .map((name) => JSON.parse(read("coverage", name)));
-  const names = FILES.flatMap((file) => {
+  const names = files.flatMap((file) => {
     const { functions } = modules.find(({ url }) => url.endsWith(`/${file}`));
     // The first function is the module itself.
     const ran = functions.slice(1).map(({ ranges: [whole] }) => whole)

@@ -22,7 +22,7 @@ export interface Emulator {
   readonly command: readonly [string, ...string[]];
 }
 
-/** Installed once for each kind of guest, about 35 s and 400 MB. */
+/** Installed once for each kind of guest, about 35 s and 310 MB. */
 export function installEmulator(cache: string, mirror: string, guest: Machine): Emulator {
   const tree = join(cache, `${SUITE}-${guest.name}`);
   if (!existsSync(tree)) {

@@ -6,8 +6,9 @@ export type MachineName = "amd64" | "arm64";
 export interface Machine {
   /** As Debian calls it. */
   name: MachineName;
-  /** QEMU's program, the packages that it comes with, and its arguments for the machine and its two serial ports. */
+  /** QEMU's program, and the packages that it comes with. */
   emulator: { program: string; packages: readonly string[] };
+  /** Its arguments for the machine and its two serial ports. */
   hardware(consoleLog: string): readonly string[];
   /** The guest's device of the first port, for the kernel, and of the second, for results. */
   console: string;

@@ -105,10 +105,6 @@ const CRASHES = new Map<unknown, string>([
 /** How much of what a program wrote is shown where it failed. */
 const LAST_LINES = 12;
 
-/** As timeout(1) exits: 124 is its own. */
-const endOf = (status: unknown): string =>
-  status === 124 ? "took too long" : `exited with ${status}`;
-
 /** How many cells this process has started: several may be of one kernel and suite. */
 let started = 0;
 
@@ -266,8 +262,10 @@ async function bootOnce(
         ended.add(String(event.step));
         report.took![String(event.step)] = Date.now() - begun;
         if (event.status === 0) break;
-        failures.push(`${event.step} ${endOf(event.status)}`);
-        options.log(`${title}: ${event.step} ${endOf(event.status)}; it said last:`);
+        failures.push(
+          `${event.step} ${event.status === 124 ? "took too long" : `exited with ${event.status}`}`,
+        );
+        options.log(`${title}: ${failures.at(-1)}; it said last:`);
         for (const line of said.slice(-LAST_LINES)) options.log(`  ${line}`);
         break;
       case "error":
