@@ -37,7 +37,8 @@ test("LOST_CHANGE_EVENT: the releases that lose the event, and those that may", 
 
 /**
  * Attaches in a process of its own; how often somebody, and not the driver, announced the device as
- * changed: those events say SYNTH_UUID=0. `old`: uname(2) says a release that proves nothing.
+ * changed: those events say SYNTH_UUID=0, and DISKSEQ tells this binding from a neighbour's of the same device.
+ * `old`: uname(2) says a release that proves nothing.
  */
 function announced(file: string, body: string, old: boolean): number {
   const script = scratch("announced.ts");
@@ -45,54 +46,68 @@ function announced(file: string, body: string, old: boolean): number {
     script,
     `import { attach } from ${JSON.stringify(MOD)};
      import { spawnSync } from "node:child_process";
+     import { readFileSync } from "node:fs";
      import { UeventSocket } from ${JSON.stringify(join(ROOT, "tools/race_check/uevents.ts"))};
      const file = ${JSON.stringify(file)};
      const tool = (...args) => {
        const [name, ...rest] = ${JSON.stringify(onThisRuntime(join(ROOT, "cli.ts")))};
        return spawnSync(name, [...rest, ...args], { encoding: "utf8" }).stdout.trim();
      };
+     const diskseqOf = (path) =>
+       readFileSync(path.replace("/dev", "/sys/block") + "/diskseq", "utf8").trim();
      using socket = new UeventSocket();
-     const path = await (async () => { ${body} })();
-     const events = [...socket.drain()].filter(({ action, devpath, env }) =>
-       action === "change" && devpath.endsWith(path.replace("/dev", "")) && env.SYNTH_UUID === "0");
+     const diskseq = await (async () => { ${body} })();
+     const events = [...socket.drain()].filter(({ action, env }) =>
+       action === "change" && env.DISKSEQ === diskseq && env.SYNTH_UUID === "0");
      console.log(events.length);`,
   );
   const surroundings = old ? isolated("personality=uname-2.6") : [];
   return Number(output([...surroundings, ...onThisRuntime(script)]));
 }
 
-/** Each binds a device, and lets it go again; the last line gives its path. */
+/** Each binds a device, and lets it go again; the value is the diskseq of the binding. */
+const LOSETUP = `const path = tool("-f", "--show", file);
+     const diskseq = diskseqOf(path);
+     tool("-d", path);
+     return diskseq;`;
 const WAYS: [what: string, table: string | undefined, body: string, times: number][] = [
   [
     "attach()",
     undefined,
-    "const loop = await attach(file); await loop.detach(); return loop.path;",
+    `const loop = await attach(file);
+     const diskseq = diskseqOf(loop.path);
+     await loop.detach();
+     return diskseq;`,
     1,
   ],
   [
     "attach() with partscan, of an image without partitions",
     undefined,
-    `const loop = await attach(file, { partscan: true }); await loop.detach(); return loop.path;`,
+    `const loop = await attach(file, { partscan: true });
+     const diskseq = diskseqOf(loop.path);
+     await loop.detach();
+     return diskseq;`,
     1,
   ],
   [
     'attach() with partscan "userspace"',
     THREE_PARTITIONS,
     `const loop = await attach(file, { partscan: "userspace" });
+     const diskseq = diskseqOf(loop.path);
      await loop.detach();
-     return loop.path;`,
+     return diskseq;`,
     1,
   ],
   [
     "losetup -f --show",
     undefined,
-    `const path = tool("-f", "--show", file); tool("-d", path); return path;`,
+    LOSETUP,
     1,
   ],
   [
     "losetup -f --show of less than a sector",
     "small",
-    `const path = tool("-f", "--show", file); tool("-d", path); return path;`,
+    LOSETUP,
     1,
   ],
 ];
