@@ -1,4 +1,28 @@
 /** What each suite gave on each runtime, as a table. Plain JavaScript, as dev/test.mjs is. */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { readReport } from "./junit.mjs";
+
+/** How many tests of a whole run may fail beside others, and pass alone. */
+export const MOST_AGAIN = 2;
+
+/** Where the reports of tests are that ran once more, alone: a folder for each file. */
+export const folderOfAgain = (report) => join("reports/again", report);
+
+/**
+ * The tests of a report that passed when they ran once more, alone.
+ *
+ * @param {string} report "bun", "dist-deno"
+ * @returns {Set<string>} their names
+ */
+export function passedAlone(report) {
+  const folder = folderOfAgain(report);
+  const files = existsSync(folder)
+    ? readdirSync(folder, { recursive: true }).filter((file) => file.endsWith(".xml"))
+    : [];
+  const cases = files.flatMap((file) => readReport(join(folder, file)));
+  return new Set(cases.filter((test) => !test.failed && !test.skipped).map(({ name }) => name));
+}
 
 /** Deno runs the examples of the documentation, too. */
 const EXAMPLES = "examples in comments";
@@ -12,7 +36,7 @@ const OTHERS = "others";
  * @param {{ name: string, cases: { name: string, file?: string }[] }[]} reports
  * @returns {Map<string, string>} by the name of a test; empty without a report of Bun's
  */
-function suitesOf(reports) {
+export function suitesOf(reports) {
   const tests = reports.flatMap(({ cases }) => cases).filter(({ file }) =>
     file?.endsWith(".test.ts")
   );

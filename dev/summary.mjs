@@ -10,7 +10,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { readReport } from "./junit.mjs";
 import { readOperands } from "./operands.mjs";
-import { suiteTable } from "./suites.mjs";
+import { MOST_AGAIN, passedAlone, suiteTable } from "./suites.mjs";
 
 const REPORTS = "reports";
 /** A bare machine has none of the tools that tests compare with. */
@@ -32,6 +32,8 @@ Says what the reports of .ci/run count, what failed, and the sums. Exits with 1 
 /** The steps that failed; whatever else fails is added. */
 const broken = readOperands(HELP);
 const wrong = [];
+/** Tests that failed beside other suites, and passed alone. */
+const again = [];
 const sum = { passed: 0, failed: 0, skipped: 0 };
 let skippedOnBare = 0;
 const reports = [];
@@ -40,7 +42,12 @@ for (const [folder, runners] of Object.entries(RUNNERS)) {
   for (const runner of runners) {
     const name = join(folder, runner);
     const cases = readReport(join(REPORTS, `${name}.xml`));
-    const failed = cases.filter((test) => test.failed);
+    const alone = passedAlone(name);
+    const failed = cases.filter((test) => test.failed && !alone.has(test.name));
+    again.push(
+      ...cases.filter((test) => test.failed && alone.has(test.name))
+        .map((test) => `${name}: ${test.name}: ${test.why}`),
+    );
     const skipped = cases.filter((test) => test.skipped);
     reports.push({ name, cases });
     if (cases.length === 0) broken.push(`${name} ran no test`);
@@ -85,6 +92,10 @@ for (const experiment of EXPERIMENTS) {
   sum.failed += failed.length;
 }
 
+for (const what of again) console.log(`passed alone, failed beside others: ${what}`);
+if (again.length > MOST_AGAIN) {
+  broken.push(`${again.length} tests failed beside others, more than ${MOST_AGAIN}`);
+}
 for (const what of wrong) console.log(`failed: ${what}`);
 for (const what of broken) console.log(`broken: ${what}`);
 console.log(

@@ -4,35 +4,40 @@
  *
  * The reports are reports/bun.xml, deno.xml and node.xml, or in the folder that LOOPDEV_REPORTS names.
  */
-import { mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { readReport } from "./junit.mjs";
 import { nodeTest } from "./node_test.mjs";
 import { readOperands } from "./operands.mjs";
-import { runSideBySide } from "./side_by_side.mjs";
+import { runSuites } from "./side_by_side.mjs";
 import { suiteTable } from "./suites.mjs";
 
-const HELP = `Usage: node dev/test.mjs [bun] [deno] [node]
+const HELP = `Usage: node dev/test.mjs [bun] [deno] [node] [FILE.test.ts...]
 
-Runs the tests on every runtime, or on those named, side by side, and says what was skipped for want of what.
+Runs the tests, or those of FILEs, on every runtime, or on those named, side by side, and says what was
+skipped for want of what. Ends with 1 if tests failed, with 2 if a runtime did not end as it should.
 Needs npm run setup before. Reports are in reports/, or in the folder that LOOPDEV_REPORTS names.
 
   -h, --help  this text`;
 const ALL = ["bun", "deno", "node"];
-const named = readOperands(
-  HELP,
-  (name) => ALL.includes(name) ? undefined : `no runtime is called '${name}'; try --help`,
-);
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const isFile = (name) => name.endsWith(".test.ts");
+const operands = readOperands(HELP, (name) => {
+  if (isFile(name)) return existsSync(join(ROOT, name)) ? undefined : `there is no file '${name}'`;
+  return ALL.includes(name) ? undefined : `no runtime is called '${name}'; try --help`;
+});
+const files = operands.filter(isFile);
+const named = operands.filter((name) => !isFile(name));
 const runtimes = named.length > 0 ? named : ALL;
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const BIN = join(ROOT, "dev/node_modules/.bin");
 const REPORTS = resolve(ROOT, process.env.LOOPDEV_REPORTS ?? "reports");
 
 /** Where tests are: of the library, and of the programs that try and measure it. */
 const FOLDERS = ["tests", "torture", "vm"];
+
+const ofFolders = (end) => files.length > 0 ? files : FOLDERS.map((folder) => folder + end);
 
 const COMMANDS = {
   bun: (
@@ -42,17 +47,17 @@ const COMMANDS = {
     "test",
     "--reporter=junit",
     `--reporter-outfile=${report}`,
-    ...FOLDERS.map((folder) => `${folder}/`),
+    ...ofFolders("/"),
   ],
   deno: (report) => [
     ...["deno", "test", "--allow-all", "--doc", `--junit-path=${report}`],
-    ...FOLDERS.map((folder) => `${folder}/`),
-    ...["lib/", "mod.ts", "gpt.ts"],
+    ...ofFolders("/"),
+    ...(files.length > 0 ? [] : ["lib/", "mod.ts", "gpt.ts"]),
   ],
   // The machine's own node may be an older one.
   node: (report) => [
     ...nodeTest(join(BIN, "node"), report),
-    ...FOLDERS.map((folder) => `${folder}/*.test.ts`),
+    ...ofFolders("/*.test.ts"),
   ],
 };
 
@@ -63,25 +68,14 @@ const env = {
   // Node keeps what it makes of TypeScript there: each of its many starts is five times as fast.
   NODE_COMPILE_CACHE: join(ROOT, "dev/node_modules/.cache/node"),
 };
-const broken = [];
-const skipped = [];
-const reports = [];
-const reportOf = (runtime) => join(REPORTS, `${runtime}.xml`);
-for (const runtime of runtimes) rmSync(reportOf(runtime), { force: true });
-const ends = await runSideBySide(
-  runtimes.map((name) => ({ name, command: COMMANDS[name](reportOf(name)) })),
+const { reports, broken, exitCode } = await runSuites(
+  runtimes.map((name) => {
+    const report = join(REPORTS, `${name}.xml`);
+    return { name, report, command: COMMANDS[name](report) };
+  }),
   { cwd: ROOT, env },
 );
-for (const runtime of runtimes) {
-  const cases = readReport(reportOf(runtime));
-  const failed = cases.filter((test) => test.failed).length;
-  skipped.push(...cases.filter((test) => test.skipped));
-  reports.push({ name: runtime, cases });
-  const wrong = ends.get(runtime);
-  if (wrong !== undefined) broken.push(`${runtime} ended with ${wrong}`);
-  else if (cases.length === 0) broken.push(`${runtime} ran no test`);
-  else if (failed > 0) broken.push(`${runtime}: a test failed`);
-}
+const skipped = reports.flatMap(({ cases }) => cases.filter((test) => test.skipped));
 
 /** A skipped test's name ends with what it needs: "[needs strace (strace)]". */
 const lacking = new Map();
@@ -113,4 +107,4 @@ if (skipped.length > 0) {
   }
 }
 for (const what of broken) console.error(what);
-process.exitCode = broken.length > 0 ? 1 : 0;
+process.exitCode = exitCode;

@@ -16,13 +16,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import { copyTree } from "./copy_tree.ts";
 import { nodeTest } from "./node_test.mjs";
 import { readOptions } from "./options.ts";
 import { NODE, ROOT, type Runtime, RUNTIMES } from "./runtimes.ts";
-import { runSideBySide } from "./side_by_side.mjs";
+import { runSuites } from "./side_by_side.mjs";
 
 /**
  * About something else than what mod.ts gives, about parts of lib/ alone, or hundreds of lines that
@@ -104,8 +104,9 @@ function leaveOut(tree: string, file: string, name: string): void {
 
 const HELP = `Usage: dev/test_dist.ts [${RUNTIMES.join(" | ")}] [FILE...]
 
-Runs the tests, or those of FILEs, against dist/, on every runtime or one. Needs deno task build
-before. Reports are in reports/.
+Runs the tests, or those of FILEs, against dist/, on every runtime or one. Ends with 1 if tests failed, with 2
+if a runtime did not end as it should. Needs deno task build before. Reports are in reports/, or in the folder
+that LOOPDEV_REPORTS names.
 
       --spread  each file on one runtime, in turn, instead of on each of them
   -h, --help    this text`;
@@ -155,20 +156,22 @@ async function makeTree(): Promise<string> {
 }
 
 const tree = await makeTree();
-let failed = false;
+let exitCode = 2;
 try {
   const all = readdirSync(join(tree, "tests"))
     .filter((name) => name.endsWith(".test.ts") && !OTHERS.includes(name));
   const files = wanted.length > 0 ? wanted : all.map((name) => `tests/${name}`);
-  mkdirSync(join(ROOT, "reports"), { recursive: true });
-  const commands = runtimes.map((name, turn) => {
+  const reports = resolve(ROOT, process.env.LOOPDEV_REPORTS ?? "reports");
+  mkdirSync(reports, { recursive: true });
+  const suites = runtimes.map((name, turn) => {
     const chosen = files.filter((_, index) => !spread || index % runtimes.length === turn);
-    const report = join(ROOT, `reports/dist-${name}.xml`);
-    return { name, command: [...COMMANDS[name](report), ...chosen], cwd: tree };
+    const report = join(reports, `dist-${name}.xml`);
+    return { name, report, command: [...COMMANDS[name](report), ...chosen], cwd: tree };
   });
-  const ends = await runSideBySide(commands, {});
-  failed = [...ends.values()].some((wrong) => wrong !== undefined);
+  const ran = await runSuites(suites, {});
+  for (const what of ran.broken) console.error(what);
+  exitCode = ran.exitCode;
 } finally {
   rmSync(tree, { recursive: true, force: true });
 }
-process.exit(failed ? 1 : 0);
+process.exit(exitCode);
