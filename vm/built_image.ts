@@ -25,6 +25,7 @@ import { onRuntime, output } from "../tests/support/support.ts";
 import { Apt } from "./apt.ts";
 import { KERNEL_SUITES, KERNELS } from "./cells.ts";
 import { CpioWriter } from "./cpio.ts";
+import { lockCache } from "./cache.ts";
 import { installEmulator } from "./emulator.ts";
 import { fetchKernel, findKernel, listKernels } from "./kernel.ts";
 import { MACHINES } from "./machines.ts";
@@ -107,18 +108,22 @@ const row = KERNELS.find(({ id }) => id === (options.kernel ?? "7.2"));
 if (row === undefined) fail(`no kernel is called '${options.kernel}'`);
 const caches = process.env.XDG_CACHE_HOME || join(process.env.HOME ?? "/root", ".cache");
 const cache = join(caches, "loopdev-vm");
-const apt = new Apt(join(cache, "apt"), KERNEL_SUITES, "amd64");
-for (const complaint of apt.update(false)) console.error(`apt: ${complaint}`);
-const found = findKernel(listKernels(apt, "cloud"), row!) ??
-  fail(`kernel ${row!.id}: not in the archive`);
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 const work = mkdtempSync(join(tmpdir(), "loopdev-test-"));
 process.once("exit", () => rmSync(work, { recursive: true, force: true }));
 
-const emulator = installEmulator(join(cache, "qemu"), apt.mirror, MACHINES.amd64);
-const kernel = fetchKernel(apt, join(cache, "kernels"), found);
 const initrd = join(work, "initrd.img");
-writeInitrd(initrd, fetchModules(apt, join(cache, "modules"), found.image, MODULES));
+const { emulator, kernel } = lockCache(cache, () => {
+  const apt = new Apt(join(cache, "apt"), KERNEL_SUITES, "amd64");
+  for (const complaint of apt.update(false)) console.error(`apt: ${complaint}`);
+  const found = findKernel(listKernels(apt, "cloud"), row!) ??
+    fail(`kernel ${row!.id}: not in the archive`);
+  writeInitrd(initrd, fetchModules(apt, join(cache, "modules"), found.image, MODULES));
+  return {
+    emulator: installEmulator(join(cache, "qemu"), apt.mirror, MACHINES.amd64),
+    kernel: fetchKernel(apt, join(cache, "kernels"), found),
+  };
+});
 const tree = join(work, "tree");
 const digest = createHash("sha256").update(makeTree(tree)).digest("hex");
 

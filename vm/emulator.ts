@@ -4,7 +4,7 @@
  * Not this machine's own: QEMU 7.2, of Debian 12, breaks programs of several threads now and then when it
  * emulates several processors. 11 of 80 programs on Node were ended by SIGSEGV or SIGTRAP, among them 7 of 40
  * whose garbage collector and compiler had no threads. QEMU 10.0 ran 80 of 80, in turns on the same machine. Of
- * boots with vm/guest/mounts.ts, 6 of 9 had such an end with 7.2, and 1 of 17 with 10.0.
+ * boots with vm/guest/mounts.ts, 6 of 9 had such an end with 7.2, and 1 of 18 with 10.0.
  */
 import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 /** Everything that cells boot from, below one cache: kernels, user spaces, runtimes. */
 import { join } from "node:path";
 import { Apt, type Package } from "./apt.ts";
+import { lockCache } from "./cache.ts";
 import { type Cell, KERNEL_SUITES, type KernelRow } from "./cells.ts";
 import { type Emulator, installEmulator } from "./emulator.ts";
 import { fetchKernel, findKernel, type Flavour, type Kernel, listKernels } from "./kernel.ts";
@@ -111,7 +112,7 @@ export class Store {
     if (made === undefined) {
       this.say(`preparing ${what}`);
       try {
-        made = { value: make() };
+        made = { value: lockCache(this.cache, make) };
       } catch (error) {
         made = { error: error as Error };
       }
