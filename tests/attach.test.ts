@@ -14,6 +14,7 @@ import {
   onThisRuntime,
   openDescriptors,
   output,
+  PATIENTLY,
   run,
   scratch,
   sysfs,
@@ -153,7 +154,7 @@ for (const workaround of ["auto", "always", "never"] as const) {
       const strategies = { auto: loop.strategy, always: "two-step", never: "one-step" };
       assertEquals(loop.strategy, partscan === true ? strategies[workaround] : "userspace");
 
-      assertEquals(await loop.detach(), "detached");
+      assertEquals(await loop.detach(PATIENTLY), "detached");
       assertDetached(file);
       assertEquals(run(["sh", "-c", `ls -d ${loop.path}p*`]).stdout, "", "nodes left behind");
     });
@@ -298,6 +299,7 @@ test("detach() says deferred while a partition of ours is held", ["root"], async
 test("detach() is the answer of every call, and leaves no descriptor", ["root"], async () => {
   const file = makeImage("twice.img", 1);
   await using loop = await attach(file);
-  assertEquals(await Promise.all([loop.detach(), loop.detach()]), ["detached", "detached"]);
+  const detaching = [loop.detach(PATIENTLY), loop.detach(PATIENTLY)];
+  assertEquals(await Promise.all(detaching), ["detached", "detached"]);
   assertEquals(openDescriptors(), []);
 });

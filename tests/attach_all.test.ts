@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { writeFileSync } from "node:fs";
 import { attachAll, LoopError } from "../mod.ts";
 import {
-  losetup,
+  leftAttached,
   makeImage,
   openDescriptors,
   scratch,
@@ -36,7 +36,7 @@ test("attachAll() gives a device for each file in their order, and detaches them
     assertEquals(new Set(loops.map(({ path }) => path)).size, 40);
     assertEquals(seen, Array.from({ length: 40 }, (_, index) => index + 1));
   }
-  assertEquals([openDescriptors(), files.flatMap(losetup)], [[], []]);
+  assertEquals([openDescriptors(), files.flatMap(leftAttached)], [[], []]);
 });
 
 test("attachAll() makes partitions ready, two files at a time", ["root"], async () => {
@@ -50,7 +50,7 @@ test("attachAll() leaves nothing when one fails, and says which", ["root"], asyn
   for (const concurrency of [1, 4, 100]) {
     const error = await assertRejects(() => attachAll(files, { concurrency }), LoopError);
     assertEquals([error.code, error.path], ["ENOENT", scratch("missing.img")]);
-    assertEquals([openDescriptors(), files.slice(0, 10).flatMap(losetup)], [[], []]);
+    assertEquals([openDescriptors(), files.slice(0, 10).flatMap(leftAttached)], [[], []]);
   }
 });
 
@@ -62,7 +62,7 @@ test("attachAll() leaves nothing when it is aborted", ["root"], async () => {
   const { signal } = controller;
   const error = await assertRejects(() => attachAll(files, { signal, onProgress, concurrency: 4 }));
   assertEquals(error, reason);
-  assertEquals([openDescriptors(), files.flatMap(losetup)], [[], []]);
+  assertEquals([openDescriptors(), files.flatMap(leftAttached)], [[], []]);
 });
 
 test(

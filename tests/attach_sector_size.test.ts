@@ -6,16 +6,19 @@ import { attach, type AttachOptions, detach, LoopError, openLoop } from "../mod.
 import { SECTOR_SIZES } from "../lib/table/sectors.ts";
 import { type Copy, gptImage, START } from "./cases/gpt_image.ts";
 import {
+  assertDetached,
   leftAttached,
   losetup,
   onThisRuntime,
   output,
+  PATIENTLY,
   ROOT,
   run,
   scratch,
   sysfs,
   test,
   testsOf,
+  until,
 } from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
@@ -151,7 +154,7 @@ withLosetup("attach() with directIo looks for the table in the sectors that the 
   const file = write("dio.img", gptImage(both(4096)));
   await using chosen = await attach(file, { directIo: true });
   const sectorSize = chosen.sectorSize;
-  assertEquals(await chosen.detach(), "detached");
+  assertEquals(await chosen.detach(PATIENTLY), "detached");
   if (sectorSize === 4096) {
     await using loop = await attach(file, { directIo: true, partscan: true });
     assertEquals(loop.partitions.length, 1);
@@ -191,6 +194,9 @@ withLosetup("rescan() removes no partition of a device with other sectors than i
 ], async () => {
   const file = write("others.img", gptImage(both(4096)));
   const path = output(["losetup", "--find", "--show", file]).trim();
+  // Whoever lists devices has each partition open for a moment.
+  const removed = (number: string) =>
+    until(() => run(["delpart", path, number]).status === 0, `partition ${number} removed`);
   try {
     output(["addpart", path, "3", String(START / 512), "128"]);
     {
@@ -200,7 +206,7 @@ withLosetup("rescan() removes no partition of a device with other sectors than i
       assertEquals([error.code, error.path], ["EMEDIUMTYPE", path]);
       assertStringIncludes(error.message, "call setSectorSize(4096) first");
       assertEquals(sysfs(`loop${loop.number}/loop${loop.number}p3/start`), String(START / 512));
-      output(["delpart", path, "3"]);
+      await removed("3");
       await loop.setSectorSize(4096);
       assertEquals((await loop.rescan()).map(({ name }) => name), ["table 1"]);
     }
@@ -213,9 +219,9 @@ withLosetup("rescan() removes no partition of a device with other sectors than i
     assertEquals(error.code, "EUCLEAN");
     assertEquals(sysfs(`loop${loop.number}/loop${loop.number}p1/start`), String(START / 512));
     // What was added without LO_FLAGS_PARTSCAN would outlive the device on some kernels.
-    output(["delpart", path, "1"]);
+    await removed("1");
   } finally {
-    assertEquals(await detach(path), "detached");
+    assertEquals(await detach(path, PATIENTLY), "detached");
   }
 });
 
@@ -276,6 +282,7 @@ withLosetup("cli.ts warns of a GPT that it cannot show, and attaches all the sam
         assertEquals(flag, partscan === "-P" ? "1" : "0");
       } finally {
         output(["losetup", "--detach", path]);
+        assertDetached(file);
       }
     }
   }

@@ -13,7 +13,7 @@ import {
 } from "../mod.ts";
 import { checkBoolean, checkByteCount } from "../lib/base/checks.ts";
 import { checkAgainst, type Rows } from "../lib/base/options.ts";
-import { assertDetached, makeImage, openDescriptors, test } from "./support/support.ts";
+import { assertDetached, makeImage, openDescriptors, PATIENTLY, test } from "./support/support.ts";
 
 // deno-lint-ignore no-explicit-any -- what a caller without types may give
 type Anything = any;
@@ -80,7 +80,7 @@ test("attach(), find() and detach() take a file: URL", ["root"], async () => {
   const loop = await attach(url);
   assertEquals((await find(url)).map(({ path }) => path), [loop.path]);
   await loop.persist();
-  assertEquals(await detach(url), "detached");
+  assertEquals(await detach(url, PATIENTLY), "detached");
 });
 
 const BAD_OPTIONS: [options: Anything, message: string][] = [

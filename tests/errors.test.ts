@@ -9,6 +9,7 @@ import {
   onThisRuntime,
   openDescriptors,
   output,
+  PATIENTLY,
   scratch,
   test,
   withoutCapability,
@@ -171,7 +172,7 @@ test("what loopdev itself refuses names no system call", ["root"], async () => {
   const file = makeImage("named.img", 1);
   writeFileSync(scratch("empty"), "");
   await using own = ownDevices(1);
-  await (await attach(file, { number: own.numbers[0] })).detach();
+  await (await attach(file, { number: own.numbers[0] })).detach(PATIENTLY);
   await using loop = await attach(file, { readOnly: true });
   const overlap = "reuse";
   const calls: Record<string, () => Promise<unknown>> = {

@@ -16,6 +16,7 @@ import {
   MOD,
   onThisRuntime,
   output,
+  PATIENTLY,
   scratch,
   testsOf,
   THREE_PARTITIONS,
@@ -246,7 +247,8 @@ withRoot("what cannot be looked at is not free", ["mkfs.ext4"], () => {
      } catch ({ code }) {
        const answers = [await holdOf(loop.path), isHeldExclusively(loop.path)];
        for (const file of files) file.close();
-       console.log(JSON.stringify({ before, code, answers, detached: await loop.detach() }));
+       const detached = await loop.detach(${JSON.stringify(PATIENTLY)});
+       console.log(JSON.stringify({ before, code, answers, detached }));
      }`,
   );
   const said = output(["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", ...onThisRuntime(script)]);

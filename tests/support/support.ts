@@ -170,7 +170,7 @@ export interface Finished {
 export function run(command: string[], options: SpawnSyncOptions = {}): Finished {
   const [name, ...args] = command;
   const { status, stdout, stderr, error } = spawnSync(name, args, {
-    timeout: 60_000,
+    timeout: 100_000,
     ...options,
     encoding: "utf8",
   });
@@ -291,16 +291,22 @@ export function losetup(file: string): LosetupRow[] {
 }
 
 /**
- * The devices bound to `file`, once there are none, or after a second: somebody who lists all devices
- * opens each of them for a moment, and a device that is detached meanwhile goes with his close.
+ * The devices bound to `file`, once there are none, or after half a minute: somebody who lists all
+ * devices opens each of them for a moment, and a device that is detached meanwhile goes with his close.
  */
 export function leftAttached(file: string): LosetupRow[] {
-  const end = Date.now() + 1000;
-  while (losetup(file).length > 0 && Date.now() < end) {
+  const end = Date.now() + 30_000;
+  while (losetupFromSysfs(file).length > 0 && Date.now() < end) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
   }
   return losetup(file);
 }
+
+/**
+ * For a detach() whose result a test looks at: by itself it waits a second for a program that looks at the
+ * device, and a neighbour on a busy machine may take longer.
+ */
+export const PATIENTLY = { timeout: 30_000 };
 
 export function assertDetached(file: string): void {
   const left = leftAttached(file);
@@ -340,7 +346,7 @@ export function sysfs(path: string): string {
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,
-  ms = 10_000,
+  ms = 30_000,
 ): Promise<void> {
   for (const end = Date.now() + ms; !await condition();) {
     if (Date.now() > end) throw new Error(`waited ${ms} ms in vain for: ${what}`);
