@@ -21,6 +21,7 @@ import {
   makeImage,
   onThisRuntime,
   output,
+  PATIENTLY,
   ROOT,
   testsOf,
   until,
@@ -159,7 +160,7 @@ withExt4("unmount(), detach() and the end of a block thaw first", [], async () =
     assertEquals((await refusalOf(() => root.freeze())).code, "EBADF");
   }
   frozen = await (await loop.mount()).freeze();
-  assertEquals(await loop.detach(), "detached");
+  assertEquals(await loop.detach(PATIENTLY), "detached");
   await frozen.thaw();
   assertEquals([leftAttached(file), e2fsck(file)], [[], "clean"]);
 });
@@ -195,8 +196,7 @@ withExt4("SIGKILL thaws", [], async () => {
     child.kill("SIGKILL");
     await ended;
     if (whom === "all") {
-      assert(existsSync(path));
-      // The next mount() of anybody starts a keeper for what is left.
+      // The next mount() of anybody starts a keeper for what is left: a neighbour's may have been faster.
       await using loop = await attach(ext4Image("other.img"));
       await using _root = await loop.mount();
       await until(() => !existsSync(path), "the keeper to unmount it");

@@ -148,7 +148,7 @@ test(
 
 test("edit_image.ts says that somebody still has the files", [], async () => {
   const file = await image("busy.img");
-  const script = "sleep 30 >/dev/null 2>&1 & echo $!";
+  const script = "sleep 300 >/dev/null 2>&1 & echo $!";
   const { status, stdout, stderr } = run(onThisRuntime(EDIT, file, "2", "--", "sh", "-c", script));
   process.kill(Number(stdout), "SIGKILL");
   assertEquals(status, 0);
