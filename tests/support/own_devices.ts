@@ -5,7 +5,7 @@
  * or that leaves one unbound for a moment, takes a number that nobody asks for by chance.
  */
 import { existsSync } from "node:fs";
-import { isRefusal } from "../../lib/base/errors.ts";
+import { isRefusal, unlessRefused } from "../../lib/base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlGetFree, loopCtlRemove } from "../../lib/kernel/loop.ts";
 import { bound, run, until } from "./support.ts";
@@ -15,6 +15,8 @@ import { bound, run, until } from "./support.ts";
  */
 const SMALL = { first: 2 ** 17, end: 2 ** 19, size: 16 };
 const LARGE = { first: 2 ** 16, end: 2 ** 17, size: 1024 };
+/** So many devices are never bound at once. */
+const OFFERED = 192;
 /** A detach by the last close takes effect a moment later. */
 const LET_GO_MS = 2000;
 
@@ -28,6 +30,7 @@ export interface OwnDevices extends AsyncDisposable {
 /** Takes `count` numbers, at most 1023. None of them has a device yet. */
 export function ownDevices(count = 2): OwnDevices {
   using control = open("/dev/loop-control", O_RDWR);
+  makeOffered(control);
   const mark = takeGroup(control, count < SMALL.size ? SMALL : LARGE);
   const numbers = Array.from({ length: count }, (_, i) => mark + 1 + i);
   return {
@@ -37,6 +40,16 @@ export function ownDevices(count = 2): OwnDevices {
       await remove([...numbers, mark]);
     },
   };
+}
+
+/**
+ * The kernel offers the lowest device that is free, and makes one only if there is none: where all low ones
+ * are bound, a neighbour would be offered ours while it is free.
+ */
+function makeOffered(control: OpenFile): void {
+  for (let number = 0; number < OFFERED; number++) {
+    if (!exists(number)) unlessRefused(() => loopCtlAdd(control, number), "EEXIST");
+  }
 }
 
 /** LOOP_CTL_ADD of a number succeeds for one process alone: EEXIST for every other. */
