@@ -1,7 +1,8 @@
 /**
  * A neighbour for the tests: uses loop devices as other programs of a machine do, until a signal ends it. It takes
- * the device that the kernel offers, writes a table, adds partitions, mounts, triggers events, lets go, and looks
- * through all devices as blkid does. No test may fail beside it. Plain JavaScript, as dev/test.mjs is.
+ * the device that the kernel offers, writes a table, adds partitions, mounts, triggers events, lets go, looks
+ * through all devices as blkid does, and begins mount namespaces. No test may fail beside it. Plain JavaScript, as
+ * dev/test.mjs is.
  *
  *     node dev/neighbour.mjs [SECONDS]
  */
@@ -75,7 +76,12 @@ function two() {
   for (const device of devices) tool("losetup", ["--detach", device]);
 }
 
-const DEEDS = [partitioned, mounted, announced, looked, two];
+/** As a container, or a service with PrivateTmp: until it ends, it has a copy of each mount that there is. */
+function apart() {
+  tool("unshare", ["--mount", "sleep", "0.1"]);
+}
+
+const DEEDS = [partitioned, mounted, announced, looked, two, apart];
 let ended = false;
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => ended = true);
 mkdirSync(mountpoint);
