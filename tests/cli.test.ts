@@ -172,11 +172,12 @@ test(
         .toLowerCase().split(" "),
     );
     assertEquals(run([...OURS, "--remove", D]).status, 1);
-    output([...OURS, "-d", D]);
+    await detachAll(folder);
     output([...OURS, D, "ref.img"], { cwd: folder });
     assertEquals((await status(D)).reference, file);
     await detachAll(folder);
-    output([...OURS, "--remove", D]);
+    // Whoever lists devices has each of them open for a moment.
+    await until(() => run([...OURS, "--remove", D]).status === 0, `${D} removed`);
     assertEquals(readdirSync("/sys/block").includes(D.slice(5)), false);
   },
 );
@@ -186,15 +187,16 @@ test("cli.ts --autoclear lets the device go with its last user", ["root"], async
   const file = makeImage("autoclear.img", 1);
   await using devices = cliDevices();
   const { D } = devices;
+  const isFree = () => Object.keys(attached(folder)).length === 0;
   output([...OURS, "--autoclear", D, file]);
-  assertEquals(attached(folder), {});
+  await until(isFree, `${D} gone`);
   output([...OURS, D, file]);
   {
     await using _ = await holdOpen(D);
     output([...OURS, "--autoclear", D]);
     assertEquals(Object.keys(attached(folder)), [D]);
   }
-  await until(() => Object.keys(attached(folder)).length === 0, `${D} gone`);
+  await until(isFree, `${D} gone`);
 });
 
 test("cli.ts --detach --wait says who holds the device", ["root"], async () => {

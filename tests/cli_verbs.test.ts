@@ -27,6 +27,7 @@ import { UsageError } from "../cli/getopt.ts";
 import { verbHelp } from "../cli/verbs/help.ts";
 import { attach, readPartitions } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
+import { recordsOf } from "./support/keepers.ts";
 import { makeExt4 } from "./support/mount_image.ts";
 import {
   assertDetached,
@@ -357,9 +358,12 @@ test("loopdev mount leaves nothing if it fails or is killed, or all in its last 
     stderr,
     /^loopdev: disk\.img: no such device.*: none of its partitions has the label "none"\n +/,
   );
+  /** Gives the process that was killed. */
   const killAt = (call: string) => {
     const kill = ["strace", "-f", "-qq", "-o", "/dev/null", `--inject=${call}`];
-    run([...kill, ...OURS, "mount", "disk.img", "mnt"], { cwd: scratch("") });
+    const told = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', scratch("pid"), ...OURS];
+    run([...kill, ...told, "mount", "disk.img", "mnt"], { cwd: scratch("") });
+    return Number(readFileSync(scratch("pid"), "utf8"));
   };
   for (const call of ["fsmount", "move_mount"]) {
     killAt(`${call}:signal=KILL`);
@@ -367,10 +371,8 @@ test("loopdev mount leaves nothing if it fails or is killed, or all in its last 
     assertEquals(mountsBelow(folder), []);
   }
   // The keeper's record of the second mount.
-  killAt("unlinkat:signal=KILL:when=2");
-  const hasRecord = () =>
-    run(["sh", "-c", 'ls -A /run/loopdev/*/ | grep -q "\\.left"']).status === 0;
-  await until(() => !hasRecord(), "the keeper to end");
+  const killed = killAt("unlinkat:signal=KILL:when=2");
+  await until(() => recordsOf(killed).length === 0, "the keeper to end");
   assertEquals(mountsBelow(folder), [folder, join(folder, "home")]);
   assertEquals(loopdev("umount", "mnt").status, 0);
 });
