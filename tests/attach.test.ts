@@ -101,6 +101,7 @@ test("attach() is writable though an earlier use has left the device read-only",
     using device = open(loop.path, O_RDONLY);
     blkRoSet(device, true);
   }
+  assertDetached(file);
   await using loop = await attach(file, { number });
   assertEquals([loop.readOnly, losetup(file)[0].ro], [false, false]);
   writeFileSync(loop.path, "written");
@@ -202,7 +203,7 @@ test("attach() removes partitions that an earlier user left on a free device", [
     using device = open(earlier.path, O_RDWR);
     blkpgAddPartition(device, { number: 7, start: 1 * MIB, size: 1 * MIB });
   }
-  await earlier.detach();
+  await earlier.detach(PATIENTLY);
   await using loop = await attach(file, { partscan: "userspace", number });
   assertEquals(loop.partitions, []);
   assertEquals(run(["sh", "-c", `ls -d ${loop.path}p*`]).stdout, "");

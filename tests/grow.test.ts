@@ -5,14 +5,25 @@ import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } f
 import {
   attach,
   growImage,
+  type GrowImageOptions,
   type GrowProgress,
   LoopError,
   openLoop,
   readPartitions,
 } from "../mod.ts";
+import { holdOf } from "../lib/holders/exclusive.ts";
 import { planFileSystem } from "../lib/grow/file_systems.ts";
 import type { FileSystem } from "../lib/superblocks/file_systems.ts";
-import { assertDetached, makeImage, output, run, scratch, sysfs, test } from "./support/support.ts";
+import {
+  assertDetached,
+  makeImage,
+  output,
+  run,
+  scratch,
+  sysfs,
+  test,
+  until,
+} from "./support/support.ts";
 
 const MIB = 2 ** 20;
 const TWO = "label: gpt\nsize=1MiB, name=first\nname=last\n";
@@ -28,10 +39,18 @@ async function refusal(code: string, attempt: () => Promise<unknown>): Promise<s
 /** An image whose last partition holds what a command makes on its node. */
 async function imageWith(name: string, mib: number, table: string, ...mkfs: string[]) {
   const file = makeImage(name, mib, table);
-  await using loop = await attach(file, { partscan: true });
-  output([...mkfs, loop.partitions.at(-1)!.path]);
+  {
+    await using loop = await attach(file, { partscan: true });
+    output([...mkfs, loop.partitions.at(-1)!.path]);
+  }
+  // growImage() refuses a file that is attached still.
+  assertDetached(file);
   return file;
 }
+
+/** A neighbour that begins a mount namespace has a copy of each mount there, for a while. */
+const unmounted = (node: string) =>
+  until(async () => await holdOf(node) === "free", `${node} to be unmounted`);
 
 test("growImage() grows file, table, partition and a btrfs, and the tools find no fault", [
   "root",
@@ -84,6 +103,7 @@ test("grow() grows a mounted xfs while it is written to, and drops no partition"
     const again = await loop.grow();
     assertEquals([again.table?.writes, again.fileSystem?.from], [[], partition?.to]);
   }
+  await unmounted(loop.partitions[1].path);
   assertEquals(run(["xfs_repair", "-n", loop.partitions[1].path]).status, 0);
 });
 
@@ -100,6 +120,7 @@ test("grow() grows an ext4, or says that it takes CAP_SYS_RESOURCE", [
   else assertEquals([from, reason.includes("CAP_SYS_RESOURCE")], [to, true], reason);
   // What the reason says helps.
   const { path } = loop.partitions[1];
+  await unmounted(path);
   assertEquals(run(["e2fsck", "-f", "-y", path]).status, 0);
   assertEquals(run(["resize2fs", path]).status, 0);
   assertEquals(run(["e2fsck", "-f", "-n", path]).status, 0);
@@ -190,22 +211,19 @@ test("grow() changes nothing where it refuses", ["root"], async () => {
   const file = makeImage("refused.img", 8, TWO);
   const size = 16 * MIB;
   const before = sum(file);
+  const refused = async (code: string, options: GrowImageOptions) => {
+    const message = await refusal(code, () => growImage(file, options));
+    assertDetached(file);
+    return message;
+  };
   assertStringIncludes(
-    await refusal("ENOSPC", () => growImage(file, { size, partition: 1 })),
+    await refused("ENOSPC", { size, partition: 1 }),
     "partition 2 begins right behind it",
   );
-  assertStringIncludes(
-    await refusal("EINVAL", () => growImage(file, { size: 4 * MIB })),
-    "makes nothing smaller",
-  );
-  const limited = { size, sizelimit: 8 * MIB };
-  assertStringIncludes(await refusal("EINVAL", () => growImage(file, limited)), "sizelimit");
-  await refusal("ENXIO", () => growImage(file, { size, partition: { name: "none" } }));
-  const wrong = { size, sectorSize: 4096 } as const;
-  assertStringIncludes(
-    await refusal("EMEDIUMTYPE", () => growImage(file, wrong)),
-    "sectors of 512",
-  );
+  assertStringIncludes(await refused("EINVAL", { size: 4 * MIB }), "makes nothing smaller");
+  assertStringIncludes(await refused("EINVAL", { size, sizelimit: 8 * MIB }), "sizelimit");
+  await refused("ENXIO", { size, partition: { name: "none" } });
+  assertStringIncludes(await refused("EMEDIUMTYPE", { size, sectorSize: 4096 }), "sectors of 512");
   {
     await using loop = await attach(file, { readOnly: true, partscan: true });
     assertStringIncludes(await refusal("EROFS", () => loop.grow()), "read-only");
@@ -232,6 +250,7 @@ test(
     writeFileSync(file, bytes);
     const message = await refusal("EUCLEAN", () => growImage(file, { size: 16 * MIB }));
     assertStringIncludes(message, "sgdisk -e");
+    assertDetached(file);
     run(["sgdisk", "-e", file]);
     const { partition } = await growImage(file, { size: 16 * MIB });
     assert(partition!.to > 13 * MIB);
