@@ -123,6 +123,9 @@ export function missing(need: Need): string | undefined {
   return found ? undefined : `needs ${need} (${TOOLS[need] ?? need})`;
 }
 
+/** With the time for which a test waits for its turn beside other suites. */
+const TIMEOUT_MS = 300_000;
+
 /**
  * node:test's test() with a time limit, skipped where the machine lacks something. The name of a
  * skipped test ends with the reason: not every report has another place for it.
@@ -130,7 +133,7 @@ export function missing(need: Need): string | undefined {
 export function test(name: string, needs: Need[], body: () => void | Promise<void>): void {
   const skip = needs.map(missing).find((reason) => reason !== undefined);
   const shown = skip === undefined ? name : `${name} [${skip}]`;
-  nodeTest(shown, { timeout: 120_000, skip: skip ?? false }, async () => {
+  nodeTest(shown, { timeout: TIMEOUT_MS, skip: skip ?? false }, async () => {
     await beginTurn(needs.includes("quiet"));
     try {
       await body();
