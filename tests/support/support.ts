@@ -169,8 +169,22 @@ export interface Finished {
   stderr: string;
 }
 
+/**
+ * What mkfs.btrfs says of a neighbour's device, and not of its own: it looks behind each loop device that is
+ * mounted, and fails of one that is detached meanwhile.
+ */
+const OF_NEIGHBOURS = /cannot check mount status of .*: /;
+
 /** Runs a command to its end; throws if it cannot be run at all. */
 export function run(command: string[], options: SpawnSyncOptions = {}): Finished {
+  let finished = runOnce(command, options);
+  for (let tries = 1; OF_NEIGHBOURS.test(finished.stderr) && tries < 20; tries++) {
+    finished = runOnce(command, options);
+  }
+  return finished;
+}
+
+function runOnce(command: string[], options: SpawnSyncOptions): Finished {
   const [name, ...args] = command;
   const { status, stdout, stderr, error } = spawnSync(name, args, {
     timeout: 100_000,
