@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { report } from "../mod.ts";
 import { explain } from "../lib/report.ts";
 import { isolated, onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 test("report() gives a sentence for each fact that counts", ["root"], async () => {
   const { reasons, ...facts } = await report();
@@ -55,4 +56,15 @@ test("udevVersion() reads it from the program that runs", ["root", "unshare", "m
   assertEquals(output([...hidden, 'exec "$@"', "sh", ...onThisRuntime(script)]).trim(), "none");
   const recorded = 'mkdir -p /run/udev/data && exec "$@"';
   assertEquals(output([...hidden, recorded, "sh", ...onThisRuntime(script)]).trim(), "unknown");
+});
+
+test("report() reads past a process that ends while it looks for udevd", ["root", "strace"], () => {
+  // The first of the list stands for one that has ended since its file was opened: whatever udevd a neighbour
+  // starts comes later.
+  const on = "/proc/1/comm";
+  const inject = "pread64:error=ESRCH";
+  const body = 'console.log("udev" in await report());';
+  const { stdout, calls } = traced(body, { calls: "pread64", inject, on });
+  assert(calls.some(({ text }) => text.includes("(INJECTED)")));
+  assertEquals(stdout, "true\n");
 });

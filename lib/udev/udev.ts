@@ -5,7 +5,15 @@
  * @module
  */
 import { unlessRefused } from "../base/errors.ts";
-import { ifExists, listDirectory, O_RDONLY, open, readAt, readText } from "../kernel/file.ts";
+import {
+  ifAllowed,
+  ifExists,
+  listDirectory,
+  O_RDONLY,
+  open,
+  readAt,
+  readText,
+} from "../kernel/file.ts";
 import { type FileStatus, fileStatus } from "../kernel/stat.ts";
 import { sysfsAnnounce, sysfsPartitions } from "../kernel/sysfs.ts";
 
@@ -22,8 +30,9 @@ export function udevRuns(): boolean {
  */
 export function udevVersion(): number | "unknown" | "none" {
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
-    if (ifExists(() => readText(`/proc/${pid}/comm`)) !== "systemd-udevd") continue;
-    const version = ifExists(() => {
+    // ESRCH: it ended between the open and the read.
+    if (ifAllowed(() => readText(`/proc/${pid}/comm`)) !== "systemd-udevd") continue;
+    const version = ifAllowed(() => {
       using program = open(`/proc/${pid}/exe`, O_RDONLY);
       const text = new TextDecoder("latin1").decode(readAt(program, 0, 16 * 1024 * 1024));
       return /(?:Starting|systemd-udevd) version (\d+)/.exec(text)?.[1];
