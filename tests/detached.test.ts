@@ -42,7 +42,12 @@ async function detachBeside(program: string, ms: number): Promise<string> {
 }
 
 test("detach() waits for udevd longer than for others", ["quiet", "root", "losetup"], async () => {
-  assertEquals(await detachBeside("systemd-udevd", 1500), "detached");
+  // If a neighbour has the device open after a second, too, detach() waits for udevd no longer.
+  let said = "deferred";
+  for (let times = 0; said === "deferred" && times < 5; times++) {
+    said = await detachBeside("systemd-udevd", 1500);
+  }
+  assertEquals(said, "detached");
   assertEquals(await detachBeside("some-program", 30_000), "deferred");
 });
 
@@ -51,7 +56,7 @@ const soon = (act: () => unknown, ms: number) => void setTimeout(act, ms);
 test("detach() with timeout waits for whoever holds the device", ["quiet", "root"], async () => {
   const file = makeImage("waited.img", 1);
   const loop = await attach(file);
-  const child = await holdOpen(loop.path);
+  await using child = await holdOpen(loop.path);
   const told: [path: string, holders: readonly Holder[]][] = [];
   const onDeferred = (...args: (typeof told)[number]) => void told.push(args);
   assertEquals(await loop.detach({ timeout: 30, onDeferred }), "deferred");
@@ -95,11 +100,12 @@ test(
       await loop.persist();
       return loop.path;
     }));
-    const child = await holdOpen(paths[0]);
+    await using child = await holdOpen(paths[0]);
     const told: string[] = [];
     const onDeferred = (path: string) => void told.push(path);
     assertEquals(await detach(file, { timeout: 30, onDeferred }), "deferred");
-    assertEquals(told, [paths[0]]);
+    // A neighbour who lists all devices may have the other one open.
+    assert(told.includes(paths[0]), told.join());
     soon(() => child[Symbol.asyncDispose](), 50);
     await until(() => losetup(file).length === 0, "the device to go");
     const reason = new Error("enough");
@@ -134,10 +140,13 @@ function warningOf(file: string, body: string): string {
   assertEquals(status, 0, stderr);
   const pid = stdout.trim();
   // A neighbour who lists all devices may have it open, too; this process is no neighbour.
-  const neighbours = /, and others do \(((?:[^()]|\([^()]*\))*)\)/;
+  const neighbours = /, and others do \(((?:[^()]|\([^()]*\))*)\); it detaches when they let go/;
   const others = neighbours.exec(stderr)?.[1] ?? "";
   assert(!new RegExp(`process ${pid}\\b`).test(others), stderr);
-  return stderr.replace(neighbours, "").replaceAll(/loop\d+/g, "loopN").replaceAll(
+  return stderr.replace(neighbours, "; it detaches when that is closed").replaceAll(
+    /loop\d+/g,
+    "loopN",
+  ).replaceAll(
     /descriptor \d+/g,
     "descriptor N",
   );

@@ -366,7 +366,7 @@ test("detach() lets the device go though it can open no file to ask what was wri
      } catch {
        // The process has reached its limit.
      }
-     const heard = await loop.detach().catch(({ code }) => code);
+     const heard = await loop.detach(${JSON.stringify(PATIENTLY)}).catch(({ code }) => code);
      for (const fd of taken) closeSync(fd);
      // Asked before the process ends, which would detach it too.
      for (let tries = 0; !isOver() && tries < 1000; tries++) {

@@ -381,7 +381,7 @@ export async function holdBy(script: string, ...args: string[]): Promise<AsyncDi
   await new Promise((resolve) => child.stdout.once("data", resolve));
   return {
     async [Symbol.asyncDispose]() {
-      child.stdin.end("\n");
+      if (!child.stdin.writableEnded) child.stdin.end("\n");
       await closed;
     },
   };
