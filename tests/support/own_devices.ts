@@ -4,7 +4,7 @@
  * The lowest free device is offered to whoever asks for one. A test that must have a certain device,
  * or that leaves one unbound for a moment, takes a number that nobody asks for by chance.
  */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { isRefusal, unlessRefused } from "../../lib/base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlGetFree, loopCtlRemove } from "../../lib/kernel/loop.ts";
@@ -57,6 +57,9 @@ function takeGroup(control: OpenFile, { first, end, size }: typeof SMALL): numbe
   const groups = (end - first) / size;
   for (;;) {
     const mark = first + size * Math.floor(Math.random() * groups);
+    // flock(1) and a shell's redirection make a file of a node that has just gone: it would lie in the way.
+    const nodes = Array.from({ length: size }, (_, i) => `/dev/loop${mark + i}`);
+    if (nodes.some(isNoNode)) continue;
     try {
       return loopCtlAdd(control, mark);
     } catch (error) {
@@ -64,6 +67,9 @@ function takeGroup(control: OpenFile, { first, end, size }: typeof SMALL): numbe
     }
   }
 }
+
+const isNoNode = (path: string) =>
+  statSync(path, { throwIfNoEntry: false })?.isBlockDevice() === false;
 
 const exists = (number: number) => existsSync(`/sys/block/loop${number}`);
 
