@@ -20,6 +20,8 @@ export interface Heard {
   action: string;
   /** PARTNAME: only a partition that a parser of the kernel's found has it. */
   name: string | undefined;
+  /** DISKSEQ: which use of the device it is; undefined before Linux 5.15. */
+  use: string | undefined;
   /** Of receipt: ms on the listening thread's clock. */
   at: number;
 }
@@ -43,7 +45,7 @@ function listen(words: Int32Array): void {
       const disk = /\/block\/(loop\d+)(?:\/|$)/.exec(devpath)?.[1];
       if (disk === undefined) continue;
       const partition = env.DEVTYPE === "partition" ? Number(env.PARTN) : undefined;
-      const heard: Heard = { disk, partition, action, name: env.PARTNAME, at };
+      const heard: Heard = { disk, partition, action, name: env.PARTNAME, use: env.DISKSEQ, at };
       parentPort!.postMessage(heard);
     }
     Atomics.store(words, OVERRUNS, socket.overruns);
@@ -52,6 +54,21 @@ function listen(words: Int32Array): void {
 }
 
 if (!isMainThread && workerData instanceof Int32Array) listen(workerData);
+
+/**
+ * Tells the events of one use of a device from those of the next, to be asked of each event in its order. Another
+ * process may take the device as soon as it is free. The kernel numbers the uses (DISKSEQ), and sends the removals
+ * at the end of a use with that number or with a later one.
+ */
+export function ofUse(diskseq: number | undefined): (event: Heard) => boolean {
+  const theirs = new Set<number>();
+  return ({ action, partition, use }) => {
+    if (partition === undefined || use === undefined) return true;
+    if (action === "remove") return !theirs.delete(partition);
+    if (action === "add" && Number(use) !== diskseq) theirs.add(partition);
+    return Number(use) === diskseq;
+  };
+}
 
 /** Follows one loop device at a time. */
 export class Listener implements AsyncDisposable {

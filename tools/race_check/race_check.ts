@@ -20,8 +20,9 @@ import { makeImage, type PartitionSpec } from "../../examples/image.ts";
 import { ifExists, O_CREAT, O_RDWR, open, unlink, writeAt } from "../../lib/kernel/file.ts";
 import { kernelRelease } from "../../lib/kernel/release.ts";
 import { isThere } from "../../lib/kernel/stat.ts";
+import { sysfsDiskseq } from "../../lib/kernel/sysfs.ts";
 import { OPENER_KINDS, startOpener } from "./opener.ts";
-import { Listener, Tally } from "./partition_events.ts";
+import { Listener, ofUse, Tally } from "./partition_events.ts";
 import { parseOptions, print, runMain } from "../../examples/program.ts";
 import { drawSvg, drawText, type Timeline } from "./timeline.ts";
 
@@ -113,13 +114,14 @@ async function measure(
     }
     try {
       if (way === "loopdev") measured.strategy = loop.strategy;
+      const isOurs = ofUse(sysfsDiskseq(number));
       const attaching = await listener.hearUntilQuiet(QUIET_MS);
       await opener?.rest();
       await loop.detach();
       // If udevd has the device open, it is its close that removes the partitions, a bit later.
       await untilBare(number, stop);
       const detaching = await listener.hear();
-      measured[way].add(PARTITIONS.length, attaching, detaching);
+      measured[way].add(PARTITIONS.length, attaching.filter(isOurs), detaching.filter(isOurs));
       // The kernel's GPT parser knows names; BLKPG, with which loopdev adds the rest, does not.
       measured.parsers ||= attaching.some(({ name }) => name !== undefined);
       return true;
