@@ -2,6 +2,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { LoopError, type RunOptions } from "../mod.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { machine } from "../lib/kernel/syscalls.ts";
@@ -21,6 +22,8 @@ interface Elf {
 }
 
 const OWN = machine() === "x86_64" ? 62 : 183;
+/** A machine that nobody has. What is registered for it is seen by all suites: each process has one of its own. */
+const NOBODYS = 0x4000 + process.pid % 0x4000;
 
 /** An ELF header, and a program header that is no PT_INTERP before the one that is. */
 function elf({ machine = OWN, small, interpreter, table = 64, at = 512 }: Elf): Uint8Array {
@@ -55,7 +58,7 @@ function makeRoot(): string {
   put("bin/beyond", elf({ interpreter: "/bin/ld", at: 5000 }));
   put("bin/small", elf({ machine: 3, small: true }));
   put("bin/foreign", elf({ machine: 243 }));
-  put("bin/unknown", elf({ machine: 0x7654 }));
+  put("bin/unknown", elf({ machine: NOBODYS }));
   put("bin/data", elf({}), 0o644);
   put("bin/text", "echo hello\n");
   put("bin/script", "#!/bin/static\n");
@@ -118,7 +121,7 @@ test("checkCommand() takes what the kernel executes, and names what it lacks", [
     ["orphan", "/bin/orphan is a script for it, and the image has no such program"],
     ["chain3", "chain6 is a script for it"],
     ["foreign", "it is a program for riscv64, and this machine is "],
-    ["unknown", "it is a program for machine 30292"],
+    ["unknown", `it is a program for machine ${NOBODYS}`],
   ];
   for (const [name, says] of wrong) assertStringIncludes(await whyNot(root, name) ?? "", says);
   if (machine() === "x86_64") assertEquals(await whyNot(root, "small"), undefined);
@@ -148,8 +151,8 @@ test(
        const lookup = { path: "/bin", directory: "/", whose: "the image", root: { file, path: "/" } };
        console.log(await checkCommand("unknown", lookup).then(() => "fine", ({ message }) => message));`,
     );
-    // Of a machine that nobody has: what else is registered stays, and what is here goes.
-    const name = `loopdev-${Date.now()}`;
+    // What else is registered stays, and what is here goes.
+    const name = `loopdev-${process.pid}-${Date.now()}`;
     const asked = (...rules: string[]) =>
       output([
         ...["unshare", "--mount", "sh", "-c"],
@@ -161,19 +164,21 @@ test(
          for entry in ${name}-*; do echo -1 >"$entry"; done`,
         ...["sh", ...onThisRuntime(script)],
       ]).trim();
+    const byte = (value: number) => `\\x${(value & 0xff).toString(16).padStart(2, "0")}`;
+    const [low, high, other] = [NOBODYS, NOBODYS >> 8, (NOBODYS >> 8) + 0x80].map(byte);
     const rule = (n: number, magic: string, emulator: string, flags = "") =>
       `register ':${name}-${n}:M:18:${magic}:${emulator}:${flags}'`;
     const others = [
       `register ':${name}-1:E::${name}::/bin/sh:'`,
-      rule(2, "\\x54\\x77:", "/bin/sh", "F"),
-      `${rule(3, "\\x54\\x76:", "/bin/sh", "F")}; echo 0 >${name}-3`,
+      rule(2, `${low}${other}:`, "/bin/sh", "F"),
+      `${rule(3, `${low}${high}:`, "/bin/sh", "F")}; echo 0 >${name}-3`,
     ];
     assertStringIncludes(asked(...others), "install qemu-user-static");
     assertStringIncludes(
-      asked(rule(4, "\\x54\\x00:\\xff\\x00", "/bin/sh")),
+      asked(rule(4, `${low}${other}:\\xff\\x7f`, "/bin/sh")),
       "binfmt_misc names /bin/sh for it, which the image does not have",
     );
-    assertEquals(asked(rule(5, "\\x54\\x76:", "/bin/static")), "fine");
-    assertEquals(asked(rule(6, "\\x54\\x76:", "/bin/sh", "F")), "fine");
+    assertEquals(asked(rule(5, `${low}${high}:`, "/bin/static")), "fine");
+    assertEquals(asked(rule(6, `${low}${high}:`, "/bin/sh", "F")), "fine");
   },
 );
