@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { attach, type LoopDevice, LoopError, type MountOptions } from "../mod.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
-import { ext4Image, mountsOf } from "./support/mount_image.ts";
+import { ext4Image, mountsOf, onDirectory } from "./support/mount_image.ts";
 import { makeImage, type Need, output, scratch, test, testsOf } from "./support/support.ts";
 
 const withFileSystem = testsOf("options of a mount", ["root", "mkfs.ext4", "mount"]);
@@ -17,12 +17,12 @@ function words(line: string): string {
 }
 
 /** What the kernel has after mount(). */
-async function ours(loop: LoopDevice, options: MountOptions): Promise<string> {
-  const at = scratch("ours");
-  mkdirSync(at, { recursive: true });
-  await using _ = await loop.mount(undefined, { ...options, at });
-  const [line] = mountsOf(loop.path);
-  return words(line);
+function ours(loop: LoopDevice, options: MountOptions): Promise<string> {
+  return onDirectory(async (at) => {
+    await using _ = await loop.mount(undefined, { ...options, at });
+    const [line] = mountsOf(loop.path);
+    return words(line);
+  });
 }
 
 /** What it has after mount(8), in a namespace of its own. */
@@ -152,12 +152,11 @@ for (const type of ["ext2", "ext3", "ext4"]) {
     output([`mkfs.${type}`, "-q", "-F", file]);
     output(["tune2fs", "-e", "panic", file]);
     await using loop = await attach(file);
-    const at = scratch("mounted");
-    mkdirSync(at);
-    const onErrors = async (options: MountOptions) => {
-      await using _ = await loop.mount(undefined, { ...options, at });
-      return /errors=([\w-]+)/.exec(mountsOf(loop.path)[0])?.[1];
-    };
+    const onErrors = (options: MountOptions) =>
+      onDirectory(async (at) => {
+        await using _ = await loop.mount(undefined, { ...options, at });
+        return /errors=([\w-]+)/.exec(mountsOf(loop.path)[0])?.[1];
+      });
     assertEquals(await onErrors({}), "remount-ro");
     assertEquals(await onErrors({ readOnly: true }), "remount-ro");
     assertEquals(await onErrors({ options: ["errors=continue"] }), "continue");

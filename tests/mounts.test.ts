@@ -27,7 +27,14 @@ import process from "node:process";
 import { attach, LoopError, type MountOptions, openLoop } from "../mod.ts";
 import { O_EXCL, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
-import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
+import {
+  e2fsck,
+  ext4Image,
+  ext4Partitions,
+  mountsAt,
+  mountsOf,
+  onDirectory,
+} from "./support/mount_image.ts";
 import {
   assertDetached,
   isolated,
@@ -137,12 +144,12 @@ withExt4("SIGKILL leaves neither mount, device nor node", [], async () => {
     const [command, ...args] = onThisRuntime(MOUNTER, file, what);
     const child = spawn(command, args);
     const end = ended(child);
-    const { loop, device, path } = await said(child);
+    const { loop, path } = await said(child);
     assertEquals(readFileSync(`${path}/written`, "utf8"), "by mounter\n");
     child.kill("SIGKILL");
     await end;
     await until(() => losetup(file).length === 0, "the device to be detached");
-    assertEquals(mountsOf(device), []);
+    assertEquals(mountsAt(path), []);
     await until(() => !existsSync(path), "the keeper to take the directory away");
     if (what === "partition") await until(() => leftNodes(loop) === "", "the node to go");
     // A neighbour who takes the device has such a node for two system calls.
@@ -306,13 +313,13 @@ withExt4("mount() on a directory, and off it again", [], async () => {
     LoopError,
     "it is no directory",
   );
-  mkdirSync(at);
-  const flags = async (options: MountOptions) => {
-    await using root = await loop.mount(undefined, { ...options, at });
-    assertEquals(root.path, at);
-    const [line] = mountsOf(loop.path);
-    return line.split(" ")[5].split(",").sort().join();
-  };
+  const flags = (options: MountOptions) =>
+    onDirectory(async (at) => {
+      await using root = await loop.mount(undefined, { ...options, at });
+      assertEquals(root.path, at);
+      const [line] = mountsOf(loop.path);
+      return line.split(" ")[5].split(",").sort().join();
+    });
   assertEquals(await flags({}), "nodev,nosuid,relatime,rw");
   assertEquals(
     await flags({ nosuid: false, nodev: false, noexec: true, options: ["noatime"] }),
@@ -320,6 +327,7 @@ withExt4("mount() on a directory, and off it again", [], async () => {
   );
   assertEquals(await flags({ readOnly: true }), "nodev,nosuid,relatime,ro");
   assertEquals(mountsOf(loop.path), []);
+  mkdirSync(at);
   const root = await loop.mount(undefined, { at });
   await using _ = await workIn(at);
   assertEquals([await root.unmount(), mountsOf(loop.path)], ["deferred", []]);

@@ -1,6 +1,6 @@
 /** Images with file systems for the tests of mounts, and what others see of a mount. */
 import { spawnSync } from "node:child_process";
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { readPartitions } from "../../mod.ts";
 import { makeImage, output, run, scratch } from "./support.ts";
 
@@ -43,8 +43,33 @@ export function e2fsck(file: string): string {
   return status === 0 ? "clean" : stdout;
 }
 
-/** Lines of a process's list of mounts that name a device. */
+const mountinfo = (pid: number | "self") =>
+  readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
+
+/** Lines of a process's list of mounts that name a device. One that is detached may be a neighbour's by now. */
 export function mountsOf(device: string, pid: number | "self" = "self"): string[] {
-  return readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n")
-    .filter((line) => line.includes(` ${device} `));
+  return mountinfo(pid).filter((line) => line.includes(` ${device} `));
+}
+
+/** Lines of this process's list of mounts that lie on a directory. */
+export function mountsAt(path: string): string[] {
+  const shown = path.replaceAll(
+    /[ \t\n\\]/g,
+    (letter) => `\\${letter.charCodeAt(0).toString(8).padStart(3, "0")}`,
+  );
+  return mountinfo("self").filter((line) => line.split(" ")[4] === shown);
+}
+
+let places = 0;
+
+/**
+ * A directory to mount on, for `use`. Its end takes the mount out of all mount namespaces that were made meanwhile,
+ * too: there it would keep the file system as it was mounted.
+ */
+export async function onDirectory<T>(use: (at: string) => Promise<T>): Promise<T> {
+  const at = scratch(`place-${places++}`);
+  mkdirSync(at);
+  const result = await use(at);
+  rmdirSync(at);
+  return result;
 }
