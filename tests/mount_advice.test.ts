@@ -24,6 +24,7 @@ import type { FailedMount } from "../lib/kernel/mount.ts";
 import { remedyOf } from "../lib/mount/causes.ts";
 import { type Attempt, explainRefusal } from "../lib/mount/errors.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   makeImage,
   type Need,
@@ -344,7 +345,9 @@ test("remedyOf() looks at the device's sectors where a driver names its blocks",
 test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4"], async () => {
   const file = makeImage("explained.img", 8);
   output(["mkfs.ext4", "-q", "-F", file]);
-  await using loop = await attach(file);
+  // A device that is offered to no neighbour: whoever loses the race for one has it open for writing.
+  await using own = ownDevices(1);
+  await using loop = await attach(file, { number: own.numbers[0] });
   const source = {
     ...{ device: loop.path, number: loop.number, partition: undefined, readOnly: false },
     ...{ backingFile: file, node: undefined },

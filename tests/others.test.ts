@@ -14,7 +14,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, detach, find, type Holder, LoopError, openLoop } from "../mod.ts";
 import { openFound } from "../lib/open_loop.ts";
-import { attachElsewhere, detachElsewhere } from "./support/others.ts";
+import { attachElsewhere, detachElsewhere, detachOwn } from "./support/others.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
   holdOpen,
@@ -24,6 +24,7 @@ import {
   onThisRuntime,
   openDescriptors,
   output,
+  PATIENTLY,
   run,
   RUNTIME,
   scratch,
@@ -86,13 +87,13 @@ test("openFound() opens no device that is in another use by now", ["root"], asyn
   const [number] = own.numbers;
   const device = attachElsewhere(a, { number });
   const [found] = await find(a);
-  assertEquals(detachElsewhere(device), 0);
+  await detachOwn(device);
   assertEquals(await openFound(found), undefined);
   for (const file of [b, a]) {
     attachElsewhere(file, { number });
     // The same file again is still another use: its diskseq says so.
     assertEquals(await openFound(found), undefined, file);
-    assertEquals(detachElsewhere(device), 0);
+    await detachOwn(device);
   }
   assertEquals(openDescriptors(), []);
 });
@@ -106,7 +107,7 @@ test("overlap is decided once, whatever this process does at the same time", ["r
   const codes = refused.flatMap((one) => one.status === "rejected" ? [one.reason.code] : []);
   assertEquals([bound.length, codes], [1, Array(7).fill("EEXIST")]);
   assertEquals(losetup(file).length, 1);
-  await bound[0].detach();
+  await bound[0].detach(PATIENTLY);
 
   const reused = (await attaches("reuse")).flatMap((one) =>
     one.status === "fulfilled" ? [one.value] : []
@@ -157,7 +158,7 @@ for (const runs of ["attach() and detach()", "attachAll()"]) {
     const error = await assertRejects(work);
     clearInterval(timer);
     assertEquals((error as Error).name, "TimeoutError");
-    assert(cycles > 0 && performance.now() - start < 5000, `${cycles} cycles`);
+    assert(cycles > 0 && performance.now() - start < 30_000, `${cycles} cycles`);
     assert(longest < 1000, `${longest} ms between two turns of a timer`);
     await until(() => losetup(file).length === 0, "the devices to be detached");
     assertEquals(openDescriptors(), []);
@@ -189,9 +190,15 @@ withFileSystem("a mounted partition: detach() says so at once and leaves the oth
   output(["mkfs.ext4", "-q", second.path]);
   output(["mount", second.path, folder]);
   try {
-    const start = performance.now();
-    assertEquals(await loop.detach(), "deferred");
-    assert(performance.now() - start < 800, "it did not wait for what cannot come");
+    // A busy machine may take its time once, but who waits takes a second each time.
+    let fastest = Infinity;
+    for (let tries = 0; tries < 20 && fastest >= 800; tries++) {
+      const start = performance.now();
+      const handle = tries === 0 ? loop : await openLoop(loop.path);
+      assertEquals(await handle.detach(), "deferred");
+      fastest = Math.min(fastest, performance.now() - start);
+    }
+    assert(fastest < 800, "it did not wait for what cannot come");
     for (const { path } of loop.partitions) assert(existsSync(path), `${path} is there`);
     assertEquals(
       (await loop.holders()).filter(({ kind }) => kind === "mount").map(({ by }) => by),
@@ -202,8 +209,7 @@ withFileSystem("a mounted partition: detach() says so at once and leaves the oth
   }
   await until(() => losetup(file).length === 0, "the device to be detached");
   // Whoever looks at all devices has it open for a moment.
-  await until(async () => (await loop.holders()).length === 0, "nobody to have it open", 1000);
-  assertEquals(await loop.holders(), []);
+  await until(async () => (await loop.holders()).length === 0, "nobody to have it open");
 });
 
 withFileSystem("the end of a block tells onDeferred who holds the device", [

@@ -36,7 +36,7 @@ test("persist() makes the device outlive the process", ["root"], () => {
     assertEquals(sysfs(`${path.slice(5)}/loop/partscan`), "1");
     assertEquals(run(["sh", "-c", `ls ${path}p*`]).stdout, `${path}p1\n${path}p2\n${path}p3\n`);
   } finally {
-    detachElsewhere(path);
+    detachElsewhere(path, file);
   }
   assertDetached(file);
 });

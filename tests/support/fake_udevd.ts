@@ -44,7 +44,8 @@ new DataView(group.buffer).setUint32(8, 2, true);
 const fd = must(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT), "socket");
 
 async function work(event: Uevent): Promise<void> {
-  if (event.env.SUBSYSTEM !== "block" || !event.devpath.includes(`/block/${disk}`)) return;
+  const of = `${event.devpath}/`.includes(`/block/${disk}/`);
+  if (event.env.SUBSYSTEM !== "block" || !of) return;
   if (forgets > 0 && event.env.SYNTH_UUID) return void forgets--;
   if (event.env.DEVTYPE === "partition") {
     await new Promise((resolve) => setTimeout(resolve, number("delay")));

@@ -2,9 +2,10 @@
  * Devices that others attach, the code under test apart: losetup where it is installed, else the
  * ioctls that it made before LOOP_CONFIGURE.
  */
+import { existsSync } from "node:fs";
 import { isErrno } from "../../lib/base/errors.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
-import { missing, output, sysfs } from "./support.ts";
+import { losetupFromSysfs, missing, output, run, sysfs, until } from "./support.ts";
 
 const open = libcCall("open", "buffer", "i32", "i32");
 const close = libcCall("close", "i32");
@@ -12,6 +13,7 @@ const ioctl = libcCall("ioctl", "i32", "u64", "u64");
 const ioctlBuffer = libcCall("ioctl", "i32", "u64", "buffer");
 
 const O_RDWR = 2, O_CLOEXEC = 0o2000000;
+const ENXIO = 6;
 const [LOOP_SET_FD, LOOP_CLR_FD, LOOP_SET_STATUS64] = [0x4c00, 0x4c01, 0x4c04];
 const [LOOP_CTL_ADD, LOOP_CTL_GET_FREE] = [0x4c80, 0x4c82];
 
@@ -58,10 +60,22 @@ export function attachElsewhere(file: string, options: ElsewhereOptions = {}): s
     const flags = readOnly ? ["--read-only"] : [];
     const range = ["--offset", `${offset}`, "--sizelimit", `${sizelimit}`];
     const device = number === undefined ? ["--find", "--show"] : [`/dev/loop${number}`];
-    const printed = output(["losetup", ...range, ...flags, ...device, file]).trim();
-    return number === undefined ? printed : device[0];
+    const command = ["losetup", ...range, ...flags, ...device, file];
+    const printed = number === undefined ? output(command) : whenFree(command);
+    return number === undefined ? printed.trim() : device[0];
   }
   return attachByIoctls(file, options);
+}
+
+/** A wanted device is busy for a moment after its last use, and while somebody looks at it. */
+function whenFree(command: string[]): string {
+  for (const end = Date.now() + 30_000;;) {
+    const { status, stdout, stderr } = run(command);
+    if (status === 0) return stdout;
+    if (!stderr.includes("busy") || Date.now() > end) {
+      throw new Error(`${command.join(" ")} exited with ${status}: ${stderr}`);
+    }
+  }
 }
 
 /** The same without losetup. */
@@ -99,11 +113,29 @@ export function attachByIoctls(file: string, options: ElsewhereOptions = {}): st
   }
 }
 
-/** Somebody else detaches a device; −errno if it cannot be. */
-export function detachElsewhere(path: string): number {
+/**
+ * Somebody else detaches a device; −errno if it cannot be. With `file` he does only if that is bound to it, and
+ * leaves a neighbour's device alone: −ENXIO.
+ */
+export function detachElsewhere(path: string, file?: string): number {
   const device = open(path, O_CLOEXEC, 0);
   if (device < 0) return device;
-  const result = ioctl(device, LOOP_CLR_FD, 0);
-  close(device);
-  return result;
+  try {
+    // While it is open here, no other file can be bound to it.
+    const isTheirs = file !== undefined &&
+      !losetupFromSysfs(file).some(({ name }) => name === path);
+    return isTheirs ? -ENXIO : ioctl(device, LOOP_CLR_FD, 0);
+  } finally {
+    close(device);
+  }
+}
+
+/**
+ * Somebody else detaches a test's own device (own_devices.ts), which no neighbour takes, and has done so: whoever
+ * looks at all devices has each open for a moment, which defers it.
+ */
+export async function detachOwn(path: string): Promise<void> {
+  must(detachElsewhere(path), `LOOP_CLR_FD ${path}`);
+  const bindings = `/sys/block/${path.slice("/dev/".length)}/loop`;
+  await until(() => !existsSync(bindings), `${path} to be detached`);
 }
