@@ -1,6 +1,6 @@
 /** The probe: that it binds the free device that it is offered, and leaves nothing, whatever comes of it. */
 import { assert, assertEquals } from "@std/assert";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { OpenWatch } from "../lib/kernel/open_watch.ts";
 import {
@@ -111,17 +111,17 @@ withStrace("a probe that is killed leaves no device bound, and none that it made
       ...onThisRuntime(script),
     ]).status;
   assertEquals(ended([]), 0);
-  const pages = readFileSync(log, "utf8").match(/memfd_create\("loopdev-probe"/g)!.length;
-  // At the second page the first device is let go, and the next is about to be bound.
-  for (const when of [1, 2].slice(0, pages)) {
+  // At the second page the first device is let go, and the next is about to be bound. How many a probe takes
+  // is up to whoever opens its device meanwhile.
+  for (const when of [1, 2]) {
     ended(["-e", `inject=memfd_create:signal=KILL:when=${when}`]);
     const calls = readFileSync(log, "utf8").split("\n");
-    assert(calls.some((call) => call.includes("killed by SIGKILL")));
-    assertEquals(calls.filter((call) => call.includes("LOOP_CTL_ADD")), []);
-    for (const number of offered(calls)) {
-      await until(() => !isProbed(number), `loop${number} free`);
-      assertEquals(existsSync(`/dev/loop${number}`), true);
-    }
+    const pages = calls.filter((call) => call.includes('memfd_create("loopdev-probe"')).length;
+    const isKilled = calls.some((call) => call.includes("killed by SIGKILL"));
+    assertEquals(isKilled, pages === when);
+    assert(isKilled || when > 1);
+    assertEquals(calls.filter((call) => /LOOP_CTL_(ADD|REMOVE)/.test(call)), []);
+    for (const number of offered(calls)) await until(() => !isProbed(number), `loop${number} free`);
   }
 });
 
