@@ -118,9 +118,13 @@ test("attach() says what to do about a file that has the name of a device's node
     `${CONTROL} && for n in $(seq 0 999) ${number}; do echo mine >/dev/loop$n; done`,
     file,
     `const refusal = (options) => attach(file, options).catch(({ code, message }) => [code, message]);
-     const since = performance.now();
-     const refused = [await refusal({ number: ${number} }), await refusal({})];
-     const hasWaited = performance.now() - since > 1000;
+     // A busy machine may take its time once, but who waits for a node takes a second each time.
+     let refused, hasWaited = true;
+     for (let tries = 0; tries < 20 && hasWaited; tries++) {
+       const since = performance.now();
+       refused = [await refusal({ number: ${number} }), await refusal({})];
+       hasWaited = performance.now() - since > 1000;
+     }
      spawnSync("rm", ["${path}"]);
      await using loop = await attach(file, { number: ${number} });
      console.log(JSON.stringify([...refused, hasWaited, loop.path]));`,
@@ -140,13 +144,13 @@ test('attach() with nodes "kernel" only waits, with "never" does not look', ["ro
   await using own = ownDevices(1);
   const [number] = own.numbers;
   const nodes = `${CONTROL} && mknod /dev/loop${number} b 7 ${number}`;
-  const body = (policy: string) =>
-    `const options = { partscan: true, timeout: 300, nodes: "${policy}", number: ${number} };
+  const body = (policy: string, timeout: number) =>
+    `const options = { partscan: true, timeout: ${timeout}, nodes: "${policy}", number: ${number} };
      const outcome = await attach(file, options)
        .then(async (loop) => (await loop.detach(), loop.partitions.length), ({ code }) => code);
      console.log(JSON.stringify(outcome));`;
-  assertEquals(inStaticDev(nodes, file, body("kernel")), "ETIMEDOUT");
-  assertEquals(inStaticDev(nodes, file, body("never")), 3);
+  assertEquals(inStaticDev(nodes, file, body("kernel", 300)), "ETIMEDOUT");
+  assertEquals(inStaticDev(nodes, file, body("never", 30_000)), 3);
   assertDetached(file);
 });
 

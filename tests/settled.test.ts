@@ -58,7 +58,8 @@ function inOwnRun(
 test("settled() resolves at once where no udevd runs", ["root"], () => {
   const seen = inOwnRun(`tell(await timed(() => loop.settled()));`);
   assertEquals(seen.outcome, "settled");
-  assert(Number(seen.ms) < 500, `${seen.ms} ms`);
+  // Half of what it waits for a udevd that does not answer.
+  assert(Number(seen.ms) < 5000, `${seen.ms} ms`);
 });
 
 test("settled() waits until udevd has told of disk and partitions", ["root"], () => {
