@@ -5,7 +5,7 @@ import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
 import { detachElsewhere } from "./support/others.ts";
-import { output, scratch, sysfs, test } from "./support/support.ts";
+import { bound, output, scratch, sysfs, test, until } from "./support/support.ts";
 
 const env = { ...process.env, LC_ALL: "C.UTF-8" };
 
@@ -32,13 +32,17 @@ test("decodeName() and encodeName() lose no byte of a name", [], () => {
 });
 
 /** Runs a script with losetup, or ours, as $1 and further. */
-function both(script: string): { theirs: string; ours: string } {
-  const on = (tool: string[]) => {
+async function both(script: string): Promise<{ theirs: string; ours: string }> {
+  const on = async (tool: string[]) => {
     // Their output is bytes: as hexadecimal numbers here.
     const shell = `set -e; { ${script}; } | od -An -tx1 | tr -d ' \\n'`;
-    return output(["sh", "-c", shell, "sh", ...tool], { cwd: scratch(""), env });
+    const printed = output(["sh", "-c", shell, "sh", ...tool], { cwd: scratch(""), env });
+    // Whoever looks at all devices defers what the script has detached.
+    const isHere = (path: string) => path.startsWith(scratch(""));
+    await until(() => bound(isHere).length === 0, "the script's device to go");
+    return printed;
   };
-  return { theirs: on(["losetup"]), ours: on(OURS) };
+  return { theirs: await on(["losetup"]), ours: await on(OURS) };
 }
 
 test(
@@ -63,11 +67,11 @@ test(
         `"$@" -L -f --show "$bad" | sed "s/[0-9]*$//"`,
       ]
     ) {
-      const { theirs, ours } = both(`${attachIt}; ${look}`);
+      const { theirs, ours } = await both(`${attachIt}; ${look}`);
       assert(theirs !== "", look);
       assertEquals(ours, theirs, look);
     }
-    assertEquals(both(`${make}; "$@" -j "$bad"; echo none`).ours, "6e6f6e650a");
+    assertEquals((await both(`${make}; "$@" -j "$bad"; echo none`)).ours, "6e6f6e650a");
 
     // The library says the same name, and JSON stays JSON.
     const shell = `${make}; "$@" -f --show "$bad"`;
@@ -100,7 +104,7 @@ test("cli.ts cuts the reference after 63 bytes, as losetup does", ["root"], asyn
       assertEquals(encodeName(found.reference!), whole.slice(0, 63));
       assertEquals(sysfs(`${device.slice(5)}/loop/backing_file`), file);
     } finally {
-      detachElsewhere(device);
+      detachElsewhere(device, file);
     }
   }
 });

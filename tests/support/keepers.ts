@@ -49,21 +49,26 @@ export function keepersOf(owner: number): number[] {
 const statOf = (pid: number) => unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8"));
 
 const PAUSE_MS = 1;
-const END_MS = 10_000;
+const END_MS = 30_000;
 
 /**
  * Kills processes, and returns when they have ended. Whether one has tells its state alone: a killed
  * process loses its command line before it lets its pipes and locks go.
  */
 export function killAll(pids: readonly number[]): void {
+  const began = new Map(pids.map((pid) => [pid, startOf(pid)]));
   for (const pid of pids) unlessGone(() => process.kill(pid, "SIGKILL"));
   const pause = new Int32Array(new SharedArrayBuffer(4));
   const end = Date.now() + END_MS;
-  while (!pids.every(hasEnded)) {
+  // Another process may have the number by then.
+  while (!pids.every((pid) => hasEnded(pid) || startOf(pid) !== began.get(pid))) {
     if (Date.now() > end) throw new Error(`${pids.join(" and ")} cannot be killed`);
     Atomics.wait(pause, 0, 0, PAUSE_MS);
   }
 }
+
+/** When a process was started, in ticks since the machine was. */
+const startOf = (pid: number) => statOf(pid)?.replace(/^.*\) /s, "").split(" ")[19];
 
 function hasEnded(pid: number): boolean {
   const stat = statOf(pid);

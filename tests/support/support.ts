@@ -263,10 +263,27 @@ const isSame = (a: Stats, b: Stats) => a.dev === b.dev && a.ino === b.ino;
 export function bound(matches: (path: string) => boolean): string[] {
   const names = readdirSync("/sys/block").filter((name) => /^loop\d+$/.test(name));
   const number = (name: string) => Number(name.slice(4));
-  return names.toSorted((a, b) => number(a) - number(b)).filter((name) => {
-    const path = attempt(() => readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8"));
-    return path !== undefined && matches(path.replace(/\n$/, ""));
-  });
+  return names.toSorted((a, b) => number(a) - number(b)).filter((name) =>
+    isBoundTo(`/dev/${name}`, matches)
+  );
+}
+
+function isBoundTo(device: string, matches: (path: string) => boolean): boolean {
+  const attribute = `/sys/block/${device.slice("/dev/".length)}/loop/backing_file`;
+  const path = attempt(() => readFileSync(attribute, "utf8"));
+  return path !== undefined && matches(path.replace(/\n$/, ""));
+}
+
+/** Whether a backing file's path leads to `file`, or is its own if that has been deleted. */
+function isFile(file: string): (backing: string) => boolean {
+  const own = attempt(() => statSync(file));
+  const path = attempt(() => realpathSync(file)) ?? file;
+  return (backing) => {
+    const theirs = attempt(() => statSync(backing));
+    return own && theirs
+      ? isSame(own, theirs)
+      : backing === path || backing === `${path} (deleted)`;
+  };
 }
 
 /**
@@ -301,8 +318,8 @@ export function losetup(file: string): LosetupRow[] {
   if (missing("losetup") !== undefined) return rows;
   return rows.flatMap(({ name }) => {
     const { status, stdout } = run(["losetup", "--json", "--output", COLUMNS, name]);
-    // It has gone meanwhile.
-    if (status !== 0 || stdout.trim() === "") return [];
+    // It has gone meanwhile, or another file is bound to it.
+    if (status !== 0 || stdout.trim() === "" || !isBoundTo(name, isFile(file))) return [];
     return JSON.parse(stdout).loopdevices as LosetupRow[];
   });
 }
@@ -332,15 +349,7 @@ export function assertDetached(file: string): void {
 
 /** The same without losetup. */
 export function losetupFromSysfs(file: string): LosetupRow[] {
-  const own = attempt(() => statSync(file));
-  const path = attempt(() => realpathSync(file)) ?? file;
-  const names = bound((backing) => {
-    const theirs = attempt(() => statSync(backing));
-    return own && theirs
-      ? isSame(own, theirs)
-      : backing === path || backing === `${path} (deleted)`;
-  });
-  return names.flatMap((name) =>
+  return bound(isFile(file)).flatMap((name) =>
     attempt(() => ({
       name: `/dev/${name}`,
       "back-file": sysfs(`${name}/loop/backing_file`),
