@@ -146,22 +146,25 @@ for (const runs of ["attach() and detach()", "attachAll()"]) {
       longest = Math.max(longest, performance.now() - last);
       last = performance.now();
     }, 1);
-    const signal = AbortSignal.timeout(100);
     let cycles = 0;
-    const attachForLong = async () => {
+    const attachForLong = async (signal: AbortSignal) => {
       for (;; cycles++) await (await attach(file, { signal })).detach();
     };
     const work = runs === "attachAll()"
-      ? () => attachAll(Array(5000).fill(file), { signal, onProgress: () => void cycles++ })
+      ? (signal: AbortSignal) =>
+        attachAll(Array(5000).fill(file), { signal, onProgress: () => void cycles++ })
       : attachForLong;
     const start = performance.now();
-    const error = await assertRejects(work);
+    // A busy machine may be slow, or somebody look at all devices: then the signal comes in the first cycle.
+    for (let ms = 100; cycles === 0; ms *= 4) {
+      const error = await assertRejects(() => work(AbortSignal.timeout(ms)));
+      assertEquals((error as Error).name, "TimeoutError");
+    }
     clearInterval(timer);
-    assertEquals((error as Error).name, "TimeoutError");
-    assert(cycles > 0 && performance.now() - start < 30_000, `${cycles} cycles`);
+    assert(performance.now() - start < 30_000, `${cycles} cycles`);
     assert(longest < 1000, `${longest} ms between two turns of a timer`);
     await until(() => losetup(file).length === 0, "the devices to be detached");
-    assertEquals(openDescriptors(), []);
+    await until(() => openDescriptors().length === 0, "their descriptors to be closed");
   });
 }
 

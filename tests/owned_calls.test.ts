@@ -38,7 +38,7 @@ test("OpenFile keeps its descriptor until the calls of other threads are over", 
     for (const file of next) file.close();
     return numbers.includes(number);
   };
-  for (const end = Date.now() + 5000; !isFree();) {
+  for (const end = Date.now() + 30_000; !isFree();) {
     if (Date.now() > end) throw new Error("the descriptor was never closed");
     await turn();
   }

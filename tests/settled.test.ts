@@ -188,7 +188,7 @@ test("settled() waits for partitions that come meanwhile, and not for those that
 
 test("settled() that nobody awaits, or that a timer overtakes, leaves nothing", ["root"], () => {
   const seen = inOwnRun(`
-    using udevd = await startUdevd(loop, "delay=100");
+    using udevd = await startUdevd(loop, "delay=200");
     loop.settled();
     const raced = await Promise.race([
       loop.settled(), new Promise((resolve) => setTimeout(resolve, 10, "late")),
