@@ -32,6 +32,7 @@ import { ownDevices } from "./support/own_devices.ts";
 import {
   assertDetached,
   holdOpen,
+  isFile,
   leftAttached,
   losetup,
   makeImage,
@@ -51,7 +52,7 @@ const MIB = 1024 * 1024;
 /** A device that somebody else attached; detached at the end, if it still is. */
 function foreign(file: string, options?: ElsewhereOptions): { path: string } & Disposable {
   const path = attachElsewhere(file, options);
-  return { path, [Symbol.dispose]: () => void detachElsewhere(path, file) };
+  return { path, [Symbol.dispose]: () => void detachElsewhere(path, isFile(file)) };
 }
 
 test("status(), list() and find() say what losetup says", ["root"], async () => {

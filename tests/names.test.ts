@@ -5,7 +5,7 @@ import { decodeName, encodeName } from "../lib/base/names.ts";
 import { attach, list } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
 import { detachElsewhere } from "./support/others.ts";
-import { bound, output, scratch, sysfs, test, until } from "./support/support.ts";
+import { bound, isFile, output, scratch, sysfs, test, until } from "./support/support.ts";
 
 const env = { ...process.env, LC_ALL: "C.UTF-8" };
 
@@ -104,7 +104,7 @@ test("cli.ts cuts the reference after 63 bytes, as losetup does", ["root"], asyn
       assertEquals(encodeName(found.reference!), whole.slice(0, 63));
       assertEquals(sysfs(`${device.slice(5)}/loop/backing_file`), file);
     } finally {
-      detachElsewhere(device, file);
+      detachElsewhere(device, isFile(file));
     }
   }
 });

@@ -5,6 +5,7 @@ import { detachElsewhere } from "./support/others.ts";
 import {
   assertDetached,
   bound,
+  isFile,
   losetup,
   makeImage,
   MOD,
@@ -36,7 +37,7 @@ test("persist() makes the device outlive the process", ["root"], () => {
     assertEquals(sysfs(`${path.slice(5)}/loop/partscan`), "1");
     assertEquals(run(["sh", "-c", `ls ${path}p*`]).stdout, `${path}p1\n${path}p2\n${path}p3\n`);
   } finally {
-    detachElsewhere(path, file);
+    detachElsewhere(path, isFile(file));
   }
   assertDetached(file);
 });

@@ -65,7 +65,8 @@ export function attached(folder: string, partitions = false): Record<string, str
 }
 
 export async function detachAll(folder: string): Promise<void> {
-  for (const path of Object.keys(attached(folder))) detachElsewhere(path);
+  const isBelow = (path: string) => path.startsWith(folder);
+  for (const path of Object.keys(attached(folder))) detachElsewhere(path, isBelow);
   await until(() => Object.keys(attached(folder)).length === 0, "scratch devices gone");
 }
 

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import { isErrno } from "../../lib/base/errors.ts";
 import { libcCall, must, zeroed } from "./libc_call.ts";
-import { losetupFromSysfs, missing, output, run, sysfs, until } from "./support.ts";
+import { isBoundTo, missing, output, run, sysfs, until } from "./support.ts";
 
 const open = libcCall("open", "buffer", "i32", "i32");
 const close = libcCall("close", "i32");
@@ -114,17 +114,18 @@ export function attachByIoctls(file: string, options: ElsewhereOptions = {}): st
 }
 
 /**
- * Somebody else detaches a device; −errno if it cannot be. With `file` he does only if that is bound to it, and
- * leaves a neighbour's device alone: −ENXIO.
+ * Somebody else detaches a device; −errno if it cannot be. One whose backing file is none that `isMeant`, by its path,
+ * is a neighbour's by now and stays: −ENXIO.
  */
-export function detachElsewhere(path: string, file?: string): number {
+export function detachElsewhere(
+  path: string,
+  isMeant: (backing: string) => boolean = () => true,
+): number {
   const device = open(path, O_CLOEXEC, 0);
   if (device < 0) return device;
   try {
     // While it is open here, no other file can be bound to it.
-    const isTheirs = file !== undefined &&
-      !losetupFromSysfs(file).some(({ name }) => name === path);
-    return isTheirs ? -ENXIO : ioctl(device, LOOP_CLR_FD, 0);
+    return isBoundTo(path, isMeant) ? ioctl(device, LOOP_CLR_FD, 0) : -ENXIO;
   } finally {
     close(device);
   }

@@ -8,7 +8,8 @@ import { existsSync, statSync } from "node:fs";
 import { isRefusal, unlessRefused } from "../../lib/base/errors.ts";
 import { O_RDWR, open, type OpenFile } from "../../lib/kernel/file.ts";
 import { loopCtlAdd, loopCtlGetFree, loopCtlRemove } from "../../lib/kernel/loop.ts";
-import { bound, run, until } from "./support.ts";
+import { detachElsewhere } from "./others.ts";
+import { bound, until } from "./support.ts";
 
 /**
  * Numbers above what is offered, in groups: the first number's device marks a group as taken.
@@ -120,7 +121,6 @@ export async function withOwnDevices(
 
 /** Detaches every device that is bound to a file below `folder`. */
 export function detachBelow(folder: string): void {
-  for (const name of bound((path) => path.startsWith(`${folder}/`))) {
-    run(["losetup", "--detach", `/dev/${name}`]);
-  }
+  const isBelow = (path: string) => path.startsWith(`${folder}/`);
+  for (const name of bound(isBelow)) detachElsewhere(`/dev/${name}`, isBelow);
 }

@@ -268,14 +268,15 @@ export function bound(matches: (path: string) => boolean): string[] {
   );
 }
 
-function isBoundTo(device: string, matches: (path: string) => boolean): boolean {
+/** Whether a device, by its node, is bound to a file that `matches`. */
+export function isBoundTo(device: string, matches: (path: string) => boolean): boolean {
   const attribute = `/sys/block/${device.slice("/dev/".length)}/loop/backing_file`;
   const path = attempt(() => readFileSync(attribute, "utf8"));
   return path !== undefined && matches(path.replace(/\n$/, ""));
 }
 
 /** Whether a backing file's path leads to `file`, or is its own if that has been deleted. */
-function isFile(file: string): (backing: string) => boolean {
+export function isFile(file: string): (backing: string) => boolean {
   const own = attempt(() => statSync(file));
   const path = attempt(() => realpathSync(file)) ?? file;
   return (backing) => {
