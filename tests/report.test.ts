@@ -38,9 +38,10 @@ test("udevVersion() reads it from the program that runs", ["root", "unshare", "m
      console.log(udevVersion());`,
   );
   // In a list of processes of its own: a neighbour's tests look for udevd, too.
+  const alone = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"];
   const beside = (words: string) =>
     output([
-      ...["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"],
+      ...alone,
       `{ cat "$(command -v sleep)"; printf '${words}'; } >"$0/systemd-udevd" || exit
        chmod 755 "$0/systemd-udevd"
        "$0/systemd-udevd" 60 &
@@ -52,9 +53,9 @@ test("udevVersion() reads it from the program that runs", ["root", "unshare", "m
   assertEquals(beside("\\nStarting version 257\\n"), "257");
   assertEquals(beside("\\nsystemd-udevd version 262\\n"), "262");
   assertEquals(beside("\\nanother program\\n"), "unknown");
-  const hidden = [...isolated("tmpfs=/run"), "sh", "-c"];
-  assertEquals(output([...hidden, 'exec "$@"', "sh", ...onThisRuntime(script)]).trim(), "none");
-  const recorded = 'mkdir -p /run/udev/data && exec "$@"';
+  const hidden = [...isolated("tmpfs=/run"), ...alone];
+  assertEquals(output([...hidden, '"$@"', "sh", ...onThisRuntime(script)]).trim(), "none");
+  const recorded = 'mkdir -p /run/udev/data && "$@"';
   assertEquals(output([...hidden, recorded, "sh", ...onThisRuntime(script)]).trim(), "unknown");
 });
 
