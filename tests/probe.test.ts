@@ -68,11 +68,12 @@ for (const ask of ["probePartscanRace()", "report().then(({ probe }) => probe)"]
     "strace",
   ], () => {
     const { calls } = asked(`say(await ${ask});`);
-    assert(opened(calls).length > 0);
-    assertEquals(opened(calls).filter((number) => !offered(calls).includes(number)), []);
+    const made = calls.join("\n");
+    assert(opened(calls).length > 0, made);
+    assertEquals(opened(calls).filter((number) => !offered(calls).includes(number)), [], made);
     assertEquals(calls.filter((call) => /BLKPG|LOOP_CTL_ADD|LOOP_CTL_REMOVE/.test(call)), []);
     const configured = calls.filter((call) => call.includes("LOOP_CONFIGURE"));
-    assert(configured.length > 0 && configured.every((call) => call.includes("READ_ONLY")));
+    assert(configured.length > 0 && configured.every((call) => call.includes("READ_ONLY")), made);
   });
 }
 
