@@ -36,16 +36,21 @@ const LOST = [
 /** With O_EXCL a call asks who holds our own device. */
 const isLost = ({ text }: TracedCall) =>
   LOST.some((call) => call.test(text)) && !/\(INJECTED\)|O_EXCL/.test(text);
+/** A neighbour has left a partition on the free device, which is removed before the bind. */
+const isStale = ({ calls }: Traced) => {
+  const bind = calls.findIndex(({ text }) => text.includes("LOOP_CONFIGURE"));
+  return calls.slice(0, Math.max(bind, 0)).some(({ text }) => text.includes("BLKPG_DEL_PARTITION"));
+};
 const TRIES = 10;
 
 /**
  * Runs `body`, to which attach(), probePartscanRace() and report() are known, under strace. Again if
- * a neighbour on this machine took the device that it was about to take: then attach() rightly makes
- * more calls.
+ * a neighbour on this machine took the device that it was about to take, or has left something on it: then attach()
+ * rightly makes more calls.
  */
 export function traced(body: string, tracing: Tracing): Traced {
   let last = tracedOnce(body, tracing);
-  for (let tries = 1; last.calls.some(isLost) && tries < TRIES; tries++) {
+  for (let tries = 1; (last.calls.some(isLost) || isStale(last)) && tries < TRIES; tries++) {
     last = tracedOnce(body, tracing);
   }
   assert(last.status === 0, last.stderr);
