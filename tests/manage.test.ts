@@ -156,10 +156,11 @@ test(
 test("holders() names who holds the device or a partition", ["root"], async () => {
   const file = makeImage("holders.img", 8, THREE_PARTITIONS);
   await using loop = await attach(file, { partscan: true });
-  await using _ = await holdOpen(loop.partitions[1].path);
-  const held = (await loop.holders()).filter(({ path }) => path === loop.partitions[1].path);
+  const { path } = loop.partitions[1];
+  await using _ = await holdOpen(path);
+  // Whoever looks at all devices may hold it for a moment, too.
+  const held = (await loop.holders()).filter((one) => one.path === path && one.by.includes("(sh)"));
   assertEquals(held.map(({ kind }) => kind), ["process"]);
-  assertStringIncludes(held[0].by, "(sh)");
 });
 
 test("attach() with overlap refuses what is attached, or reuses it", ["root"], async () => {
