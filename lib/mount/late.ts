@@ -5,10 +5,8 @@
  * @module
  */
 
-let mount: Promise<typeof import("./mount.ts")> | undefined;
-
-/** mount() and what it needs. Kept: on Node a second import() takes longer than most of a mount's calls. */
-export const loadMount = (): Promise<typeof import("./mount.ts")> => mount ??= import("./mount.ts");
+/** mount() and what it needs. */
+export const loadMount = (): Promise<typeof import("./mount.ts")> => import("./mount.ts");
 
 /** What a device or an image holds. */
 export const loadFileSystem = (): Promise<typeof import("./file_system.ts")> =>
