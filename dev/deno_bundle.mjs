@@ -21,7 +21,9 @@ import { lateBy, lateCode, mainCode, ROOT, sourceOf, staticAdapter } from "./pie
 
 /** The functions that such a program runs, by the names at the top of the files in which they are. */
 const START = new Set(
-  JSON.parse(readFileSync(join(import.meta.dirname, "deno_start.json"), "utf8")),
+  JSON.parse(
+    readFileSync(join(import.meta.dirname, "deno_start.json"), "utf8"),
+  ),
 );
 
 const [MAIN, SHARED, LATE] = ["", ".shared", ".late"].map((piece) => `loopdev.deno${piece}.js`);
@@ -29,20 +31,54 @@ const CHANGES = staticAdapter("deno.ts");
 const STAND_INS = lateBy(`await import("./${LATE}")`);
 
 const isNode = (value) => typeof value?.type === "string";
+/** Whether a function's parent makes it a method, which has no `function` of its own. */
 const isMethod = (parent) =>
   parent.type === "MethodDefinition" || parent.method ||
   parent.kind === "get" || parent.kind === "set";
 
-/** Where parentheses go, in the code's order: position and parenthesis. */
-function parentheses(node, parent, found = []) {
-  const isExpression = /^(Arrow)?FunctionExpression$/.test(node.type) &&
-    !isMethod(parent);
-  if (isExpression) found.push([node.start, "("]);
-  for (const value of Object.values(node).flat()) {
-    if (isNode(value)) parentheses(value, node, found);
+/** What an arrow function takes from around it. */
+const OUTER = /\b(?:this|super|arguments|new\.target)\b/;
+
+/** What replaces a part of the code: from, to, by what. `{ open(path) {} }`, as `{ open: (function(path) {}) }` */
+function methodInParentheses({ start, end, key, computed, value }, code) {
+  const name = code.slice(computed ? key.start - 1 : key.start, value.start);
+  const kind = `${value.async ? "async " : ""}function${value.generator ? "*" : ""}`;
+  return [[start, value.start, `${name}: (${kind}`], [end, end, ")"]];
+}
+
+/** V8 heeds no parenthesis before `async () => call()`: it becomes `(async function () { return (call()); })` */
+function asyncInParentheses({ start, end, params, body, expression }, code) {
+  const afterAsync = start + "async".length;
+  const begin = params.at(-1)?.end ?? afterAsync;
+  const [open, close] = expression ? ["{ return (", "); })"] : ["", ")"];
+  return [
+    [start, afterAsync, "(async function"],
+    [begin, body.start, code.slice(begin, body.start).replace("=>", open)],
+    [end, end, close],
+  ];
+}
+
+/** What gives a function its parenthesis. */
+function inParentheses(node, parent, code) {
+  const { type, start, end } = node;
+  const text = code.slice(start, end);
+  if (type === "Property" && node.method) {
+    return /\bsuper\b/.test(text) ? [] : methodInParentheses(node, code);
   }
-  if (isExpression) found.push([node.end, ")"]);
-  return found;
+  if (type === "ArrowFunctionExpression" && node.async && !OUTER.test(text)) {
+    return asyncInParentheses(node, code);
+  }
+  const isExpression = /^(Arrow)?FunctionExpression$/.test(type) &&
+    !isMethod(parent);
+  return isExpression ? [[start, start, "("], [end, end, ")"]] : [];
+}
+
+/** The same for all functions in a node, in the code's order. Of two at one place, the inner one is first. */
+function replacements(node, parent, code) {
+  const within = Object.values(node).flat().filter(isNode)
+    .flatMap((value) => replacements(value, node, code));
+  const [first, ...rest] = inParentheses(node, parent, code);
+  return [...first ? [first] : [], ...within, ...rest].toSorted(([a], [b]) => a - b);
 }
 
 /**
@@ -55,9 +91,11 @@ function compiledAtOnce(code) {
     let text = "";
     let at = statement.start;
     const wanted = (statement.declarations ?? [statement]).filter(({ id }) => START.has(id?.name));
-    for (const [position, parenthesis] of wanted.flatMap((part) => parentheses(part))) {
-      text += code.slice(at, position) + parenthesis;
-      at = position;
+    for (
+      const [from, to, instead] of wanted.flatMap((part) => replacements(part, {}, code))
+    ) {
+      text += code.slice(at, from) + instead;
+      at = to;
     }
     text += code.slice(at, statement.end);
     if (statement.type === "FunctionDeclaration" && wanted.length > 0) {
@@ -104,10 +142,24 @@ const { outputs } = await Bun.build({
   plugins: [plugin],
 });
 const codes = await Promise.all(outputs.map((output) => output.text()));
-const renamed = codes.flatMap((code) => [...code.matchAll(/\b((\w+)\d) as \2\b/g)]);
+const renamed = codes.flatMap((
+  code,
+) => [...code.matchAll(/\b((\w+)\d) as \2\b/g)]);
 for (const [index, { path }] of outputs.entries()) {
   const code = codes[index].replace(/^(?:\/\/ @bun\n)+/, "");
-  await Bun.write(join(folder, path), compiledAtOnce(withUsersNames(code)));
+  await Bun.write(
+    join(folder, path),
+    inAscii(compiledAtOnce(withUsersNames(code))),
+  );
+}
+
+/**
+ * For a text with any other character, Deno makes a copy that has two bytes for each. Such characters stand
+ * in strings alone.
+ */
+function inAscii(code) {
+  const escaped = (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return code.replaceAll(/[^\0-\x7F]/g, escaped);
 }
 
 /**
