@@ -70,7 +70,8 @@ export function isNodev(folder: string): boolean {
 
 /** Whether the kernel makes the nodes in /dev: a devtmpfs is mounted there. */
 export function isDevtmpfs(): boolean {
-  return mounts().findLast(({ point }) => point === "/dev")?.type === "devtmpfs";
+  const found = lines().filter((line) => line.includes(" /dev ")).map(mountOf);
+  return found.findLast(({ point }) => point === "/dev")?.type === "devtmpfs";
 }
 
 /** Lists of /proc have spaces and the like as octal numbers. */

@@ -73,9 +73,15 @@ export function parseRelease(release: string): Release | undefined {
     major: Number(major),
     minor: Number(minor),
     patch: Number(patch),
-    // -rc7, Fedora's -0.rc3.250523g…, Ubuntu's mainline builds' -070100rc3-generic
-    candidate: /(?<![a-z])rc\d/.test(suffix),
-    origin: BUILDERS.find(({ tail }) => tail.test(suffix))?.origin ?? "unknown",
+    // Both wait until they are asked for: the first run of an expression compiles it, and the numbers are
+    // often enough.
+    get candidate() {
+      // -rc7, Fedora's -0.rc3.250523g…, Ubuntu's mainline builds' -070100rc3-generic
+      return /(?<![a-z])rc\d/.test(suffix);
+    },
+    get origin() {
+      return BUILDERS.find(({ tail }) => tail.test(suffix))?.origin ?? "unknown";
+    },
   };
 }
 
