@@ -36,7 +36,7 @@ const STEPS_A_TURN = 64;
 /** Runs a reader while the event loop goes on: another thread waits for storage. */
 function readInTurns<T>(
   steps: Steps<T>,
-  read: (offset: number, length: number) => Promise<Uint8Array>,
+  read: (offset: number, length: number) => Uint8Array | Promise<Uint8Array>,
   signal?: AbortSignal,
 ): Promise<T> {
   let count = 0;
@@ -82,7 +82,7 @@ export async function findInPart<T>(
   const read = (from: number, length: number) => {
     const at = offset + from;
     const piece = pieces.find(({ offset, bytes }) => offset === at && bytes.length === length);
-    if (isRead && piece) return Promise.resolve(piece.bytes);
+    if (isRead && piece) return piece.bytes;
     return readWhole(file, at, Math.min(length, size - from), scratch);
   };
   const found = await readInTurns(steps, read, signal);

@@ -81,10 +81,12 @@ function hasAny(magic: readonly Magic[], bytes: Uint8Array, at: number): boolean
 }
 
 function* findBy(row: Row, start: number, disk: SteppedImage): Steps<FileSystem | undefined> {
-  const { type, usage = "filesystem", length = LENGTH, magic } = row;
+  const { usage = "filesystem", length = LENGTH, magic } = row;
   const raw = yield* disk.read(start, Math.max(length, BEGINNING - start));
   if (raw.length < length || !hasAny(magic, raw, 0)) return undefined;
   if (row.isOne?.(raw, start) === false) return undefined;
+  const type = row.typeOf ? row.typeOf(raw) : row.type;
+  if (type === undefined) return undefined;
   const names = row.names
     ? yield* row.names(raw, disk)
     : { label: row.label?.(raw), uuid: row.uuid?.(raw) };

@@ -162,15 +162,15 @@ function extOf(raw: Uint8Array): string | undefined {
 }
 
 /** struct ext4_super_block, fs/ext4/ext4.h. */
-const EXT: readonly Row[] = ["ext4", "ext3", "ext2"].map((type) => ({
-  type,
+const EXT: Row = {
+  type: "ext4",
   start: KIB,
   length: KIB,
   magic: [[0x38, "\x53\xef"]],
-  isOne: (raw) => extOf(raw) === type,
+  typeOf: extOf,
   label: labelAt(0x78, 16),
   uuid: uuidAt(0x68),
-}));
+};
 
 /** struct nilfs_super_block, include/uapi/linux/nilfs2_ondisk.h. Revision 2 is the only one. */
 const NILFS2: Row = {
@@ -210,7 +210,7 @@ export const FILE_SYSTEMS: readonly Row[] = [
     label: labelAt(0x6c, 12),
     uuid: uuidAt(0x20),
   },
-  ...EXT,
+  EXT,
   // struct jfs_superblock, fs/jfs/jfs_superblock.h
   {
     type: "jfs",

@@ -60,6 +60,8 @@ export interface Row {
   readonly magic: readonly Magic[];
   /** Tells it from other data with the same magic number. `raw` may go on behind the superblock. */
   isOne?(raw: Uint8Array, start: number): boolean;
+  /** Which of the types with this format it is, instead of `type`; undefined: none of them. */
+  typeOf?(raw: Uint8Array): string | undefined;
   label?(raw: Uint8Array): string | undefined;
   uuid?(raw: Uint8Array): string | undefined;
   /** Label and UUID, where they are elsewhere on the disk. Undefined: it is not of this type. */
@@ -150,7 +152,12 @@ export function serialOf(raw: Uint8Array): string | undefined {
 const isZero = (raw: Uint8Array) => raw.every((byte) => byte === 0);
 
 export function hex(raw: Uint8Array): string {
-  return Array.from(raw, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  let text = "";
+  for (let i = 0; i < raw.length; i++) {
+    if (raw[i] < 16) text += "0";
+    text += raw[i].toString(16);
+  }
+  return text;
 }
 
 /** A row's label: `length` bytes of it from `offset`. */

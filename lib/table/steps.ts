@@ -66,18 +66,25 @@ export function runSteps<T>(steps: Steps<T>, read: Image["read"]): T {
 
 const NOTHING = new Uint8Array();
 
-/** The same with reads by another thread. After each step `rest` lets the event loop turn, or throws. */
+/**
+ * The same with reads by another thread. After each step `rest` lets the event loop turn, or throws, unless
+ * `read` had the bytes.
+ */
 export async function runStepsOnThread<T>(
   steps: Steps<T>,
-  read: (offset: number, length: number) => Promise<Uint8Array>,
+  read: (offset: number, length: number) => Uint8Array | Promise<Uint8Array>,
   rest: () => Promise<void>,
 ): Promise<T> {
   let step = steps.next();
   while (!step.done) {
     const { offset, length } = step.value;
-    const bytes = length > 0 ? await read(offset, length) : NOTHING;
-    await rest();
-    step = steps.next(bytes);
+    const bytes = length > 0 ? read(offset, length) : Promise.resolve(NOTHING);
+    if (bytes instanceof Uint8Array) step = steps.next(bytes);
+    else {
+      const late = await bytes;
+      await rest();
+      step = steps.next(late);
+    }
   }
   return step.value;
 }
