@@ -177,7 +177,6 @@ static void unmount_it(const struct use *use, const struct mounted *mounted, int
 	must(fsync(node), "fsync");
 	close(node);
 	must(unlinkat(owner, "mount", AT_REMOVEDIR), "unlinkat");
-	unlinkat(owner, ".frozen", 0);
 	must(unlinkat(owner, ".record", 0), "unlinkat");
 }
 
@@ -191,14 +190,12 @@ static void look_for_holders(const struct use *use)
 	snprintf(path, sizeof path, "%s/uevent", use->block);
 	read_text(path, 1);
 	look(use->disk);
-	list(use->disk);
 	snprintf(path, sizeof path, "%s/holders", use->block);
 	list(path);
 	read_text("/proc/swaps", 0);
 	list("/sys/fs/btrfs");
 	list("/proc/fs/jbd2");
 	list("/sys/fs/xfs");
-	syscall(SYS_quotactl, Q_GETFMT_USER, NULL, 0, NULL);
 	syscall(SYS_quotactl, Q_GETFMT_USER, use->node, 0, &format);
 }
 

@@ -20,7 +20,7 @@ import { O_EXCL, O_RDONLY, open, readText } from "../kernel/file.ts";
 import { mountsOfTypes } from "../kernel/mountinfo.ts";
 import { hasSuperblock } from "../kernel/quotactl.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import { sysfsPartitions } from "../kernel/sysfs.ts";
+import { boundPartitions, sysfsPartitions } from "../kernel/sysfs.ts";
 import type { Holder } from "./holder.ts";
 import { ASKED_TYPES, type Held, kernelHolders } from "./kernel_holders.ts";
 
@@ -29,11 +29,12 @@ export type Hold = "held" | "free" | "unknown";
 
 /**
  * Whether a file system, swap or another device has the device; of a disk, also one of its partitions.
- * Takes nothing, and so disturbs nobody.
+ * Takes nothing, and so disturbs nobody. `isBound`: a file is bound to it if it is a loop device, since this
+ * process has had it open since then.
  */
-export async function holdOf(path: string): Promise<Hold> {
+export async function holdOf(path: string, isBound = false): Promise<Hold> {
   try {
-    const held = devicesAt(path);
+    const held = devicesAt(path, isBound);
     const nodes = [path, ...[...held.values()].slice(1).map((name) => `/dev/${name}`)];
     // Another thread asks while this one reads of the others.
     const asked = askEach(nodes);
@@ -97,10 +98,12 @@ function holdByError(error: unknown): Hold {
 }
 
 /** The device at `path` and its partitions: names by device number. */
-export function devicesAt(path: string): Held {
+export function devicesAt(path: string, isBound = false): Held {
   const { rdev } = fileStatus(path);
   const name = /^DEVNAME=(.+)$/m.exec(readText(`/sys/dev/block/${rdev}/uevent`))?.[1] ?? "";
   const number = /^loop(\d+)$/.exec(name)?.[1];
-  const partitions = number === undefined ? [] : sysfsPartitions(Number(number));
+  // Without partitions, the folder of one that is bound is not listed.
+  const partitionsOf = isBound ? boundPartitions : sysfsPartitions;
+  const partitions = number === undefined ? [] : partitionsOf(Number(number));
   return new Map([[rdev, name], ...partitions.map(({ dev, name }) => [dev, name] as const)]);
 }

@@ -26,10 +26,14 @@ const PATIENCE_MS = 1000;
 /** A superblock that stays locked blocks one thread, however often it is asked for. */
 const asked = new Shared<boolean | undefined>();
 
+/** A kernel with quotas stays one. What forbids the call later makes the answer of {@linkcode ask} unknown. */
+let hasQuotas = false;
+
 /** Undefined where it cannot be known: no such node, a kernel without quotas, a seccomp filter. */
 export async function hasSuperblock(path: string): Promise<boolean | undefined> {
   // A kernel with quotas answers ENODEV to a call without a device.
-  if (!isErrno(libc().syscall(SYS("quotactl"), GET_FORMAT, 0, 0, 0), "ENODEV")) return undefined;
+  hasQuotas ||= isErrno(libc().syscall(SYS("quotactl"), GET_FORMAT, 0, 0, 0), "ENODEV");
+  if (!hasQuotas) return undefined;
   return await within(asked.ask(path, () => ask(path)), PATIENCE_MS, true);
 }
 

@@ -135,6 +135,7 @@ export class Keeper {
     const where = kind === "at" ? `at-${bootId()}` : user ? `owned-${bootId()}` : kind;
     const record = `.${number}.${id}.${where}.${name}`;
     makeEmptyFile(record, parent);
+    let wasFrozen = false;
     let directory: RecordDirectory | undefined;
     try {
       directory = kind === "at" ? undefined : this.#makeDirectory({ name, number, user });
@@ -146,13 +147,14 @@ export class Keeper {
       directory,
       setFrozen(isFrozen) {
         removeFile(`.frozen-${number}`, parent);
+        wasFrozen ||= isFrozen;
         if (isFrozen) makeEmptyFile(`.frozen-${number}`, parent);
       },
       async remove(isFolderGone) {
         // A directory on which others have mounted something stays, and its record with it.
         if (directory && !await directory.remove(isFolderGone)) return;
         // Where a thaw failed.
-        removeFile(`.frozen-${number}`, parent);
+        if (wasFrozen) removeFile(`.frozen-${number}`, parent);
         removeFile(record, parent);
       },
     };

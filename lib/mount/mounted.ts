@@ -428,7 +428,8 @@ export class LoopMount implements AsyncDisposable {
     // Another mount of it in this process does not end within that second.
     const others = ownMountsOf([this.device]).filter(({ descriptors }) => descriptors.length > 0);
     if (others.length > 0) return false;
-    const isReleased = async () => await holdOf(this.device) === "free" || undefined;
+    // The handle of the device, or `node`, has had it open since before the mount.
+    const isReleased = async () => await holdOf(this.device, true) === "free" || undefined;
     return await poll(isReleased, PASSING_USERS_MS) ?? false;
   }
 
