@@ -11,7 +11,7 @@ async function scope(): Promise<WorkerScope> {
   const { dlopen, getInt32 } = await import("node:ffi");
   const { functions: libc } = dlopen("libc.so.6", {
     __errno_location: { arguments: [], return: "pointer" },
-    syscall: { arguments: ["i64", "i64", "i64", "i64", "i64", "i64"], return: "i32" },
+    syscall: { arguments: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"], return: "i32" },
   });
   // Each thread has an errno of its own.
   const errnoPointer = libc.__errno_location();
@@ -21,7 +21,7 @@ async function scope(): Promise<WorkerScope> {
       const A = BigInt(a);
       const B = BigInt(b);
       const C = BigInt(c);
-      const result = libc.syscall(BigInt(number), A, B, C, BigInt(d), BigInt(e));
+      const result = libc.syscall(BigInt(number), A, B, C, BigInt(d), BigInt(e), 0n);
       const errno = getInt32(errnoPointer);
       return result < 0 ? -errno : result;
     },
