@@ -40,6 +40,7 @@ export type WorkerMessage = InCall | Answer;
 /** The runtime, as a Worker's program uses it. */
 export interface WorkerScope {
   readonly syscall: Syscall;
+  /** Called at last: it need not return. */
   receive(callback: (steps: readonly PlainStep[]) => void): void;
   send(message: WorkerMessage): void;
 }
@@ -84,8 +85,8 @@ function serve(make: typeof makeSteps, { syscall, receive, send }: WorkerScope):
       Atomics.store(inCall, 0, 0);
     }
   };
-  receive((steps) => send(answer(steps)));
   send(inCall);
+  receive((steps) => send(answer(steps)));
 }
 
 /** The line with the error: Bun puts source lines before it, and the stack behind it. */
