@@ -88,7 +88,10 @@ function tracedOnce(
   return { stdout, stderr, status, calls: here ? made.filter(({ isMain }) => isMain) : made };
 }
 
-/** A call during which another thread made one stands on two lines; here it is one, where it began. */
+/**
+ * A call during which another thread made one stands on two lines; here it is one, where it began. An open() stands
+ * where it ended: until then its descriptor may be another file's, which another thread closes meanwhile.
+ */
 function joinResumed(lines: string[]): string[] {
   const open = new Map<string, number>();
   lines.forEach((line, index) => {
@@ -97,8 +100,10 @@ function joinResumed(lines: string[]): string[] {
     const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(rest ?? "")?.[1];
     const begun = open.get(thread);
     if (resumed === undefined || begun === undefined) return;
-    lines[begun] = lines[begun].replace(" <unfinished ...>", resumed.replace(/ +=/, " ="));
-    lines[index] = "";
+    const joined = lines[begun].replace(" <unfinished ...>", resumed.replace(/ +=/, " ="));
+    const isOpen = /^\d+ +open(at2?)?\(/.test(joined);
+    lines[begun] = isOpen ? "" : joined;
+    lines[index] = isOpen ? joined : "";
   });
   return lines;
 }
