@@ -183,7 +183,8 @@ const AIMS = 10;
 
 /**
  * Attaches while calls fail from `request` on, as `faults` says of its number, until the first that fails is this
- * request, or all are: where a neighbour has taken the device in one of the two runs, the number is another call's.
+ * request, or all are: where a neighbour has taken the device in one of the two runs, or Node started a thread in one,
+ * the number is another call's.
  */
 function traceFaults(
   file: string,
@@ -310,7 +311,7 @@ withStrace("attach() removes the partitions it added when one cannot be added", 
   const { outcome } = traceFaults(
     file,
     options,
-    "BLKPG",
+    "BLKPG_ADD_PARTITION",
     (first) => `error=ENOMEM:when=${first + 1}`,
   );
   assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
