@@ -69,7 +69,7 @@ testLock("attach() with lock holds a shared lock until the detach", ["root", "fl
   await using _child = await lockElsewhere("/dev/null", "shared");
   assertEquals(await loop.detach(PATIENTLY), "detached");
   assertEquals([leftAttached(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
-  await using without = await attach(file);
+  await using without = await attach(file, { number });
   assertEquals(free(without.path), BOTH);
 });
 
@@ -123,7 +123,9 @@ testLock("a lock ends with its process, by SIGKILL too", ["root", "flock"], asyn
 });
 
 testLock("lock() keeps everybody else away until it is released", ["root", "flock"], async () => {
-  await using loop = await attach(makeImage("exclusive.img", 1));
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  await using loop = await attach(makeImage("exclusive.img", 1), { number });
   {
     await using held = await loop.lock();
     assertEquals([held.path, free(loop.path)], [loop.path, NONE]);
@@ -145,7 +147,9 @@ testLock("lock() of a device with a shared lock gives that back afterwards", [
   "root",
   "flock",
 ], async () => {
-  await using loop = await attach(makeImage("both.img", 1), { lock: "shared" });
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  await using loop = await attach(makeImage("both.img", 1), { lock: "shared", number });
   for (let round = 0; round < 3; round++) {
     using held = await loop.lock();
     assertEquals([held.path, free(loop.path)], [loop.path, NONE]);
@@ -164,7 +168,9 @@ testLock(
   "a shared lock survives neighbours that lock all the time",
   ["root", "flock"],
   async () => {
-    await using loop = await attach(makeImage("busy.img", 1), { lock: "shared" });
+    await using own = ownDevices(1);
+    const [number] = own.numbers;
+    await using loop = await attach(makeImage("busy.img", 1), { lock: "shared", number });
     const script = 'while :; do flock -x -w 0.01 "$0" true; flock -s "$0" true; done';
     const neighbours = [0, 1].map(() => spawn("sh", ["-c", script, loop.path]));
     const ended = neighbours.map((each) => new Promise((resolve) => each.on("close", resolve)));
@@ -184,7 +190,9 @@ testLock(
 );
 
 testLock("lock() says for whom it waits, and stops when it shall", ["root", "flock"], async () => {
-  await using loop = await attach(makeImage("waits.img", 1));
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  await using loop = await attach(makeImage("waits.img", 1), { number });
   const before = openDescriptors();
   const other = await lockElsewhere(loop.path, "shared");
   const error = await assertRejects(() => loop.lock({ timeout: 30 }), LoopError);
@@ -247,7 +255,8 @@ testLock("a lock goes when its handle is closed", ["root", "flock"], async () =>
     assertEquals(free(next.path), SHARED, "the next one's lock");
   });
 
-  const theirs = await attach(file);
+  await using own = ownDevices(1);
+  const theirs = await attach(file, { number: own.numbers[0] });
   await theirs.persist();
   try {
     const opened = await openLoop(theirs.path);
@@ -277,7 +286,7 @@ testLock("a detach keeps the shared lock until those who look are done", [
   assertEquals(await detaching, "detached");
   assertEquals([leftAttached(file), free(loop.path), openDescriptors()], [[], BOTH, []]);
   // Who stays is not waited for so long.
-  const held = await attach(file, { partscan: true, lock: "shared" });
+  const held = await attach(file, { partscan: true, lock: "shared", number });
   await using _other = await holdOpen(held.path);
   assertEquals(await held.detach(), "deferred");
   assertEquals(free(held.path), BOTH);
@@ -285,7 +294,8 @@ testLock("a detach keeps the shared lock until those who look are done", [
 
 testLock("persist() gives up what was locked", ["root", "flock"], async () => {
   const file = makeImage("kept.img", 1);
-  const loop = await attach(file, { lock: "shared" });
+  await using own = ownDevices(1);
+  const loop = await attach(file, { lock: "shared", number: own.numbers[0] });
   await loop.persist();
   assertEquals([losetup(file).length, free(loop.path)], [1, BOTH]);
   const opened = await openLoop(loop.path);
@@ -380,7 +390,8 @@ testLock("attachAll() and overlap: reuse lock, too", ["root", "flock"], async ()
   const files = ["a.img", "b.img"].map((name) => makeImage(name, 1));
   await using loops = await attachAll(files, { lock: "shared" });
   assertEquals(loops.map(({ path }: LoopDevice) => free(path)), [SHARED, SHARED]);
-  await using first = await attach(makeImage("c.img", 1));
+  await using own = ownDevices(1);
+  await using first = await attach(makeImage("c.img", 1), { number: own.numbers[0] });
   {
     await using same = await attach(first.backingFile, { overlap: "reuse", lock: "shared" });
     assertEquals([same.path, free(first.path)], [first.path, SHARED]);
