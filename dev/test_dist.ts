@@ -41,6 +41,7 @@ const OTHERS = [
   "release.test.ts",
   "sector_size.test.ts",
   "struct.test.ts",
+  "summary.test.ts",
   "superblocks.test.ts",
 ];
 
