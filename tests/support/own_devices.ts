@@ -17,7 +17,7 @@ import { bound, until } from "./support.ts";
 const SMALL = { first: 2 ** 17, end: 2 ** 19, size: 16 };
 const LARGE = { first: 2 ** 16, end: 2 ** 17, size: 1024 };
 /** So many devices are never bound at once. */
-const OFFERED = 192;
+const OFFERED = 96;
 /** A detach by the last close takes effect a moment later. */
 const LET_GO_MS = 2000;
 
