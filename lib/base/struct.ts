@@ -33,27 +33,42 @@ export interface Struct<T> extends CType<T> {
 /** The JavaScript value of a C type. */
 export type Value<C> = C extends CType<infer T> ? T : never;
 
-function integer<T>(
-  size: number,
-  get: (this: DataView, at: number, littleEndian: boolean) => T,
-  set: (this: DataView, at: number, value: T, littleEndian: boolean) => void,
-): CType<T> {
-  return {
-    size,
-    align: size,
-    get: (view, at) => get.call(view, at, true),
-    set: (view, at, value) => set.call(view, at, value, true),
-  };
+/** `get` and `set` call the view's methods by their names: only such a call becomes one instruction. */
+function integer<T>(size: number, get: CType<T>["get"], set: CType<T>["set"]): CType<T> {
+  return { size, align: size, get, set };
 }
 
-const { prototype: view } = DataView;
-export const __u8: CType<number> = integer(1, view.getUint8, view.setUint8);
-export const __u16: CType<number> = integer(2, view.getUint16, view.setUint16);
-export const int: CType<number> = integer(4, view.getInt32, view.setInt32);
-export const __u32: CType<number> = integer(4, view.getUint32, view.setUint32);
-export const __u64: CType<bigint> = integer(8, view.getBigUint64, view.setBigUint64);
+export const __u8: CType<number> = integer(
+  1,
+  (view, at) => view.getUint8(at),
+  (view, at, value) => view.setUint8(at, value),
+);
+export const __u16: CType<number> = integer(
+  2,
+  (view, at) => view.getUint16(at, true),
+  (view, at, value) => view.setUint16(at, value, true),
+);
+export const int: CType<number> = integer(
+  4,
+  (view, at) => view.getInt32(at, true),
+  (view, at, value) => view.setInt32(at, value, true),
+);
+export const __u32: CType<number> = integer(
+  4,
+  (view, at) => view.getUint32(at, true),
+  (view, at, value) => view.setUint32(at, value, true),
+);
+export const __u64: CType<bigint> = integer(
+  8,
+  (view, at) => view.getBigUint64(at, true),
+  (view, at, value) => view.setBigUint64(at, value, true),
+);
 /** Also a user-space pointer on 64-bit machines. */
-export const long_long: CType<bigint> = integer(8, view.getBigInt64, view.setBigInt64);
+export const long_long: CType<bigint> = integer(
+  8,
+  (view, at) => view.getBigInt64(at, true),
+  (view, at, value) => view.setBigInt64(at, value, true),
+);
 
 /** `__u8 name[length]`, `char name[length]`: the bytes, NULs and all. */
 export function bytes(length: number): CType<Uint8Array> {
@@ -94,11 +109,13 @@ export function struct<F extends Record<string, CType<any>>>(
 ): Struct<{ [K in keyof F]: Value<F[K]> }> {
   type T = { [K in keyof F]: Value<F[K]> };
   const offsets = {} as Record<keyof F & string, number>;
+  const places = {} as { [K in keyof F]: { at: number; type: CType<T[K]> } };
   let end = 0;
   let align = 1;
   for (const [field, type] of Object.entries(fields)) {
     end = roundUp(end, type.align);
     offsets[field as keyof F & string] = end;
+    places[field as keyof F] = { at: end, type };
     end += type.size;
     align = Math.max(align, type.align);
   }
@@ -132,7 +149,10 @@ export function struct<F extends Record<string, CType<any>>>(
     decode: (encoded) => get(viewOf(encoded), 0),
     reader(encoded) {
       const view = viewOf(encoded);
-      return (field) => fields[field].get(view, offsets[field as keyof F & string]);
+      return (field) => {
+        const { at, type } = places[field];
+        return type.get(view, at);
+      };
     },
   };
 }
