@@ -33,15 +33,36 @@ export function checkAgainst<Options extends object, Declared extends Rows<Optio
   options: Options,
   rows: Declared,
 ): Checked<Options, Declared> {
-  checkNames(options, Object.keys(rows));
-  const checked: Record<string, unknown> = {};
-  for (const name in rows) if ("default" in rows[name]) checked[name] = rows[name].default;
-  for (const [name, value] of Object.entries(options)) {
+  const { names, defaults } = digest(rows);
+  checkNames(options, names);
+  const checked: Record<string, unknown> = { ...defaults };
+  for (const name of Object.keys(options) as (keyof Options & string)[]) {
+    const value = options[name];
     if (value === undefined) continue;
-    rows[name as keyof Options].check(name, value);
+    rows[name].check(name, value);
     checked[name] = value;
   }
   return checked as Checked<Options, Declared>;
+}
+
+/** The names of all options, and the values of those that have a default. */
+interface Digest {
+  readonly names: readonly string[];
+  readonly defaults: Readonly<Record<string, unknown>>;
+}
+
+const digests = new WeakMap<object, Digest>();
+
+/** Made once of a function's rows, since they are looked through at each call. */
+function digest(rows: Readonly<Record<string, Row<unknown>>>): Digest {
+  let made = digests.get(rows);
+  if (!made) {
+    const known = Object.entries(rows);
+    const defaults = known.flatMap(([name, row]) => "default" in row ? [[name, row.default]] : []);
+    made = { names: known.map(([name]) => name), defaults: Object.fromEntries(defaults) };
+    digests.set(rows, made);
+  }
+  return made;
 }
 
 /** The check of an option that has one of a few values. */
