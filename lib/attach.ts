@@ -68,7 +68,9 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
   const { signal } = asked;
   await yieldToEventLoop();
   signal?.throwIfAborted();
-  return await heeding(attachHeard(path, asked), signal, (loop) => loop[Symbol.asyncDispose]());
+  const attached = attachHeard(path, asked);
+  if (!signal) return await attached;
+  return await heeding(attached, signal, (loop) => loop[Symbol.asyncDispose]());
 }
 
 async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {
@@ -239,7 +241,9 @@ interface Plan {
 
 async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Plan> {
   if (partscan === false) return { strategy: "none", detour: false };
-  const detour = await needsDetour(workaround);
+  const detour = workaround === "probe"
+    ? await probeOnce() !== "fixed"
+    : workaround === "always" || workaround === "auto" && isAffected(kernelRelease());
   if (partscan === "userspace") return { strategy: "userspace", detour };
   return { strategy: detour ? "two-step" : "one-step", detour };
 }
@@ -255,12 +259,6 @@ async function probeOnce(): ReturnType<typeof probePartscanRace> {
   });
   if (verdict === "inconclusive" && probed === asked) probed = undefined;
   return verdict;
-}
-
-async function needsDetour(workaround: CheckedOptions["workaround"]): Promise<boolean> {
-  if (workaround === "auto") return isAffected(kernelRelease());
-  if (workaround === "probe") return await probeOnce() !== "fixed";
-  return workaround === "always";
 }
 
 /** LOOP_CONFIGURE of Linux 5.8 ignores some fields, and every kernel drops direct I/O without an error. */

@@ -7,7 +7,8 @@ import { untilAborted } from "./retry.ts";
 
 /** Lets operations run one after another, in the order of their begin() calls. */
 export class Turns {
-  #last: Promise<void> = Promise.resolve();
+  /** The end of the last turn; undefined when none is under way. */
+  #last: Promise<void> | undefined;
 
   /**
    * Waits for the earlier turns; disposing the result ends this one. Rejects with the signal's reason if
@@ -15,23 +16,30 @@ export class Turns {
    * own function, since a stack trace would not lead back through a queue.
    */
   async begin(signal?: AbortSignal): Promise<Disposable> {
+    signal?.throwIfAborted();
     const before = this.#last;
     const { promise, resolve: end } = Promise.withResolvers<void>();
     this.#last = promise;
-    try {
-      await untilAborted(before, signal);
-    } catch (error) {
-      before.then(end);
-      throw error;
+    const stop = () => {
+      if (this.#last === promise) this.#last = undefined;
+      end();
+    };
+    if (before) {
+      try {
+        await untilAborted(before, signal);
+      } catch (error) {
+        before.then(stop);
+        throw error;
+      }
     }
-    return { [Symbol.dispose]: end };
+    return { [Symbol.dispose]: stop };
   }
 }
 
 /** The uses of a file by this process. */
 interface Uses {
-  /** The end of the last exclusive one. */
-  exclusive: Promise<void>;
+  /** The end of the last exclusive one, if that is under way. */
+  exclusive: Promise<void> | undefined;
   /** The ends of the shared ones after it. */
   readonly shared: Set<Promise<void>>;
   count: number;
@@ -49,26 +57,32 @@ export async function withFile<T>(
   operation: () => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
   let uses = usesByFile.get(file);
   if (!uses) {
-    uses = { exclusive: Promise.resolve(), shared: new Set(), count: 0 };
+    uses = { exclusive: undefined, shared: new Set(), count: 0 };
     usesByFile.set(file, uses);
   }
   const { exclusive, shared } = uses;
-  const before = Promise.all(use === "shared" ? [exclusive] : [exclusive, ...shared]);
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const earlier = use === "exclusive" ? [...shared] : [];
+  if (exclusive) earlier.push(exclusive);
+  const before = earlier.length > 0 ? Promise.all(earlier) : undefined;
+  const { promise: ended, resolve } = Promise.withResolvers<void>();
   uses.count++;
   if (use === "shared") shared.add(ended);
   else uses.exclusive = ended;
+  const end = () => {
+    resolve();
+    shared.delete(ended);
+    if (uses.exclusive === ended) uses.exclusive = undefined;
+    if (--uses.count === 0) usesByFile.delete(file);
+  };
   try {
-    await untilAborted(before, signal);
+    if (before) await untilAborted(before, signal);
     return await operation();
   } finally {
     // An aborted use ends only after those before it, which those behind it still wait for.
-    before.then(() => {
-      end();
-      shared.delete(ended);
-      if (--uses.count === 0) usesByFile.delete(file);
-    });
+    if (before) before.then(end);
+    else end();
   }
 }
