@@ -14,40 +14,26 @@ import {
   testsOf,
   until,
 } from "./support/support.ts";
-import { traced } from "./support/traced.ts";
+import { traced, tracedWithFault } from "./support/traced.ts";
 
 const withStrace = testsOf("probePartscanRace() and report() touch nothing else", ["strace"]);
 
-/** What a child process says, and the calls that it makes for it. */
-function asked(script: string, inject?: string) {
+const CALLS = "openat,openat2,ioctl,mknod,mknodat,memfd_create,unlink";
+
+/** What a child process says, and the calls that it makes for it; the first of a kind fails. */
+function asked(script: string, kind?: RegExp, error = "EIO") {
   const body = `const say = (what: unknown) => console.log(JSON.stringify(what));
     ${script}`;
-  const traces = "openat,openat2,ioctl,mknod,mknodat,memfd_create,unlink";
-  const { stdout, calls } = traced(body, { calls: traces, inject, here: true });
+  const { stdout, calls } = kind
+    ? tracedWithFault(body, { calls: CALLS }, {
+      call: kind,
+      how: (nth) => `error=${error}:when=${nth}`,
+    })
+    : traced(body, { calls: CALLS, here: true });
   return {
     said: stdout.trim().split("\n").map((line) => JSON.parse(line)),
     calls: calls.map(({ text }) => text),
   };
-}
-
-const AIMS = 10;
-
-/**
- * The same, while the first call of a kind fails. Where a neighbour has taken the device that was offered in one of
- * two runs, it is another call that fails: then again.
- */
-function askedWithFault(script: string, kind: RegExp): ReturnType<typeof asked> & { name: string } {
-  for (let aims = 1;; aims++) {
-    const { calls } = asked(script);
-    const call = calls.find((call) => kind.test(call));
-    if (call === undefined) throw new Error(`no call like ${kind}: ${calls.join("\n")}`);
-    const [name] = call.split("(");
-    const before = calls.slice(0, calls.indexOf(call));
-    const nth = before.filter((call) => call.startsWith(`${name}(`)).length + 1;
-    const told = asked(script, `${name}:error=EIO:when=${nth}`);
-    const isMeant = told.calls.some((call) => call.includes("(INJECTED)") && kind.test(call));
-    if (isMeant || aims === AIMS) return { ...told, name };
-  }
 }
 
 /** The devices that LOOP_CTL_GET_FREE offered, by their numbers. */
@@ -94,11 +80,11 @@ withStrace(
         /^ioctl.*LOOP_CONFIGURE/,
       ]
     ) {
-      const { name, said: [{ verdict, ...error }], calls: made } = askedWithFault(ask, kind);
+      const { said: [{ verdict, ...error }], calls: made } = asked(ask, kind);
       assert(made.some((call) => call.includes("(INJECTED)") && kind.test(call)), `${kind}`);
       if (verdict === undefined) assertEquals([error.name, error.code], ["LoopError", "EIO"]);
       // mknod() alone may fail: then the device's own node must do.
-      else assert(name.startsWith("mknod"), `${name} failed, and the verdict is ${verdict}`);
+      else assert(kind.test("mknod"), `${kind} failed, and the verdict is ${verdict}`);
       for (const number of offered(made)) {
         await until(() => !isProbed(number), `loop${number} free`);
       }
@@ -160,10 +146,7 @@ withStrace("attach() asks again after an inconclusive probe", ["root", "strace"]
       .filter((before) => before.includes("loopdev-probe")).length;
   const { said: [strategy], calls } = asked(script);
   assertEquals(probes(calls), 1);
-  const nth = calls.filter((call) =>
-    call.startsWith("ioctl(")
-  ).findIndex((call) => call.includes("LOOP_CTL_GET_FREE")) + 1;
-  const refused = asked(script, `ioctl:error=EPERM:when=${nth}`);
+  const refused = asked(script, /LOOP_CTL_GET_FREE/, "EPERM");
   assertEquals(probes(refused.calls), 2);
   assertEquals(refused.said, ["two-step", strategy, strategy]);
 });

@@ -2,7 +2,7 @@
  * What the kernel is really asked to do, in strace's own decoding; and what becomes of attach() when
  * the kernel refuses, by strace's fault injection.
  */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AttachOptions } from "../mod.ts";
 import { removeMade } from "./support/own_devices.ts";
 import {
@@ -14,7 +14,7 @@ import {
   THREE_PARTITIONS,
   until,
 } from "./support/support.ts";
-import { traced, type Tracing } from "./support/traced.ts";
+import { type Fault, traced, tracedWithFault } from "./support/traced.ts";
 
 const withStrace = testsOf("attach() makes the right system calls", ["strace"]);
 
@@ -27,11 +27,13 @@ interface Outcome {
   message?: string;
 }
 
+const CALLS = "?open,openat,close,ioctl";
+
 /** Attaches and detaches under strace; gives the outcome and the calls in their order. */
 function trace(
   file: string,
   options: AttachOptions,
-  tracing: Omit<Tracing, "calls"> = {},
+  fault?: Fault,
 ): { outcome: Outcome; calls: string[] } {
   const body = `try {
     const loop = await attach(${JSON.stringify(file)}, ${JSON.stringify(options)});
@@ -39,7 +41,9 @@ function trace(
   } catch ({ code, request, message }) {
     console.log(JSON.stringify({ code, request, message }));
   }`;
-  const { stdout, calls } = traced(body, { calls: "?open,openat,close,ioctl", ...tracing });
+  const { stdout, calls } = fault
+    ? tracedWithFault(body, { calls: CALLS }, fault)
+    : traced(body, { calls: CALLS });
   return { outcome: JSON.parse(stdout), calls: calls.map(({ text }) => text) };
 }
 
@@ -169,40 +173,6 @@ withStrace(
   },
 );
 
-/** Which of this thread's ioctls, counted from 1, is the request: what strace's `when=` counts. */
-function nthIoctl(file: string, options: AttachOptions, request: string): number {
-  const { calls } = trace(file, options, { here: true });
-  const n = calls.filter((call) => call.startsWith("ioctl(")).findIndex((call) =>
-    call.includes(request)
-  );
-  assert(n >= 0, `${request} is not called`);
-  return n + 1;
-}
-
-const AIMS = 10;
-
-/**
- * Attaches while calls fail from `request` on, as `faults` says of its number, until the first that fails is this
- * request, or all are: where a neighbour has taken the device in one of the two runs, or Node started a thread in one,
- * the number is another call's.
- */
-function traceFaults(
-  file: string,
-  options: AttachOptions,
-  request: string,
-  faults: (from: number) => string,
-  all = false,
-): ReturnType<typeof trace> {
-  for (let aims = 1;; aims++) {
-    const from = nthIoctl(file, options, request);
-    const traced = trace(file, options, { here: true, inject: `ioctl:${faults(from)}` });
-    const failed = traced.calls.filter((call) => call.includes("(INJECTED)"));
-    const meant = failed.filter((call) => call.includes(request));
-    const isAimed = all ? meant.length === failed.length : meant[0] === failed[0];
-    if (failed.length > 0 && isAimed || aims === AIMS) return traced;
-  }
-}
-
 /** Makes the kernel refuse `request`, `times` times from its first call on. */
 function inject(
   file: string,
@@ -212,7 +182,8 @@ function inject(
   times: number,
 ) {
   const to = (from: number) => times === Infinity ? "+" : `..${from + times - 1}`;
-  return traceFaults(file, options, request, (from) => `error=${error}:when=${from}${to(from)}`);
+  const how = (from: number) => `error=${error}:when=${from}${to(from)}`;
+  return trace(file, options, { call: new RegExp(request), how });
 }
 
 withStrace(
@@ -232,8 +203,8 @@ withStrace(
   async () => {
     const file = makeImage("held.img", 1);
     // Between two of them is one LOOP_CTL_GET_FREE.
-    const faults = (from: number) => `error=EBUSY:when=${from}..${from + 28}+2`;
-    const { outcome, calls } = traceFaults(file, {}, "LOOP_CONFIGURE", faults, true);
+    const how = (from: number) => `error=EBUSY:when=${from}..${from + 28}+2`;
+    const { outcome, calls } = trace(file, {}, { call: /LOOP_CONFIGURE/, how, all: true });
     assertEquals(outcome, { strategy: "none", detached: "detached" });
     const asked = calls.filter((call) => /LOOP_CTL_(GET_FREE|ADD)/.test(call));
     assertEquals(asked.length, 16);
@@ -248,12 +219,12 @@ withStrace(
   async () => {
     const file = makeImage("taken.img", 1);
     // Every second one: between two of them another device is asked for.
-    const faults = (from: number) => `error=EBUSY:when=${from}+2`;
+    const how = (from: number) => `error=EBUSY:when=${from}+2`;
     let request: string | undefined;
     // A neighbour may take a device before it is asked to bind: that is a lost race, too, without the call. Then
     // the next call that fails asks for a device.
-    for (let aims = 0; aims < AIMS && request !== "LOOP_CONFIGURE"; aims++) {
-      const { outcome, calls } = traceFaults(file, {}, "LOOP_CONFIGURE", faults);
+    for (let aims = 0; aims < 10 && request !== "LOOP_CONFIGURE"; aims++) {
+      const { outcome, calls } = trace(file, {}, { call: /LOOP_CONFIGURE/, how });
       const asked = calls.filter((call) => /LOOP_CTL_(GET_FREE|ADD)/.test(call));
       assertEquals([outcome.code, asked.length], ["EBUSY", 64]);
       request = outcome.request;
@@ -308,12 +279,8 @@ withStrace("attach() removes the partitions it added when one cannot be added", 
 ], async () => {
   const file = makeImage("blkpg.img", 8, THREE_PARTITIONS);
   const options = { partscan: "userspace" } as const;
-  const { outcome } = traceFaults(
-    file,
-    options,
-    "BLKPG_ADD_PARTITION",
-    (first) => `error=ENOMEM:when=${first + 1}`,
-  );
+  const how = (first: number) => `error=ENOMEM:when=${first + 1}`;
+  const { outcome } = trace(file, options, { call: /BLKPG_ADD_PARTITION/, how });
   assertEquals([outcome.code, outcome.request], ["ENOMEM", "BLKPG_ADD_PARTITION"]);
   await until(() => losetup(file).length === 0, "the device to be detached");
 });

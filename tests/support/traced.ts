@@ -57,6 +57,41 @@ export function traced(body: string, tracing: Tracing): Traced {
   return last;
 }
 
+/** What shall fail, and how. */
+export interface Fault {
+  /** Its first call: strace's decoding of it matches this. */
+  readonly call: RegExp;
+  /** As behind strace's `-e inject=NAME:`, by the number of that call among those of its name. */
+  readonly how: (nth: number) => string;
+  /** Whether all calls that fail must be like it, and not only the first. */
+  readonly all?: boolean;
+}
+
+/**
+ * The same while calls fail. strace only counts calls by their name, and where a neighbour has taken the device in one
+ * of two runs, or Node started a thread in one, the number is another call's: then again. `failed`: the name of the
+ * system call.
+ */
+export function tracedWithFault(
+  body: string,
+  tracing: Omit<Tracing, "inject" | "here">,
+  { call, how, all = false }: Fault,
+): Traced & { failed: string } {
+  const here = { ...tracing, here: true };
+  for (let aims = 1;; aims++) {
+    const texts = traced(body, here).calls.map(({ text }) => text);
+    const first = texts.findIndex((text) => call.test(text));
+    assert(first >= 0, `no call is like ${call}: ${texts.join("\n")}`);
+    const [failed] = texts[first].split("(");
+    const before = texts.slice(0, first).filter((text) => text.startsWith(`${failed}(`));
+    const told = traced(body, { ...here, inject: `${failed}:${how(before.length + 1)}` });
+    const made = told.calls.filter(({ text }) => text.includes("(INJECTED)"));
+    const meant = made.filter(({ text }) => call.test(text));
+    const isAimed = all ? meant.length === made.length : meant[0] === made[0];
+    if (made.length > 0 && isAimed || aims === TRIES) return { ...told, failed };
+  }
+}
+
 function tracedOnce(
   body: string,
   { calls, inject, on, here = false, names = false }: Tracing,
