@@ -36,6 +36,9 @@ const F_SETFD = 2;
  */
 const SYSCALL = ["i64", "i64", "i64", "i64", "i64", "i64", "i64"] as const;
 
+/** Most arguments are below 512, and to make a bigint takes longer than to find one. */
+const SMALL = Array.from({ length: 512 }, (_, n) => BigInt(n));
+
 /** Opens libc. "libc.so.6" is glibc's name, and musl's loader takes it for musl. */
 export function load(): Libc {
   requirePermission();
@@ -60,7 +63,11 @@ export function load(): Libc {
   const errnoPointer = libc.__errno_location();
   const plain = (argument: Argument) =>
     argument instanceof Uint8Array ? getRawPointer(argument) : argument;
-  const big = (argument: Argument) => BigInt(plain(argument));
+  const big = (argument: Argument) => {
+    if (argument instanceof Uint8Array) return getRawPointer(argument);
+    if (typeof argument === "bigint") return argument;
+    return argument >= 0 && argument < SMALL.length ? SMALL[argument] : BigInt(argument);
+  };
   const held: Argument[] = [];
   const syscall: Libc["syscall"] = (number, a = 0, b = 0, c = 0, d = 0, e = 0) => {
     // Keeps the buffers from being collected while the kernel uses their addresses.
@@ -69,7 +76,7 @@ export function load(): Libc {
     held[2] = c;
     held[3] = d;
     held[4] = e;
-    const result = libc.syscall(BigInt(number), big(a), big(b), big(c), big(d), big(e), 0n);
+    const result = libc.syscall(big(number), big(a), big(b), big(c), big(d), big(e), 0n);
     const errno = getInt32(errnoPointer);
     return result < 0 ? -errno : result;
   };
