@@ -129,15 +129,20 @@ export async function readTableIn(file: OpenFile, geometry: Geometry): Promise<F
 }
 
 /** All of the bytes, since a table that is read in part would pass for "no table". */
-async function readWhole(
+function readWhole(
   file: OpenFile,
   offset: number,
   length: number,
   scratch?: Scratch,
-): Promise<Uint8Array> {
+): Uint8Array | Promise<Uint8Array> {
   const wanted = Math.max(0, length);
   if (wanted === 0) return new Uint8Array();
-  const bytes = await readWithoutWaiting(file, offset, wanted, scratch?.take(wanted));
+  const read = readWithoutWaiting(file, offset, wanted, scratch?.take(wanted));
+  const whole = (bytes: Uint8Array) => checkWhole(file, offset, wanted, bytes);
+  return read instanceof Uint8Array ? whole(read) : (async () => whole(await read))();
+}
+
+function checkWhole(file: OpenFile, offset: number, wanted: number, bytes: Uint8Array): Uint8Array {
   if (bytes.length === wanted) return bytes;
   const hint = `only ${bytes.length} of ${wanted} bytes at ${offset} could be read`;
   throw new LoopError({ code: "EIO", syscall: "pread", path: file.path, hint });

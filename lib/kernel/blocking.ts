@@ -270,15 +270,23 @@ function isCached(file: OpenFile, offset: number, length: number): boolean {
  * Like {@linkcode readAt}, by another thread unless the bytes are certainly cached. `buffer`: memory of
  * that length to read into.
  */
-export async function readWithoutWaiting(
+export function readWithoutWaiting(
   file: OpenFile,
   offset: number,
   length: number,
-  buffer = new Uint8Array(new ArrayBuffer(length)),
+  buffer: Uint8Array = new Uint8Array(new ArrayBuffer(length)),
+): Uint8Array | Promise<Uint8Array> {
+  const isQuick = isCached(file, offset, length);
+  return isQuick ? readInto(file, offset, buffer) : readOnThread(file, offset, buffer);
+}
+
+async function readOnThread(
+  file: OpenFile,
+  offset: number,
+  buffer: Uint8Array,
 ): Promise<Uint8Array> {
-  if (isCached(file, offset, length)) return readInto(file, offset, buffer);
   let done = 0;
-  while (done < length) {
+  while (done < buffer.length) {
     const rest = buffer.subarray(done);
     const [n] = await file.callOnThread((fd) =>
       chainOnThread([{ name: "pread64", args: [fd, rest, rest.length, offset + done] }])
