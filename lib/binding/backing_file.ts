@@ -110,13 +110,14 @@ export async function openWritableOrNot(
   readOnly: boolean | undefined,
   signal?: AbortSignal,
 ): Promise<{ file: OpenFile; readOnly: boolean }> {
-  const attempt = async (readOnly: boolean) => ({
-    file: await openWithoutWaiting(path, (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK, signal)
-      .catch((error) => {
-        throw isRefusal(error, "EPERM") ? explainUnwritable(error, path) : error;
-      }),
-    readOnly,
-  });
+  const attempt = async (readOnly: boolean) => {
+    const flags = (readOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK;
+    try {
+      return { file: await openWithoutWaiting(path, flags, signal), readOnly };
+    } catch (error) {
+      throw isRefusal(error, "EPERM") ? explainUnwritable(error, path) : error;
+    }
+  };
   if (readOnly !== undefined) return await attempt(readOnly);
   try {
     return await attempt(false);

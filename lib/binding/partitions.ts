@@ -111,7 +111,10 @@ export class DevicePartitions {
     signal?: AbortSignal,
   ): Promise<void> {
     const first = await this.#removeImpossible();
-    Object.assign(this, await this.#waitUntilReady(table, first, timeout, signal));
+    const { list, added, skipped } = await this.#waitUntilReady(table, first, timeout, signal);
+    this.list = list;
+    this.added = added;
+    this.skipped = skipped;
   }
 
   /**
@@ -282,6 +285,7 @@ export class DevicePartitions {
   async #removeImpossible(): Promise<SysfsPartition[]> {
     const present = boundPartitions(this.#number);
     const impossible = present.filter(({ size }) => !Number.isSafeInteger(size));
+    if (impossible.length === 0) return present;
     await removePartitions(this.#device, this.#number, impossible);
     return present.filter((partition) => !impossible.includes(partition));
   }

@@ -268,7 +268,8 @@ export function makeBlockNode(path: string, dev: string, mode = 0o600): void {
  * since Bun 1.3 passes a negative number as 0.
  */
 export function encodeDev(dev: string): number {
-  const [major, minor] = dev.split(":").map(Number);
+  const colon = dev.indexOf(":");
+  const [major, minor] = [Number(dev.slice(0, colon)), Number(dev.slice(colon + 1))];
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
 
