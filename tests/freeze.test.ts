@@ -158,6 +158,11 @@ withExt4("unmount(), detach() and the end of a block thaw first", [], async () =
     // The unmount has thawed it.
     await frozen.thaw();
     assertEquals((await refusalOf(() => root.freeze())).code, "EBADF");
+    const other = await loop.mount(undefined, takesDetached ? { detached: true } : {});
+    frozen = await other.freeze();
+    output(["fsfreeze", "--unfreeze", other.path]);
+    assertEquals(await other.unmount(), "unmounted");
+    assertEquals((await refusalOf(() => frozen.thaw())).code, "EINVAL");
   }
   frozen = await (await loop.mount()).freeze();
   assertEquals(await loop.detach(PATIENTLY), "detached");

@@ -12,7 +12,18 @@ import { attach, LoopError, mount } from "../mod.ts";
 import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { refuseOther } from "../lib/mount/device_source.ts";
 import { e2fsck, ext4Image, ext4Partitions, mountsOf } from "./support/mount_image.ts";
-import { leftAttached, losetup, makeImage, output, scratch, testsOf } from "./support/support.ts";
+import {
+  isolated,
+  leftAttached,
+  losetup,
+  makeImage,
+  MOD,
+  onThisRuntime,
+  output,
+  scratch,
+  testsOf,
+  withStaticDev,
+} from "./support/support.ts";
 
 const withExt4 = testsOf("mounts of any device", ["root", "mkfs.ext4"]);
 
@@ -71,6 +82,62 @@ withExt4("mount() of a device by a node of another name takes the device", [], a
   output(["mknod", node, "b", ...output(["stat", "-c", "%Hr %Lr", loop.path]).trim().split(" ")]);
   await using root = await mount(node);
   assertEquals([root.device, mountsOf(loop.path).length], [loop.path, 1]);
+});
+
+/** What a program prints as JSON that has a mount namespace, and in it a /run, of its own. */
+function printed(body: string, surroundings = isolated("tmpfs=/run"), ...args: string[]): unknown {
+  const script = scratch("alone.ts");
+  writeFileSync(
+    script,
+    `import { attach, mount } from ${JSON.stringify(MOD)};
+     import { spawnSync } from "node:child_process";
+     import process from "node:process";
+     const sh = (script) => spawnSync("sh", ["-ec", script], { encoding: "utf8" });
+     const show = (value) => console.log(JSON.stringify(value));
+     ${body}`,
+  );
+  return JSON.parse(output([...surroundings, ...onThisRuntime(script, ...args)]));
+}
+
+withExt4("mount() takes a node of which /dev and /sys know nothing", ["mount"], async () => {
+  await using loop = await attach(ext4Image("unknown.img"));
+  const node = scratch("node");
+  output(["mknod", node, "b", ...output(["stat", "-c", "%Hr %Lr", loop.path]).trim().split(" ")]);
+  const shown = printed(
+    `const seen = [];
+     for (const change of ["true", "umount -l /sys"]) {
+       sh(change);
+       const root = await mount(process.argv[2]);
+       seen.push([root.device, root.partition ?? "whole", root.type, await root.unmount()]);
+     }
+     show(seen);`,
+    withStaticDev("mount -t tmpfs none /run"),
+    node,
+  );
+  // Without /sys nobody can say that the kernel has released the device.
+  const whole = [node, "whole", "ext4"];
+  assertEquals(shown, [[...whole, "unmounted"], [...whole, "deferred"]]);
+});
+
+withExt4("run() of a user's mount refuses another device at the node's name", ["unshare"], () => {
+  const images = ["meant.img", "other.img"].map(ext4Image);
+  const shown = printed(
+    `const [meant, other] = await Promise.all(process.argv.slice(2).map((file) => attach(file)));
+     const root = await mount(meant.path, { owner: 1000 });
+     sh("mount --bind " + other.path + " " + meant.path);
+     const refused = await root.run("true", { chroot: false }).catch((error) => error);
+     const ends = [await root.unmount(), await other.detach()];
+     show([refused.code, refused.path === meant.path, refused.message, ...ends]);`,
+    isolated("tmpfs=/run"),
+    ...images,
+  ) as string[];
+  assertEquals([...shown.slice(0, 2), ...shown.slice(3)], [
+    "ESTALE",
+    true,
+    "unmounted",
+    "detached",
+  ]);
+  assertMatch(shown[2], /it led to device 7:\d+, and now to 7:\d+: mount it again/);
 });
 
 withExt4("mount() says what is no block device, and what has no file system", [], async () => {

@@ -267,6 +267,40 @@ withExt4("a stranger's mount on a directory above hides ours and stays", [
   assertEquals(readFileSync(join(outer, "strangers"), "utf8"), "mine");
 });
 
+withExt4("unmount() ends what others have moved or unmounted, and takes nothing of theirs", [
+  "mount",
+], () => {
+  const child = scratch("child.ts");
+  writeFileSync(
+    child,
+    `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+     import { spawnSync } from "node:child_process";
+     import { existsSync, mkdirSync, readFileSync } from "node:fs";
+     const sh = (script) => spawnSync("sh", ["-ec", script], { stdio: "inherit" });
+     await using loop = await attach(${JSON.stringify(ext4Image("moved.img"))});
+     mkdirSync("/run/elsewhere");
+     for (const options of [{}, { owner: 1234 }]) {
+       for (const end of ["mount --move $path /run/elsewhere", "umount -l $path"]) {
+         const root = await loop.mount(undefined, options);
+         sh("path=" + root.path + "; " + end + "; mount -t tmpfs stranger $path; touch $path/theirs");
+         const ended = await root.unmount();
+         const isMounted = readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path);
+         console.log(ended, isMounted, existsSync(root.path + "/theirs"));
+         sh("umount " + root.path);
+       }
+     }`,
+  );
+  // The records stay for the keeper, which takes the directories away when the process has ended.
+  const gone =
+    '"$@" && while [ "$(find /run/loopdev /run/loopdev-owned | wc -l)" -gt 2 ]; do :; done';
+  const { stdout, stderr } = run([
+    ...isolated("tmpfs=/run"),
+    ...["sh", "-c", gone, "sh"],
+    ...onThisRuntime(child),
+  ]);
+  assertEquals(stdout, "unmounted false true\n".repeat(4), stderr);
+});
+
 // Alone: a namespace that another suite makes meanwhile keeps a copy of a mount on a directory that stays.
 withExt4("one mount below another: the inner one first", ["quiet"], async () => {
   const file = await ext4Partitions("nested.img", 2);
@@ -495,13 +529,19 @@ const AMONG_DEAD_OWNERS = `
     plant(own), plant(own, "loop4-000001"), plant(own, "", true), plant(own, "loop4-000001", true),
   ];
   const used = plant(own, "loop4-000001");
+  const names = ["/run/loopdev/theirs", deadOwner(own)];
+  mkdirSync(names[0]);
+  writeFileSync(names[1], "");
   spawnSync("mount", ["-t", "tmpfs", "mine", used + "/loop4-000001"]);
   const users = [
-    used, plant(own, "theirs"), plant(namespaceOf(stranger.pid), "loop4-000001", true),
+    plant(namespaceOf(stranger.pid), "loop4-000001", true), used, plant(own, "theirs"), ...names,
   ];
   const ended = plant(1, "loop4-000001", true);
+  // A process that has ended, and whose parent does not ask.
+  const zombies = spawn("sh", ["-c", "true & echo; exec cat"]);
+  await new Promise((resolve) => zombies.stdout.once("data", resolve));
   const mayGo = process.argv[3] === "0" ? [ended] : [];
-  const theirs = users[2] + "/loop4-000001";
+  const theirs = users[0] + "/loop4-000001";
   stranger.stdin.write(theirs + "\\n");
   await new Promise((resolve) => stranger.stdout.once("data", resolve));
   await using loop = await attach(process.argv[2]);
@@ -515,6 +555,7 @@ const AMONG_DEAD_OWNERS = `
   while (users.some(isLocked)) await new Promise((resolve) => setTimeout(resolve, 5));
   const mounts = readFileSync("/proc/" + stranger.pid + "/mountinfo", "utf8");
   stranger.stdin.end();
+  zombies.stdin.end();
   const left = [gone, users, [ended]].map((paths) => paths.filter(existsSync).length);
   console.log(JSON.stringify([left, mounts.includes(theirs)]));`;
 
@@ -524,18 +565,30 @@ withExt4(
   () => {
     const child = scratch("child.ts");
     writeFileSync(child, AMONG_DEAD_OWNERS);
-    // Whether a namespace has ended is known only to who sees each process.
+    // Whether a namespace has ended is known only to who sees each process, which root of a container does not.
     const isSeen = (pid: string) =>
-      unlessGone(() => namespaceOf(pid)) !== undefined || !existsSync(`/proc/${pid}/ns`) ||
+      pid === "1" || unlessGone(() => namespaceOf(pid)) !== undefined ||
+      !existsSync(`/proc/${pid}/ns`) ||
       / Z /.test(unlessGone(() => readFileSync(`/proc/${pid}/stat`, "utf8")) ?? " Z ");
     const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
     const ended = statSync("/proc/self/ns/pid").ino === 4026531836 && pids.every(isSeen) ? 0 : 1;
     const image = ext4Image("dead.img");
-    const { stdout, stderr } = run([
-      ...isolated("tmpfs=/run"),
-      ...onThisRuntime(child, image, String(ended)),
-    ]);
-    assertEquals(JSON.parse(stdout || "null"), [[0, 3, ended], true], stderr);
+    // A machine that hides its first process alone is as one that hides none.
+    const seen = "readlink /proc/1/ns/mnt >/dev/null || mount --bind /proc/$$ /proc/1";
+    const container = ["unshare", "--pid", "--fork", "--mount-proc"];
+    for (
+      const [surroundings, left] of [[["sh", "-c", `${seen}; exec "$@"`, "sh"], ended], [
+        [...container, "sh", "-c", '"$@"; exit $?', "sh"],
+        1,
+      ]] as const
+    ) {
+      const { stdout, stderr } = run([
+        ...isolated("tmpfs=/run"),
+        ...surroundings,
+        ...onThisRuntime(child, image, String(left)),
+      ]);
+      assertEquals(JSON.parse(stdout || "null"), [[0, 5, left], true], stderr);
+    }
   },
 );
 
@@ -608,5 +661,14 @@ withExt4(
     assert(told instanceof LoopError && told.code === "EBUSY");
     stranger![Symbol.dispose]();
     assertEquals(await root.unmount(), "unmounted");
+    const again = await loop.mount();
+    {
+      using _stranger = strangersMount(again.path);
+      const ends = [() => again[Symbol.asyncDispose](), () => again.unmount()];
+      for (const end of ends) {
+        await assertRejects(async () => void await end(), LoopError, "another mount lies on");
+      }
+    }
+    assertEquals(await again.unmount(), "unmounted");
   },
 );

@@ -333,6 +333,25 @@ withExt4("mount() on a directory, and off it again", [], async () => {
   assertEquals([await root.unmount(), mountsOf(loop.path)], ["deferred", []]);
 });
 
+withExt4(
+  "mount() of a device that blockdev has made read-only is read-only",
+  ["blockdev"],
+  async () => {
+    await using loop = await attach(ext4Image("set-ro.img"));
+    output(["blockdev", "--setro", loop.path]);
+    {
+      await using root = await loop.mount();
+      assertEquals([root.readOnly, loop.readOnly], [true, false]);
+    }
+    const refused = () => loop.mount(undefined, { readOnly: false });
+    const { code } = await assertRejects(refused, LoopError, "mount it with readOnly: true");
+    assertEquals(code, "EACCES");
+    output(["blockdev", "--setrw", loop.path]);
+    await using root = await loop.mount();
+    assertEquals(root.readOnly, false);
+  },
+);
+
 withExt4("mount() says what is wrong, in the file system's own words", [], async () => {
   const file = ext4Image("wrong.img");
   await using loop = await attach(file);
@@ -392,6 +411,7 @@ withExt4("mount() checks its options before it does anything", [], async () => {
   const wrong: [unknown, unknown, string][] = [
     ["1", {}, "partition must be a whole number from 1"],
     [0, {}, "partition must be a whole number from 1"],
+    [undefined, null, "options must be an object, not null"],
     [undefined, { nosuch: 1 }, "unknown option 'nosuch'"],
     [undefined, { type: "../ext4" }, "type must be a file system's name"],
     [undefined, { readOnly: "yes" }, "readOnly must be one of"],

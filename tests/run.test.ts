@@ -273,6 +273,11 @@ withBusybox("unmount() is refused while it runs; the end of the block kills it",
   }
   assertEquals([leftAttached(file), processesWith(word)], [[], []]);
   assertEquals((await running).signal, "SIGKILL");
+  await using loop = await attach(file);
+  const root = await loop.mount();
+  const refused = root.run("true").catch(({ message }) => message);
+  await root[Symbol.asyncDispose]();
+  assertStringIncludes(await refused, "it has been unmounted before the command began");
 });
 
 withBusybox("after unmount() it says so", [], async () => {

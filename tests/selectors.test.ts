@@ -47,6 +47,14 @@ size=2MiB, name=data
 
 const withExt4 = testsOf("selectors", ["root", "mkfs.ext4"]);
 
+withExt4("LoopDevice.partition() lists what was skipped, too", [], async () => {
+  const table = "label: dos\n1: start=2048, size=5MiB\n2: start=4096, size=1MiB\n";
+  await using loop = await attach(makeImage("skipped.img", 8, table), { partscan: "userspace" });
+  assertEquals(loop.skipped.map(({ number }) => number), [2]);
+  const { message } = await assertRejects(() => loop.partition({ label: "x" }), LoopError);
+  assertMatch(message, /none of its partitions has the label "x".*\n +1 .*\n +2 /s);
+});
+
 withExt4("LoopDevice.partition() finds the one that a selector means", [], async () => {
   const file = await diskOfFive();
   await using loop = await attach(file, { partscan: true });

@@ -35,6 +35,7 @@ const TOOLS: Record<string, string> = {
   "bash": "bash",
   "bwrap": "bubblewrap",
   "blkid": "util-linux",
+  "blockdev": "util-linux",
   "busybox": "busybox-static",
   "bzip2": "bzip2",
   "cc": NATIVE,
