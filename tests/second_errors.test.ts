@@ -3,9 +3,11 @@
  * them fail; torture's part "faults" does it with every call.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
 import { withMore, withSecond } from "../lib/base/errors.ts";
+import { USER } from "./cases/owned_files.ts";
+import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import { makeImage, scratch, test } from "./support/support.ts";
 import { traced } from "./support/traced.ts";
@@ -62,21 +64,180 @@ test("LoopMount.unmount() tells of a mount of which nobody can say whether it ha
   "mkfs.ext4",
 ], () => {
   const image = ext4Image("stays.img");
+  const body = `${told(image, {})}
+    say(await act(async (loop) => {
+      const root = await loop.mount();
+      try {
+        await root.unmount();
+      } catch (error) {
+        return { ...tell(error), mount: root.path, device: loop.path };
+      }
+    }));`;
+  for (const calls of ["readlinkat", "syncfs,readlinkat"]) {
+    const { stdout } = traced(body, { calls, inject: `${calls}:error=EIO:when=1+`, here: true });
+    const { code, path, message, mount, device } = JSON.parse(stdout).result;
+    const isLost = calls !== "readlinkat";
+    assertEquals([code, path], ["EIO", isLost ? device : mount]);
+    assert(message.includes(`umount ${mount} unmounts it`), message);
+    if (!isLost) continue;
+    assert(message.includes("stays.img, and it is lost: "), message);
+    assertMatch(message, /Check the file system before use; and then EIO: .*, readlink '/);
+  }
+});
+
+test("LoopMount.unmount() that cannot look for other mounts changes nothing", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
   const { stdout } = traced(
-    `${told(image, {})}
+    `${told(ext4Image("unseen.img"), {})}
      say(await act(async (loop) => {
        const root = await loop.mount();
-       try {
-         await root.unmount();
-       } catch (error) {
-         return { ...tell(error), path: root.path };
-       }
+       const refused = await root.unmount().catch(tell);
+       return { ...refused, mount: root.path, ended: await root.unmount() };
      }));`,
-    { calls: "openat,readlinkat", inject: "readlinkat:error=EIO:when=1+", here: true },
+    {
+      calls: "openat",
+      on: "/proc/self/mountinfo",
+      inject: "openat:error=EMFILE:when=1",
+      here: true,
+    },
   );
-  const { code, path, message } = JSON.parse(stdout).result;
-  assertEquals(code, "EIO");
-  assert(message.includes(`umount ${path} unmounts it`), message);
+  const { code, path, message, mount, ended } = JSON.parse(stdout).result;
+  assertEquals([code, path, ended], ["EMFILE", "/proc/self/mountinfo", "unmounted"]);
+  assert(message.includes(`${mount} is still mounted: unmount() can be called again`), message);
+});
+
+test("mount() with owner takes a directory away that it cannot give, or tells of it", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const image = ext4Image("given.img");
+  {
+    await using loop = await attach(image);
+    // The directory of all users is there from then on.
+    await using _root = await loop.mount(undefined, { owner: USER });
+  }
+  const body = `import { existsSync } from "node:fs";
+    ${told(image, {})}
+    const refused = await act((loop) => loop.mount(undefined, { owner: ${USER} }));
+    say({ ...refused, isLeft: existsSync(refused.path) });`;
+  const all = "/run/loopdev-owned";
+  // The first one opens the directory of all users.
+  const second = "openat:error=EMFILE:when=2";
+  const onAll = { calls: "openat", on: all, inject: second, here: true };
+  const unopened = JSON.parse(traced(body, onAll).stdout);
+  assert(unopened.path.startsWith(`${all}/`), unopened.path);
+  assertEquals([unopened.code, unopened.isLeft], ["EMFILE", false]);
+  const inject = "fchown,unlinkat:error=EROFS";
+  const left = JSON.parse(traced(body, { calls: "fchown,unlinkat", inject, here: true }).stdout);
+  assertEquals([left.code, left.isLeft], ["EROFS", true]);
+  const says = `fchown '${left.path}' (${left.path} is left: rm -r ${left.path})`;
+  assert(left.message.endsWith(says), left.message);
+});
+
+test("a signal that comes when the mount has its place takes it away again", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const at = scratch("at");
+  mkdirSync(at);
+  const body = `import { readFileSync, readdirSync } from "node:fs";
+    ${told(ext4Image("placed.img"), {})}
+    const isPlaced = () =>
+      readFileSync("/proc/self/mountinfo", "utf8").includes(${JSON.stringify(at)});
+    await act(async (loop) => {
+      // With a keeper that runs, no timer is waited for.
+      const other = await loop.mount();
+      const stopping = new AbortController();
+      const options = { at: ${JSON.stringify(at)}, signal: stopping.signal };
+      const mounting = loop.mount(undefined, options).then(() => "mounted", (error) => error);
+      for (let turns = 0; !isPlaced() && turns < 1000; turns++) await undefined;
+      const wasPlaced = isPlaced();
+      stopping.abort("enough");
+      const ended = await mounting;
+      const records = readdirSync(other.path + "/..").filter((name) => name.includes(".at-"));
+      console.log(JSON.stringify([wasPlaced, ended, isPlaced(), records.length]));
+    });`;
+  const calls = "readlinkat";
+  for (const inject of [undefined, `${calls}:error=EIO`]) {
+    const { stdout } = traced(body, { calls, here: true, ...inject && { inject } });
+    // Where nobody can say whether it has gone, the keeper looks.
+    assertEquals(JSON.parse(stdout), [true, "enough", false, inject ? 1 : 0]);
+  }
+});
+
+test("mount() gives up where it cannot lock what it has made", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const { stdout } = traced(
+    `${told(ext4Image("unlocked.img"), {})}
+     say(await act((loop) => loop.mount()));`,
+    { calls: "flock", inject: "flock:error=EAGAIN", here: true },
+  );
+  const { code, message } = JSON.parse(stdout);
+  assertEquals(code, "EAGAIN");
+  assertMatch(message, /, flock '\/run\/loopdev\/\d+-\d+-\w{10}'/);
+});
+
+test("mount() tells what forbids a mount its place, and leaves nothing there", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const { stdout } = traced(
+    `${told(ext4Image("placeless.img"), {})}
+     say(await act((loop) =>
+       Promise.all([{}, { detached: true }].map((options) => loop.mount(undefined, options).catch(tell)))));`,
+    { calls: "move_mount", inject: "move_mount:error=EPERM", here: true },
+  );
+  const [directory, detached] = JSON.parse(stdout).result;
+  assertEquals([directory.code, detached.code], ["EPERM", "EPERM"]);
+  assertMatch(directory.path, /^\/run\/loopdev\/.*\/loop\d+-\d{6}$/);
+  assertEquals(existsSync(directory.path), false);
+  assertMatch(
+    directory.message,
+    /move_mount '\S+' \(mounting needs CAP_SYS_ADMIN; this process has it/,
+  );
+});
+
+test("mount() goes on where it cannot look for what dead owners have left", [
+  "quiet",
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const dead = deadOwner();
+  const image = ext4Image("looking.img");
+  const body = `import { existsSync, mkdirSync } from "node:fs";
+    ${told(image, {})}
+    say(await act(async (loop) => {
+      const seen = [];
+      for (const round of [1, 2]) {
+        mkdirSync(${JSON.stringify(dead)}, { mode: 0o700 });
+        const root = await loop.mount();
+        while (existsSync(${JSON.stringify(dead)})) await new Promise((r) => setTimeout(r));
+        seen.push(await root.unmount());
+      }
+      return seen;
+    }));`;
+  const unlisted = traced(
+    `${told(image, {})}
+     say(await act(async (loop) => await (await loop.mount()).unmount()));`,
+    // After that of our own, and of its lock.
+    { calls: "openat", on: OWNERS, inject: "openat:error=EMFILE:when=3", here: true },
+  );
+  assertEquals(JSON.parse(unlisted.stdout).result, "unmounted");
+  // The first look at the first one, which a keeper takes away then, and the second look at the second one.
+  const inject = "getdents64:error=EIO:when=1..4+3";
+  const looked = traced(body, { calls: "getdents64", on: dead, inject, here: true });
+  assertEquals(JSON.parse(looked.stdout).result, ["unmounted", "unmounted"]);
 });
 
 test("a device whose file has a path that the kernel cannot tell is in nobody's way", [
