@@ -84,6 +84,13 @@ test("a map of ids gives each id of the disk one place", [], () => {
   assertEquals(ownerOf(987654), { uid: 987654, gid: 987654 });
 });
 
+test("ownerOf() takes a group of the user's number where nothing names his", ["root"], () => {
+  const owner = JSON.stringify(new URL("../lib/mount/owner.ts", import.meta.url).href);
+  const child = scratch("child.ts");
+  writeFileSync(child, `import { ownerOf } from ${owner}; console.log(ownerOf(4).gid);`);
+  assertEquals(output([...isolated("tmpfs=/etc"), ...onThisRuntime(child)]), "4\n");
+});
+
 withExt4("owner: what is root's on the disk is the user's in the mount", ["debugfs"], async () => {
   const file = await ownedImage("owned.img");
   await using loop = await attach(file);
@@ -255,27 +262,60 @@ withExt4(
   },
 );
 
-withExt4("owner: without unshare, or where it may not, mount() says so", ["mount"], () => {
+withExt4("owner: without what it takes, mount() says so and leaves nothing", ["mount"], () => {
   const child = scratch("child.ts");
   writeFileSync(
     child,
     `import { attach } from ${JSON.stringify(new URL("../mod.ts", import.meta.url).href)};
+     import { execFileSync } from "node:child_process";
+     import { existsSync, readdirSync } from "node:fs";
+     import process from "node:process";
+     const sh = (script) => execFileSync("sh", ["-ec", script]);
+     const all = "/run/loopdev-owned";
      await using loop = await attach(${JSON.stringify(ext4Image("without.img"))});
-     const mounting = loop.mount(undefined, { owner: 1000 });
-     console.log(await mounting.then((root) => root.path, ({ message }) => message));`,
+     for (const change of process.argv.slice(2)) {
+       const [before, after] = change.split(";");
+       sh(before);
+       const mounting = loop.mount(undefined, { owner: 1000 });
+       const said = await mounting.then((root) => root.path, ({ message }) => message);
+       console.log(existsSync(all) ? readdirSync(all).length : 0, said);
+       sh(after);
+     }`,
   );
-  const failing = scratch("unshare");
-  writeFileSync(failing, "#!/bin/sh\necho 'unshare: unshare failed: No space left' >&2\nexit 1\n");
-  chmodSync(failing, 0o755);
+  const program = (name: string, text: string) => {
+    writeFileSync(scratch(name), `#!/bin/sh\n${text}\n`);
+    chmodSync(scratch(name), 0o755);
+    return scratch(name);
+  };
+  const failing = program("failing", "echo 'unshare: unshare failed: No space left' >&2; exit 1");
+  // Its child has ended when it is asked for.
+  const ended = program("ended", "sh -c 'echo $$ >&4'");
   const unshare = output(["realpath", output(["which", "unshare"]).trim()]).trim();
-  for (
-    const [by, says] of [["/dev/null", /ENOENT.*unshare \(util-linux/], [
-      failing,
-      /No space left/,
-    ]] as const
-  ) {
-    const hide = ["sh", "-c", `mount --bind ${by} ${unshare} && exec "$@"`, "sh"];
-    const { stdout, stderr } = run([...isolated("tmpfs=/run"), ...hide, ...onThisRuntime(child)]);
+  const as = (by: string) => `mount --bind ${by} ${unshare}; umount ${unshare}`;
+  const all = "/run/loopdev-owned";
+  const readOnly = `mkdir -p ${all} && mount -t tmpfs -o ro,mode=711 none ${all}; umount ${all}`;
+  const cases: [surroundings: string[], changes: string[], says: RegExp][] = [
+    [
+      [],
+      [as("/dev/null"), as(failing), as(ended), readOnly, `chmod 777 ${all};true`],
+      new RegExp(
+        "^0 ENOENT.*unshare \\(util-linux.*\n0 EIO.*No space left.*\n" +
+          "0 ENOENT.*, open '/proc/\\d+/uid_map'.*\n0 EROFS.*, mkdir '/run/loopdev-owned/.*\n" +
+          "0 EPERM.*chown root /run/loopdev-owned && chmod 711 /run/loopdev-owned\\)\n$",
+      ),
+    ],
+    [["with=sys_admin"], ["true;true"], /^0 EPERM.*uid_map' \(owner: .* needs CAP_SETUID, CAP_/],
+    [
+      ["without=chown"],
+      ["true;true"],
+      /^0 EPERM: operation not permitted, fchown '\/run\/loopdev-/,
+    ],
+  ];
+  for (const [surroundings, changes, says] of cases) {
+    const { stdout, stderr } = run([
+      ...isolated("tmpfs=/run", ...surroundings),
+      ...onThisRuntime(child, ...changes),
+    ]);
     assertMatch(stdout, says, stderr);
   }
 });

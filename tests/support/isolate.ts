@@ -40,7 +40,14 @@ const MS_PRIVATE = 1 << 18;
 const MNT_DETACH = 2;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_MDWE = 65, PR_MDWE_REFUSE_EXEC_GAIN = 1;
-const CAPABILITIES: Record<string, number> = { sys_admin: 21, mknod: 27 };
+const CAPABILITIES: Record<string, number> = {
+  chown: 0,
+  dac_override: 1,
+  dac_read_search: 2,
+  fowner: 3,
+  sys_admin: 21,
+  mknod: 27,
+};
 const PERSONALITIES: Record<string, number> = { linux32: 0x8, "uname-2.6": 0x20000 };
 const O_RDWR = 2, O_NOCTTY = 0o400;
 const TIOCSPTLCK = 0x40045431, TIOCGPTN = 0x80045430;
