@@ -84,12 +84,29 @@ test("a map of ids gives each id of the disk one place", [], () => {
   assertEquals(ownerOf(987654), { uid: 987654, gid: 987654 });
 });
 
-test("ownerOf() takes a group of the user's number where nothing names his", ["root"], () => {
-  const owner = JSON.stringify(new URL("../lib/mount/owner.ts", import.meta.url).href);
-  const child = scratch("child.ts");
-  writeFileSync(child, `import { ownerOf } from ${owner}; console.log(ownerOf(4).gid);`);
-  assertEquals(output([...isolated("tmpfs=/etc"), ...onThisRuntime(child)]), "4\n");
-});
+test(
+  "without /etc/passwd a group has the user's number, and an old kernel is named",
+  ["root"],
+  () => {
+    const [owner, errors] = ["lib/mount/owner.ts", "lib/base/errors.ts"].map((name) =>
+      JSON.stringify(new URL(`../${name}`, import.meta.url).href)
+    );
+    const child = scratch("child.ts");
+    writeFileSync(
+      child,
+      `import { explainNoOwner, ownerOf } from ${owner};
+     import { LoopError } from ${errors};
+     const user = ownerOf(4);
+     const { message } = explainNoOwner(new LoopError({ code: "EINVAL", path: "/x" }), "xfs", user);
+     console.log(user.gid, message);`,
+    );
+    const surroundings = isolated("tmpfs=/etc", "personality=uname-2.6");
+    assertMatch(
+      output([...surroundings, ...onThisRuntime(child)]),
+      /^4 EINVAL: .*\(owner: xfs takes idmapped mounts from Linux 5\.12 on, and this is 2\.6\.\S+\)\n$/,
+    );
+  },
+);
 
 withExt4("owner: what is root's on the disk is the user's in the mount", ["debugfs"], async () => {
   const file = await ownedImage("owned.img");
@@ -262,6 +279,9 @@ withExt4(
   },
 );
 
+/** What CAP_SYS_ADMIN is not enough for: to map root's id. */
+const MAPPING = "sys_admin,setuid,setgid,setfcap";
+
 withExt4("owner: without what it takes, mount() says so and leaves nothing", ["mount"], () => {
   const child = scratch("child.ts");
   writeFileSync(
@@ -297,19 +317,25 @@ withExt4("owner: without what it takes, mount() says so and leaves nothing", ["m
   const cases: [surroundings: string[], changes: string[], says: RegExp][] = [
     [
       [],
-      [as("/dev/null"), as(failing), as(ended), readOnly, `chmod 777 ${all};true`],
+      [
+        as("/dev/null"),
+        as(failing),
+        as(ended),
+        readOnly,
+        `chmod 777 ${all};chmod 711 ${all}`,
+        `chown 1 ${all};true`,
+      ],
       new RegExp(
         "^0 ENOENT.*unshare \\(util-linux.*\n0 EIO.*No space left.*\n" +
           "0 ENOENT.*, open '/proc/\\d+/uid_map'.*\n0 EROFS.*, mkdir '/run/loopdev-owned/.*\n" +
-          "0 EPERM.*chown root /run/loopdev-owned && chmod 711 /run/loopdev-owned\\)\n$",
+          "(0 EPERM.*chown root /run/loopdev-owned && chmod 711 /run/loopdev-owned\\)\n){2}$",
       ),
     ],
     [["with=sys_admin"], ["true;true"], /^0 EPERM.*uid_map' \(owner: .* needs CAP_SETUID, CAP_/],
-    [
-      ["without=chown"],
-      ["true;true"],
-      /^0 EPERM: operation not permitted, fchown '\/run\/loopdev-/,
-    ],
+    [[`with=${MAPPING}`], ["true;true"], /^0 EPERM.*, fchown '\/run\/loopdev-owned\/.* CAP_CHOWN,/],
+    [[`with=${MAPPING},chown`], ["true;true"], /^0 EPERM.*, fchmod .* CAP_FOWNER and/],
+    [[`with=${MAPPING},chown,fowner`], ["true;true"], /^0 EACCES.*, mkdir .* CAP_DAC_OVERRIDE/],
+    [[`with=${MAPPING},chown,fowner,dac_override`], ["true;true"], /^1 \/run\/loopdev-owned\//],
   ];
   for (const [surroundings, changes, says] of cases) {
     const { stdout, stderr } = run([

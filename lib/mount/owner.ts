@@ -134,6 +134,11 @@ export async function makeUserNamespace({ uid, gid }: Owner): Promise<OpenFile> 
   return open(`/proc/${pid}/ns/user`, O_RDONLY);
 }
 
+/** A hint at why the kernel refused the map, or a directory that is to become the user's. */
+export const WITHOUT_CAPABILITY =
+  "owner: this needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP in the machine's own user namespace, to map " +
+  "root's id, and CAP_CHOWN, CAP_FOWNER and CAP_DAC_OVERRIDE, to make the user's directory";
+
 function writeMap(path: string, id: number): void {
   try {
     using file = open(path, O_RDWR);
@@ -141,10 +146,7 @@ function writeMap(path: string, id: number): void {
     writeText(file, idMap(id));
   } catch (error) {
     if (!isRefusal(error, "EPERM")) throw error;
-    throw error.withHint(
-      "owner: mapping root's id needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP in the machine's own user " +
-        "namespace",
-    );
+    throw error.withHint(WITHOUT_CAPABILITY);
   }
 }
 

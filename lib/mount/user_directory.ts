@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { LoopError, toExplain, withMore } from "../base/errors.ts";
+import { isRefusal, LoopError, toExplain, withMore } from "../base/errors.ts";
 import {
   giveDirectory,
   makeDirectory,
@@ -17,7 +17,7 @@ import {
 } from "../kernel/directory.ts";
 import { check, listDirectory, type OpenFile } from "../kernel/file.ts";
 import { fileStatus } from "../kernel/stat.ts";
-import type { Owner } from "./owner.ts";
+import { type Owner, WITHOUT_CAPABILITY } from "./owner.ts";
 
 /** The keeper looks there, too. */
 export const ALL_USERS = "/run/loopdev-owned";
@@ -42,14 +42,15 @@ export function makeUserDirectory(user: Owner, folder: string, name: string): Us
     check(makeDirectory(folder, all), "mkdir", path);
     isMade = true;
     parent = openDirectory(folder, all);
-    check(makeDirectory(name, parent), "mkdir", `${path}/${name}`);
     giveDirectory(parent, user, 0o500);
+    // The last step: root without CAP_DAC_OVERRIDE neither makes nor removes anything in the user's directory.
+    check(makeDirectory(name, parent), "mkdir", `${path}/${name}`);
   } catch (error) {
-    const isEmpty = !parent || removeNewDirectory(name, parent);
     parent?.close();
-    const isGone = !isMade || isEmpty && removeNewDirectory(folder, all);
+    const isGone = !isMade || removeNewDirectory(folder, all);
     all.close();
-    throw isGone ? error : withMore(error, `${path} is left: rm -r ${path}`);
+    const told = isRefusal(error, "EPERM", "EACCES") ? error.withHint(WITHOUT_CAPABILITY) : error;
+    throw isGone ? told : withMore(told, `${path} is left: rm -r ${path}`);
   }
   const own = parent;
   return {

@@ -10,7 +10,7 @@
  *     personality=uname-2.6       or an old release
  *     refuse=executable-memory    memory that was writable cannot become executable
  *     without=mknod     without a capability; or without=all
- *     with=sys_admin    without any but this one
+ *     with=sys_admin    without any but this one; or these: with=sys_admin,chown
  *     user=65534        as that user, in no group
  *     terminal          on a terminal of its own, which is copied to stdout
  */
@@ -45,8 +45,11 @@ const CAPABILITIES: Record<string, number> = {
   dac_override: 1,
   dac_read_search: 2,
   fowner: 3,
+  setgid: 6,
+  setuid: 7,
   sys_admin: 21,
   mknod: 27,
+  setfcap: 31,
 };
 const PERSONALITIES: Record<string, number> = { linux32: 0x8, "uname-2.6": 0x20000 };
 const O_RDWR = 2, O_NOCTTY = 0o400;
@@ -64,9 +67,10 @@ function hideMounts(): void {
 }
 
 /** Root gets on exec what the bounding set has. What this kernel does not know is EINVAL. */
-function dropCapabilities(but?: number): void {
+function dropCapabilities(but: readonly string[]): void {
+  const kept = but.map((name) => CAPABILITIES[name]);
   for (let capability = 0; capability < 64; capability++) {
-    if (capability !== but) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    if (!kept.includes(capability)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   }
 }
 
@@ -103,10 +107,10 @@ const SURROUNDINGS: Record<string, (where: string) => void> = {
     must(prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0), "prctl(PR_SET_MDWE)");
   },
   without(name) {
-    if (name === "all") dropCapabilities();
+    if (name === "all") dropCapabilities([]);
     else must(prctl(PR_CAPBSET_DROP, CAPABILITIES[name], 0, 0, 0), "prctl");
   },
-  with: (name) => dropCapabilities(CAPABILITIES[name]),
+  with: (names) => dropCapabilities(names.split(",")),
 };
 
 /** The command on a new terminal. cat ends with EIO when nobody has the terminal open any more. */
