@@ -267,6 +267,25 @@ withExt4("a stranger's mount on a directory above hides ours and stays", [
   assertEquals(readFileSync(join(outer, "strangers"), "utf8"), "mine");
 });
 
+withExt4(
+  "unmount() says that a mount came over it, and how the mount ends",
+  ["mount"],
+  async () => {
+    await using loop = await attach(ext4Image("over.img"));
+    const root = await loop.mount();
+    // It looks for other mounts before it waits for anything.
+    const refused = assertRejects(() => root.unmount(), LoopError);
+    strangersMount(root.path);
+    const { code, message } = await refused;
+    assertEquals([code, mountsAt(root.path).length, mountsOf(loop.path).length], ["EBUSY", 1, 1]);
+    const [, remedy] =
+      /at this very moment.*; .*still be mounted there: (umount \S+) /.exec(message) ?? [];
+    assert(remedy, message);
+    output(["sh", "-c", remedy]);
+    assertEquals(mountsOf(loop.path), []);
+  },
+);
+
 withExt4("unmount() ends what others have moved or unmounted, and takes nothing of theirs", [
   "mount",
 ], () => {

@@ -462,7 +462,7 @@ export class LoopMount implements AsyncDisposable {
     }
     if (isGone) return undefined;
     const hint = "another mount came over it at this very moment, and was unmounted instead";
-    return new LoopError({ code: "EBUSY", path: this.path, hint });
+    return withStillMounted(new LoopError({ code: "EBUSY", path: this.path, hint }), this.path);
   }
 
   /**
