@@ -19,10 +19,12 @@ import {
   leftAttached,
   losetup,
   makeImage,
+  MOD,
   onThisRuntime,
   output,
   PATIENTLY,
   ROOT,
+  scratch,
   testsOf,
   until,
 } from "./support/support.ts";
@@ -186,6 +188,33 @@ withExt4("thaw() rejects if it was thawed before, by others or by its timeout", 
   assertEquals((await refusalOf(() => first.thaw())).code, "EINVAL");
   await second.thaw();
   await assertRejects(() => root.freeze({ timeout: -1 }), RangeError);
+});
+
+withExt4("freeze() without a timeout lasts until thaw(), with busybox's timeout too", [
+  "busybox",
+  "mount",
+  "unshare",
+], async () => {
+  const file = ext4Image("endless.img");
+  const script = scratch("endless.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawn } from "node:child_process";
+     await using loop = await attach(${JSON.stringify(file)});
+     await using root = await loop.mount();
+     const frozen = await root.freeze({ timeout: Infinity });
+     const child = spawn("sh", ["-c", 'echo x >"$0"', root.path + "/written"]);
+     const written = new Promise((resolve) => child.on("exit", () => resolve("thawed")));
+     // busybox's timeout counts in whole seconds.
+     const late = new Promise((resolve) => setTimeout(resolve, 1200, "frozen"));
+     console.log(await Promise.race([written, late]));
+     await frozen.thaw();
+     await written;`,
+  );
+  const bind = 'mount --bind "$(command -v busybox)" "$(command -v timeout)" && exec "$@"';
+  const inNamespace = ["unshare", "--mount", "sh", "-c", bind, "sh"];
+  assertEquals(output([...inNamespace, ...onThisRuntime(script)]), "frozen\n");
 });
 
 withExt4("SIGKILL thaws", [], async () => {

@@ -84,6 +84,8 @@ const NEEDS =
 const LATE =
   "it was not frozen any more: its timeout has passed, or somebody else has thawed it. What " +
   "was copied meanwhile may have changed";
+/** What timeout(1) takes for a time without end, in seconds. busybox's takes 0 for a time that is over. */
+const ENDLESS = 2 ** 31 - 1;
 /** The helper ends in a few ms after its line. */
 const HELPER_ENDS_MS = 1000;
 
@@ -188,8 +190,7 @@ export function whyNoFreeze({ code }: LoopError, type: string): string | undefin
 }
 
 function startThawer({ root }: Freezing, timeout: number): Promise<OpenFile> {
-  // 0: without end.
-  const seconds = Number.isFinite(timeout) ? Math.max(1, Math.ceil(timeout / 1000)) : 0;
+  const seconds = Math.max(1, Math.min(Math.ceil(timeout / 1000), ENDLESS));
   return startHelper({
     text: SCRIPT,
     name: "loopdev-thaw",
