@@ -11,6 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import process from "node:process";
 import { attach, type FrozenMount, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
 import { deadOwner, keepersOf, killAll, unlessGone } from "./support/keepers.ts";
@@ -215,6 +216,27 @@ withExt4("freeze() without a timeout lasts until thaw(), with busybox's timeout 
   const bind = 'mount --bind "$(command -v busybox)" "$(command -v timeout)" && exec "$@"';
   const inNamespace = ["unshare", "--mount", "sh", "-c", bind, "sh"];
   assertEquals(output([...inNamespace, ...onThisRuntime(script)]), "frozen\n");
+});
+
+withExt4("freeze() whose time is over before the freeze leaves nothing frozen", [], async () => {
+  await using loop = await attach(ext4Image("busy.img"));
+  await using root = await loop.mount();
+  const freezing = root.freeze({ timeout: 100 });
+  // Promises alone go on until its helper is started; then this thread is busy for longer than that.
+  for (let n = 0; n < 100; n++) await null;
+  const isThere = () => thawersOf(root.path, process.pid).length > 0;
+  // A shell can leave it to another one behind the first look.
+  for (const reached of [isThere, () => !isThere() && !isThere()]) {
+    for (const end = Date.now() + 30_000; !reached();) {
+      assert(Date.now() < end, "waited in vain for the helper");
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
+  }
+  const { code, message } = await assertRejects(() => freezing, LoopError);
+  assertEquals(code, "ETIMEDOUT");
+  assertStringIncludes(message, "its timeout, 100 ms, was over before it was frozen");
+  await writeTo(root).ended;
+  assertEquals(readFileSync(`${root.path}/written`, "utf8"), "by a child\n");
 });
 
 withExt4("SIGKILL thaws", [], async () => {

@@ -161,6 +161,8 @@ export async function freeze(freezing: Freezing, timeout: number): Promise<Froze
   try {
     await fiFreeze(freezing.root);
     isFrozen = true;
+    // It has thawed nothing if its time was over before the freeze, and nobody else would.
+    if (!hasReader(helper)) throw tooLate(freezing, timeout);
     freezing.setFrozen(true);
     return new Frozen(freezing, helper);
   } catch (error) {
@@ -173,6 +175,11 @@ export async function freeze(freezing: Freezing, timeout: number): Promise<Froze
     const hint = whyNoFreeze(error, freezing.type);
     throw hint === undefined ? error : error.withHint(hint);
   }
+}
+
+function tooLate({ path }: Freezing, timeout: number): LoopError {
+  const hint = `its timeout, ${timeout} ms, was over before it was frozen: give it more time`;
+  return new LoopError({ code: "ETIMEDOUT", path, hint });
 }
 
 /** Why a file system of this type was not frozen. */

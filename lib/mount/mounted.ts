@@ -287,7 +287,7 @@ export class LoopMount implements AsyncDisposable {
    * the process with it, until `timeout` has passed.
    *
    * Rejects with {@linkcode LoopError}: EBUSY if it is frozen already, EOPNOTSUPP if its driver does not
-   * freeze (vfat, squashfs), EBADF after the unmount.
+   * freeze (vfat, squashfs), ETIMEDOUT if `timeout` was over before it was frozen, EBADF after the unmount.
    *
    * @example
    * ```ts
