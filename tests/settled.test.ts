@@ -28,7 +28,7 @@ function inOwnRun(
     script,
     `import { attach, openLoop } from ${JSON.stringify(MOD)};
      import { spawn, spawnSync } from "node:child_process";
-     import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+     import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
      const file = ${JSON.stringify(file)};
      const startUdevd = async (loop, ...words) => {
        const [command, ...args] = ${JSON.stringify(fake)};
@@ -64,7 +64,7 @@ test("settled() resolves at once where no udevd runs", ["root"], () => {
 
 test("settled() waits until udevd has told of disk and partitions", ["root"], () => {
   const seen = inOwnRun(`
-    using udevd = await startUdevd(loop, "delay=150");
+    using udevd = await startUdevd(loop, "chatty", "delay=150");
     // An entry that an earlier event has written says nothing.
     for (const name of ["loop" + loop.number, ...loop.partitions.map(({ path }) => path.slice(5))]) {
       writeFileSync(entryOf(name), "I:1\\n");
@@ -184,6 +184,19 @@ test("settled() waits for partitions that come meanwhile, and not for those that
     const left = await other.rescan();
     tell({ ...await waiting, left: left.length });`);
   assertEquals([seen.outcome, seen.left], ["settled", 0]);
+});
+
+test("settled() waits for a partition that was removed and added before it", ["root", "partx"], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "delay=100");
+    await loop.settled();
+    const { path } = loop.partitions[2];
+    const script = 'set -- "$1" $(cat "/sys/class/block/$2/start" "/sys/class/block/$2/size") && ' +
+      'delpart "$1" 3 && addpart "$1" 3 "$2" "$3"';
+    const again = spawnSync("sh", ["-c", script, "sh", loop.path, path.slice(5)]);
+    const { outcome } = await timed(() => loop.settled());
+    tell({ again: again.status, outcome, isThere: existsSync(entryOf(path.slice(5))) });`);
+  assertEquals(seen, { again: 0, outcome: "settled", isThere: true });
 });
 
 test("settled() that nobody awaits, or that a timer overtakes, leaves nothing", ["root"], () => {

@@ -2,10 +2,11 @@
  * What a program sees of udevd, without udevd: it takes the kernel's uevents, writes an entry in
  * /run/udev/data for each, and tells its listeners, as late as it is asked to. Prints "ready".
  *
- *     fake_udevd.ts DISK [delay=MS] [silent] [forgets=N]
+ *     fake_udevd.ts DISK [delay=MS] [silent] [chatty] [forgets=N]
  *
  *     delay     how long an event of a partition takes
  *     silent    the listeners are in another network namespace
+ *     chatty    before each event the listeners get what is none of a block device's
  *     forgets   of so many events nothing comes: of a locked device's, before systemd 251
  */
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -25,13 +26,13 @@ const number = (name: string) =>
 let forgets = number("forgets");
 
 /** struct udev_monitor_netlink_header, whose filters nobody here uses, and the properties behind it. */
-function message(event: Uevent): Uint8Array {
-  const lines = Object.entries({ ...event.env, USEC_INITIALIZED: "1" })
+function message(env: Record<string, string>, sender = "libudev"): Uint8Array {
+  const lines = Object.entries({ ...env, USEC_INITIALIZED: "1" })
     .map(([name, value]) => `${name}=${value}\0`).join("");
   const properties = new TextEncoder().encode(lines);
   const bytes = zeroed(40 + properties.length);
   const view = new DataView(bytes.buffer);
-  bytes.set(new TextEncoder().encode("libudev\0"));
+  bytes.set(new TextEncoder().encode(`${sender}\0`));
   view.setUint32(8, 0xfeedcafe);
   [40, 40, properties.length].forEach((value, i) => view.setUint32(12 + 4 * i, value, true));
   bytes.set(properties, 40);
@@ -58,7 +59,15 @@ async function work(event: Uevent): Promise<void> {
     renameSync(`${entry}.new`, entry);
   }
   if (words.includes("silent")) return;
-  const bytes = message(event);
+  if (words.includes("chatty")) {
+    tell(message(event.env, "another"));
+    tell(message({ ...event.env, SUBSYSTEM: "net" }));
+    tell(message({ SUBSYSTEM: "block" }));
+  }
+  tell(message(event.env));
+}
+
+function tell(bytes: Uint8Array): void {
   const sent = sendto(fd, bytes, bytes.length, 0, group, group.length);
   if (sent !== ECONNREFUSED) must(sent, "sendto");
 }
