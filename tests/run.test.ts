@@ -190,21 +190,31 @@ withBusybox(
   },
 );
 
-withBusybox("without chroot it is a program of this machine, beside the image", [], async () => {
-  await withRoot(async (root) => {
-    const script =
-      'pwd; echo "$LOOPDEV_ROOT"; realpath .; echo x >"$LOOPDEV_ROOT/etc/x"; ls -d /proc/[0-9]*';
-    const [cwd, path, real, ...processes] = (await sh(root, script, { chroot: false })).split("\n");
-    assertEquals([cwd, path, real], [root.path, root.path, root.path]);
-    assertEquals(readFileSync(`${root.path}/etc/x`, "utf8"), "x\n");
-    assert(processes.length < 9, "this machine's processes are seen");
-    const place = scratch("");
-    assertEquals(
-      await sh(root, "pwd", { chroot: false, cwd: place }),
-      `${run(["realpath", place]).stdout}`,
-    );
-  });
-});
+withBusybox(
+  "without chroot it is a program of this machine, beside the image",
+  ["losetup"],
+  async () => {
+    await withRoot(async (root) => {
+      const script =
+        'pwd; echo "$LOOPDEV_ROOT"; realpath .; echo x >"$LOOPDEV_ROOT/etc/x"; ls -d /proc/[0-9]*';
+      const [cwd, path, real, ...processes] = (await sh(root, script, { chroot: false })).split(
+        "\n",
+      );
+      assertEquals([cwd, path, real], [root.path, root.path, root.path]);
+      assertEquals(readFileSync(`${root.path}/etc/x`, "utf8"), "x\n");
+      assert(processes.length < 9, "this machine's processes are seen");
+      const place = scratch("");
+      assertEquals(
+        await sh(root, "pwd", { chroot: false, cwd: place }),
+        `${run(["realpath", place]).stdout}`,
+      );
+      // Where it is in PATH by default, and not where every libc looks without one.
+      const bare = { chroot: false, clearEnv: true, stdout: "piped" } as const;
+      assertEquals((await root.run(["losetup", "--version"], bare)).code, 0);
+      assertEquals(await sh(root, "echo $PATH", bare), `${PATH}\n`);
+    });
+  },
+);
 
 withBusybox(
   "mounts with at and detached have a directory in the command's namespace",

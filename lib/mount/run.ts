@@ -169,7 +169,7 @@ async function prepare(
     const code = found?.type === undefined ? "ENOENT" : "ENOTDIR";
     throw new LoopError({ code, path: directory, hint: `cwd: ${whose} has no such directory` });
   }
-  const path = env.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? PATH;
+  const path = env.find((entry) => entry.startsWith("PATH="))!.slice("PATH=".length);
   await checkCommand(command[0], { root: at, path, directory, whose });
   // The last one: what this process lends is found through this machine's /proc.
   if (!chroot) namespace.tell("proc", "/proc");
@@ -195,7 +195,8 @@ function environmentOf(
   });
   // The folders of this machine's PATH are not the image's.
   const own = chroot ? { PATH } : { LOOPDEV_ROOT: root, ...owner && variablesOf(owner) };
-  const all = { ...Object.fromEntries(inherited), ...own, ...env };
+  // Without one, each program of this machine would look in folders of its own choice.
+  const all = { PATH, ...Object.fromEntries(inherited), ...own, ...env };
   return Object.entries(all).map(([name, value]) => `${name}=${value}`);
 }
 

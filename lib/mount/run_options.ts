@@ -27,7 +27,7 @@ export interface RunOptions {
   cwd?: string;
   /** Variables that it gets beside this process's, or instead of them. */
   env?: Readonly<Record<string, string>>;
-  /** `true`: it gets those of `env` alone. Default `false`. */
+  /** `true`: it gets those of `env` alone, and a PATH. Default `false`. */
   clearEnv?: boolean;
   /** Where it reads from: nothing, what this process reads from, or these bytes. Default `"null"`. */
   stdin?: "null" | "inherit" | Uint8Array;
