@@ -6,6 +6,7 @@
  * @module
  */
 import { isRefusal, LoopError } from "../base/errors.ts";
+import { whyNotPermitted } from "../kernel/capabilities.ts";
 import { ifExists, type OpenFile } from "../kernel/file.ts";
 import { type Entry, fileMount, makeEntries, newMount } from "../kernel/loose_mount.ts";
 import {
@@ -128,7 +129,8 @@ async function memory(
     return mount;
   } catch (error) {
     mount.close();
-    throw error;
+    if (!isRefusal(error, "EPERM")) throw error;
+    throw error.withHint(whyNotPermitted("making the nodes of a command's /dev", "CAP_MKNOD"));
   }
 }
 
