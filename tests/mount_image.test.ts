@@ -389,8 +389,8 @@ const withBusybox = testsOf("MountedImage.run()", [
 withBusybox("MountedImage.run() runs a command with all mounts of the tree", [], async () => {
   const file = makeImage("run.img", 22, "label: gpt\nsize=16MiB\nsize=4MiB\n");
   const [root, data] = (await readPartitions(file)).partitions;
-  // This machine has a /mnt as well.
-  const files = { "etc/fstab": "LABEL=data /link ext4\n", "mnt/": "", "link": "-> /mnt" };
+  // This machine has a /tmp as well, and a command gets a new one where the image has none mounted.
+  const files = { "etc/fstab": "LABEL=data /link ext4\n", "tmp/": "", "link": "-> /tmp" };
   const folder = makeFiles({ ...SYSTEM, ...files });
   putBusybox(folder);
   makeExt4(file, { ...root, folder });
@@ -398,12 +398,12 @@ withBusybox("MountedImage.run() runs a command with all mounts of the tree", [],
   await using image = await mountImage(file);
   assertEquals(points(image), ["/ 1", "/link 2"]);
   const name = `new-${process.pid}`;
-  const script = `cat /mnt/file; touch /link/${name}; exit 7`;
+  const script = `cat /tmp/file; touch /link/${name}; exit 7`;
   const { code, stdout } = await image.run(["sh", "-c", script], { stdout: "piped" });
   assertEquals([code, new TextDecoder().decode(stdout)], [7, "of the data"]);
-  assert(existsSync(join(image.path, "mnt", name)) && !existsSync(join("/mnt", name)));
-  const sleeping = image.run(["sh", "-c", "touch /mnt/begun; sleep 100"]);
-  await until(() => existsSync(join(image.path, "mnt/begun")), "the command to begin");
+  assert(existsSync(join(image.path, "tmp", name)) && !existsSync(join("/tmp", name)));
+  const sleeping = image.run(["sh", "-c", "touch /tmp/begun; sleep 100"]);
+  await until(() => existsSync(join(image.path, "tmp/begun")), "the command to begin");
   const busy = await assertRejects(() => image.unmount(), LoopError);
   assertEquals(busy.code, "EBUSY");
   // The end of a block kills it.

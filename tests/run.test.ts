@@ -9,10 +9,13 @@ import {
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -22,14 +25,18 @@ import { attach, LoopError, type LoopMount, type MountOptions, type RunOptions }
 import { busyboxImage } from "./support/run_image.ts";
 import {
   assertDetached,
+  isolated,
   leftAttached,
   losetup,
+  makeImage,
+  MOD,
   onThisRuntime,
   openDescriptors,
   output,
   ROOT,
   run,
   scratch,
+  test,
   testsOf,
   until,
 } from "./support/support.ts";
@@ -260,8 +267,23 @@ withBusybox("a signal that aborts stops it, also one that ignores SIGTERM", [], 
       assertEquals(await assertRejects(() => running), reason);
       assertEquals(processesWith(word), []);
     };
-    await stopped("exec sleep WORD");
-    await stopped("trap 'sleep 0; exit 3' TERM; sleep WORD & wait");
+    // The last one is killed after 5 s.
+    await Promise.all([
+      stopped("exec sleep WORD"),
+      stopped("trap 'sleep 0; exit 3' TERM; sleep WORD & wait"),
+      stopped("trap '' TERM; while :; do sleep WORD; done"),
+    ]);
+    // What runs the command has been started, and has no child yet.
+    const atOnce = new AbortController();
+    const listen = atOnce.signal.addEventListener.bind(atOnce.signal);
+    atOnce.signal.addEventListener = (...event: Parameters<typeof listen>) => {
+      listen(...event);
+      queueMicrotask(() => atOnce.abort(reason));
+    };
+    const word = unique();
+    const begun = root.run(["sleep", word], { signal: atOnce.signal });
+    assertEquals(await assertRejects(() => begun), reason);
+    assertEquals(processesWith(word), []);
     const early = AbortSignal.abort(reason);
     assertEquals(await assertRejects(() => root.run("true", { signal: early })), reason);
     assertEquals((await root.run("true")).success, true);
@@ -289,6 +311,67 @@ withBusybox("unmount() is refused while it runs; the end of the block kills it",
   await root[Symbol.asyncDispose]();
   assertStringIncludes(await refused, "it has been unmounted before the command began");
 });
+
+withBusybox("devices may lie in folders of /dev, but not where its links lead", [], async () => {
+  const folder = `/dev/shm/loopdev-${unique()}`;
+  mkdirSync(folder);
+  const opened = openSync("/dev/null", "r");
+  try {
+    for (const name of ["a", "b"]) output(["mknod", `${folder}/${name}`, "c", "1", "3"]);
+    await withRoot(async (root) => {
+      const devices = [`${folder}/a`, `${folder}/b`];
+      assertEquals(await sh(root, `ls ${folder}`, { devices }), "a\nb\n");
+      const beside = root.run("true", { devices: [`/dev/fd/${opened}`] });
+      assertEquals((await assertRejects(() => beside, LoopError)).code, "EEXIST");
+    });
+  } finally {
+    closeSync(opened);
+    rmSync(folder, { recursive: true });
+  }
+});
+
+withBusybox("an image's links that lead nowhere, and directories that do not read", [
+  "debugfs",
+], async () => {
+  const file = busyboxImage("links.img", (tree) => {
+    symlinkSync("resolv.conf", `${tree}/etc/resolv.conf`);
+  });
+  const refused = async (options: RunOptions = {}) => {
+    await using loop = await attach(file, { readOnly: true });
+    await using root = await loop.mount();
+    const { code, path, message } = await assertRejects(() => root.run("true", options), LoopError);
+    return { code, path: path!.replace(root.path, ""), message };
+  };
+  assertEquals((await refused({ cwd: "/etc/resolv.conf" })).code, "ENOENT");
+  output(["debugfs", "-w", "-R", "zap_block -p 255 -f /etc 0", file]);
+  const damaged = await refused();
+  assertEquals([damaged.code, damaged.path], ["EBADMSG", "/etc/resolv.conf"]);
+  await withRoot(async (root) => {
+    rmdirSync(`${root.path}/tmp`);
+    mkdirSync(`${root.path}/line\nbreak`);
+    symlinkSync("line\nbreak", `${root.path}/tmp`);
+    const { code, message } = await assertRejects(() => root.run("true"), LoopError);
+    assertEquals(code, "EINVAL");
+    assertStringIncludes(message, "/line\\nbreak' (its path has a line break, which run() cannot");
+  });
+});
+
+test(
+  "run() says which driver does not give the image to a user",
+  ["root", "mkfs.ext2"],
+  async () => {
+    const file = makeImage("ext2.img", 1);
+    output(["mkfs.ext2", "-q", "-F", file]);
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    const { code, message } = await assertRejects(
+      () => root.run("true", { owner: 1000 }),
+      LoopError,
+    );
+    assertEquals(code, "EINVAL");
+    assertStringIncludes(message, 'with type: "ext4" it is mounted by a driver');
+  },
+);
 
 withBusybox("after unmount() it says so", [], async () => {
   await withRoot(async (root) => {
@@ -360,6 +443,88 @@ withBusybox("suid and devices are for the command alone", [], async () => {
     const error = await assertRejects(() => root.run("true", { devices: ["/dev/shm"] }), LoopError);
     assertEquals(error.path, "/dev/shm");
   });
+});
+
+type Told = Pick<RunOptions, "chroot"> & { stdin?: string };
+
+/** What run() gives for each command and its options, in a process that starts so; and what that leaves open. */
+function toldIn(wrapper: string[], ...runs: [command: string[], options?: Told][]) {
+  const file = busyboxImage("told.img", (tree) => {
+    writeFileSync(`${tree}/etc/resolv.conf`, "of the image\n");
+  });
+  const script = scratch("told.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { readdirSync, readlinkSync } from "node:fs";
+     const opened = () => readdirSync("/proc/self/fd").filter((fd) => {
+       try {
+         return readlinkSync("/proc/self/fd/" + fd).startsWith("/memfd:loopdev");
+       } catch {}
+     }).length;
+     const told = [];
+     await using loop = await attach(${JSON.stringify(file)});
+     await using root = await loop.mount();
+     for (const [command, { stdin, ...options } = {}] of ${JSON.stringify(runs)}) {
+       const bytes = stdin && new TextEncoder().encode(stdin);
+       told.push(await root.run(command, { stdout: "piped", ...bytes && { stdin: bytes }, ...options })
+         .then(({ code, stdout }) => code + " " + new TextDecoder().decode(stdout),
+           ({ code, path, message }) => code + " " + path + ": " + message));
+     }
+     console.log(JSON.stringify({ told, left: opened() }));`,
+  );
+  const { stdout, stderr } = run([...wrapper, ...onThisRuntime(script)]);
+  assertDetached(file);
+  const line = stdout.split("\n").find((line) => line.startsWith("{"));
+  if (line === undefined) throw new Error(stderr);
+  return JSON.parse(line) as { told: string[]; left: number };
+}
+
+/** A beginning of a command line that makes system calls fail, those of children too. */
+const failing = (calls: Record<string, string>, ...paths: string[]) => [
+  ...["strace", "-f", "-o", "/dev/null", "-e", `trace=${Object.keys(calls)}`],
+  ...Object.entries(calls).flatMap(([call, how]) => ["-e", `inject=${call}:${how}`]),
+  ...paths.flatMap((path) => ["-P", path]),
+];
+
+withBusybox("it says what its surroundings lack", ["strace"], () => {
+  const plain: [string[]] = [["true"]];
+  const beside: [string[], Told] = [["echo", "fine"], { chroot: false }];
+  assertEquals(toldIn(isolated("without=mknod"), plain, beside).told, [
+    "EPERM null: EPERM: operation not permitted, mknodat 'null' (making the nodes of a command's " +
+    "/dev needs CAP_MKNOD)",
+    "0 fine\n",
+  ]);
+  const folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/run/current-system/sw/bin"];
+  const nsenter = folders.map((folder) => `${folder}/nsenter`);
+  // Process 1 reads its status, and nothing else here does.
+  const [missing, killed] = toldIn(
+    failing(
+      { statx: `error=ENOENT:when=1..${nsenter.length}`, "?open,openat": "signal=SIGKILL" },
+      ...[...nsenter, "/proc/self/stat"],
+    ),
+    ...[plain, plain],
+  ).told;
+  assertMatch(missing, /^ENOENT nsenter: .*run\(\) needs sh, unshare, nsenter and mount: install/);
+  assertMatch(
+    killed,
+    /^EIO .*unshare: .* makes a command's surroundings has ended: it was killed\)$/,
+  );
+  // The first one makes five files in memory, that of the keeper's script among them. Then one is refused for the
+  // messages of the second one's namespace, and one for the third one's input.
+  const input: [string[], Told] = [["cat"], { stdin: "input" }];
+  const { told: [entered, ...refused], left } = toldIn(
+    failing({ setns: "error=EPERM", memfd_create: "error=EMFILE:when=6+4" }),
+    ...[plain, plain, input],
+  );
+  assertMatch(entered, /^EIO true: .*\(nsenter: reassociate to .* failed: .*not permitted\)$/);
+  for (const error of refused) assertMatch(error, /^EMFILE .*memfd_create .*ulimit -n/);
+  assertEquals([refused.length, left], [2, 0]);
+});
+
+withBusybox("without a resolv.conf of this machine it has the image's", [], () => {
+  const { told } = toldIn(isolated("tmpfs=/etc"), [["cat", "/etc/resolv.conf"]]);
+  assertEquals(told, ["0 of the image\n"]);
 });
 
 withBusybox("SIGKILL of its process ends everything", [], async () => {

@@ -29,7 +29,14 @@ import {
 } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { checkCommand } from "./run_command.ts";
-import { type Entry, messageFile, messagesIn, Namespace, type View } from "./run_namespace.ts";
+import {
+  CHILD_KILLED,
+  type Entry,
+  messageFile,
+  messagesIn,
+  Namespace,
+  type View,
+} from "./run_namespace.ts";
 import { explainNoOwner, makeUserNamespace, type Owner, ownerOf, userOf } from "./owner.ts";
 import { type CheckedRun, checkRun, type RunOptions, type RunOutput } from "./run_options.ts";
 import { find, furnish, type Root } from "./run_tree.ts";
@@ -258,8 +265,7 @@ function exitOfCommand(
     throw new LoopError({ code: "ECHILD", syscall, path, hint });
   }
   if (exit.code === 0 || messages === "") return exit;
-  // unshare of util-linux 2.36 to 2.38 takes a child's SIGKILL for an error of its own.
-  if (stop.aborted || signal?.aborted || /^unshare: sigprocmask unblock failed/.test(messages)) {
+  if (stop.aborted || signal?.aborted || CHILD_KILLED.test(messages)) {
     return { code: 128 + SIGKILL, signal: SIGKILL };
   }
   throw new LoopError({ code: "EIO", syscall, path, hint: messages });

@@ -287,8 +287,11 @@ export function messagesIn(file: OpenFile): string {
     .replaceAll(/\s*\n\s*/g, "; ");
 }
 
+/** What unshare of util-linux 2.36 to 2.38 says where its child was killed by SIGKILL. */
+export const CHILD_KILLED = /^unshare: sigprocmask unblock failed.*/;
+
 function whatFailed(messages: OpenFile, { unshare }: Tools): LoopError {
-  const text = messagesIn(messages);
+  const text = messagesIn(messages).replace(CHILD_KILLED, "");
   const isForbidden = /^unshare: .*not permitted/.test(text);
   const hint = isForbidden
     ? whyNotPermitted("making namespaces", "CAP_SYS_ADMIN")
