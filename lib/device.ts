@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { refusePseudo } from "./binding/backing_file.ts";
+import { openBackingFile } from "./binding/backing_file.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { afterUndoing, laterToExplain } from "./base/errors.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
@@ -16,7 +16,7 @@ import {
   warnDeferred,
 } from "./binding/detach.ts";
 import { checkWaiting } from "./base/options.ts";
-import { absolutePath, O_RDONLY } from "./kernel/file.ts";
+import { absolutePath } from "./kernel/file.ts";
 import { findHolders, type Holder } from "./holders/holders.ts";
 import { type HeldLock, whenUnlocked } from "./udev/lock.ts";
 import { loopSetBlockSize, loopSetCapacity, loopSetDirectIo } from "./kernel/loop.ts";
@@ -30,7 +30,6 @@ import type { Strategy } from "./binding/partscan_race.ts";
 import { udevSettled } from "./udev/settled.ts";
 import { dataOf, type LoopDeviceField, showAsData } from "./base/shown.ts";
 import type { FileSystem } from "./superblocks/file_systems.ts";
-import { openWithoutWaiting } from "./kernel/blocking.ts";
 import { heeding, untilAborted } from "./base/retry.ts";
 import { Turns } from "./base/turns.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
@@ -410,9 +409,9 @@ export class LoopDevice implements AsyncDisposable {
     const path = absolutePath(checkPath("file", file));
     const { timeout } = checkWaiting({});
     await this.#take(async () => {
-      using backing = await openWithoutWaiting(path, O_RDONLY);
-      refusePseudo(backing);
-      await this.#bound.changeFile(backing, timeout);
+      const { offset } = this.#bound.facts;
+      using backing = await openBackingFile(path, { readOnly: true, offset });
+      await this.#bound.changeFile(backing.file, timeout);
     });
   }
 

@@ -256,6 +256,24 @@ test("changeFile() needs a read-only device and the same size", ["root"], async 
   await assertRejects(() => writable.changeFile(other), LoopError, "read-only device");
 });
 
+test("changeFile() refuses what is no image, and waits for no writer of a FIFO", [
+  "root",
+], async () => {
+  const file = makeImage("page.img", 1);
+  const fifo = scratch("fifo");
+  output(["mkfifo", fifo]);
+  await using loop = await attach(file, { readOnly: true });
+  const cases = [
+    [fifo, "EINVAL", "it is a FIFO; only regular files and block devices can be attached"],
+    [scratch("."), "EISDIR", "a directory cannot be attached"],
+    ["/dev/null", "EINVAL", "it is a character device"],
+  ];
+  for (const [path, code, says] of cases) {
+    const error = await assertRejects(() => loop.changeFile(path), LoopError, says);
+    assertEquals([error.code, loop.backingFile], [code, file]);
+  }
+});
+
 test(
   "isCurrent() knows when the device is somebody else's by now",
   ["root"],
