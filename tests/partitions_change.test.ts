@@ -98,4 +98,17 @@ test("changeFile() refuses what attach() would, the file not changed", ["root"],
   await using plain = await attach(old, { readOnly: true });
   await plain.changeFile(wide);
   assertEquals([plain.backingFile, plain.partitions], [wide, []]);
+  const mine = makeImage("mine.img", 8, TWO);
+  await using writable = await attach(mine, { partscan: true });
+  const before = kernels(writable);
+  await assertRejects(() => writable.changeFile(old), LoopError, "only a read-only device");
+  assertEquals([writable.backingFile, kernels(writable)], [mine, before]);
+});
+
+test("changeFile() takes a block device, and its partitions", ["root"], async () => {
+  const [old, other] = [makeImage("old.img", 8, THREE_PARTITIONS), makeImage("other.img", 8, TWO)];
+  await using below = await attach(other, { readOnly: true });
+  await using loop = await attach(old, { readOnly: true, partscan: true });
+  await loop.changeFile(below.path);
+  assertEquals([loop.backingFile, kernels(loop)], [below.path, [[2, 2, 1], [5, 3, 1]]]);
 });
