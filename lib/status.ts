@@ -137,12 +137,14 @@ export function loopNumber(path: string): number {
   const link = type === "block device"
     ? ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`))
     : undefined;
-  const number = /^DEVNAME=loop(\d+)$/m.exec(link ?? "")?.[1];
-  if (number !== undefined) return Number(number);
-  const hint = `it is ${
-    type === "block device" ? `device ${rdev}` : `a ${type}`
-  }, not a loop device`;
-  throw new LoopError({ code: "ENOTBLK", path, hint });
+  const [, number, partition] = /^DEVNAME=loop(\d+)(p\d+)?$/m.exec(link ?? "") ?? [];
+  if (number !== undefined && partition === undefined) return Number(number);
+  const what = number !== undefined
+    ? `a partition of /dev/loop${number}`
+    : type === "block device"
+    ? `device ${rdev}`
+    : `a ${type}`;
+  throw new LoopError({ code: "ENOTBLK", path, hint: `it is ${what}, not a loop device` });
 }
 
 function readStatus(number: number): LoopStatus | undefined {
@@ -175,11 +177,11 @@ function readIdentity(number: number): Identity {
   try {
     using device = open(`/dev/loop${number}`, O_RDONLY);
     const { lo_device, lo_inode, lo_file_name } = loop_info64.decode(loopGetStatus64(device));
-    const end = lo_file_name.indexOf(0);
     return {
       backingDev: decodeDev(lo_device),
       backingInode: lo_inode,
-      reference: decodeName(lo_file_name.subarray(0, end < 0 ? undefined : end)),
+      // The kernel ends each with a NUL.
+      reference: decodeName(lo_file_name.subarray(0, lo_file_name.indexOf(0))),
     };
   } catch (error) {
     if (!isRefusal(error, "EACCES", "EPERM", "ENOENT")) throw error;

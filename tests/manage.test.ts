@@ -86,6 +86,17 @@ test("status(), list() and find() say what losetup says", ["root"], async () => 
   assertEquals(await find(file, { offset: 0 }), []);
 });
 
+test("status() says Infinity where a number cannot hold the kernel's 64 bits", [
+  "root",
+], async () => {
+  const file = makeImage("limit.img", 1);
+  using loop = foreign(file, { sizelimit: 2 ** 62 });
+  const { sizelimit, size } = await status(loop.path);
+  assertEquals([sizelimit, size], [Infinity, MIB]);
+  const error = await assertRejects(() => attach(file, { overlap: "refuse" }), LoopError);
+  assertEquals(error.code, "EEXIST");
+});
+
 test("status() and openLoop() say what is wrong", ["root"], async () => {
   // A device that no neighbour takes.
   await using own = ownDevices(1);
@@ -93,9 +104,22 @@ test("status() and openLoop() say what is wrong", ["root"], async () => {
   assertEquals(await loop.detach(PATIENTLY), "detached");
   const unbound = await assertRejects(() => status(loop.path), LoopError, "no file is bound to it");
   assertEquals(unbound.code, "ENXIO");
+  await using parted = await attach(makeImage("parted.img", 8, THREE_PARTITIONS), {
+    partscan: true,
+  });
+  const other = scratch("other");
+  output(["mknod", other, "b", "240", "5"]);
+  const nodes = [
+    ["/dev/null", "a character device"],
+    [other, "device 240:5"],
+    [parted.partitions[1].path, `a partition of ${parted.path}`],
+  ];
   for (const look of [status, openLoop]) {
-    const error = await assertRejects(() => look("/dev/null"), LoopError, "not a loop device");
-    assertEquals(error.code, "ENOTBLK");
+    for (const [path, what] of nodes) {
+      const says = `it is ${what}, not a loop device`;
+      const error = await assertRejects(() => look(path), LoopError, says);
+      assertEquals(error.code, "ENOTBLK");
+    }
   }
 });
 
@@ -148,8 +172,22 @@ test(
     const taken = await assertRejects(() => attach(file, { number }), LoopError);
     assertEquals(taken.code, "EBUSY");
     await loop.persist();
+    {
+      await using _held = await holdOpen(path);
+      const options = { remove: true, timeout: 0 };
+      assertEquals(await detach(path, options), "deferred");
+      assertEquals(existsSync(`/sys/block/loop${number}`), true);
+    }
+    await until(() => losetup(file).length === 0, "the device to go");
+    const last = await attach(file, { number });
+    await last.persist();
     assertEquals(await detach(path, { remove: true, ...PATIENTLY }), "detached");
-    assertEquals(run(["ls", "-d", `/sys/block/loop${number}`]).status, 2);
+    assertEquals(existsSync(`/sys/block/loop${number}`), false);
+    // Its handle does not take that for an error.
+    const gone = await attach(file, { number });
+    assertEquals(await gone.detach(PATIENTLY), "detached");
+    await own[Symbol.asyncDispose]();
+    assertEquals([await gone.holders(), existsSync(`/sys/block/loop${number}`)], [[], false]);
   },
 );
 
@@ -197,6 +235,8 @@ test("attach() with reference sets lo_file_name", ["root"], async () => {
     RangeError,
     "64 bytes",
   );
+  const none = 5 as unknown as string;
+  await assertRejects(() => attach("/nowhere", { reference: none }), TypeError, "not 5");
 });
 
 test(
@@ -308,6 +348,13 @@ test("rescan() adds, removes, resizes, and never touches what is unchanged", ["r
     [[1, MIB, MIB], [2, 2 * MIB, 4 * MIB], [4, 6 * MIB, MIB]],
   );
   assertEquals(Number(sysfs(`loop${loop.number}/loop${loop.number}p2/size`)) * 512, 4 * MIB);
+
+  writeTable(
+    file,
+    "label: gpt\n1: start=2048, size=1024\n2: start=4096, size=6144\n4: size=1MiB\n",
+  );
+  await loop.rescan();
+  assertEquals(loop.partitions.map(({ size }) => size), [MIB / 2, 3 * MIB, MIB]);
 
   writeTable(file, "label: gpt\n1: start=4096, size=2048\n");
   const error = await assertRejects(() => loop.rescan(), LoopError, "unmount it first");
