@@ -250,15 +250,14 @@ async function choosePlan({ partscan, workaround }: CheckedOptions): Promise<Pla
 
 let probed: ReturnType<typeof probePartscanRace> | undefined;
 
-/** Probes the running kernel once a process, or again after an answer that decides nothing. */
+/** Probes the running kernel once a process, or again after a probe that was refused or decides nothing. */
 async function probeOnce(): ReturnType<typeof probePartscanRace> {
-  const asked = probed ??= probePartscanRace();
-  const verdict = await asked.catch((error) => {
-    if (probed === asked) probed = undefined;
-    throw error;
-  });
-  if (verdict === "inconclusive" && probed === asked) probed = undefined;
-  return verdict;
+  let verdict: Awaited<ReturnType<typeof probePartscanRace>> | undefined;
+  try {
+    return verdict = await (probed ??= probePartscanRace());
+  } finally {
+    if (verdict === undefined || verdict === "inconclusive") probed = undefined;
+  }
 }
 
 /** LOOP_CONFIGURE of Linux 5.8 ignores some fields, and every kernel drops direct I/O without an error. */

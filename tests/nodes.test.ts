@@ -3,14 +3,18 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { attach } from "../mod.ts";
+import { blkRoSet } from "../lib/kernel/block.ts";
+import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import { detachElsewhere } from "./support/others.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
   assertDetached,
+  isolated,
   makeImage,
   MOD,
   onThisRuntime,
   output,
+  PATIENTLY,
   ROOT,
   scratch,
   sysfs,
@@ -27,8 +31,11 @@ const WITHOUT_THE_SECOND = `label: gpt
 
 const CONTROL = "mknod /dev/loop-control c 10 237";
 
-/** Runs `body`, which may use attach() and `file`, in such a /dev, and gives what it prints as JSON. */
-function inStaticDev(setup: string, file: string, body: string): unknown {
+/**
+ * Runs `body`, which may use attach() and `file`, in such a /dev, and gives what it prints as JSON. `around`: what
+ * runs the runtime.
+ */
+function inStaticDev(setup: string, file: string, body: string, around: string[] = []): unknown {
   const script = scratch("static.ts");
   writeFileSync(
     script,
@@ -43,7 +50,7 @@ function inStaticDev(setup: string, file: string, body: string): unknown {
      const dev = (path) => spawnSync("stat", ["-c", "%t:%T", path], { encoding: "utf8" }).stdout.trim();
      ${body}`,
   );
-  return JSON.parse(output([...withStaticDev(setup), ...onThisRuntime(script)]));
+  return JSON.parse(output([...withStaticDev(setup), ...around, ...onThisRuntime(script)]));
 }
 
 test("attach() makes the nodes that do not appear, and detach() removes them", ["root"], () => {
@@ -305,4 +312,156 @@ test("nodes that a killed process made, or one whose device another got, go with
   assertEquals(lost, []);
   assertEquals(refused, ["EBUSY", disk]);
   assertEquals(after, []);
+});
+
+/** What the scripts below take from the library's inside. */
+const INSIDE = `import { O_RDONLY, O_RDWR, open } from ${
+  JSON.stringify(new URL("../lib/kernel/file.ts", import.meta.url))
+};
+import { LO_FLAGS_AUTOCLEAR, loopConfigure, loopCtlAdd, loopCtlRemove } from ${
+  JSON.stringify(new URL("../lib/kernel/loop.ts", import.meta.url))
+};
+const sh = (...words) => spawnSync(words[0], words.slice(1));`;
+
+test("attach() makes a device again that others remove before it has its node", [
+  "root",
+], async () => {
+  const file = makeImage("again.img", 1);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const said = inStaticDev(
+    CONTROL,
+    file,
+    `${INSIDE}
+     import { existsSync } from "node:fs";
+     using control = open("/dev/loop-control", O_RDWR);
+     const removed = () => loopCtlRemove(control, ${number}).then(() => true, () => false);
+     // On a busy machine the device can be bound before we hear that it is there.
+     let loop, during, isMeant = false;
+     for (let round = 0; !isMeant && round < 20; round++) {
+       while (existsSync("/sys/block/loop${number}")) await removed();
+       const attaching = attach(file, { number: ${number} });
+       while (!existsSync("/sys/block/loop${number}")) await new Promise((r) => setTimeout(r));
+       isMeant = await removed();
+       loop = await attaching;
+       during = nodes(${number});
+       await loop.detach();
+     }
+     console.log(JSON.stringify([isMeant, loop.path, during, nodes(${number})]));`,
+  );
+  assertEquals(said, [true, `/dev/loop${number}`, [`loop${number}`], []]);
+});
+
+test("attach() that may not make a device writable says how, and leaves no node of it", [
+  "root",
+], async () => {
+  const file = makeImage("setro.img", 1);
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  await (await attach(file, { number })).detach(PATIENTLY);
+  {
+    using device = open(path, O_RDONLY);
+    blkRoSet(device, true);
+  }
+  const body = `const { code, message } = await attach(file, { number: ${number} }).catch((e) => e);
+    console.log(JSON.stringify([code, message, nodes(${number})]));`;
+  const [code, message, left] = inStaticDev(
+    CONTROL,
+    file,
+    body,
+    isolated("without=sys_admin"),
+  ) as [string, string, string[]];
+  assertEquals([code, left], ["EACCES", []]);
+  assertStringIncludes(message, `an earlier use has left it read-only: blockdev --setrw ${path}`);
+  assertDetached(file);
+});
+
+test("attach() says that a node is another loop device, and binds nothing there", [
+  "root",
+], async () => {
+  const file = makeImage("swapped.img", 1);
+  await using own = ownDevices(2);
+  const [number, other] = own.numbers;
+  const [code, message, isBound] = inStaticDev(
+    `${CONTROL} && mknod /dev/loop${number} b 7 ${other}`,
+    file,
+    `${INSIDE}
+     import { existsSync } from "node:fs";
+     {
+       using control = open("/dev/loop-control", O_RDWR);
+       for (const number of ${JSON.stringify(own.numbers)}) loopCtlAdd(control, number);
+     }
+     const options = { number: ${number}, readOnly: true, nodes: "never" };
+     const { code, message } = await attach(file, options).catch((error) => error);
+     const isBound = existsSync("/sys/block/loop${other}/loop");
+     console.log(JSON.stringify([code, message, isBound]));`,
+  ) as [string, string, boolean];
+  assertEquals([code, isBound], ["ENOTBLK", false]);
+  assertStringIncludes(message, `it is loop device ${other}`);
+});
+
+test("attach() probes again after a probe that was refused", ["root"], async () => {
+  const file = makeImage("probed.img", 1);
+  await using own = ownDevices(1);
+  const said = inStaticDev(
+    "true",
+    file,
+    `${INSIDE}
+     const probing = () => attach(file, { partscan: true, workaround: "probe", number: ${
+      own.numbers[0]
+    } })
+       .then((loop) => loop.detach(), ({ code, path }) => code + " " + path);
+     const refused = await Promise.all([probing(), probing()]);
+     sh("mknod", "/dev/loop-control", "c", "10", "237");
+     console.log(JSON.stringify([...refused, await probing()]));`,
+  );
+  const refused = "ENOENT /dev/loop-control";
+  assertEquals(said, [refused, refused, "detached"]);
+});
+
+test("a /dev in which no node can be made is said, and keeps no device from its end", [
+  "root",
+], async () => {
+  const file = makeImage("fixed.img", 8, THREE_PARTITIONS);
+  await using own = ownDevices(2);
+  const [first, second] = own.numbers;
+  const [refused, left, detached] = inStaticDev(
+    `${CONTROL} && mknod /dev/loop${first} b 7 ${first}`,
+    file,
+    `${INSIDE}
+     import { existsSync } from "node:fs";
+     const loop = await attach(file, { partscan: true, nodes: "never", number: ${first} });
+     sh("mount", "-o", "remount,bind,ro", "/dev");
+     const refused = await attach(file, { number: ${second} }).catch(({ message }) => message);
+     const left = existsSync("/sys/block/loop${second}");
+     console.log(JSON.stringify([refused, left, await loop.detach()]));`,
+  ) as [string, boolean, string];
+  assertMatch(refused, /^EROFS: read-only file system, mknod '/);
+  assertEquals([left, detached], [false, "detached"]);
+});
+
+test("detach() leaves the node of a device that another process has bound since", [
+  "root",
+], async () => {
+  const file = makeImage("since.img", 1);
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const [ended, left] = inStaticDev(
+    CONTROL,
+    file,
+    `${INSIDE}
+     const loop = await attach(file, { number: ${number} });
+     const holder = open(loop.path, O_RDONLY);
+     const ending = loop.detach({ timeout: 30_000 });
+     while (nodes(${number}).length > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+     // One that another loopdev has made.
+     sh("mknod", loop.path, "b", "7", "${number}");
+     sh("chmod", "1600", loop.path);
+     using backing = open(file, O_RDWR);
+     holder.close();
+     using theirs = open(loop.path, O_RDWR);
+     loopConfigure(theirs, backing, { info: { lo_flags: LO_FLAGS_AUTOCLEAR } });
+     console.log(JSON.stringify([await ending, nodes(${number})]));`,
+  ) as [string, string[]];
+  assertEquals([ended, left], ["detached", [`loop${number}`]]);
 });
