@@ -228,8 +228,7 @@ async function reuse(
     return makeLoopDevice(bound);
   } catch (error) {
     // The first error wins.
-    await bound.close().catch(() => {});
-    throw error;
+    throw await afterUndoing(error, bound.close());
   }
 }
 

@@ -9,8 +9,9 @@ import { withMore, withSecond } from "../lib/base/errors.ts";
 import { USER } from "./cases/owned_files.ts";
 import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
-import { makeImage, scratch, test } from "./support/support.ts";
-import { traced } from "./support/traced.ts";
+import { ownDevices } from "./support/own_devices.ts";
+import { makeImage, MOD, PATIENTLY, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
+import { type Fault, traced, tracedWithFault } from "./support/traced.ts";
 
 const told = (image: string, options: unknown) =>
   `const tell = ({ code, path, message }) => ({ code, path, message });
@@ -262,4 +263,106 @@ test("a device whose file has a path that the kernel cannot tell is in nobody's 
   } finally {
     renameSync(long, base);
   }
+});
+
+/** What `body` says, which knows what mod.ts exports, and loopCtlRemove(). */
+function saidWith(fault: Fault, body: string): string {
+  const kernel = (name: string) => JSON.stringify(new URL(`lib/kernel/${name}.ts`, MOD));
+  const script = `import { detach, openLoop } from ${JSON.stringify(MOD)};
+    import { O_RDWR, open } from ${kernel("file")};
+    import { loopCtlRemove } from ${kernel("loop")};
+    const said = await (async () => { ${body} })().catch((error) => error.suppressed ?? error);
+    console.log(said.message ?? said);`;
+  const calls = `openat,ioctl,statx,fsync${fault.then ? `,${fault.then[0]}` : ""}`;
+  return tracedWithFault(script, { calls }, fault).stdout.trim();
+}
+
+const from = (error: string): Fault["how"] => (nth) => `error=${error}:when=${nth}+`;
+const once = (error: string): Fault["how"] => (nth) => `error=${error}:when=${nth}`;
+
+test("attach() tells why a device was not bound, whatever then fails", [
+  "root",
+  "strace",
+], async () => {
+  const image = JSON.stringify(makeImage("unbound.img", 1));
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  // Nor can the device be taken away that was made for it.
+  const configuring: Fault = { call: /LOOP_CONFIGURE/, how: from("EINVAL") };
+  const made = `{
+      using control = open("/dev/loop-control", O_RDWR);
+      await loopCtlRemove(control, ${number}).catch(() => {});
+    }
+    return await attach(${image}, { number: ${number} });`;
+  const said = saidWith(configuring, made);
+  assert(said.startsWith(`EINVAL: invalid argument, LOOP_CONFIGURE '/dev/loop${number}'`), said);
+  // Nobody can say either whether the device is still there.
+  const looking: Fault = { call: /^statx\(.*"\/sys\/block\/loop\d+"/, how: from("EIO") };
+  assertMatch(
+    saidWith(looking, `return await attach(${image});`),
+    /^EIO: input\/output error, statx '\/sys\/block\/loop\d+'$/,
+  );
+});
+
+test("attach() and rescan() tell which partition was refused, whatever then fails", [
+  "root",
+  "strace",
+], () => {
+  const image = JSON.stringify(makeImage("parts.img", 8, THREE_PARTITIONS));
+  const attaching = `return (await attach(${image}, { partscan: true })).partitions.length;`;
+  const adding = /BLKPG_ADD_PARTITION/;
+  // Nor does the device tell the size of its sectors.
+  assertMatch(
+    saidWith({ call: adding, how: from("EINVAL") }, attaching),
+    /^EINVAL: invalid argument, BLKPG_ADD_PARTITION '\/dev\/loop\d+'$/,
+  );
+  const flushing: Fault = {
+    call: /BLKFLSBUF/,
+    how: once("EIO"),
+    then: ["getdents64", once("ENOMEM")],
+  };
+  const rescanning = `await using loop = await attach(${image}, { partscan: true });
+    return await loop.rescan();`;
+  assertMatch(saidWith(flushing, rescanning), /^EIO: input\/output error, BLKFLSBUF '/);
+});
+
+test("detach() tells why the kernel keeps a device, and what is lost besides", [
+  "root",
+  "strace",
+], async () => {
+  await using loop = await attach(makeImage("kept.img", 1));
+  const refused = { call: /LOOP_CLR_FD/, how: once("EPERM") };
+  const detaching = `const loop = await openLoop(${JSON.stringify(loop.path)});
+    return await loop.detach({ timeout: 0 });`;
+  const why = `EPERM: operation not permitted, LOOP_CLR_FD '${loop.path}'`;
+  // Where nobody can say what has become of it.
+  assertEquals(saidWith({ ...refused, then: ["statx", once("EIO")] }, detaching), why);
+  const losing: Fault = { call: /^fsync/, how: once("EIO"), then: ["ioctl", once("EPERM")] };
+  const lost = saidWith(losing, detaching);
+  assertMatch(lost, /^EIO: .*fsync '.*kept\.img, and it is lost/);
+  assert(lost.includes(`(${why})`), lost);
+});
+
+test("a device that is detached between the look and its opening is nobody's", [
+  "root",
+  "strace",
+], async () => {
+  const file = makeImage("between.img", 1);
+  await using own = ownDevices(1);
+  await using loop = await attach(file, { number: own.numbers[0] });
+  // Each looks at the device, and then opens it. attach() looks again.
+  const { stdout } = traced(
+    `import { detach } from ${JSON.stringify(MOD)};
+     const file = ${JSON.stringify(file)};
+     {
+       await using loop = await attach(file, { overlap: "reuse" });
+       console.log(loop.path);
+     }
+     console.log(await detach(file).catch(({ code, message }) => code + message));`,
+    { calls: "openat", inject: "openat:error=ENXIO:when=2+4", on: loop.path },
+  );
+  const [reused, detached] = stdout.trim().split("\n");
+  assertEquals(reused, loop.path);
+  assertMatch(detached, /^ENXIO.*it is not attached to any loop device/);
+  assertEquals(await loop.detach(PATIENTLY), "detached");
 });

@@ -13,8 +13,8 @@ export interface TracedCall {
 export interface Tracing {
   /** As behind strace's `-e trace=`. */
   readonly calls: string;
-  /** As behind strace's `-e inject=`. */
-  readonly inject?: string;
+  /** As behind strace's `-e inject=`; of each name one. */
+  readonly inject?: string | readonly string[];
   /** Only calls on this file are traced, and made to fail. */
   readonly on?: string;
   /** One thread makes all calls, and no other's are given: strace's `when=` counts each thread's for itself. */
@@ -65,6 +65,8 @@ export interface Fault {
   readonly how: (nth: number) => string;
   /** Whether all calls that fail must be like it, and not only the first. */
   readonly all?: boolean;
+  /** What else fails after it: calls of another name, of which the next one is the `nth`. */
+  readonly then?: readonly [name: string, how: Fault["how"]];
 }
 
 /**
@@ -75,7 +77,7 @@ export interface Fault {
 export function tracedWithFault(
   body: string,
   tracing: Omit<Tracing, "inject" | "here">,
-  { call, how, all = false }: Fault,
+  { call, how, all = false, then }: Fault,
 ): Traced & { failed: string } {
   const here = { ...tracing, here: true };
   for (let aims = 1;; aims++) {
@@ -83,11 +85,18 @@ export function tracedWithFault(
     const first = texts.findIndex((text) => call.test(text));
     assert(first >= 0, `no call is like ${call}: ${texts.join("\n")}`);
     const [failed] = texts[first].split("(");
-    const before = texts.slice(0, first).filter((text) => text.startsWith(`${failed}(`));
-    const told = traced(body, { ...here, inject: `${failed}:${how(before.length + 1)}` });
-    const made = told.calls.filter(({ text }) => text.includes("(INJECTED)"));
+    const nth = (name: string) =>
+      texts.slice(0, first).filter((text) => text.startsWith(`${name}(`)).length + 1;
+    const later = then ? [`${then[0]}:${then[1](nth(then[0]))}`] : [];
+    const told = traced(body, { ...here, inject: [`${failed}:${how(nth(failed))}`, ...later] });
+    const failing = (name: string) =>
+      told.calls.filter(({ text }) => text.startsWith(`${name}(`) && text.includes("(INJECTED)"));
+    const made = failing(failed);
     const meant = made.filter(({ text }) => call.test(text));
-    const isAimed = all ? meant.length === made.length : meant[0] === made[0];
+    const behind = told.calls.slice(told.calls.indexOf(made[0]) + 1);
+    const next = then && behind.find(({ text }) => text.startsWith(`${then[0]}(`));
+    const isAimed = (all ? meant.length === made.length : meant[0] === made[0]) &&
+      (!then || next === failing(then[0])[0]);
     if (made.length > 0 && isAimed || aims === TRIES) return { ...told, failed };
   }
 }
@@ -109,7 +118,7 @@ function tracedOnce(
   );
   const { stdout, stderr, status } = run([
     ...["strace", "-f", "-o", log, "-e", `trace=${calls}`, ...names ? ["-y"] : []],
-    ...inject === undefined ? [] : ["-e", `inject=${inject}`],
+    ...[inject ?? []].flat().flatMap((one) => ["-e", `inject=${one}`]),
     ...on === undefined ? [] : ["-P", on],
     ...onThisRuntime(script),
   ]);
