@@ -3,9 +3,9 @@
  *
  *     node dev/coverage.mjs deno node torture
  *
- * Every process counts that inherits the environment and ends by itself. One that is killed tells
- * nothing, and one that runs a bundle or a copy of the library tells of that. Bun counts lines of its
- * own process alone: what only Bun runs is left out.
+ * Every process counts that inherits the environment and ends by itself, with the library's Workers on
+ * Node (coverage_node.mjs). One that is killed tells nothing, and one that runs a bundle or a copy of the
+ * library tells of that. Bun counts lines of its own process alone: what only Bun runs is left out.
  */
 import { spawn } from "node:child_process";
 import {
@@ -44,6 +44,7 @@ const BIN = join(ROOT, "dev/node_modules/.bin");
 const STATE = join(ROOT, "reports/coverage.json");
 const GUARANTEES = join(ROOT, "docs/guarantees.md");
 const NODE = join(BIN, "node");
+const COVERAGE_NODE = join(ROOT, "dev/coverage_node.mjs");
 
 /** A run that is interrupted keeps what it has found by then. */
 const SAVE_MS = 20_000;
@@ -118,8 +119,35 @@ const sources = new Map(SOURCES.map((path) => [path, new Source(path)]));
 const LIB = pathToFileURL(join(ROOT, "lib")).href;
 const rootUrl = pathToFileURL(ROOT).href;
 
+/**
+ * Takes over what a Worker says of its program, which is the text of some of the sources' functions: Node has
+ * blanked their types, so that each offset stays as far behind the function's begin.
+ */
+function takeWorker({ program, functions }, part) {
+  const texts = [...program.matchAll(/(?:async )?function (\w+)/g)];
+  texts.forEach(({ index: first, 1: name }, i) => {
+    const last = texts[i + 1]?.index ?? program.length;
+    const declared = new RegExp(`(?<=^|^export )(async )?function ${name}\\b`, "m");
+    const source = [...sources.values()].find(({ path, text }) =>
+      path.startsWith("lib/runtime/") && declared.test(text)
+    );
+    const by = source.text.search(declared) - first;
+    const moved = functions.map(({ ranges }) => ({
+      ranges: ranges
+        .filter(({ startOffset, endOffset }) => startOffset >= first && endOffset <= last)
+        .map(({ startOffset, endOffset, count }) => ({
+          startOffset: startOffset + by,
+          endOffset: endOffset + by,
+          count,
+        })),
+    }));
+    take({ url: rootUrl + source.path, functions: moved }, false, part);
+  });
+}
+
 /** Takes over what one script says, if it is one of the sources. */
 function take(script, isDeno, part) {
+  if (script.program !== undefined) return takeWorker(script, part);
   if (!script.url.startsWith(LIB)) return;
   const source = sources.get(script.url.slice(rootUrl.length));
   if (source === undefined) return;
@@ -162,6 +190,7 @@ async function cover(part, [program, ...args]) {
     PATH: [BIN, process.env.PATH].join(delimiter),
     DENO_COVERAGE_DIR: folders[0],
     NODE_V8_COVERAGE: folders[1],
+    NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --import=${COVERAGE_NODE}`,
   };
   delete env.NODE_COMPILE_CACHE;
   const takeAll = () => folders.forEach((one, index) => collect(one, index === 0, part));
