@@ -19,12 +19,14 @@ import {
   test,
   THREE_PARTITIONS,
 } from "./support/support.ts";
-import { traced } from "./support/traced.ts";
+import { traced, tracedWithFault } from "./support/traced.ts";
 
 interface Refusal {
   readonly name: string;
   /** As behind strace's `-e inject=`. */
   readonly inject: string;
+  /** The first call that is like it is the only one that is refused. */
+  readonly call?: RegExp;
   /** The file of which the calls are refused; by default of all. */
   readonly on?: (image: string) => string;
   /** Gets `file`, and gives what is printed. */
@@ -171,12 +173,16 @@ const REFUSALS: readonly Refusal[] = [
     says: /^EINVAL: /,
   },
   {
-    name: "run() rejects where it cannot wait for a program",
+    name: "run() rejects where it cannot wait for a program, and leaves no child",
     inject: "ppoll:error=ENOMEM",
-    body: running,
+    // Of the pipe that interrupts the wait, and of the program.
+    call: /^ppoll\(\[\{fd=\d+, events=POLLIN\}, \{/,
+    body: `const { signalChildren } = await import(${KERNEL("program")});
+      const said = await (async () => { ${running} })().catch(({ message }) => message);
+      return said + ", children: " + signalChildren(process.pid, 0);`,
     image: busyboxImage,
     needs: RUNS,
-    says: /^ENOMEM: .*ppoll/,
+    says: /^ENOMEM: .*ppoll.*, children: false$/,
   },
   {
     name: "signalChildren() passes over a child that has ended meanwhile",
@@ -222,13 +228,17 @@ const REFUSALS: readonly Refusal[] = [
 
 const emptyImage = (name: string) => makeImage(name, 1);
 
-for (const { name, inject, on, body, says, image = emptyImage, needs } of REFUSALS) {
+for (const { name, inject, call, on, body, says, image = emptyImage, needs } of REFUSALS) {
   test(name, ["root", "strace", ...needs ?? []], () => {
     const file = image("refused.img");
     const script = `const file = ${JSON.stringify(file)};
       const said = await (async () => { ${body} })().catch(({ message }) => message);
       console.log(said);`;
-    const { stdout } = traced(script, { calls: inject.split(":")[0], inject, on: on?.(file) });
+    const [calls, error] = inject.split(":");
+    const how = (nth: number) => `${error}:when=${nth}`;
+    const { stdout } = call
+      ? tracedWithFault(script, { calls: `${calls},?open,openat` }, { call, how })
+      : traced(script, { calls, inject, on: on?.(file) });
     assertMatch(stdout.trim(), says);
     assertDetached(file);
   });

@@ -21,6 +21,7 @@ import { pipe } from "../kernel/pipe.ts";
 import {
   environment,
   type Exit,
+  exitOf,
   makeBlocking,
   PipeReader,
   readUntilExit,
@@ -239,6 +240,8 @@ async function execute(
     over.abort();
     for (const end of ends) end();
     await namespace.end();
+    // Where nobody could wait for it: the kernel keeps how a child ended until somebody asks.
+    if (!exit) await exitOf(pid);
   }
   // What the programs wrote that the command left behind.
   for (const reader of stdio.readers) reader.read();
