@@ -2,10 +2,11 @@
  * What becomes of a call when the kernel refuses one kind of system call altogether: of an old kernel, a
  * filter of a container, or a limit. strace refuses it here.
  */
-import { assertMatch } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
-import type { MountOptions } from "../mod.ts";
+import { attach, type MountOptions } from "../mod.ts";
 import { ext4Image } from "./support/mount_image.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import { busyboxImage } from "./support/run_image.ts";
 import {
   assertDetached,
@@ -73,6 +74,12 @@ const REFUSALS: readonly Refusal[] = [
     body: `const loop = await attach(file, { partscan: "userspace" });
       return await loop.detach();`,
     image: (name) => makeImage(name, 8, THREE_PARTITIONS),
+    says: /^detached$/,
+  },
+  {
+    name: "detach() writes back by fsync() where the kernel has no sync_file_range()",
+    inject: "sync_file_range:error=ENOSYS",
+    body: "return await (await attach(file)).detach();",
     says: /^detached$/,
   },
   {
@@ -243,6 +250,30 @@ for (const { name, inject, call, on, body, says, image = emptyImage, needs } of 
     assertDetached(file);
   });
 }
+
+test("detach() passes over a partition that somebody removes while it looks", [
+  "root",
+  "strace",
+], async () => {
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  const file = makeImage("removed.img", 8, THREE_PARTITIONS);
+  const loop = await attach(file, { number, partscan: "userspace" });
+  await loop.persist();
+  const { stdout } = traced(
+    `const { detach } = await import(${JSON.stringify(MOD)});
+     const { sysfsPartitions } = await import(${KERNEL("sysfs")});
+     const seen = sysfsPartitions(${number}).map(({ number }) => number).join();
+     console.log(seen, await detach(${JSON.stringify(path)}));`,
+    {
+      calls: "?open,openat",
+      inject: "?open,openat:error=ENOENT",
+      on: `/sys/block/loop${number}/loop${number}p2/dev`,
+    },
+  );
+  assertEquals(stdout, "1,3 detached\n");
+  assertDetached(file);
+});
 
 /** How a mount ends in a /run of its own, which `setup` changes first. `around`: what runs the runtime. */
 function mountedIn(setup: string, options: MountOptions = {}, around: string[] = []): string {
