@@ -1,8 +1,9 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, isAffected, type KernelBug } from "../mod.ts";
 import { LoopError } from "../lib/base/errors.ts";
+import { readWithoutWaiting } from "../lib/kernel/blocking.ts";
 import { chainOnThread, uninterruptedOnThread } from "../lib/kernel/chain.ts";
 import { isBeingClaimed, whileClaiming } from "../lib/kernel/claims.ts";
 import {
@@ -15,6 +16,7 @@ import {
   O_RDWR,
   open,
   OpenFile,
+  readText,
 } from "../lib/kernel/file.ts";
 import { ext4ResizeFs, writeThrough } from "../lib/kernel/growth.ts";
 import { loopStatusAt } from "../lib/kernel/loop.ts";
@@ -25,6 +27,7 @@ import { hasSuperblock } from "../lib/kernel/quotactl.ts";
 import { flock, tryLockAlone } from "../lib/kernel/record_lock.ts";
 import { parseRelease } from "../lib/kernel/release.ts";
 import { isThere, placesOf, unwritableBy } from "../lib/kernel/stat.ts";
+import { libcCall, must } from "./support/libc_call.ts";
 import {
   isolated,
   makeImage,
@@ -32,6 +35,7 @@ import {
   onThisRuntime,
   openDescriptors,
   output,
+  run,
   RUNTIME,
   scratch,
   test,
@@ -203,6 +207,85 @@ test("isNodev() asks for the mount of a folder, or the root's", [], () => {
     "boolean",
     "boolean",
   ]);
+});
+
+test("isNodev() is false in a chroot whose root is no mount's", ["root", "mount"], () => {
+  const [script, mount] = [scratch("chroot.ts"), scratch("chroot")];
+  mkdirSync(mount);
+  const from = (file: string) => JSON.stringify(new URL(file, MOD));
+  writeFileSync(
+    script,
+    `import { isNodev, mounts } from ${from("lib/kernel/mountinfo.ts")};
+     import { libcCall, must } from ${from("tests/support/libc_call.ts")};
+     const chroot = libcCall("chroot", "buffer");
+     const root = must(libcCall("open", "buffer", "i32", "i32")("/", 0, 0), "open");
+     must(chroot(${JSON.stringify(`${mount}/root`)}), "chroot");
+     console.log(mounts().map(({ point }) => point).join(), isNodev("/dev"));
+     must(libcCall("fchdir", "i32")(root), "fchdir");
+     must(chroot("."), "chroot");`,
+  );
+  const make = 'mkdir -p "$0" && mount -t proc none "$0" && exec "$@"';
+  const inside = [...isolated(`tmpfs=${mount}`), "sh", "-c", make, `${mount}/root/proc`];
+  assertEquals(output([...inside, ...onThisRuntime(script)]), "/proc false\n");
+});
+
+test("readText() takes a newline from the end, if there is one", [], () => {
+  const texts = ["", "one", "one\n", "one\n\n"].map((text) => {
+    const path = scratch("text");
+    writeFileSync(path, text);
+    return readText(path);
+  });
+  assertEquals(texts, ["", "one", "one", "one\n"]);
+});
+
+/** Has the kernel drop a file's clean pages, as it does where memory is short. */
+function evict(file: OpenFile, length: number): void {
+  const [PROT_READ, MAP_SHARED_FIXED_NOREPLACE] = [1, 0x100001];
+  const [MADV_PAGEOUT, MADV_POPULATE_READ] = [21, 22];
+  // Below 2 GiB: the result has 32 bits.
+  const address = 0x60000000;
+  const mmap = libcCall("mmap", "u64", "u64", "i32", "i32", "i32", "u64");
+  const madvise = libcCall("madvise", "u64", "u64", "i32");
+  file.call((fd) =>
+    must(mmap(address, length, PROT_READ, MAP_SHARED_FIXED_NOREPLACE, fd, 0), "mmap")
+  );
+  for (const advice of [MADV_POPULATE_READ, MADV_PAGEOUT]) {
+    must(madvise(address, length, advice), "madvise");
+  }
+  must(libcCall("munmap", "u64", "u64")(address, length), "munmap");
+}
+
+test(
+  "readWithoutWaiting() gives what the kernel has evicted, up to the file's end",
+  [],
+  async () => {
+    const path = scratch("evicted");
+    const content = new Uint8Array(5 * 4096 - 100).map((_, i) => i);
+    writeFileSync(path, content);
+    output(["sync", path]);
+    using file = open(path, O_RDWR);
+    for (const [offset, length] of [[0, 4096], [4096, 5 * 4096]]) {
+      evict(file, content.length);
+      const bytes = await readWithoutWaiting(file, offset, length);
+      assertEquals(bytes, content.slice(offset, offset + length));
+    }
+  },
+);
+
+test("makeBlocking() leaves a descriptor that is closed as it is", [], () => {
+  const script = scratch("closed.ts");
+  const from = (file: string) => JSON.stringify(new URL(`lib/${file}.ts`, MOD));
+  writeFileSync(
+    script,
+    `import { exitOf, makeBlocking, startProgram } from ${from("kernel/program")};
+     import { libc } from ${from("runtime/libc")};
+     libc().close(0);
+     makeBlocking(0);
+     const plan = { path: "/bin/sh", args: ["sh", "-c", "[ ! -e /proc/$$/fd/0 ]"], env: [], files: [] };
+     console.log(JSON.stringify(await exitOf(startProgram(plan))));`,
+  );
+  const { stdout } = run(onThisRuntime(script));
+  assertEquals(stdout, '{"code":0}\n');
 });
 
 test(
