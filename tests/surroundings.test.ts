@@ -17,6 +17,7 @@ import {
   openDescriptors,
   output,
   run,
+  RUNTIME,
   scratch,
   test,
   THREE_PARTITIONS,
@@ -249,6 +250,25 @@ test("attach() on Bun says that memory cannot be made executable", ["root", "bun
   const [name, message] = JSON.parse(output([...refusing, ...onRuntime("bun", script)]));
   assertEquals(name, "Error");
   assertStringIncludes(message, "Bun's FFI cannot make memory executable here: allow it");
+});
+
+test("attach() on Deno works where memory cannot be made executable, with V8's --jitless", [
+  "root",
+], () => {
+  const refusing = isolated("refuse=executable-memory");
+  if (RUNTIME !== "deno" || run([...refusing, "true"]).status !== 0) return;
+  const file = makeImage("jitless.img", 1);
+  const script = scratch("jitless.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     const options = { partscan: true, workaround: "always" };
+     const loop = await attach(${JSON.stringify(file)}, options);
+     console.log(loop.strategy, await loop.detach());`,
+  );
+  const [deno, ...rest] = onThisRuntime(script);
+  const jitless = rest.toSpliced(1, 0, "--v8-flags=--jitless");
+  assertEquals(output([...refusing, deno, ...jitless]), "two-step detached\n");
 });
 
 test("a libc.so.6 in the working directory is not loaded", ["root", "cc"], () => {
