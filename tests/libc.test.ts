@@ -92,15 +92,19 @@ test("libc's calls take offsets beyond 4 GiB and give what was written", [], () 
   assertEquals(readAt(file, far + 8, 10).length, 0);
 });
 
-test("libc tells this process's environment", [], () => {
+test("libc tells this process's environment, and that there is none any more", [], () => {
   const program = scratch("environment.ts");
   writeFileSync(
     program,
     `import { libc } from ${JSON.stringify(join(ROOT, "lib/runtime/libc.ts"))};
-     console.log(libc().environment().includes("LOOPDEV_TEST=seen é"));`,
+     const seen = libc().environment().includes("LOOPDEV_TEST=seen é");
+     if ("Deno" in globalThis) {
+       Deno.dlopen("libc.so.6", { clearenv: { parameters: [], result: "i32" } }).symbols.clearenv();
+     } else for (const name of Object.keys(process.env)) delete process.env[name];
+     console.log(seen, libc().environment());`,
   );
   const { stdout } = run(["env", "LOOPDEV_TEST=seen é", ...onThisRuntime(program)]);
-  assertEquals(stdout, "true\n");
+  assertEquals(stdout, "true []\n");
 });
 
 test("a program that libc starts keeps the standard descriptors", [], () => {
