@@ -252,7 +252,8 @@ test(
     const [node, ...quiet] = onRuntime("node", script);
     const cases = [
       ["--no-experimental-ffi", "--experimental-ffi"],
-      ["--permission --allow-fs-read=*", "--allow-ffi"],
+      // Writing is for dev/coverage.mjs.
+      ["--permission --allow-fs-read=* --allow-fs-write=*", "--allow-ffi"],
     ];
     for (const [options, remedy] of cases) {
       const on = (...more: string[]) => run([node, ...options.split(" "), ...more, ...quiet]);
@@ -264,6 +265,24 @@ test(
     }
   },
 );
+
+test("on a runtime that is no Node and has no node:ffi, one line says what to do", ["node"], () => {
+  const script = scratch("other.ts");
+  // There is no such runtime here: Node's own name is hidden.
+  writeFileSync(
+    script,
+    `const { process } = globalThis;
+     delete globalThis.process;
+     const said = await import(${JSON.stringify(MOD)}).catch(String);
+     Object.assign(globalThis, { process });
+     console.log(said);`,
+  );
+  const [node, ...quiet] = onRuntime("node", script);
+  const { stdout } = run([node, "--no-experimental-ffi", ...quiet]);
+  const says = "TypeError: loopdev calls libc through an FFI, which this runtime does not have: " +
+    "run it with Node.js 26.10, with `bun` or with `deno run --allow-ffi`\n";
+  assertEquals(stdout, says);
+});
 
 test("mod.ts can be imported without any permission; using it says what is missing", [
   "deno",

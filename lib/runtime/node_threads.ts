@@ -111,16 +111,17 @@ function put(steps: readonly PlainStep[], { steps: words }: Shared): boolean {
 
 /**
  * The Worker gets neither NODE_OPTIONS nor the process's own options: they may load code of the user's.
- * Before 26.10 it needs one of them. The main thread has printed node:ffi's warning.
+ * Before 26.10 it needs one of them. The main thread has printed node:ffi's warning. A function, since this
+ * module is loaded before node.ts can say that this is no Node.
  */
-const OPTIONS = {
+const options = () => ({
   eval: true,
   env: {},
   execArgv: [
     "--no-warnings",
     .../^26\.\d\./.test(process.versions.node) ? ["--experimental-ffi"] : [],
   ],
-};
+});
 
 /** `syscall`: makes a call on this thread. `exit`: _exit(2). */
 export function nodeThreads(syscall: Syscall, exit: (code: number) => void): ThreadsOf {
@@ -138,7 +139,7 @@ export function nodeThreads(syscall: Syscall, exit: (code: number) => void): Thr
     start(program, { sent, died }) {
       const shared = newShared();
       const { bells, results } = shared;
-      const worker = new threads.Worker(program, { ...OPTIONS, workerData: shared });
+      const worker = new threads.Worker(program, { ...options(), workerData: shared });
       worker.on("message", (message) => {
         busy.delete(worker);
         sent(message);
