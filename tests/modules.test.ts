@@ -252,8 +252,8 @@ test(
     const [node, ...quiet] = onRuntime("node", script);
     const cases = [
       ["--no-experimental-ffi", "--experimental-ffi"],
-      // Writing is for dev/coverage.mjs.
-      ["--permission --allow-fs-read=* --allow-fs-write=*", "--allow-ffi"],
+      // Without the inspector Node tells no coverage.
+      ["--permission --allow-fs-read=* --allow-inspector", "--allow-ffi"],
     ];
     for (const [options, remedy] of cases) {
       const on = (...more: string[]) => run([node, ...options.split(" "), ...more, ...quiet]);
