@@ -1,10 +1,12 @@
 /** What the source tree promises: who imports whom, and from where it can be imported. */
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { spawn } from "node:child_process";
+import process from "node:process";
+import { SYS } from "../lib/kernel/syscalls.ts";
 import { code, filesImported, filesIn, imports, source } from "./support/imports.ts";
 import {
   assertDetached,
@@ -12,9 +14,11 @@ import {
   MOD,
   onRuntime,
   run,
+  RUNTIME,
   scratch,
   test,
   THREE_PARTITIONS,
+  until,
 } from "./support/support.ts";
 
 const library = () => ["mod.ts", "gpt.ts", ...filesIn("lib")];
@@ -300,4 +304,31 @@ test("mod.ts can be imported without any permission; using it says what is missi
     const { stdout } = run(command, { cwd: dirname(script) });
     assertStringIncludes(stdout, "true loopdev calls libc, which needs --allow-ffi without a lib");
   }
+});
+
+test("at a terminal Deno asks the person for the permission, and goes on with it", [
+  "root",
+  "script",
+], async () => {
+  if (RUNTIME !== "deno") return;
+  const script = scratch("asked.ts");
+  writeFileSync(
+    script,
+    `import { readPartitions } from ${JSON.stringify(MOD)};
+     console.log(await readPartitions("/dev/null").catch(({ code }) => code));`,
+  );
+  const deno = `echo pid $$; exec ${process.execPath} run --no-lock --quiet ${script}`;
+  const child = spawn("script", ["-qfec", deno, "/dev/null"]);
+  let shown = "";
+  child.stdout.on("data", (data) => shown += data);
+  // Deno throws away what was typed before it reads.
+  const reads = `${SYS("read")} 0x0 `;
+  await until(() => {
+    const pid = /^pid (\d+)/.exec(shown)?.[1];
+    return shown.includes("> ") && readFileSync(`/proc/${pid}/syscall`, "utf8").startsWith(reads);
+  }, "Deno to ask");
+  child.stdin.end("y\n");
+  await new Promise((resolve) => child.on("close", resolve));
+  assertMatch(shown, /requests .*ffi access/);
+  assertMatch(shown, /EINVAL\s*$/);
 });
