@@ -58,7 +58,7 @@ function saidWhereFull(body: string): { said: Record<string, unknown>; stderr: s
     script,
     `import { spawnSync } from "node:child_process";
      import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-     import { attach, attachAll, detach, growImage, LoopError, openLoop, readPartitions } from ${
+     import { attach, attachAll, detach, growImage, LoopError, mountImage, openLoop, readPartitions } from ${
       JSON.stringify(MOD)
     };
      const image = ${JSON.stringify(`${folder}/image.img`)};
@@ -150,6 +150,37 @@ withFullDisk(
     assertEquals(stderr, "");
   },
 );
+
+withFullDisk("the end of a block says what is lost, though unmount() had another reason to reject", [
+  "root",
+  "mount",
+  "mkfs.ext4",
+], () => {
+  const { said } = saidWhereFull(`
+    const inBlock = async (name, mount) => {
+      run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "offset=1048576", image, "20m");
+      try {
+        await using mounted = await mount();
+        const folder = mounted.path + "/lost+found";
+        run("mount", "-t", "tmpfs", "none", folder);
+        said[name] = await mounted.unmount().catch(tell);
+        run("umount", folder);
+        writeFileSync(mounted.path + "/big", new Uint8Array(17 * 2 ** 20).fill(7));
+      } catch (error) {
+        said["lost by " + name] = tell(error);
+      }
+    };
+    const loop = await attach(image, { partscan: true });
+    await inBlock("a mount", () => loop.mount(1));
+    await loop.detach(patiently);
+  `);
+  for (const name of ["a mount"]) {
+    assertEquals((said[name] as Told).code, "EBUSY");
+    const { code, message } = said[`lost by ${name}`] as Told;
+    assertEquals(code, "EIO", message);
+    assertStringIncludes(message, "and it is lost: is there space left");
+  }
+});
 
 withFullDisk("persist() says what is lost, and changes nothing then", ["root", "mount"], () => {
   const { said } = saidWhereFull(`{

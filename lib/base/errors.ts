@@ -127,6 +127,10 @@ export let withMore: (error: unknown, more: string) => unknown;
  */
 export let withSecond: (first: unknown, second: unknown) => unknown;
 
+/** Whether who has heard `told` knows all that `error` says. */
+export const isTold = (error: unknown, told: unknown): boolean =>
+  error instanceof Error && told instanceof Error && error.message === told.message;
+
 /** The first error, when what undoes the rest after it has ended; it tells what of that failed. */
 export function afterUndoing(error: unknown, undo: Promise<unknown>): Promise<unknown> {
   return undo.then(() => error, (second) => withSecond(error, second));

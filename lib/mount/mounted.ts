@@ -7,6 +7,7 @@ import { checkPath, checkSignal } from "../base/checks.ts";
 import {
   isErrno,
   isRefusal,
+  isTold,
   laterUnlessRefused,
   LoopError,
   withMore,
@@ -138,8 +139,8 @@ export class LoopMount implements AsyncDisposable {
   readonly #freezes = new Turns();
   /** The last one. */
   #frozen: Frozen | undefined;
-  /** A caller of unmount() has got the error: the end of the block does not throw it again. */
-  #isTold = false;
+  /** What a caller of unmount() has got: the end of the block does not throw that again. */
+  #told: unknown;
   readonly #runs = new Set<Run>();
 
   static {
@@ -340,7 +341,7 @@ export class LoopMount implements AsyncDisposable {
     try {
       return await untilAborted(ended, options.signal);
     } catch (error) {
-      if (!options.signal?.aborted) this.#isTold = true;
+      if (!options.signal?.aborted) this.#told = error;
       throw error;
     }
   }
@@ -466,19 +467,19 @@ export class LoopMount implements AsyncDisposable {
   }
 
   /**
-   * Unmounts it, and rejects as {@linkcode LoopMount.unmount} does, unless that has rejected already. Kills
+   * Unmounts it, and rejects as {@linkcode LoopMount.unmount} does, unless that has said the same already. Kills
    * commands of {@linkcode LoopMount.run} that have not ended.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    const isTold = this.#isTold;
+    const told = this.#told;
     // A command that writes to what is frozen cannot be killed.
     await this.#thaw();
     await Promise.all([...this.#runs].map((run) => run.stop()));
     try {
       await this.#end();
     } catch (error) {
-      this.#isTold = true;
-      if (!isTold) throw error;
+      this.#told = error;
+      if (!isTold(error, told)) throw error;
     }
   }
 }
