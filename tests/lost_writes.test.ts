@@ -151,12 +151,15 @@ withFullDisk(
   },
 );
 
-withFullDisk("the end of a block says what is lost, though unmount() had another reason to reject", [
-  "root",
-  "mount",
-  "mkfs.ext4",
-], () => {
-  const { said } = saidWhereFull(`
+withFullDisk(
+  "the end of a block says what is lost, though unmount() had another reason to reject",
+  [
+    "root",
+    "mount",
+    "mkfs.ext4",
+  ],
+  () => {
+    const { said } = saidWhereFull(`
     const inBlock = async (name, mount) => {
       run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "offset=1048576", image, "20m");
       try {
@@ -173,14 +176,24 @@ withFullDisk("the end of a block says what is lost, though unmount() had another
     const loop = await attach(image, { partscan: true });
     await inBlock("a mount", () => loop.mount(1));
     await loop.detach(patiently);
+    await inBlock("a tree", () => mountImage(image));
+    run("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "offset=1048576", image, "20m");
+    const tree = await mountImage(image);
+    // Of the partition that is not mounted.
+    fill(tree.loop.partitions[1].path);
+    said.device = await tree.unmount().catch(tell);
+    said.nothing = await tree[Symbol.asyncDispose]() ?? "nothing";
   `);
-  for (const name of ["a mount"]) {
-    assertEquals((said[name] as Told).code, "EBUSY");
-    const { code, message } = said[`lost by ${name}`] as Told;
-    assertEquals(code, "EIO", message);
-    assertStringIncludes(message, "and it is lost: is there space left");
-  }
-});
+    assertLost(said.device, /^\/dev\/loop\d+p2$/);
+    assertEquals(said.nothing, "nothing");
+    for (const name of ["a mount", "a tree"]) {
+      assertEquals((said[name] as Told).code, "EBUSY");
+      const { code, message } = said[`lost by ${name}`] as Told;
+      assertEquals(code, "EIO", message);
+      assertStringIncludes(message, "and it is lost: is there space left");
+    }
+  },
+);
 
 withFullDisk("persist() says what is lost, and changes nothing then", ["root", "mount"], () => {
   const { said } = saidWhereFull(`{

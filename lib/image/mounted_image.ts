@@ -4,7 +4,7 @@
  * @module
  */
 import { checkSignal } from "../base/checks.ts";
-import { isRefusal, laterUnlessRefused } from "../base/errors.ts";
+import { isRefusal, isTold, laterUnlessRefused } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -93,8 +93,8 @@ export class MountedImage implements AsyncDisposable {
   readonly osRelease: Readonly<Record<string, string>> | undefined;
 
   #ended: Promise<"unmounted" | "deferred"> | undefined;
-  /** A caller of unmount() has got the error: the end of the block does not throw it again. */
-  #isTold = false;
+  /** What a caller of unmount() has got: the end of the block does not throw that again. */
+  #told: unknown;
 
   static {
     makeMountedImage = (tree) => new MountedImage(tree);
@@ -192,7 +192,7 @@ export class MountedImage implements AsyncDisposable {
     try {
       return await untilAborted(ended, signal);
     } catch (error) {
-      if (!signal?.aborted) this.#isTold = true;
+      if (!signal?.aborted) this.#told = error;
       throw error;
     }
   }
@@ -225,11 +225,11 @@ export class MountedImage implements AsyncDisposable {
   }
 
   /**
-   * Unmounts it, and rejects as {@linkcode MountedImage.unmount} does, unless that has rejected already. Kills
-   * commands of {@linkcode MountedImage.run} that have not ended.
+   * Unmounts it, and rejects as {@linkcode MountedImage.unmount} does, unless that has said the same already.
+   * Kills commands of {@linkcode MountedImage.run} that have not ended.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    const isTold = this.#isTold;
+    const told = this.#told;
     for (const { mount } of this.mounts.toReversed()) {
       // unmount() of all gives the error again.
       await mount[Symbol.asyncDispose]().catch(() => {});
@@ -237,7 +237,7 @@ export class MountedImage implements AsyncDisposable {
     try {
       await this.#end();
     } catch (error) {
-      if (!isTold) throw error;
+      if (!isTold(error, told)) throw error;
     }
   }
 }
