@@ -540,16 +540,20 @@ withBtrfs(
       const fstab = [
         `UUID=${uuid} / btrfs compress=zstd:1`,
         `UUID=${uuid} /home btrfs subvol=home`,
+        `UUID=${uuid} /snap btrfs subvol=snap,ro`,
       ];
       write("root/etc/os-release", "ID=sub\n");
       write("root/etc/fstab", `${fstab.join("\n")}\n`);
-      write("root/home/.keep", "");
+      for (const name of ["home", "snap"]) write(`root/${name}/.keep`, "");
       write("home/user", "me");
       write("snap/etc/os-release", "ID=old\n");
     }
     await using tree = await mountImage(file);
     assertEquals(tree.osRelease, { ID: "sub" });
     assertEquals(readFileSync(join(tree.path, "home/user"), "utf8"), "me");
+    // Trimmed by one that is writable.
+    assertEquals(tree.mounts.map(({ mount }) => mount.readOnly), [false, false, true]);
+    assert(await tree.trim() > 0);
     assertEquals(await tree.unmount(), "unmounted");
   },
 );

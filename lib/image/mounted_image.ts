@@ -161,11 +161,11 @@ export class MountedImage implements AsyncDisposable {
    * ```
    */
   async trim(): Promise<number> {
+    const writable = this.mounts.filter(({ mount }) => !mount.readOnly);
     // Subvolumes of one file system have one device.
-    const byDevice = new Map(this.mounts.map(({ mount }) => [mount.device, mount]));
+    const byDevice = new Map(writable.map(({ mount }) => [mount.device, mount]));
     let bytes = 0;
     for (const mount of byDevice.values()) {
-      if (mount.readOnly) continue;
       // ENOTTY: its driver does not know the request.
       bytes += await laterUnlessRefused(() => mount.trim(), "ENOTTY") ?? 0;
     }
