@@ -186,8 +186,11 @@ test("settled() waits for partitions that come meanwhile, and not for those that
   assertEquals([seen.outcome, seen.left], ["settled", 0]);
 });
 
-test("settled() waits for a partition that was removed and added before it", ["root", "partx"], () => {
-  const seen = inOwnRun(`
+test(
+  "settled() waits for a partition that was removed and added before it",
+  ["root", "partx"],
+  () => {
+    const seen = inOwnRun(`
     using udevd = await startUdevd(loop, "delay=100");
     await loop.settled();
     const { path } = loop.partitions[2];
@@ -196,8 +199,9 @@ test("settled() waits for a partition that was removed and added before it", ["r
     const again = spawnSync("sh", ["-c", script, "sh", loop.path, path.slice(5)]);
     const { outcome } = await timed(() => loop.settled());
     tell({ again: again.status, outcome, isThere: existsSync(entryOf(path.slice(5))) });`);
-  assertEquals(seen, { again: 0, outcome: "settled", isThere: true });
-});
+    assertEquals(seen, { again: 0, outcome: "settled", isThere: true });
+  },
+);
 
 test("settled() that nobody awaits, or that a timer overtakes, leaves nothing", ["root"], () => {
   const seen = inOwnRun(`
