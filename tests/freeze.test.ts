@@ -195,7 +195,7 @@ withExt4("freeze() without a timeout lasts until thaw(), with busybox's timeout 
   "busybox",
   "mount",
   "unshare",
-], async () => {
+], () => {
   const file = ext4Image("endless.img");
   const script = scratch("endless.ts");
   writeFileSync(

@@ -39,7 +39,6 @@ import {
   openDescriptors,
   output,
   PATIENTLY,
-  run,
   scratch,
   sysfs,
   test,
