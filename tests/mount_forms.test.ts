@@ -303,7 +303,7 @@ withExt4("unmount() ends what others have moved or unmounted, and takes nothing 
          const root = await loop.mount(undefined, options);
          sh("path=" + root.path + "; " + end + "; mount -t tmpfs stranger $path; touch $path/theirs");
          const ended = await root.unmount();
-         const isMounted = readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path);
+         const isMounted = readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path + " ");
          console.log(ended, isMounted, existsSync(root.path + "/theirs"));
          sh("umount " + root.path);
        }

@@ -93,5 +93,5 @@ results.unmounted = await root.unmount();
 results.after = attempt(() => readdirSync(path).length);
 results["realpath after"] = sh(TOOLS.realpath);
 results.detached = await loop.detach();
-results.left = readFileSync("/proc/self/mountinfo", "utf8").includes(loop.path);
+results.left = readFileSync("/proc/self/mountinfo", "utf8").includes(`${loop.path} `);
 console.log(JSON.stringify(results));
