@@ -537,15 +537,16 @@ const AMONG_DEAD_OWNERS = `
   const plant = (namespace, folder, record) => {
     const path = deadOwner(namespace);
     mkdirSync(path + "/" + (folder ?? ""), { recursive: true, mode: 0o700 });
-    if (record) writeFileSync(path + "/.000001.1.directory.loop4", "");
+    if (record) writeFileSync(path + "/" + record, "");
     return path;
   };
+  const RECORD = ".000001.1.directory.loop4";
   mkdirSync("/run/loopdev", { mode: 0o700 });
   const stranger = spawn("unshare", ["-m", "sh", "-c", "read path; mount -t tmpfs mine $path; echo; cat"]);
   while (namespaceOf(stranger.pid) === namespaceOf()) await new Promise((r) => setImmediate(r));
   const own = namespaceOf();
   const gone = [
-    plant(own), plant(own, "loop4-000001"), plant(own, "", true), plant(own, "loop4-000001", true),
+    plant(own), plant(own, "loop4-000001"), plant(own, "", RECORD), plant(own, "loop4-000001", RECORD),
   ];
   const used = plant(own, "loop4-000001");
   const names = ["/run/loopdev/theirs", deadOwner(own)];
@@ -553,9 +554,16 @@ const AMONG_DEAD_OWNERS = `
   writeFileSync(names[1], "");
   spawnSync("mount", ["-t", "tmpfs", "mine", used + "/loop4-000001"]);
   const users = [
-    plant(namespaceOf(stranger.pid), "loop4-000001", true), used, plant(own, "theirs"), ...names,
+    plant(namespaceOf(stranger.pid), "loop4-000001", RECORD), used, plant(own, "theirs"), ...names,
   ];
-  const ended = plant(1, "loop4-000001", true);
+  await using loop = await attach(process.argv[2]);
+  // The kernel has given a stranger's mount the number of one that has ended with its namespace.
+  mkdirSync("/run/theirs");
+  spawnSync("mount", [loop.path, "/run/theirs"]);
+  const ofTheirs = () => readFileSync("/proc/self/mountinfo", "utf8").split("\\n")
+    .find((line) => line.includes(" /run/theirs "))?.split(" ")[0];
+  const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").slice(0, 8);
+  const ended = plant(1, "", ".000001." + ofTheirs() + ".at-" + boot + "." + loop.path.slice(5));
   // A process that has ended, and whose parent does not ask.
   const zombies = spawn("sh", ["-c", "true & echo; exec cat"]);
   await new Promise((resolve) => zombies.stdout.once("data", resolve));
@@ -563,7 +571,6 @@ const AMONG_DEAD_OWNERS = `
   const theirs = users[0] + "/loop4-000001";
   stranger.stdin.write(theirs + "\\n");
   await new Promise((resolve) => stranger.stdout.once("data", resolve));
-  await using loop = await attach(process.argv[2]);
   await using root = await loop.mount();
   for (const end = Date.now() + 30_000; [...gone, ...mayGo].some(existsSync) && Date.now() < end;) {
     await new Promise((resolve) => setImmediate(resolve));
@@ -576,7 +583,8 @@ const AMONG_DEAD_OWNERS = `
   stranger.stdin.end();
   zombies.stdin.end();
   const left = [gone, users, [ended]].map((paths) => paths.filter(existsSync).length);
-  console.log(JSON.stringify([left, mounts.includes(theirs)]));`;
+  console.log(JSON.stringify([left, mounts.includes(theirs), ofTheirs() !== undefined]));
+  spawnSync("umount", ["/run/theirs"]);`;
 
 withExt4(
   "mount() removes what dead owners left, but not what others use, in whatever mount namespace",
@@ -606,7 +614,7 @@ withExt4(
         ...surroundings,
         ...onThisRuntime(child, image, String(left)),
       ]);
-      assertEquals(JSON.parse(stdout || "null"), [[0, 5, left], true], stderr);
+      assertEquals(JSON.parse(stdout || "null"), [[0, 5, left], true, true], stderr);
     }
   },
 );

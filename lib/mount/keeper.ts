@@ -25,11 +25,12 @@
  *
  * The second number is the owner's mount namespace. A keeper sees the mounts of its own namespace alone, and
  * rmdir() of a directory on which something is mounted in another namespace succeeds, and unmounts it there.
- * So a keeper takes over only from owners of its own namespace, and of those that have no process any more.
+ * So a keeper takes over only from owners of its own namespace, and of those that have no process any more. The
+ * mounts of the latter have ended: "ended" replaces the number of each in its record.
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError, unlessRefused } from "../base/errors.ts";
 import {
   makeDirectory,
   makeEmptyFile,
@@ -195,7 +196,9 @@ export class Keeper {
         const directory = openLocked(name, this.#all);
         if (!directory) continue;
         const isOurs = namespace === this.#namespace;
-        if (isOurs || isGone(namespace, living ??= livingNamespaces())) left.push(directory);
+        const isFree = isOurs ||
+          isGone(namespace, living ??= livingNamespaces()) && forgetNumbers(directory);
+        if (isFree) left.push(directory);
         else {
           directory.close();
           // A look at each process of the machine is not for every mount().
@@ -239,6 +242,22 @@ export class Keeper {
       await removeDirectory(directory.path.slice(ALL_OWNERS.length + 1), this.#all);
     }
   }
+}
+
+/**
+ * Takes the mounts' numbers out of the records of an owner whose namespace is gone: the mounts have ended with it,
+ * and the kernel may have given their numbers to others in this namespace. Whether it could.
+ */
+function forgetNumbers(owner: OpenFile): boolean {
+  return unlessRefused(() => {
+    for (const name of owner.call((fd) => listDirectory(`/proc/self/fd/${fd}`))) {
+      const ended = name.replace(/^(\.\d+)\.\d+\./, "$1.ended.");
+      if (ended === name) continue;
+      removeFile(name, owner);
+      makeEmptyFile(ended, owner);
+    }
+    return true;
+  }) === true;
 }
 
 function isGone(namespace: string, living: ReturnType<typeof livingNamespaces>): boolean {
