@@ -33,6 +33,7 @@ import { killAll, namespaceOf, unlessGone } from "./support/keepers.ts";
 
 const withExt4 = testsOf("forms of a mount", ["root", "mkfs.ext4", "umount"]);
 const [major, minor] = kernelRelease().split(".").map(Number);
+const hasUniqueNumbers = major > 6 || major === 6 && minor >= 8;
 const takesDetached = major > 6 || major === 6 && minor >= 15;
 
 /** What the tools saw through the path of a mount of that form. */
@@ -557,13 +558,16 @@ const AMONG_DEAD_OWNERS = `
     plant(namespaceOf(stranger.pid), "loop4-000001", RECORD), used, plant(own, "theirs"), ...names,
   ];
   await using loop = await attach(process.argv[2]);
-  // The kernel has given a stranger's mount the number of one that has ended with its namespace.
+  // The kernel has given a stranger's mount the number of one that has ended, or its namespace with it.
   mkdirSync("/run/theirs");
   spawnSync("mount", [loop.path, "/run/theirs"]);
   const ofTheirs = () => readFileSync("/proc/self/mountinfo", "utf8").split("\\n")
     .find((line) => line.includes(" /run/theirs "))?.split(" ")[0];
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").slice(0, 8);
-  const ended = plant(1, "", ".000001." + ofTheirs() + ".at-" + boot + "." + loop.path.slice(5));
+  const record = (unique) =>
+    ".000001." + ofTheirs() + ".at-" + boot + unique + "." + loop.path.slice(5);
+  const ended = plant(1, "", record(""));
+  if (${hasUniqueNumbers}) gone.push(plant(own, "", record("-" + 2 ** 40)));
   // A process that has ended, and whose parent does not ask.
   const zombies = spawn("sh", ["-c", "true & echo; exec cat"]);
   await new Promise((resolve) => zombies.stdout.once("data", resolve));

@@ -235,8 +235,9 @@ test("mount() goes on where it cannot look for what dead owners have left", [
     { calls: "openat", on: OWNERS, inject: "openat:error=EMFILE:when=3", here: true },
   );
   assertEquals(JSON.parse(unlisted.stdout).result, "unmounted");
-  // The first look at the first one, which a keeper takes away then, and the second look at the second one.
-  const inject = "getdents64:error=EIO:when=1..4+3";
+  // Each looks three times. The second look at the first one fails, which a keeper takes away then, and the last
+  // look at the second one.
+  const inject = "getdents64:error=EIO:when=3..8+5";
   const looked = traced(body, { calls: "getdents64", on: dead, inject, here: true });
   assertEquals(JSON.parse(looked.stdout).result, ["unmounted", "unmounted"]);
 });

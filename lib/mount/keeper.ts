@@ -10,10 +10,11 @@
  *
  *     /run/loopdev/1234-4026531841-k3v9x0q2mz/ flock()ed by this process and by its keeper
  *       .000001.87.directory.loop4p2           mount 87, of /dev/loop4p2, on the directory below
- *       .000002.91.at-5f3a90c1.loop4p1         mount 91, of /dev/loop4p1, on a directory of the user's,
- *                                              since the boot 5f3a90c1: /run may outlive a boot
+ *       .000002.91.at-5f3a90c1-2147483731.loop4p1    mount 91, of /dev/loop4p1, on a directory of the
+ *                                              user's, since the boot 5f3a90c1: /run may outlive a boot.
+ *                                              Its unique number, from Linux 6.8 on
  *       .frozen-000001                         freeze() has frozen mount 87
- *       .000003.95.owned-5f3a90c1.loop4p3      mount 95, of /dev/loop4p3, which is a user's
+ *       .000003.95.owned-5f3a90c1-2147483739.loop4p3    mount 95, of /dev/loop4p3, which is a user's
  *       loop4p2-000001/                        where mount 87 lies
  *       .left                                  mounts on directories of the user's are to stay
  *     /run/loopdev-owned/1234-4026531841-k3v9x0q2mz-000003/    the user's, whom alone it lets in
@@ -25,8 +26,12 @@
  *
  * The second number is the owner's mount namespace. A keeper sees the mounts of its own namespace alone, and
  * rmdir() of a directory on which something is mounted in another namespace succeeds, and unmounts it there.
- * So a keeper takes over only from owners of its own namespace, and of those that have no process any more. The
- * mounts of the latter have ended: "ended" replaces the number of each in its record.
+ * So a keeper takes over only from owners of its own namespace, and of those that have no process any more.
+ *
+ * The kernel gives a mount the lowest number that is free, and a loop device likewise: both of a mount that has
+ * ended can be those of somebody's mount by the time that its record is taken over. So "ended" replaces the number
+ * in the records of a namespace that is gone, and of unique numbers that no mount has. An owner that lives, and the
+ * keeper that it started, need not ask: until the owner ends, its descriptors keep the number from being given again.
  *
  * @module
  */
@@ -49,6 +54,7 @@ import {
 import { LOCK_EX, tryFlock } from "../kernel/flock.ts";
 import { hasReader } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import { mayBeMounted, uniqueMountIdOf } from "../kernel/unique_mount.ts";
 import { startHelper } from "./helper.ts";
 import { KEEPER_SCRIPT } from "./keeper_script.ts";
 import { livingNamespaces, mountNamespace } from "./namespaces.ts";
@@ -60,6 +66,8 @@ const ALL_OWNERS = "/run/loopdev";
 const OWNER = /^\d+-(\d+)-[0-9a-z]{10}$/;
 /** What addRecord() makes for a mount. */
 const FOLDER = /-\d{6}$/;
+/** A mount's record: its own number, the mount's, and in the rest the mount's unique one. */
+const RECORD = /^(\.\d+)\.\d+(\.\w+(?:-\w+-(\d+))?.*)$/;
 /** As many descriptors one shell inherits: the usual limit of a process is 1024. */
 const MOST_LEFT = 32;
 const MOST_TRIES = 16;
@@ -128,12 +136,14 @@ export class Keeper {
    * Makes the record of mount `id`, and a directory for it to lie on: where `user` and root may enter, or
    * without a user root alone. `kind` "at": it lies on none of ours.
    */
-  addRecord(device: string, id: number, kind: "directory" | "at", user?: Owner): MountRecord {
+  addRecord(mount: OpenFile, id: number, kind: "directory" | "at", user?: Owner): MountRecord {
+    const { path: device } = mount;
     const parent = this.#directory;
     const number = `${++this.#records}`.padStart(6, "0");
     const name = device.slice(device.lastIndexOf("/") + 1);
-    // Who has the directory above a mount can rename it: only id and boot say which mount is meant.
-    const where = kind === "at" ? `at-${bootId()}` : user ? `owned-${bootId()}` : kind;
+    // Who has the directory above a mount can rename it: only its numbers and the boot say which mount is meant.
+    const numbers = () => [bootId(), uniqueMountIdOf(mount) ?? []].flat().join("-");
+    const where = kind === "at" ? `at-${numbers()}` : user ? `owned-${numbers()}` : kind;
     const record = `.${number}.${id}.${where}.${name}`;
     makeEmptyFile(record, parent);
     let wasFrozen = false;
@@ -186,7 +196,7 @@ export class Keeper {
 
   /** Adopts every directory without an owner. One that cannot be read does not stop a mount(). */
   #adoptAll(): void {
-    const left: OpenFile[] = [];
+    const left: Left[] = [];
     try {
       let living: ReturnType<typeof livingNamespaces> | undefined;
       // Listed before the living are: whose directory is here and whose namespace lives is among them.
@@ -196,10 +206,9 @@ export class Keeper {
         const directory = openLocked(name, this.#all);
         if (!directory) continue;
         const isOurs = namespace === this.#namespace;
-        const isFree = isOurs ||
-          isGone(namespace, living ??= livingNamespaces()) && forgetNumbers(directory);
-        if (isFree) left.push(directory);
-        else {
+        if (isOurs || isGone(namespace, living ??= livingNamespaces())) {
+          left.push({ directory, isOver: !isOurs });
+        } else {
           directory.close();
           // A look at each process of the machine is not for every mount().
           this.#foreign.add(name);
@@ -216,10 +225,10 @@ export class Keeper {
    * Removes locked directories that have no record, and starts a keeper for the others. Its pipe has ended, so
    * it unmounts at once, even while this process runs nothing but a loop of its own.
    */
-  async #adopt(left: readonly OpenFile[]): Promise<void> {
+  async #adopt(left: readonly Left[]): Promise<void> {
     try {
       const { recorded = [], unused = [] } = Object.groupBy(
-        left,
+        left.filter(forgetNumbers).map(({ directory }) => directory),
         (directory) => namesIn(directory)?.some(isFile) ?? true ? "recorded" : "unused",
       );
       const starts: Promise<unknown>[] = [];
@@ -229,7 +238,7 @@ export class Keeper {
       }
       await Promise.allSettled([...starts, this.#removeUnused(unused)]);
     } finally {
-      for (const directory of left) directory.close();
+      for (const { directory } of left) directory.close();
     }
   }
 
@@ -245,16 +254,19 @@ export class Keeper {
 }
 
 /**
- * Takes the mounts' numbers out of the records of an owner whose namespace is gone: the mounts have ended with it,
- * and the kernel may have given their numbers to others in this namespace. Whether it could.
+ * Takes the numbers of mounts that have ended out of their records, since the kernel may have given them to others:
+ * those of a namespace that is gone, and those whose unique number nothing here has. Whether it could.
  */
-function forgetNumbers(owner: OpenFile): boolean {
+function forgetNumbers({ directory, isOver }: Left): boolean {
   return unlessRefused(() => {
-    for (const name of owner.call((fd) => listDirectory(`/proc/self/fd/${fd}`))) {
-      const ended = name.replace(/^(\.\d+)\.\d+\./, "$1.ended.");
+    for (const name of directory.call((fd) => listDirectory(`/proc/self/fd/${fd}`))) {
+      const ended = name.replace(RECORD, (record, number, rest, unique) => {
+        const mayLive = !isOver && (unique === undefined || mayBeMounted(BigInt(unique)));
+        return mayLive ? record : `${number}.ended${rest}`;
+      });
       if (ended === name) continue;
-      removeFile(name, owner);
-      makeEmptyFile(ended, owner);
+      removeFile(name, directory);
+      makeEmptyFile(ended, directory);
     }
     return true;
   }) === true;
@@ -269,6 +281,13 @@ const isFile = (name: string) => name.startsWith(".");
 
 /** The first eight digits of this boot's id. */
 const bootId = () => readText("/proc/sys/kernel/random/boot_id").slice(0, 8);
+
+/** The directory of an owner that has ended, locked. */
+interface Left {
+  readonly directory: OpenFile;
+  /** Whether its mount namespace is gone, and each of its mounts with it. */
+  readonly isOver: boolean;
+}
 
 /** What the keeper knows of a mount. */
 interface MountRecord {

@@ -78,11 +78,11 @@ clean() {
     case $kind in
       directory) end "$id" "$name" "$1/$name-$number" &&
         { rmdir "$name-$number" || [ ! -d "$name-$number" ]; } ;;
-      owned-"\${boot%%-*}") folder=$users/\${1##*/}-$number
+      owned-"\${boot%%-*}"*) folder=$users/\${1##*/}-$number
         end "$id" "$name" &&
         { rmdir "$folder/$name" || [ -h "$folder/$name" ] || [ ! -d "$folder/$name" ]; } &&
         { rmdir "$folder" || true; } ;;
-      at-"\${boot%%-*}") [ -e .left ] || end "$id" "$name" ;;
+      at-"\${boot%%-*}"*) [ -e .left ] || end "$id" "$name" ;;
     esac && rm -f "$record" ".frozen-$number"
   done
   # Without its mount's record it says nothing, and would keep the directory for ever.

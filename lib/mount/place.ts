@@ -79,7 +79,7 @@ export async function placeKept(
   // Before the move: a failure after it would leave the mount there.
   const path = directory?.call((fd) => readLink(`/proc/self/fd/${fd}`));
   const kind = directory ? "at" : "directory";
-  const { directory: made, setFrozen, remove } = keeper.addRecord(mount.path, id, kind, user);
+  const { directory: made, setFrozen, remove } = keeper.addRecord(mount, id, kind, user);
   try {
     if (made) moveMount(mount, made);
     else await moveMountOnto(mount, directory!);

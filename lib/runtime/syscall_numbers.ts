@@ -60,6 +60,7 @@ export const SYSCALLS = {
   openat2: { x86_64: 437, aarch64: 437 },
   mount_setattr: { x86_64: 442, aarch64: 442 },
   cachestat: { x86_64: 451, aarch64: 451 },
+  statmount: { x86_64: 457, aarch64: 457 },
 } satisfies Record<string, Record<Machine, number>>;
 
 /** What aarch64 does not have: there unlink(3) is unlinkat(), and readlink(3) is readlinkat(). */
