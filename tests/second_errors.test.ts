@@ -208,6 +208,21 @@ test("mount() tells what forbids a mount its place, and leaves nothing there", [
   );
 });
 
+test("mount() that reaches the limit of open files with its keeper says so", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const { stdout } = traced(
+    `${told(ext4Image("limited.img"), {})}
+     say(await act((loop) => loop.mount()));`,
+    { calls: "memfd_create", inject: "memfd_create:error=EMFILE:when=1", here: true },
+  );
+  const { code, path, message } = JSON.parse(stdout);
+  assertEquals([code, path], ["EMFILE", "loopdev-keeper"]);
+  assertMatch(message, /reached its limit of open files \(ulimit -n\); mount\(\) starts a shell/);
+});
+
 test("mount() goes on where it cannot look for what dead owners have left", [
   "quiet",
   "root",

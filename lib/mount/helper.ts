@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { LoopError, withMore } from "../base/errors.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { pipe } from "../kernel/pipe.ts";
 import { hasReader, runScript } from "../kernel/program.ts";
@@ -49,7 +49,7 @@ export async function startHelper(
       env: [TOOLS, "LC_ALL=C"],
       files: [readEnd, ...files],
     }).catch((error) => {
-      throw isRefusal(error) ? error.withHint(needs) : error;
+      throw withMore(error, needs);
     }).finally(() => readEnd.close());
     if (status === 0 || !isEnded && hasReader(writeEnd)) return writeEnd;
     const [code, path, hint] = status === WITHOUT_TOOLS
