@@ -10,7 +10,15 @@ import { USER } from "./cases/owned_files.ts";
 import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import { ownDevices } from "./support/own_devices.ts";
-import { makeImage, MOD, PATIENTLY, scratch, test, THREE_PARTITIONS } from "./support/support.ts";
+import {
+  isolated,
+  makeImage,
+  MOD,
+  PATIENTLY,
+  scratch,
+  test,
+  THREE_PARTITIONS,
+} from "./support/support.ts";
 import { type Fault, traced, tracedWithFault } from "./support/traced.ts";
 
 const told = (image: string, options: unknown) =>
@@ -259,6 +267,87 @@ test("mount() goes on where it cannot look for what dead owners have left", [
   const looked = traced(body, { calls: "getdents64", on: dead, inject, here: true });
   assertEquals(JSON.parse(looked.stdout).result, ["unmounted", "unmounted"]);
 });
+
+/** What the tests of freeze() write into a script: a child that writes, and waits while the mount is frozen. */
+const FREEZING = `
+  const { spawnSync } = await import("node:child_process");
+  const write = (root) => spawnSync("sh", ["-c", 'echo x >"$0"', root.path + "/file"]).status;`;
+
+test("FrozenMount.thaw() leaves to its helper what it cannot thaw, and says it once", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+  "fsfreeze",
+], () => {
+  const image = ext4Image("frozen.img");
+  const { stdout } = tracedWithFault(
+    `${told(image, {})} ${FREEZING}
+     say(await act(async (loop) => {
+       const root = await loop.mount();
+       const frozen = await root.freeze();
+       const block = async () => { await using _ = frozen; };
+       const told = [await block().catch(tell), await frozen.thaw().catch(tell), await block()];
+       return { told, written: write(root), unmounted: await root.unmount() };
+     }));`,
+    { calls: "openat,ioctl" },
+    { call: /FITHAW/, how: (nth) => `error=EIO:when=${nth}` },
+  );
+  const { result: { told: [first, second, third], written, unmounted } } = JSON.parse(stdout);
+  assertEquals([first.code, second, third], ["EIO", first, null]);
+  assertMatch(
+    first.message,
+    /FITHAW .*it is left to a helper process to thaw the file system \(fsfreeze/,
+  );
+  assertEquals([written, unmounted], [0, "unmounted"]);
+});
+
+test(
+  "LoopMount.freeze() leaves nothing frozen where the kernel or the keeper's records refuse it",
+  [
+    "root",
+    "strace",
+    "mkfs.ext4",
+    "fsfreeze",
+    "mount",
+  ],
+  () => {
+    const image = ext4Image("refused.img");
+    const refused = tracedWithFault(
+      `${told(image, {})} ${FREEZING}
+     say(await act(async (loop) => {
+       const root = await loop.mount();
+       const error = await root.freeze().catch(tell);
+       // The run without a fault has frozen it.
+       await error.thaw?.();
+       return { error, written: write(root) };
+     }));`,
+      { calls: "openat,ioctl" },
+      { call: /FIFREEZE/, how: (nth) => `error=EIO:when=${nth}` },
+    );
+    const { error, written } = JSON.parse(refused.stdout).result;
+    assertEquals([error.message, written], [
+      `EIO: input/output error, FIFREEZE '${error.path}'`,
+      0,
+    ]);
+    // Its thaw after that fails as well.
+    const unrecorded = tracedWithFault(
+      `${told(image, {})} ${FREEZING}
+     const remount = (how) => spawnSync("mount", ["-o", "remount," + how, "/run"]);
+     say(await act(async (loop) => {
+       const root = await loop.mount();
+       remount("ro");
+       const error = await root.freeze().catch(tell);
+       remount("rw");
+       return { error, written: write(root) };
+     }));`,
+      { calls: "openat,ioctl", around: isolated("tmpfs=/run") },
+      { call: /FITHAW/, how: (nth) => `error=EIO:when=${nth}` },
+    );
+    const { result } = JSON.parse(unrecorded.stdout);
+    assertEquals([result.error.code, result.written], ["EROFS", 0]);
+    assertMatch(result.error.message, /\/\.frozen-\d+'.*it is left to a helper process to thaw/);
+  },
+);
 
 test("a device whose file has a path that the kernel cannot tell is in nobody's way", [
   "root",

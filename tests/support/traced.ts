@@ -15,12 +15,14 @@ export interface Tracing {
   readonly calls: string;
   /** As behind strace's `-e inject=`; of each name one. */
   readonly inject?: string | readonly string[];
-  /** Only calls on this file are traced, and made to fail. */
-  readonly on?: string;
+  /** Only calls on these files are traced, and made to fail. */
+  readonly on?: string | readonly string[];
   /** One thread makes all calls, and no other's are given: strace's `when=` counts each thread's for itself. */
   readonly here?: boolean;
   /** Whether each descriptor is shown with its file's name. */
   readonly names?: boolean;
+  /** A command line's beginning that runs the rest in other surroundings. */
+  readonly around?: readonly string[];
 }
 
 export interface Traced {
@@ -103,7 +105,7 @@ export function tracedWithFault(
 
 function tracedOnce(
   body: string,
-  { calls, inject, on, here = false, names = false }: Tracing,
+  { calls, inject, on = [], here = false, names = false, around = [] }: Tracing,
 ): Traced & { status: number | null; stderr: string } {
   const [script, log] = [scratch("traced.ts"), scratch("strace.log")];
   const libc = JSON.stringify(new URL("lib/runtime/libc.ts", MOD));
@@ -117,9 +119,10 @@ function tracedOnce(
      ${body}`,
   );
   const { stdout, stderr, status } = run([
+    ...around,
     ...["strace", "-f", "-o", log, "-e", `trace=${calls}`, ...names ? ["-y"] : []],
     ...[inject ?? []].flat().flatMap((one) => ["-e", `inject=${one}`]),
-    ...on === undefined ? [] : ["-P", on],
+    ...[on].flat().flatMap((path) => ["-P", path]),
     ...onThisRuntime(script),
   ]);
   const lines = joinResumed(readFileSync(log, "utf8").split("\n"));
