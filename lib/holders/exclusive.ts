@@ -100,7 +100,7 @@ function holdByError(error: unknown): Hold {
 /** The device at `path` and its partitions: names by device number. */
 export function devicesAt(path: string, isBound = false): Held {
   const { rdev } = fileStatus(path);
-  const name = /^DEVNAME=(.+)$/m.exec(readText(`/sys/dev/block/${rdev}/uevent`))?.[1] ?? "";
+  const [, name] = /^DEVNAME=(.+)$/m.exec(readText(`/sys/dev/block/${rdev}/uevent`))!;
   const number = /^loop(\d+)$/.exec(name)?.[1];
   // Without partitions, the folder of one that is bound is not listed.
   const partitionsOf = isBound ? boundPartitions : sysfsPartitions;

@@ -86,7 +86,7 @@ async function processHolders(
   }
   const places = await placesOf(asked.map(({ link }) => link));
   for (const [i, { used }] of asked.entries()) {
-    const name = hidden && hiddenUse(places[i], hidden);
+    const name = hiddenUse(places[i], hidden!);
     if (name !== undefined) used.add(name);
   }
   return users.flatMap(({ by, used }) =>

@@ -9,7 +9,7 @@ import { decodeDev, O_RDONLY, open } from "../kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "../kernel/loop.ts";
 import { ownMountsOf } from "./own_mounts.ts";
 import { canBeOnDisk, linksOf, loopNode } from "./processes.ts";
-import { placeOf } from "../kernel/stat.ts";
+import { placesOf } from "../kernel/stat.ts";
 import { sysfsBoundFile, sysfsDev, sysfsPartitionDevs } from "../kernel/sysfs.ts";
 
 /** One use of a device by this process. */
@@ -25,31 +25,33 @@ export async function ownUses(number: number): Promise<OwnUse[]> {
   const partitions = sysfsPartitionDevs(number);
   const names = [`loop${number}`, ...partitions.map(({ name }) => name)];
   const mounts = ownMountsOf(names.map((name) => `/dev/${name}`));
-  const devs = new Set([...partitions, ...mounts].map(({ dev }) => dev));
+  const devs = new Set<string | undefined>([...partitions, ...mounts].map(({ dev }) => dev));
   devs.add(sysfsDev(number));
   const links = linksOf("self");
   const attached = attachedThere([...links.values()], devs);
   const uses: OwnUse[] = attached.map(({ device, file }) => (
     { what: `${device}, attached to ${file} there`, device }
   ));
+  const asked: { what: string; path: string }[] = [];
   for (const [fd, link] of links) {
     const node = loopNode(link);
     if (node !== undefined && names.includes(node)) {
       uses.push({ what: `descriptor ${fd}, /dev/${node}` });
     }
     if (!canBeOnDisk(link) || attached.some(({ file }) => file === link)) continue;
-    const place = await placeOf(`/proc/self/fd/${fd}`);
-    if (place && devs.has(place.dev)) uses.push({ what: `descriptor ${fd}, ${link} there` });
+    asked.push({ what: `descriptor ${fd}, ${link} there`, path: `/proc/self/fd/${fd}` });
   }
-  const cwd = await placeOf("/proc/self/cwd");
-  if (cwd && devs.has(cwd.dev)) uses.push({ what: "its working directory" });
-  return uses;
+  asked.push({ what: "its working directory", path: "/proc/self/cwd" });
+  const places = await placesOf(asked.map(({ path }) => path));
+  // A descriptor may have been closed meanwhile.
+  const there = asked.filter((_, i) => devs.has(places[i]?.dev));
+  return [...uses, ...there.map(({ what }) => ({ what }))];
 }
 
 /** The loop devices that this process has open and whose files lie on one of these devices. */
 function attachedThere(
   links: readonly string[],
-  devs: ReadonlySet<string>,
+  devs: ReadonlySet<string | undefined>,
 ): { device: string; file: string }[] {
   const disks = new Set(links.flatMap((link) => /^loop\d+/.exec(loopNode(link) ?? "")?.[0] ?? []));
   return [...disks].flatMap((disk) => {
