@@ -2,16 +2,22 @@
  * Who holds a device, made by those who really do, and whether it is held at all: an answer that takes
  * nothing away from anybody, and that is not "nobody" where it cannot be known.
  */
-import { assert, assertEquals, assertMatch } from "@std/assert";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { attach, type Holder, type LoopDevice, type LoopMount } from "../mod.ts";
 import { poll } from "../lib/base/retry.ts";
 import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
+import { hiddenUse, linksToAsk } from "../lib/holders/file_users.ts";
 import { describeHolders } from "../lib/holders/holder.ts";
+import { heldBy, othersThan } from "../lib/holders/holders.ts";
+import { describeOpeners, processName } from "../lib/holders/processes.ts";
+import { isBefore, kernelRelease } from "../lib/kernel/release.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { ext4Image } from "./support/mount_image.ts";
+import { ownDevices } from "./support/own_devices.ts";
 import {
   holdBy,
+  holdOpen,
   makeImage,
   MOD,
   onThisRuntime,
@@ -20,6 +26,7 @@ import {
   scratch,
   testsOf,
   THREE_PARTITIONS,
+  until,
 } from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
@@ -155,7 +162,25 @@ withRoot("holders() names a btrfs, on each of its devices", [
   assertEquals(await holdersOf(second), [{ path: second.path, kind: "btrfs", by: uuid! }]);
 });
 
-withRoot("holders() names whose external journal it is: ext4", ["mkfs.ext4", "mount"], async () => {
+withRoot("holders() names a mount without a directory once, a btrfs too", [
+  "mkfs.ext4",
+  "mkfs.btrfs",
+], async () => {
+  if (isBefore(kernelRelease(), "6.15")) return;
+  const btrfs = makeImage("btrfs.img", 128);
+  output(["mkfs.btrfs", "-q", btrfs]);
+  for (const file of [ext4Image("ext4.img"), btrfs]) {
+    await using loop = await attach(file);
+    await using root = await loop.mount(undefined, { detached: true });
+    assertEquals(await holdersOf(loop), [{ path: loop.path, kind: "mount", by: root.path }]);
+  }
+});
+
+withRoot("holders() names whose external journal it is: ext4", [
+  "mkfs.ext4",
+  "mount",
+  "unshare",
+], async () => {
   await using journal = await attach(makeImage("journal.img", 8));
   await using data = await attach(makeImage("data.img", 16));
   output(["mkfs.ext4", "-q", "-b", "1024", "-O", "journal_dev", journal.path]);
@@ -166,6 +191,18 @@ withRoot("holders() names whose external journal it is: ext4", ["mkfs.ext4", "mo
     assertEquals(describeHolders([mine as Holder]), `${journal.path}: journal of ${data.path}`);
     assertEquals((await holdersOf(data)).map(({ kind }) => kind), ["mount"]);
     assertEquals(await holdOf(journal.path), "held");
+    // The thread that writes the journal has no number in another PID namespace.
+    const script = scratch("journal.ts");
+    writeFileSync(
+      script,
+      `import { openLoop } from ${JSON.stringify(MOD)};
+       await using loop = await openLoop(${JSON.stringify(journal.path)});
+       const holders = (await loop.holders()).filter(({ kind }) => kind !== "process");
+       console.log(JSON.stringify(holders));`,
+    );
+    const unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+    const found = JSON.parse(output([...unshare, ...onThisRuntime(script)]));
+    assertEquals(found, [{ ...mine, by: "an ext4 out of sight" }]);
   });
   await nobodyHolds(journal);
 });
@@ -210,6 +247,76 @@ withRoot("the question whether a device is held takes it from nobody", [
     assertMatch(stdout, /^free held [1-9]/);
     assert(calls.some(({ text }) => taken.test(text)));
   }
+});
+
+withRoot("holders() of a kernel without swap and such file systems names the others", [
+  "mkfs.btrfs",
+  "mount",
+  "strace",
+], async () => {
+  const btrfs = makeImage("btrfs.img", 128);
+  const uuid = crypto.randomUUID();
+  output(["mkfs.btrfs", "-q", "-U", uuid, btrfs]);
+  await using loop = await attach(btrfs);
+  await mounted([loop.path], () => {
+    const body = `await using loop = await attach(${JSON.stringify(makeImage("plain.img", 1))});
+      console.log((await loop.holders()).map(({ path, kind }) => path === loop.path && kind).join());`;
+    // The last one is what another process unmounts meanwhile.
+    const member = `/sys/fs/btrfs/${uuid}/devices/${loop.path.slice("/dev/".length)}/dev`;
+    const on = ["/proc/swaps", "/proc/fs/jbd2", "/sys/fs/xfs", member];
+    const { stdout, calls } = traced(body, {
+      ...{ on, calls: "?open,openat", inject: "?open,openat:error=ENOENT" },
+    });
+    assertMatch(stdout, /^(process,?)+$/m);
+    assertEquals(calls.length >= on.length, true, calls.map(({ text }) => text).join("\n"));
+    return Promise.resolve();
+  });
+});
+
+withRoot("heldBy() and othersThan() tell udevd from others", [], async () => {
+  await using own = ownDevices(1);
+  const [number] = own.numbers;
+  const [path] = own.paths;
+  {
+    await using loop = await attach(makeImage("lower.img", 1), { number });
+    await using _over = await attach(loop.path);
+    assertEquals(await heldBy(number), "others");
+  }
+  const becomes = async (who: Awaited<ReturnType<typeof heldBy>>) =>
+    await until(async () => await heldBy(number) === who, `${path} to be held by ${who}`);
+  await becomes("nobody");
+  await using _udevd = await holdBy('printf "(udev-worker)" >/proc/$$/comm && exec 3<"$0"', path);
+  await becomes("udevd");
+  await until(async () => (await othersThan(number, undefined)).length === 0, "nobody else");
+  await using _other = await holdOpen(path);
+  await becomes("others");
+  assert((await othersThan(number, undefined)).some((who) => who.endsWith(" (sh)")));
+});
+
+withRoot("what ends while it is looked at is passed over", [], async () => {
+  const held = makeImage("held.img", 1);
+  const fd = openSync(held, "r");
+  const closes = (link: string) => {
+    if (link === held) closeSync(fd);
+    return link === held;
+  };
+  assertEquals(await describeOpeners(closes, /^flags/m), undefined);
+  const hidden = {
+    names: new Map(),
+    visible: new Set<number>(),
+    self: "0",
+    own: new Set<number>(),
+  };
+  const links = linksToAsk({ pid: "self", links: new Map([["999999", held]]) }, hidden);
+  assertEquals(links.filter((link) => link.startsWith("/proc/self/fd/")), []);
+  assertEquals(hiddenUse(undefined, hidden), undefined);
+  // Higher than any number of a process.
+  assertEquals(processName("4194305"), "4194305");
+  // A node without a device; and no answer at all where the question is wrong.
+  const node = scratch("node");
+  output(["mknod", node, "b", "7", "1048575"]);
+  assertEquals(isHeldExclusively(node), false);
+  await assertRejects(() => holdOf(undefined as never), TypeError);
 });
 
 withRoot("a mount is not refused since its device is looked at meanwhile", [
