@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import { attach, LoopError, type MountOptions } from "../mod.ts";
 import { type ErrorCode, LoopError as OwnError, type LoopErrorInit } from "../lib/base/errors.ts";
+import { openKernelLog } from "../lib/kernel/kmsg.ts";
 import { isBefore } from "../lib/kernel/release.ts";
 import { explainNoOwner, type Owner } from "../lib/mount/owner.ts";
 import type { FailedMount } from "../lib/kernel/mount.ts";
@@ -26,8 +27,12 @@ import { type Attempt, explainRefusal } from "../lib/mount/errors.ts";
 import { checkMountOptions } from "../lib/mount/options.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
+  assertDetached,
+  isolated,
   makeImage,
+  MOD,
   type Need,
+  onThisRuntime,
   output,
   scratch,
   test,
@@ -342,6 +347,96 @@ test("remedyOf() looks at the device's sectors where a driver names its blocks",
   assertStringIncludes(sized(xfs), "sectorSize: 256");
 });
 
+/** What a script prints as JSON: told(options) is what mount() of an ext4 says then. */
+function toldBy(around: string[], body: string): string[] {
+  const file = makeImage("told.img", 1);
+  output(["mkfs.ext4", "-q", "-F", file]);
+  const script = scratch("told.ts");
+  const lib = JSON.stringify(new URL("lib/kernel/file.ts", MOD));
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { O_EXCL, O_RDWR, open } from ${lib};
+     import { spawnSync } from "node:child_process";
+     import { writeFileSync } from "node:fs";
+     await using loop = await attach(${JSON.stringify(file)});
+     const told = (options) => loop.mount(undefined, options)
+       .then((root) => root.unmount(), ({ message }) => message.replaceAll(loop.path, "LOOP"));
+     console.log(JSON.stringify(await (async () => { ${body} })()));`,
+  );
+  const said = output([...around, ...onThisRuntime(script)]);
+  assertDetached(file);
+  return JSON.parse(said);
+}
+
+test("mount() names a /dev that is nodev", ["root", "mkfs.ext4", "unshare", "mount"], () => {
+  const [first, nodev] = toldBy(
+    ["unshare", "--mount"],
+    `const before = await told();
+     spawnSync("mount", ["-o", "remount,bind,nodev", "/dev"]);
+     return [before, await told({ type: "ext4" })];`,
+  );
+  assertEquals(first, "unmounted");
+  assertMatch(
+    nodev,
+    /^EACCES: .* 'LOOP' \(.*; \/dev is mounted nodev: mount -o remount,dev \/dev\)$/,
+  );
+});
+
+test("mount() names the kernel's command line where it keeps a writer's device", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+  "mount",
+], () => {
+  const cmdline = scratch("cmdline");
+  writeFileSync(cmdline, "");
+  const bind = 'mount --bind "$0" /proc/cmdline && exec "$@"';
+  const [off, on] = toldBy(
+    ["unshare", "--mount", "sh", "-c", bind, cmdline],
+    `using writer = open(loop.path, O_RDWR | O_EXCL);
+     const say = async (value) => {
+       writeFileSync(${JSON.stringify(cmdline)}, "quiet bdev_allow_write_mounted=" + value);
+       return await told({ type: "ext4" });
+     };
+     return [await say(0), await say(1)];`,
+  );
+  const closed = "; it can be mounted when that is closed)";
+  const writes = /^EBUSY: .* \(.*this process, \d+ \(\S+\) has it open for writing, /;
+  for (const said of [off, on]) assertMatch(said, writes);
+  assertStringIncludes(off, "and the kernel's command line has bdev_allow_write_mounted=0: then");
+  assert(on.endsWith(`writing, exclusively${closed}`) && off.endsWith(closed), on);
+});
+
+test("mount() says that a kernel is too old", ["root", "mkfs.ext4", "strace"], () => {
+  const fsopen = ["strace", "-f", "-o", "/dev/null", "-e", "inject=fsopen:error=ENOSYS"];
+  const around = [...isolated("personality=uname-2.6"), ...fsopen];
+  const [said] = toldBy(around, "return [await told()];");
+  assertMatch(
+    said,
+    /^ENOSYS: .* \(mounting needs Linux 5\.2 or later, and this is 2\.6\.\d+\S*\)$/,
+  );
+});
+
+test("mount() names what has the device, where that is no mount", [
+  "root",
+  "mkswap",
+  "swapon",
+], async () => {
+  await using loop = await attach(makeImage("swap.img", 1));
+  output(["mkswap", loop.path]);
+  output(["swapon", loop.path]);
+  try {
+    const { message } = await assertRejects(
+      () => loop.mount(undefined, { type: "ext4" }),
+      LoopError,
+    );
+    assertMatch(message, /^EBUSY: .*it is in use already: (\/dev\/loop\d+): swap \1\)$/);
+  } finally {
+    output(["swapoff", loop.path]);
+  }
+});
+
 test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4"], async () => {
   const file = makeImage("explained.img", 8);
   output(["mkfs.ext4", "-q", "-F", file]);
@@ -349,21 +444,28 @@ test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4
   await using own = ownDevices(1);
   await using loop = await attach(file, { number: own.numbers[0] });
   const source = {
-    ...{ device: loop.path, number: loop.number, partition: undefined, readOnly: false },
+    ...{ device: loop.path, number: loop.number as number | undefined },
+    ...{ partition: undefined, readOnly: false },
     ...{ backingFile: file, node: undefined },
   };
   const create = { syscall: "fsconfig", request: "FSCONFIG_CMD_CREATE" };
   const hint = async (
     init: Pick<LoopErrorInit, "code" | "syscall" | "request">,
     options: MountOptions = {},
-    given: Partial<typeof source & { type: string }> = {},
+    given: Partial<typeof source & { type: string; said: string; taken: boolean }> = {},
   ) => {
-    const { type = "ext4", ...rest } = given;
+    const { type = "ext4", said, taken = false, ...rest } = given;
+    using log = openKernelLog();
+    const name = source.device.slice("/dev/".length);
+    if (said) output(["sh", "-c", 'echo "<3>$0: $1" >/dev/kmsg', name, said]);
     const attempt = {
       ...{ source: { ...source, ...rest }, type, options: checkMountOptions(options) },
-      ...{ owner: undefined, idMap: undefined, log: undefined },
+      ...{ owner: undefined, idMap: undefined, log },
     };
-    const failed = { context: undefined, setting: attempt.options.settings[0] };
+    const failed = {
+      context: undefined,
+      setting: taken ? undefined : attempt.options.settings[0],
+    };
     const error = new OwnError({ ...init, path: source.device });
     const { message } = await explainRefusal(error, attempt, failed as FailedMount) as LoopError;
     return message;
@@ -400,6 +502,26 @@ test("explainRefusal() looks up what a driver has not said", ["root", "mkfs.ext4
   assert(!(await hint({ code: "EINVAL", syscall: "fsmount" })).includes("nosymfollow"));
   assertStringIncludes(await hint({ code: "EBUSY", syscall: "fsmount" }), "mount namespace");
   assertStringIncludes(await hint({ code: "EINVAL" }, { options: ["x=1"] }), 'the option "x=1"');
+  assertStringIncludes(
+    await hint({ ...create, code: "EINVAL" }, { options: ["a=1", "b"] }, { taken: true }),
+    "perhaps one of its options (a, b) does not fit, or what is on the device is damaged",
+  );
+  const move = { code: "EBUSY", syscall: "move_mount" } as const;
+  assertStringIncludes(await hint(move, {}, { number: undefined }), "in another mount namespace");
+  // What is to explain the error fails: then it is told without.
+  const unknown = await hint(move, {}, { ...missing, number: undefined });
+  assertEquals(unknown, `EBUSY: device or resource busy, move_mount '${loop.path}'`);
+  // The driver's own words, and what they leave open.
+  const said = `loopdev-test ${crypto.randomUUID()}`;
+  const words = `${loop.path.slice("/dev/".length)}: ${said}`;
+  const after = async (code: ErrorCode, given: Parameters<typeof hint>[2] = {}) => {
+    const message = await hint({ ...create, code }, {}, { ...given, said });
+    return message.slice(message.indexOf(words) + words.length);
+  };
+  assertEquals(await after("EROFS", { readOnly: true }), ")");
+  assertEquals(await after("ENOENT"), ")");
+  assertEquals(await after("EIO"), `; e2fsck -fn ${loop.path} may say more)`);
+  assertEquals(await after("EIO", { type: "jfs" }), ")");
   const thrown = new TypeError("no refusal");
   const none = { context: undefined, setting: undefined } as unknown as FailedMount;
   assertEquals(await explainRefusal(thrown, {} as Attempt, none), thrown);

@@ -126,6 +126,10 @@ async function adviceOnCreate(
   const { device } = source;
   const problem = nodeProblem(device);
   if (problem !== undefined) return problem;
+  // Nor can this process open it then, to look what else may be wrong.
+  if (code === "EACCES" && isNodev("/dev")) {
+    return "/dev is mounted nodev: mount -o remount,dev /dev";
+  }
   if (await sizeOf(device) === 0) return NO_BYTES;
   const mounting = { type, device };
   const remedy = remedyOf(said, mounting);
@@ -138,9 +142,7 @@ async function adviceOnCreate(
     case "EROFS":
       return isSilent && source.readOnly ? `perhaps ${withoutReplay(mounting)}` : undefined;
     case "EACCES":
-      return isNodev("/dev")
-        ? "/dev is mounted nodev: mount -o remount,dev /dev"
-        : adviceIfReadOnly(device);
+      return adviceIfReadOnly(device);
     case "ENOENT":
       return isSilent ? missingSubvolume(options) : undefined;
     case "EUCLEAN":
