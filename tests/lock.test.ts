@@ -12,6 +12,7 @@ import process from "node:process";
 import { attach, attachAll, type LoopDevice, LoopError, openLoop } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
 import { loopCtlGetFree } from "../lib/kernel/loop.ts";
+import { isLockedExclusively } from "../lib/udev/lock.ts";
 import { ownDevices, withOwnDevices } from "./support/own_devices.ts";
 import {
   assertDetached,
@@ -406,6 +407,7 @@ test("attach() says that a lock is shared or none", [], async () => {
 });
 
 testLock("a lock needs the device's own node", ["root", "flock"], () => {
+  assertEquals(isLockedExclusively(2 ** 20 - 1), false, "of a device that is not there");
   const file = makeImage("no-node.img", 1);
   const script = scratch("no-node.ts");
   writeFileSync(

@@ -10,7 +10,7 @@ import {
   readPartitions,
 } from "../mod.ts";
 import { DPS_NAMES } from "../lib/base/selector.ts";
-import { listPartitions } from "../lib/mount/select.ts";
+import { listPartitions, selectPartition } from "../lib/mount/select.ts";
 import type { FileSystem } from "../lib/superblocks/file_systems.ts";
 import { discover, discoverable } from "../lib/table/dps.ts";
 import { makeImage, output, test, testsOf } from "./support/support.ts";
@@ -93,6 +93,9 @@ withExt4("a selector that matches none or several lists what there is", [], asyn
     /^ {2}3 +Linux root \(\S+\) +native root +ext\d +system +0{8}-\S+ +2097152$/,
   );
   assertEquals(lines.length, 6);
+  // A byte is an MBR's type, and none of a GPT's.
+  const byte = loop.partition({ type: "83" });
+  await assertRejects(() => byte, LoopError, 'none of its partitions has the type "83"');
   for (const selector of [{ name: "data" }, { label: "same" }]) {
     const several = await assertRejects(() => loop.fileSystem(selector), LoopError);
     assertEquals(several.code, "EINVAL");
@@ -110,6 +113,13 @@ withExt4("a partition that cannot be read keeps no other from being found", [], 
   assertEquals((await loop.partition({ label: "system" })).number, 3);
   const { message } = await assertRejects(() => loop.partition({ label: "same" }), LoopError);
   assertMatch(message, /\n {2}4 +Linux filesystem +data +unreadable: EIO +2097152\n/);
+});
+
+test("selectPartition() takes only what the system refuses for unreadable", [], async () => {
+  const wrong = new TypeError("no refusal");
+  const partitions = [{ number: 1, size: 512 }] as Partition[];
+  const from = { partitions, path: "/x", whyNone: "", contentOf: () => Promise.reject(wrong) };
+  assertEquals(await selectPartition({ label: "x" }, from).catch((error) => error), wrong);
 });
 
 test("a selector on a device without partitions says what to do", ["root"], async () => {

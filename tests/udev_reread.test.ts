@@ -131,14 +131,18 @@ test("attach() leaves no node of its own, and takes one over that a killed proce
   "root",
 ], async () => {
   const file = makeImage("node.img", 1);
-  await withOwnDevices(async (number) => {
+  await withOwnDevices(async (number, other) => {
     {
       await using _loop = await attach(file, { number });
       assertEquals(existsSync(ownNode(number)), false);
     }
-    makeBlockNode(ownNode(number), `7:${number}`);
-    await using _again = await attach(file, { number });
-    assertEquals(existsSync(ownNode(number)), false);
+    // The last one leads to another device, and is not opened for ours.
+    for (const led of [number, other]) {
+      makeBlockNode(ownNode(number), `7:${led}`);
+      await using loop = await attach(file, { number });
+      assertEquals([loop.number, existsSync(ownNode(number))], [number, false]);
+    }
+    assertEquals(existsSync(`/sys/block/loop${other}/loop`), false);
   });
 });
 
