@@ -312,9 +312,9 @@ withRoot("what ends while it is looked at is passed over", [], async () => {
   assertEquals(hiddenUse(undefined, hidden), undefined);
   // Higher than any number of a process.
   assertEquals(processName("4194305"), "4194305");
-  // A node without a device; and no answer at all where the question is wrong.
+  // A node without a driver; and no answer at all where the question is wrong.
   const node = scratch("node");
-  output(["mknod", node, "b", "7", "1048575"]);
+  output(["mknod", node, "b", "240", "0"]);
   assertEquals(isHeldExclusively(node), false);
   await assertRejects(() => holdOf(undefined as never), TypeError);
 });

@@ -518,8 +518,25 @@ withBusybox("it says what its surroundings lack", ["strace"], () => {
     ...[plain, plain, input],
   );
   assertMatch(entered, /^EIO true: .*\(nsenter: reassociate to .* failed: .*not permitted\)$/);
+  // As where its root directory is none of a mount: in a chroot.
+  const [inChroot] = toldIn(failing({ mount: "error=EINVAL" }), plain).told;
+  assertMatch(
+    inChroot,
+    /^EIO .*surroundings has ended: unshare: cannot change root filesystem prop/,
+  );
   for (const error of refused) assertMatch(error, /^EMFILE .*memfd_create .*ulimit -n/);
   assertEquals([refused.length, left], [2, 0]);
+});
+
+withBusybox("busybox's own unshare, nsenter and mount are enough", [], () => {
+  const script = 'for tool in unshare nsenter mount; do mount --bind "$(command -v busybox)" ' +
+    '"$(command -v $tool)" || exit; done; exec "$@"';
+  const { told } = toldIn(
+    ["unshare", "--mount", "sh", "-c", script, "sh"],
+    [["sh", "-c", "echo in $(cat /proc/1/comm); exit 3"]],
+    [["sh", "-c", "kill $$"], { chroot: false }],
+  );
+  assertEquals(told, ["3 in sh\n", "143 "]);
 });
 
 withBusybox("without a resolv.conf of this machine it has the image's", [], () => {

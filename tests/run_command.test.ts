@@ -137,7 +137,7 @@ test("checkCommand() takes what the kernel executes, and names what it lacks", [
 
 test(
   "checkCommand() takes a foreign program that binfmt_misc has an emulator for",
-  ["root", "unshare", "mount"],
+  ["root", "unshare", "mount", "strace"],
   () => {
     if (!readFileSync("/proc/filesystems", "utf8").includes("binfmt_misc")) return;
     const root = makeRoot();
@@ -178,6 +178,10 @@ test(
       asked(rule(4, `${low}${other}:\\xff\\x7f`, "/bin/sh")),
       "binfmt_misc names /bin/sh for it, which the image does not have",
     );
+    // A kernel that was built without it.
+    const withoutIt = ["-P", "/proc/sys/fs/binfmt_misc", "-e", "inject=?open,openat:error=ENOENT"];
+    const strace = ["strace", "-f", "-o", "/dev/null", ...withoutIt];
+    assertStringIncludes(output([...strace, ...onThisRuntime(script)]), "install qemu-user-static");
     assertEquals(asked(rule(5, `${low}${high}:`, "/bin/static")), "fine");
     assertEquals(asked(rule(6, `${low}${high}:`, "/bin/sh", "F")), "fine");
   },

@@ -171,6 +171,19 @@ test("settled() goes by udevd's database where /sys is read-only", ["root"], () 
   assert(written.ms >= 90, `${written.ms} ms`);
 });
 
+test("settled() goes by the time of the bind where udevd answers no question of ours", [
+  "root",
+], () => {
+  const seen = inOwnRun(`
+    using udevd = await startUdevd(loop, "forgets=99");
+    const names = ["loop" + loop.number, ...loop.partitions.map(({ path }) => path.slice(5))];
+    names.forEach((name) => writeFileSync(entryOf(name), "I:1\\n"));
+    tell(await timed(() => loop.settled()));`);
+  assertEquals(seen.outcome, "settled");
+  // Each was asked for twice, and was silent for a second.
+  assert(Number(seen.ms) >= 2000, `${seen.ms} ms`);
+});
+
 test("settled() waits for partitions that come meanwhile, and not for those that go", [
   "root",
 ], () => {
