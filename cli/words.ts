@@ -27,6 +27,10 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
     "it is attached already, as $1: unmount and detach that first",
   ],
   [/\bat: (make the directory first|it is no directory)/g, "$1"],
+  [
+    /attach\(\) and LoopDevice\.mount\(\) mount the file system without reading this file/g,
+    "attached with --partscan, it can be mounted by mount(8), which does not read this file",
+  ],
   [/Say which with root\b/g, "Say which: --root <partition>"],
   [/owner: mount\(\) has unshare/g, "--owner has unshare"],
   [/mount\(\) starts a shell/g, "mounting starts a shell"],

@@ -635,6 +635,37 @@ withExt4("mountImage() takes the only file system that can be a root, or none", 
   );
 });
 
+test("mountImage() names the file that cannot be read, and the way without it", [
+  "root",
+  "mksquashfs",
+], async () => {
+  const fstab = Array.from({ length: 4000 }, (_, i) => i * i).join();
+  const bare = scratch("damaged.img");
+  const folder = makeFiles({ ...SYSTEM, "etc/fstab": fstab });
+  output(["mksquashfs", folder, bare, "-quiet", "-no-fragments", "-no-xattrs", "-noappend"]);
+  const bytes = readFileSync(bare);
+  // Behind the superblock is the first block of the first file.
+  bytes.fill(0x55, 96, 512);
+  writeFileSync(bare, bytes);
+  const failed = async (file: string) =>
+    await assertRejects(() => mountImage(file, { readOnly: true }), LoopError);
+  const { code, path, message } = await failed(bare);
+  assertEquals([code, path.replace(/^.*loop\d+-\d+/, "")], ["EIO", "/etc/fstab"], message);
+  assertStringIncludes(message, "attach() and LoopDevice.mount() mount the file system without");
+  assertNothingLeft(bare);
+  const twice = await imageOf("twice.img", [{}, {}]);
+  const disk = readFileSync(twice);
+  for (const { start } of (await readPartitions(twice)).partitions) disk.set(bytes, start);
+  writeFileSync(twice, disk);
+  const seen = (await failed(twice)).message;
+  assertMatch(seen, /partition 2 could not be looked into \(EIO: .*'\/dev\/loop\d+p2\/etc\/fstab'/);
+  {
+    await using loop = await attach(bare, { readOnly: true });
+    await using root = await loop.mount();
+    assertStringIncludes(readFileSync(join(root.path, "etc/os-release"), "utf8"), "The Box");
+  }
+});
+
 test("mountImage() mounts an xfs beside a copy of it", ["root", "mkfs.xfs"], async () => {
   const file = makeImage("one.img", 300);
   output(["mkfs.xfs", "-q", file]);

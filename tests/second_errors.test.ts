@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
-import { withMore, withSecond } from "../lib/base/errors.ts";
+import { withMore, withPath, withSecond } from "../lib/base/errors.ts";
 import { USER } from "./cases/owned_files.ts";
 import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
@@ -48,6 +48,10 @@ test("the first error stays the error, and tells what cannot be undone", [], () 
   assertEquals(withSecond(first, first), first);
   const other = new Error("no refusal");
   assertEquals([withSecond(other, second), withMore(other, "more")], [other, other]);
+  assertEquals([withSecond(first, other), withPath(other, "/three")], [first, other]);
+  const renamed = withPath(first, "/three") as LoopError;
+  assertEquals([renamed.path, renamed.syscall, renamed.code], ["/three", "open", "EMFILE"]);
+  assert(renamed.message === first.message.replace("/one", "/three"), renamed.message);
 });
 
 test("attach() warns of a node of its own that cannot be removed", ["root", "strace"], () => {

@@ -121,6 +121,9 @@ export const laterToExplain: <T>(look: () => Promise<T>) => Promise<T | undefine
  */
 export let withMore: (error: unknown, more: string) => unknown;
 
+/** The same error of a file that was opened by another name than the one which tells a person. */
+export let withPath: (error: unknown, path: string) => unknown;
+
 /**
  * The first of two errors, which tells the second one as well: what it was met for could not be done, and so
  * is left. What both say is told once.
@@ -281,6 +284,7 @@ export class LoopError extends Error {
       if (!isRefusal(error)) return error;
       return error.withHint(error.#hint ? `${error.#hint}; ${more}` : more);
     };
+    withPath = (error, path) => isRefusal(error) ? error.#with({ path }) : error;
     withSecond = (first, second) => {
       if (!isRefusal(first) || !isRefusal(second) || first.message === second.message) return first;
       const told = HINTS.find(([, , hint]) =>
@@ -321,10 +325,14 @@ export class LoopError extends Error {
 
   /** The same error with the same stack, and another hint. */
   withHint(hint: string): LoopError {
+    return this.#with({ hint });
+  }
+
+  #with(changed: { hint?: string; path?: string }): LoopError {
     const { errno, syscall, path, request, cause, message, stack } = this;
     const error = new LoopError({
-      ...{ code: -errno, syscall, path, request, hint, cause },
-      lines: this.#lines,
+      ...{ code: -errno, syscall, path, request, cause, hint: this.#hint, lines: this.#lines },
+      ...changed,
     });
     // If this were the new one's `cause`, the same stack would be printed twice.
     if (stack) error.stack = stack.replace(message, () => error.message);

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isErrno, laterUnlessRefused } from "../base/errors.ts";
+import { isErrno, laterUnlessRefused, withPath } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { openWithoutWaiting, readWithoutWaiting } from "../kernel/blocking.ts";
 import { uninterruptedOnThread } from "../kernel/chain.ts";
@@ -22,6 +22,7 @@ import {
 import { fileStatus } from "../kernel/stat.ts";
 import { openFlag } from "../kernel/syscalls.ts";
 import { resolveBelow } from "../mount/resolve.ts";
+import type { Descriptor } from "../runtime/contract.ts";
 
 /** More than any file that is read here has. */
 const MOST_BYTES = 1024 * 1024;
@@ -40,10 +41,20 @@ export async function readBelow(root: OpenFile, name: string): Promise<string | 
   using found = new OpenFile(check(fd, "open", path), path);
   const { type, size } = fileStatus(found);
   if (type !== "file") return undefined;
-  return await found.callOnThread(async (fd) => {
+  const read = async (fd: Descriptor) => {
     using file = await openWithoutWaiting(`/proc/self/fd/${fd}`, O_RDONLY);
     return decodeName(await readWithoutWaiting(file, 0, Math.min(size, MOST_BYTES)));
-  });
+  };
+  return await naming(path, () => found.callOnThread(read));
+}
+
+/** In an error the path leads to the file, and not to a descriptor of this process. */
+async function naming<T>(path: string, look: () => Promise<T>): Promise<T> {
+  try {
+    return await look();
+  } catch (error) {
+    throw withPath(error, path);
+  }
 }
 
 /**
@@ -58,7 +69,8 @@ export async function listBelow(
     const below = await resolveBelow(root, name, root.path);
     return root.call((fd) => listDirectory(`/proc/self/fd/${fd}/${below}`, only && DT_DIR));
   };
-  return (await existing(list) ?? []).toSorted();
+  const names = await existing(() => naming(`${root.path}/${name}`, list));
+  return (names ?? []).toSorted();
 }
 
 const existing = <T>(look: () => Promise<T>) => laterUnlessRefused(look, ...ABSENCE, "ELOOP");

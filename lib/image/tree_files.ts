@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { laterUnlessRefused } from "../base/errors.ts";
+import { laterUnlessRefused, withMore } from "../base/errors.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
-import { O_RDONLY } from "../kernel/file.ts";
+import { O_RDONLY, type OpenFile } from "../kernel/file.ts";
 import { openFlag } from "../kernel/syscalls.ts";
 import type { LoopMount } from "../mount/mounted.ts";
 import { listBelow, readBelow, readOsRelease } from "./files.ts";
@@ -25,15 +25,26 @@ export async function listInTree(
 
 /** A file; undefined: it is not there, or no regular file. */
 export async function readInTree(root: LoopMount, name: string): Promise<string | undefined> {
-  using directory = await openRoot(root);
-  return await readBelow(directory, name);
+  return await inRoot(root, (directory) => readBelow(directory, name));
 }
 
 /** os-release(5). */
 export async function osReleaseInTree(root: LoopMount): Promise<string | undefined> {
-  using directory = await openRoot(root);
-  return await readOsRelease(directory);
+  return await inRoot(root, readOsRelease);
 }
 
-const openRoot = ({ path }: LoopMount) =>
-  openWithoutWaiting(path, O_RDONLY | openFlag("O_DIRECTORY"));
+async function inRoot<T>(
+  { path }: LoopMount,
+  read: (directory: OpenFile) => Promise<T>,
+): Promise<T> {
+  using directory = await openWithoutWaiting(path, O_RDONLY | openFlag("O_DIRECTORY"));
+  try {
+    return await read(directory);
+  } catch (error) {
+    throw withMore(error, UNREAD);
+  }
+}
+
+const UNREAD =
+  "is its disk in order? attach() and LoopDevice.mount() mount the file system without " +
+  "reading this file";
