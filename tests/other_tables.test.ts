@@ -4,6 +4,7 @@ import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { attach, LoopError, type PartitionTable, readPartitions } from "../mod.ts";
 import { readAmiga } from "../lib/table/amiga.ts";
+import { readAtari } from "../lib/table/atari.ts";
 import { readKarma, readSgi, readSun, readSysv68, readUltrix } from "../lib/table/labels.ts";
 import { readMac } from "../lib/table/mac.ts";
 import { runSteps, wanted } from "../lib/table/steps.ts";
@@ -375,6 +376,34 @@ for (const [name, patches] of UNREADABLE) {
   });
 }
 
+const LINUX: [offset: number, bytes: readonly number[]][] = [
+  [446, [0, 0, 0, 0, 0x83, 0, 0, 0, ...le32(63), ...le32(9000)]],
+  [510, [0x55, 0xaa]],
+];
+const VOL1 = [0xe5, 0xd6, 0xd3, 0xf1];
+/** What has the mark of such a table, and is none. */
+const ALIKE: [kind: string, [offset: number, bytes: readonly number[]][]][] = [
+  ["mbr", [...LINUX, [6 * 512, ascii("PRIVHEAD")]]],
+  ["mbr", [...LINUX, [450, [0x42]], [6 * 512, ascii("PRIVATE!")]]],
+  ["none", [[6 * 512, ascii("PRIVHEAD")]]],
+  ["mbr", [...LINUX, [0, [0xc9, 0xc2, 0xd4, 0xc1]]]],
+  ["mbr", [...LINUX, [4, ascii("IPL1")]]],
+  ["none", [[4, ascii("IPL1")]]],
+  ["mbr", [...LINUX, [1024, VOL1]]],
+  // In a block of 2048 bytes.
+  ["none", [[2048, VOL1]]],
+  ["none", [[508, le32(0x50617275)]]],
+  ["none", [[7 * 512, ascii("EesoX").map((c, i) => c ^ "Neil Critchell".charCodeAt(i))]]],
+];
+
+test("readPartitions() takes no disk for another machine's by half of its mark", [], async () => {
+  for (const [i, [kind, patches]] of ALIKE.entries()) {
+    const path = makeImage(`alike${i}.img`, 16);
+    for (const [offset, bytes] of patches) patch(path, offset, bytes);
+    assertEquals((await readPartitions(path, { sectorSize: 512 })).kind, kind, `${i}`);
+  }
+});
+
 withParted("parted's pc98 is refused by name", ["parted"], async () => {
   const path = makeImage("pc98.img", 64);
   output(["parted", "--script", path, "mklabel", "pc98"]);
@@ -410,7 +439,16 @@ withParted("attach() shows partitions of an Apple map, whether or not the kernel
 });
 
 test("each reader of a label finds nothing on an empty disk, or on one of a few bytes", [], () => {
-  const readers = [readAmiga, readKarma, readMac, readSgi, readSun, readSysv68, readUltrix];
+  const readers = [
+    readAmiga,
+    readAtari,
+    readKarma,
+    readMac,
+    readSgi,
+    readSun,
+    readSysv68,
+    readUltrix,
+  ];
   for (const size of [0, 2 ** 16]) {
     const disk = new Uint8Array(size);
     const read = (offset: number, length: number) => disk.subarray(offset, offset + length);

@@ -68,8 +68,9 @@ const LENGTH = 512;
 /** Whether what has been read shows that a row's magic number is not there: nearly always. */
 function lacksMagic({ magic, length = LENGTH }: Row, start: number, pieces: readonly Piece[]) {
   for (const { offset, bytes } of pieces) {
+    // No row begins between the two ends.
     const at = start - offset;
-    if (at >= 0 && at + length <= bytes.length) return !hasAny(magic, bytes, at);
+    if (at + length <= bytes.length) return !hasAny(magic, bytes, at);
   }
   return false;
 }

@@ -84,7 +84,7 @@ function* readWhole(
   const marked = yield* readMarked(disk);
   const sgi = isMarked(marked, SGI_MARKS) ? yield* readSgi(disk) : undefined;
   if (sgi) return { kind: "sgi", partitions: sgi };
-  const unreadable = yield* nameUnreadable(disk, marked, record);
+  const unreadable = nameUnreadable(marked, disk.sectorSize, record);
   if (unreadable !== undefined) return { ...NONE, unreadable };
   const kind = record && kindOf(record);
   if (kind === "empty") return NONE;

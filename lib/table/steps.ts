@@ -42,7 +42,7 @@ export function* keepingFirst<T>(steps: Steps<T>): Steps<T> {
       step = steps.next(first.bytes.subarray(from, from + length));
     } else {
       const bytes = yield step.value;
-      if (length > 0) first ??= { offset, bytes };
+      first ??= { offset, bytes };
       step = steps.next(bytes);
     }
   }

@@ -8,102 +8,88 @@
  * @module
  */
 import type { BootRecord } from "./mbr.ts";
-import { isMarked, type Mark, readSector, SECTOR, textAt } from "./sectors.ts";
-import type { SteppedDisk, Steps } from "./steps.ts";
+import { isMarked, type Mark, SECTOR, textAt } from "./sectors.ts";
 
-/** The table's name in a message; undefined if there is none of them. `marked`: the disk's beginning. */
-export function* nameUnreadable(
-  disk: SteppedDisk,
+/**
+ * The table's name in a message; undefined if there is none of them. `marked`: the beginning of the disk, which
+ * has whole sectors.
+ */
+export function nameUnreadable(
   marked: DataView,
-  record?: BootRecord,
-): Steps<string | undefined> {
+  sectorSize: number,
+  record: BootRecord | undefined,
+): string | undefined {
   for (const { name, marks, isIt } of TESTS) {
-    if (isMarked(marked, marks) && (yield* isIt(disk, record))) return name;
+    if (isMarked(marked, marks) && isIt(marked, record, sectorSize)) return name;
   }
 }
 
-type Test = (disk: SteppedDisk, record?: BootRecord) => Steps<boolean>;
+/** Of a disk that has the mark: whether the rest is there. */
+type Test = (marked: DataView, record: BootRecord | undefined, sectorSize: number) => boolean;
 
 const LDM_PARTITION = 0x42;
-const LDM_SECTOR = 6;
+const LDM_AT = 6 * SECTOR;
 /** The first half of "PRIVHEAD". */
-const LDM_MARKS: readonly Mark[] = [[LDM_SECTOR * SECTOR, 32, 0x50524956]];
+const LDM_MARKS: readonly Mark[] = [[LDM_AT, 32, 0x50524956]];
 
 /** ldm.c: a partition of that type, and the first of three headers of the database. */
-function* isLdm(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
-  if (!record?.entries.some(({ sys_ind }) => sys_ind === LDM_PARTITION)) return false;
-  const head = yield* readSector(disk, LDM_SECTOR);
-  return head !== undefined && textAt(head, 0, 8) === "PRIVHEAD";
-}
+const isLdm: Test = (marked, record) =>
+  textAt(marked, LDM_AT, 8) === "PRIVHEAD" && hasType(record, [LDM_PARTITION]);
+
+const hasType = (record: BootRecord | undefined, types: readonly number[]) =>
+  record?.entries.some(({ sys_ind }) => types.includes(sys_ind)) === true;
 
 /** "IBMA" in EBCDIC. */
-const AIX_LABEL_MAGIC = 0xc9c2d4c1;
-const AIX_MARKS: readonly Mark[] = [[0, 32, AIX_LABEL_MAGIC]];
+const AIX_MARKS: readonly Mark[] = [[0, 32, 0xc9c2d4c1]];
 /** With an entry of one of these types, aix_magic_present() of msdos.c believes in the MS-DOS table. */
 const NOT_AIX = [0x05, 0x0f, 0x82, 0x83, 0x85, 0x8e, 0xfd];
 
 /** The kernel also wants an LVM volume group, libblkid does not. */
-function* isAix(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
-  const sector = yield* readSector(disk, 0);
-  return sector?.getUint32(0) === AIX_LABEL_MAGIC &&
-    !record?.entries.some(({ sys_ind }) => NOT_AIX.includes(sys_ind));
-}
+const isAix: Test = (_, record) => !hasType(record, NOT_AIX);
 
 /** "IPL1" */
 const PC98_MARKS: readonly Mark[] = [[4, 32, 0x49504c31]];
 
 /** parted's test. The kernel and libblkid take it for an empty MS-DOS table. */
-// deno-lint-ignore require-yield
-function* isPc98(_: SteppedDisk, record?: BootRecord): Steps<boolean> {
-  return record !== undefined && textAt(record.view, 4, 4) === "IPL1" &&
-    record.entries.every(({ sys_ind, nr_sects }) => sys_ind === 0 && nr_sects === 0);
-}
+const isPc98: Test = (_, record) =>
+  record?.entries.every(({ sys_ind, nr_sects }) => sys_ind === 0 && nr_sects === 0) === true;
 
 /** "VOL1", "LNX1" and "CMS1" in EBCDIC. */
 const DASD_LABELS = [0xe5d6d3f1, 0xd3d5e7f1, 0xc3d4e2f1];
 
+const dasdMarks = (sectors: readonly number[]) =>
+  sectors.flatMap((n) => DASD_LABELS.map((label): Mark => [n * SECTOR, 32, label]));
+
 /** Sector 1, and blocks 1 and 2 of each sector size. */
-const DASD_MARKS: readonly Mark[] = [1, 2, 4, 8, 16].flatMap((sector) =>
-  DASD_LABELS.map((label): Mark => [sector * SECTOR, 32, label])
-);
+const DASD_MARKS: readonly Mark[] = dasdMarks([1, 2, 4, 8, 16]);
 
 /** ibm.c, which the kernel tries after MS-DOS: a label in sector 1, block 1 or block 2. */
-function* isDasd(disk: SteppedDisk, record?: BootRecord): Steps<boolean> {
-  if (record) return false;
-  const block = disk.sectorSize / 512;
-  for (const n of [1, block, 2 * block]) {
-    const label = (yield* readSector(disk, n))?.getUint32(0);
-    if (label !== undefined && DASD_LABELS.includes(label)) return true;
-  }
-  return false;
-}
+const isDasd: Test = (marked, record, sectorSize) => {
+  const block = sectorSize / SECTOR;
+  return record === undefined && isMarked(marked, dasdMarks([1, block, 2 * block]));
+};
 
 const ICS_SEED = 0x50617274;
 /** The upper half of the checksum of 508 bytes, whatever they are. */
 const ICS_MARKS: readonly Mark[] = [0x5061, 0x5062, 0x5063].map((half) => [510, 16, half, true]);
 
 /** acorn.c, valid_ics_sector() */
-function* isAcornIcs(disk: SteppedDisk): Steps<boolean> {
-  const sector = yield* readSector(disk, 0);
-  if (!sector) return false;
+const isAcornIcs: Test = (marked) => {
   let sum = ICS_SEED;
-  for (let i = 0; i < 508; i++) sum += sector.getUint8(i);
-  return sum === sector.getUint32(508, true);
-}
+  for (let i = 0; i < 508; i++) sum += marked.getUint8(i);
+  return sum === marked.getUint32(508, true);
+};
 
 /** acorn.c: the table is XORed with this name. */
 const EESOX_NAME = "Neil Critchell  ";
-const EESOX_SECTOR = 7;
+const EESOX_AT = 7 * SECTOR;
 /** "Eeso", XORed with "Neil". */
-const EESOX_MARKS: readonly Mark[] = [[EESOX_SECTOR * SECTOR, 32, 0x4565736f ^ 0x4e65696c]];
+const EESOX_MARKS: readonly Mark[] = [[EESOX_AT, 32, 0x4565736f ^ 0x4e65696c]];
 
-function* isAcornEesox(disk: SteppedDisk): Steps<boolean> {
-  const sector = yield* readSector(disk, EESOX_SECTOR);
-  return sector !== undefined &&
-    [..."Eesox\0"].every((letter, i) =>
-      (sector.getUint8(i) ^ EESOX_NAME.charCodeAt(i)) === letter.charCodeAt(0)
-    );
-}
+const isAcornEesox: Test = (marked) =>
+  [..."Eesox\0"].every((letter, i) =>
+    (marked.getUint8(EESOX_AT + i) ^ EESOX_NAME.charCodeAt(i)) === letter.charCodeAt(0)
+  );
 
 const TESTS: readonly {
   readonly name: string;
