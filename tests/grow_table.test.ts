@@ -226,6 +226,23 @@ test(
   },
 );
 
+test("growGpt() erases the old backup's header between partitions, and not within one", [], () => {
+  const erased = (mib: number) => {
+    const disk = gptDisk([1, 2], [6, 2]);
+    const lba = BigInt(mib * MIB / 512);
+    const [primary, backup] = [disk.read(512, 512), disk.read(disk.size - 512, 512)];
+    put(primary, HEADER, { alternate_lba: lba });
+    put(backup, HEADER, { my_lba: lba });
+    for (const [at, header] of [[512, primary], [mib * MIB, backup]] as const) {
+      seal(header);
+      disk.write(at, header);
+    }
+    return planOf(disk, 32 * MIB).groups.flat().filter(({ what }) => what.endsWith("erased"))
+      .map(({ offset }) => offset / MIB);
+  };
+  assertEquals([4, 2].map(erased), [[4], []]);
+});
+
 test(
   "growTable() says what is in a logical partition's way, within its container and beyond",
   [],

@@ -1,6 +1,6 @@
 /** What waits for several at once, or until a signal: base/retry.ts. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { allEnded, heeding, Shared, unlessAborted } from "../lib/base/retry.ts";
+import { allEnded, heeding, poll, Shared, unlessAborted } from "../lib/base/retry.ts";
 import { test } from "./support/support.ts";
 
 test("Shared gives those who ask meanwhile the first one's answer", [], async () => {
@@ -16,6 +16,12 @@ test("allEnded() rejects as the one that did, and names each of several", [], as
   assertEquals(await allEnded([Promise.resolve(1), Promise.resolve(2)]), [1, 2]);
   await assertRejects(() => allEnded([Promise.resolve(1), one()]), TypeError, "one");
   await assertRejects(() => allEnded([one(), Promise.reject("two")]), AggregateError, "one; two");
+});
+
+test("poll() waits no longer once its signal has aborted, by the question too", [], async () => {
+  const stop = new AbortController();
+  const ask = () => stop.abort(new TypeError("enough"));
+  await assertRejects(() => poll(ask, 100_000, stop.signal), TypeError, "enough");
 });
 
 test("unlessAborted() hides no error but that of its signal", [], async () => {
