@@ -171,6 +171,8 @@ withExt4(
       "LABEL=e /mnt ext4 noauto 0 0",
       "LABEL=f /not/there ext4 defaults 0 0",
       "LABEL=g /mnt ext4 suid,dev,exec,X-mount.owner=1 0 0",
+      "LABEL=g /nul\\000 ext4 defaults 0 0",
+      "LABEL=g /latin\\351 ext4 defaults 0 0",
     ].join("\n");
     const labels = ["a", "b", "c", "d", "e", "f", "g"];
     const root = {
@@ -194,6 +196,8 @@ withExt4(
       /^4: its option device=\/dev\/sda names a device outside/,
       /^5: fstab says noauto/,
       /^6: the root has no directory \/not\/there/,
+      /^7: its point "\/nul\\u0000" is no name in UTF-8/,
+      /^7: its point "\/latin\\udce9" is no name in UTF-8/,
       /^7: fstab: .*X-mount\.owner/,
       /^\/etc: it is a bind mount/,
       /^\/\/nas\/share: .*network/,
@@ -687,6 +691,9 @@ test("mountImage() finds the system in the only subvolume that has one", [
     await using loop = await attach(file);
     await using root = await loop.mount();
     output(["btrfs", "subvolume", "create", `${root.path}/system`]);
+    // Directories, whose names are no options.
+    const odd = 'mkdir -p "$0/$1/etc/a" "$0/$(printf "\\377")/etc/a"';
+    output(["sh", "-c", odd, root.path, "n".repeat(250)]);
     for (const folder of ["system", "plain"]) {
       mkdirSync(`${root.path}/${folder}/etc`, { recursive: true });
       writeFileSync(`${root.path}/${folder}/etc/os-release`, `ID=${folder}\n`);
@@ -759,6 +766,7 @@ test("parseFstab() reads lines as fstab(5) has them", [], () => {
     options: ["noauto", "x-systemd.automount"],
   };
   assertEquals(whyNotMounted(line), undefined);
+  assertEquals(parseFstab("LABEL=\\303\\251t\\303\\251\\134 /x")[0].source, "LABEL=été\\");
   assertEquals(parseFstab("x /x ext4 ,")[0].options, []);
   for (const other of [{ type: "swap" }, { point: "none" }, { point: "swap" }]) {
     assertEquals(whyNotMounted({ ...line, ...other }), "it is swap space");

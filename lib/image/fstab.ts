@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { decodeName } from "../base/names.ts";
+import { checkMountOptions } from "../mount/options.ts";
 import type { Part } from "./parts.ts";
 
 /** A line of fstab. */
@@ -31,12 +33,12 @@ export function parseFstab(text: string): FstabLine[] {
   return lines;
 }
 
-/** `\040` stands for a space: three octal digits. */
+/** `\040` stands for a space: a byte, in three octal digits. */
 function unescaped(field: string): string {
-  return field.replaceAll(
-    /\\([0-3][0-7]{2})/g,
-    (_, digits) => String.fromCharCode(parseInt(digits, 8)),
-  );
+  return field.replaceAll(/(?:\\[0-3][0-7]{2})+/g, (escapes) => {
+    const bytes = escapes.slice(1).split("\\").map((digits) => parseInt(digits, 8));
+    return decodeName(Uint8Array.from(bytes));
+  });
 }
 
 /** What udev writes as `\x20` in the names of /dev/disk. */
@@ -107,10 +109,22 @@ export const isVirtual = ({ type }: FstabLine): boolean => WITHOUT_DISK.test(typ
 export const OTHER_DEVICE =
   /^(device|journal_path|journal_dev|logdev|rtdev|jdev|lowerdir|upperdir|workdir)=/;
 
+/** Why mount() would not take these options. */
+export function refusedOption(options: readonly string[]): string | undefined {
+  try {
+    checkMountOptions({ options });
+  } catch (error) {
+    return (error as TypeError | RangeError).message;
+  }
+}
+
 /** Why a line cannot be mounted, as far as it alone tells. */
 export function whyNotMounted({ source, point, type, options }: FstabLine): string | undefined {
   if (type === "swap" || point === "none" || point === "swap") return "it is swap space";
   if (!point.startsWith("/")) return `its point ${JSON.stringify(point)} is no absolute path`;
+  if (point.includes("\0") || !point.isWellFormed()) {
+    return `its point ${JSON.stringify(point)} is no name in UTF-8`;
+  }
   if (point.split("/").includes("..")) return 'its point has ".." in it';
   if (NETWORK.test(type) || /^\/\/|^[^/=]+:/.test(source)) return `${source} is on a network`;
   const outside = options.find((option) => OTHER_DEVICE.test(option));

@@ -18,7 +18,7 @@ import { checkMountOptions, settingsOf } from "../mount/options.ts";
 import { driverOf } from "../mount/unknown.ts";
 import { rootWords } from "./boot_words.ts";
 import { listBelow, readBelow, readOsRelease } from "./files.ts";
-import { type FstabLine, parseFstab } from "./fstab.ts";
+import { type FstabLine, parseFstab, refusedOption } from "./fstab.ts";
 import type { Part } from "./parts.ts";
 
 /** What was seen in a file system. */
@@ -105,7 +105,7 @@ async function whileMounted<T>(
 }
 
 async function lookWith(device: string, type: string, subvolume?: string): Promise<Look> {
-  const options = subvolume === undefined ? [] : [`subvol=${subvolume}`];
+  const options = subvolume === undefined ? [] : [ofSubvolume(subvolume)];
   return await whileMounted(device, type, options, async (root) => ({
     fstab: parseFstab(await readBelow(root, "etc/fstab") ?? ""),
     isSystem: await readOsRelease(root) !== undefined,
@@ -113,6 +113,8 @@ async function lookWith(device: string, type: string, subvolume?: string): Promi
     subvolume,
   }));
 }
+
+const ofSubvolume = (subvolume: string) => `subvol=${subvolume}`;
 
 /** Names that distributions give to the subvolume of "/". */
 const USUAL = ["root", "@", "@rootfs"];
@@ -126,7 +128,10 @@ const MOST_SUBVOLUMES = 64;
  */
 async function lookIntoSubvolumes(device: string): Promise<Look | undefined> {
   const names = await whileMounted(device, "btrfs", ["subvolid=5"], async (top) => {
-    const all = (await listBelow(top, "", "directories")).slice(0, MOST_SUBVOLUMES);
+    // A name can be too long for an option, or have bytes that are no UTF-8.
+    const all = (await listBelow(top, "", "directories"))
+      .filter((name) => refusedOption([ofSubvolume(`/${name}`)]) === undefined)
+      .slice(0, MOST_SUBVOLUMES);
     const withEtc = await Promise.all(
       all.map(async (name) => (await listBelow(top, `${name}/etc`)).length > 0 ? [name] : []),
     );

@@ -8,7 +8,7 @@ import type { DpsName } from "../base/selector.ts";
 import type { LoopDevice } from "../device.ts";
 import { isThere } from "../kernel/stat.ts";
 import type { LoopMount } from "../mount/mounted.ts";
-import { checkMountOptions, type MountOptions } from "../mount/options.ts";
+import type { MountOptions } from "../mount/options.ts";
 import { driverOf } from "../mount/unknown.ts";
 import { discoverable } from "../table/dps.ts";
 import { checkFileSystem } from "./check.ts";
@@ -20,6 +20,7 @@ import {
   OTHER_DEVICE,
   parseFstab,
   partsNamed,
+  refusedOption,
   whyNotMounted,
 } from "./fstab.ts";
 import { type Look, withoutReplay } from "./look.ts";
@@ -341,7 +342,7 @@ class TreeBuilder {
     );
     if (lacking) return `it lies below ${lacking.point}, which is not mounted`;
     const refused = refusedOption(options);
-    if (refused !== undefined) return refused;
+    if (refused !== undefined) return `fstab: ${refused}`;
     try {
       const path = await this.#rootMount.resolve(point);
       const other = this.#mounts.find(({ mount }) => mount.path === path);
@@ -428,12 +429,3 @@ const isUsable = (option: string): boolean =>
 /** Whether a part holds what fstab says that it holds. */
 const agrees = ({ content }: Part, type: string): boolean =>
   type === "auto" || content.some((each) => each.type === type || driverOf(each) === type);
-
-/** Why mount() would not take these options. */
-function refusedOption(options: readonly string[]): string | undefined {
-  try {
-    checkMountOptions({ options });
-  } catch (error) {
-    return `fstab: ${(error as TypeError | RangeError).message}`;
-  }
-}
