@@ -573,7 +573,7 @@ withExt4("mountImage() lists what fstab says twice, or below what is not mounted
       esp,
     ]);
   const tags = [
-    ...["LABEL=twin /srv ext4", "LABEL=gone /data ext4", "LABEL=four /data/below ext4"],
+    ...["LABEL=twin /srv ext4", "LABEL=gone /data/ ext4", "LABEL=four /data/below ext4"],
     ...["LABEL=four /boot ext4 ro", "LABEL=four /boot/ ext4", "LABEL=gone /etc ext4"],
   ];
   const folders = { "srv/": "", "boot/": "", "data/below/": "", "efi/": "", "efi/full": "x" };
@@ -585,7 +585,7 @@ withExt4("mountImage() lists what fstab says twice, or below what is not mounted
       "1: neither fstab nor its type says where it belongs",
       "2: neither fstab nor its type says where it belongs",
       "4: fstab has another line for /boot",
-      "4: it lies below /data, which is not mounted",
+      "4: it lies below /data/, which is not mounted",
       "5: /efi is not an empty directory of the root",
       "undefined: LABEL=twin fits the partitions 1 and 2",
       "undefined: LABEL=gone is nothing of this image",

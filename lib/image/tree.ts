@@ -338,7 +338,7 @@ class TreeBuilder {
   async #whyNotHere(wanted: Wanted): Promise<string | LoopError | undefined> {
     const { point, part, options } = wanted;
     const lacking = this.#skipped.find((one) =>
-      one.point !== undefined && isBelow(point, one.point) && !this.#has(plain(one.point))
+      one.point !== undefined && isBelow(point, plain(one.point)) && !this.#has(plain(one.point))
     );
     if (lacking) return `it lies below ${lacking.point}, which is not mounted`;
     const refused = refusedOption(options);
@@ -398,8 +398,7 @@ function plain(point: string): string {
   return `/${point.split("/").filter((part) => part !== "" && part !== ".").join("/")}`;
 }
 
-const isBelow = (point: string, parent: string): boolean =>
-  point !== parent && point.startsWith(parent === "/" ? "/" : `${parent}/`);
+const isBelow = (point: string, parent: string): boolean => point.startsWith(`${parent}/`);
 
 /** As they are given, but each after those that it lies below. */
 function inOrder(wanted: readonly Wanted[]): Wanted[] {
