@@ -28,10 +28,11 @@ import { verbHelp } from "../cli/verbs/help.ts";
 import { attach, readPartitions } from "../mod.ts";
 import { OURS } from "./support/cli_beside.ts";
 import { recordsOf } from "./support/keepers.ts";
-import { makeExt4 } from "./support/mount_image.ts";
+import { ext4Image, makeExt4 } from "./support/mount_image.ts";
 import {
   assertDetached,
   holdOpen,
+  isolated,
   leftAttached,
   losetup,
   makeImage,
@@ -343,6 +344,87 @@ test("loopdev umount leaves alone what is in use, and what is not its own", [
   await using _ = await loop.mount(2, { at: folder });
   refused("mnt", new RegExp(`process ${process.pid} unmounts it when it ends`));
   await detached(inner);
+});
+
+test("loopdev umount names who keeps a tree or its device, also where that is no process", [
+  "quiet",
+  "root",
+  "losetup",
+  "mount",
+  "mkfs.ext4",
+], async () => {
+  // A mount of another process, which has a record of it.
+  await using other = await attach(ext4Image("other.img"));
+  await using _mount = await other.mount();
+  const file = ext4Image("disk.img");
+  const folder = directory("mnt");
+  const device = output(["losetup", "--find", "--show", file]).trim();
+  output(["mount", device, folder]);
+  const foreign = loopdev("umount", "mnt");
+  assertMatch(
+    foreign.stderr,
+    /no tree that loopdev mount made, but a mount of \/dev\/loop\d+ \(ext4\)/,
+  );
+  output(["umount", folder]);
+  output(["losetup", "--detach", device]);
+  await detached(file);
+  assertEquals(loopdev("mount", "disk.img", "mnt"), NOTHING);
+  const [{ name }] = losetup(file);
+  const inner = join(folder, "inner.img");
+  writeFileSync(inner, new Uint8Array(2 ** 20));
+  const over = output(["losetup", "--find", "--show", inner]).trim();
+  const busy = loopdev("umount", "mnt");
+  output(["losetup", "--detach", over]);
+  assertEquals([busy.status, mountsBelow(folder)], [1, [folder]]);
+  assertStringIncludes(busy.stderr, `busy: in use by ${name}: loop device ${over}\n`);
+  {
+    await using _ = await holdOpen(name);
+    const { status, stderr } = loopdev("umount", "mnt");
+    assertMatch(
+      stderr,
+      /mnt: unmounted; the kernel detaches \S+ after its last user \(\S+ process \d+ /,
+    );
+    assertEquals([status, mountsBelow(folder)], [0, []]);
+  }
+  await detached(file);
+  assertEquals(loopdev("mount", "disk.img", "mnt"), NOTHING);
+  const script = 'exec 7<mnt && umount -l mnt && "$@" umount /proc/$$/fd/7';
+  const lazily = run(["sh", "-c", script, "sh", ...OURS], { cwd: scratch("") });
+  assertMatch(
+    lazily.stderr,
+    /^loopdev: \/proc\/\d+\/fd\/7: invalid argument: nothing is mounted on it\n$/,
+  );
+  await detached(file);
+});
+
+test("loopdev umount says of what it cannot see that it cannot, and needs nothing in /run", [
+  "quiet",
+  "root",
+  "mount",
+  "unshare",
+  "mkfs.btrfs",
+], async () => {
+  const file = makeImage("disk.img", 32);
+  output(["mkfs.btrfs", "-q", "--mixed", file]);
+  directory("mnt");
+  // The shell is no process of the namespace in which umount looks.
+  const script = `
+    umount() {
+      unshare --pid --fork sh -c 'mount -t proc none /proc && "$@"' sh "$@" umount mnt 5<&- 6<&-
+    }
+    see() { command umount /proc; }
+    "$@" mount disk.img mnt && mount -t tmpfs none /run
+    exec 5<mnt
+    umount "$@"; see
+    exec 6<"$(awk '$2 ~ /\\/mnt$/ { print $1 }' /proc/self/mounts)" 5<&-
+    umount "$@"; see`;
+  const { stderr } = run([...isolated("tmpfs=/run"), "sh", "-c", script, "sh", ...OURS], {
+    cwd: scratch(""),
+  });
+  const [busy, kept] = stderr.split("\n");
+  assertMatch(busy, /^loopdev: \S+mnt: .*busy: in use by something that this process cannot see$/);
+  assertMatch(kept, /mnt: unmounted; .* last user \(something that this process cannot see\)$/);
+  await detached(file);
 });
 
 test("loopdev mount leaves nothing if it fails or is killed, or all in its last step", [

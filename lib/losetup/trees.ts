@@ -4,7 +4,8 @@
  * @module
  */
 import { isErrno, LoopError, unlessRefused } from "../base/errors.ts";
-import { describeHolders } from "../holders/holders.ts";
+import type { LoopDevice } from "../device.ts";
+import { describeHolders, type Holder } from "../holders/holders.ts";
 import { processes, processName } from "../holders/processes.ts";
 import {
   AT_FDCWD,
@@ -54,13 +55,16 @@ export async function unmountTree(directory: string): Promise<UnmountedTree> {
   if (!isThere(root) || !(await status(path)).autoclear) throw refuse(directory, notOurs(root));
   // Before the first one: half a tree would be of no use to anybody.
   await refuseUsed(root.point);
-  for (const mount of [...tree].reverse()) await unmount(mount);
+  for (const mount of [...tree].reverse()) await unmount(mount, loop);
   const outcome = await loop.detach({ timeout: PASSING_USERS_MS });
   return { device: path, holders: outcome === "deferred" ? await holdersOf(loop) : "" };
 }
 
-const holdersOf = async (loop: { holders(): Promise<Parameters<typeof describeHolders>[0]> }) =>
-  describeHolders(await loop.holders()) || "something that this process cannot see";
+/** Who keeps the device, for a message; `left`: who of them is not meant. */
+async function holdersOf(loop: LoopDevice, left: readonly Holder["kind"][] = []): Promise<string> {
+  const holders = (await loop.holders()).filter(({ kind }) => !left.includes(kind));
+  return describeHolders(holders) || "something that this process cannot see";
+}
 
 interface Tree {
   /** The root first, and each mount before those that lie on it. */
@@ -108,16 +112,11 @@ async function identify(path: string): Promise<[id: number, path: string]> {
 }
 
 /** The number of the loop device that a mount lies on. A btrfs has a device number of its own. */
-function loopOf({ dev, source }: Mount): number | undefined {
-  const rdev = dev.startsWith("0:") ? nodeOf(source) : dev;
+function loopOf({ dev, source, type }: Mount): number | undefined {
+  const rdev = type === "btrfs" ? unlessRefused(() => fileStatus(source).rdev) : dev;
   const uevent = rdev && ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`));
   const number = /^DEVNAME=loop(\d+)(?:p\d+)?$/m.exec(uevent ?? "")?.[1];
   return number === undefined ? undefined : Number(number);
-}
-
-function nodeOf(source: string): string | undefined {
-  const status = unlessRefused(() => fileStatus(source));
-  return status?.type === "block device" ? status.rdev : undefined;
 }
 
 /** The process of loopdev whose keeper has a record of the mount. */
@@ -127,10 +126,12 @@ function ownerOf({ id, source }: Mount): string | undefined {
     const [, , ofMount, , name] = record.split(".");
     return ofMount === `${id}` && name === node;
   };
-  const owners = ifExists(() => listDirectory("/run/loopdev")) ?? [];
-  return owners.find((owner) =>
-    (ifExists(() => listDirectory(`/run/loopdev/${owner}`)) ?? []).some(isRecord)
-  )?.replace(/-.*/, "");
+  const namesIn = (folder: string) => ifExists(() => listDirectory(folder)) ?? [];
+  const owners = namesIn("/run/loopdev");
+  return owners.find((owner) => namesIn(`/run/loopdev/${owner}`).some(isRecord))?.replace(
+    /-.*/,
+    "",
+  );
 }
 
 /** Whether mountinfo still has this mount at its place. */
@@ -138,8 +139,7 @@ const isThere = ({ id, point }: Mount) =>
   mounts().some((mount) => mount.id === id && mount.point === point);
 
 /** The kernel refuses while a process uses it. umount2() takes a path, so this looks again right before. */
-async function unmount(mount: Mount): Promise<void> {
-  const { id, point } = mount;
+async function unmount({ id, point }: Mount, loop: LoopDevice): Promise<void> {
   const [topmost] = await identify(point);
   if (topmost !== id) {
     const hint = "another mount came over it: unmount that one first";
@@ -148,7 +148,8 @@ async function unmount(mount: Mount): Promise<void> {
   const result = await unmountAt(point);
   if (!isErrno(result, "EBUSY")) return void check(result, "umount2", point);
   await refuseUsed(point);
-  const hint = "in use: fuser -vm says by whom";
+  // A loop device over a file of the mount, or swap on one, is no process.
+  const hint = `in use by ${await holdersOf(loop, ["mount", "process"])}`;
   throw new LoopError({ code: "EBUSY", syscall: "umount2", path: point, hint });
 }
 
