@@ -9,14 +9,18 @@ import {
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -273,6 +277,14 @@ withExt4(
     assertNothingLeft(two);
     await using chosen = await mountImage(two, { root: { name: "b" } });
     assertEquals(points(chosen), ["/ 3"]);
+    {
+      const line = `title Box\noptions quiet root=UUID=${UUID(3)}\n`;
+      // Of a damaged or hostile image: what stands for no file.
+      const odd = { "cmdline.txt": "-> /", "uEnv.txt": "-> uEnv.txt" };
+      const slotted = slots({ "loader/entries/box.conf": line, ...odd });
+      await using tree = await mountImage(await imageOf("entries.img", slotted));
+      assertEquals(points(tree), ["/ 3"]);
+    }
     for (const root of [`UUID=${UUID(3)}`, "/dev/mmcblk0p3"]) {
       const line = `APPEND quiet root=${root} rootwait\n`;
       const named = await imageOf("named.img", slots({ "boot/extlinux/extlinux.conf": line }));
@@ -670,6 +682,96 @@ test("mountImage() names the file that cannot be read, and the way without it", 
   }
 });
 
+/** Writes a few bytes into an image. */
+function patch(file: string, at: number, text: string): void {
+  const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const fd = openSync(file, "r+");
+  writeSync(fd, bytes, 0, bytes.length, at);
+  closeSync(fd);
+}
+
+/** The signature of the oldest swap space. */
+const SWAP = [4086, "SWAP-SPACE"] as const;
+
+withExt4("mountImage() goes by fstab where that is clear, and says where it is not", [
+  "sgdisk",
+], async () => {
+  const fstab = (root: number, options: string) => `UUID=${UUID(root)} / ext4 ${options}\n`;
+  const lines = [
+    // Each of them is an option, and not all together.
+    fstab(1, "noatime,strictatime,X-mount.owner=1"),
+    "LABEL=both /data ext4\nLABEL=made /new/deep ext4 x-mount.mkdir=0700\n/dev/sda5 /other ext4\n",
+  ].join("");
+  const file = await imageOf("rules.img", [
+    { type: ROOT_TYPE, files: { ...SYSTEM, "etc/fstab": lines, "data/": "", "other/": "" } },
+    { label: "both", files: {} },
+    { label: "made", files: { "here": "" } },
+    { type: ROOT_TYPE, files: { ...SYSTEM, "etc/fstab": fstab(1, "ro") } },
+    { type: "933ac7e1-2eb4-4f13-b844-0e14e2aef915", files: {} },
+  ]);
+  output(["sgdisk", "--attributes=5:set:63", file]);
+  const [, { start }] = (await readPartitions(file)).partitions;
+  patch(file, start + SWAP[0], SWAP[1]);
+  {
+    await using tree = await mountImage(file);
+    assertEquals(points(tree), ["/ 1", "/data 2", "/new/deep 3"]);
+    assert(existsSync(join(tree.path, "new/deep/here")));
+    const said = tree.skipped.map(({ partition, source, reason }) => [partition ?? source, reason]);
+    assertEquals(said, [
+      [4, "it is a root, too; partition 1 was taken"],
+      [5, "neither fstab nor its type says where it belongs"],
+      [
+        "/dev/sda5",
+        "/dev/sda5 may be another disk's: fstab names those of this one by what is on them",
+      ],
+    ]);
+  }
+  // What its fstab says of "/" is about the other one.
+  const stop = new AbortController();
+  const tree = await mountImage(file, { root: 4 });
+  assertEquals([points(tree), tree.mounts[0].mount.readOnly], [["/ 4"], false]);
+  const unmounting = tree.unmount({ signal: stop.signal });
+  stop.abort(new TypeError("enough"));
+  await assertRejects(() => unmounting, TypeError, "enough");
+  assertEquals(await tree.unmount(), "unmounted");
+});
+
+withExt4("mountImage() lists a partition that cannot be read", ["losetup"], async () => {
+  const file = makeImage("cut.img", 14, `label: dos\n${"size=4MiB\n".repeat(3)}`);
+  const { partitions } = await readPartitions(file);
+  for (const { number, start, size } of partitions) {
+    makeExt4(file, { start, size, number, files: SYSTEM });
+  }
+  // What an earlier use of the disk has left, and a partition over another one.
+  patch(file, ...SWAP);
+  patch(file, 446 + 3 * 16, "\0\0\0\0\x83\0\0\0\0\x18\0\0\0\x08\0\0");
+  await using disk = await attach(file);
+  // The device below ends here, as a failing disk does.
+  truncateSync(file, partitions[2].start);
+  const { message } = await assertRejects(() => mountImage(disk.path), LoopError);
+  assertMatch(message, /the partitions 1 and 2 have .*\n {2}3 +Linux +unreadable: EIO +4194304/s);
+  await using tree = await mountImage(disk.path, { root: 1 });
+  assertEquals(points(tree), ["/ 1"]);
+  const [two, three, four] = tree.skipped.map(({ partition, reason }) => `${partition}: ${reason}`);
+  assertEquals(three, "3: it cannot be read: EIO");
+  assertEquals(two, "2: neither fstab nor its type says where it belongs");
+  assertMatch(four, /^4: it overlaps partition 1/);
+});
+
+withExt4("mountImage() says first why the root does not take what its fstab says", [], async () => {
+  const file = makeImage("read-only.img", 4);
+  const files = makeFiles({ ...SYSTEM, "etc/fstab": "/dev/root / ext4 noatime,data=ordered\n" });
+  const features = ["-O", "^metadata_csum,^has_journal"];
+  output(["mkfs.ext4", "-q", "-b", "1024", ...features, "-d", files, file]);
+  // A feature that no kernel has, and that does not keep anybody from reading.
+  patch(file, 1024 + 0x64 + 3, "\x40");
+  const { code, message } = await assertRejects(() => mountImage(file), LoopError);
+  assertEquals(code, "EINVAL");
+  assertStringIncludes(message, "mount it with readOnly: true");
+  await using tree = await mountImage(file, { readOnly: true });
+  assertEquals(tree.osRelease?.ID, "box");
+});
+
 test("mountImage() mounts an xfs beside a copy of it", ["root", "mkfs.xfs"], async () => {
   const file = makeImage("one.img", 300);
   output(["mkfs.xfs", "-q", file]);
@@ -698,6 +800,12 @@ test("mountImage() finds the system in the only subvolume that has one", [
       mkdirSync(`${root.path}/${folder}/etc`, { recursive: true });
       writeFileSync(`${root.path}/${folder}/etc/os-release`, `ID=${folder}\n`);
     }
+  }
+  const bare = makeImage("bare.img", 32);
+  output(["mkfs.btrfs", "-q", "--mixed", bare]);
+  {
+    await using tree = await mountImage(bare);
+    assertEquals([points(tree), tree.osRelease], [["/ undefined"], undefined]);
   }
   await using tree = await mountImage(file);
   assertEquals([points(tree), tree.osRelease], [["/ undefined"], { ID: "system" }]);

@@ -226,8 +226,9 @@ class TreeBuilder {
       const point = plain(line.point);
       if (point === "/" || isVirtual(line)) return [];
       const { source, type, options } = line;
-      const isMeant = isTag(source) ? () => true : (part: Part) => !hasTags && agrees(part, type);
-      const all = this.#named(line).filter(isMeant);
+      const named = this.#named(line);
+      const isOther = hasTags && !isTag(source);
+      const all = isTag(source) ? named : named.filter((part) => !isOther && agrees(part, type));
       // Of copies of one file system the root's own lines mean the root.
       const parts = all.includes(root) ? [root] : all;
       for (const part of all) if (part !== root) this.#inFstab.add(part);
@@ -235,7 +236,7 @@ class TreeBuilder {
       const container = part && whyNot(part);
       const why = container ?? whyNotMounted(line) ??
         (part === undefined
-          ? `${source} is nothing of this image`
+          ? isOther && named.length > 0 ? mayBeOther(source) : `${source} is nothing of this image`
           : another !== undefined
           ? `${source} fits the partitions ${parts.map(({ number }) => number).join(" and ")}`
           : points.has(point)
@@ -386,6 +387,9 @@ class TreeBuilder {
     return "neither fstab nor its type says where it belongs";
   }
 }
+
+const mayBeOther = (source: string) =>
+  `${source} may be another disk's: fstab names those of this one by what is on them`;
 
 /** Options that ext4 refuses beside "noload". */
 const OF_JOURNAL = /^(data|commit|max_batch_time|min_batch_time|journal_\w+|barrier)(=|$)/;
