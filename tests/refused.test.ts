@@ -192,6 +192,18 @@ const REFUSALS: readonly Refusal[] = [
     says: /^ENOMEM: .*ppoll.*, children: false$/,
   },
   {
+    name: "run() that found no room for what unshare says runs the next command",
+    // The keeper's script, the messages and the script of a namespace, and then what unshare says of itself.
+    inject: "memfd_create:error=EMFILE:when=4",
+    body: `await using loop = await attach(file);
+      await using root = await loop.mount();
+      const refused = await root.run("true").catch(({ message }) => message);
+      return [refused, (await root.run("true")).code].join();`,
+    image: busyboxImage,
+    needs: RUNS,
+    says: /^EMFILE: .*memfd_create.*,0$/,
+  },
+  {
     name: "signalChildren() passes over a child that has ended meanwhile",
     inject: "pidfd_open:error=ESRCH",
     body: `const { exitOf, signalChildren, startProgram } = await import(${KERNEL("program")});

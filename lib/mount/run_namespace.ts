@@ -267,7 +267,11 @@ function tellsSignals(unshare: string): Promise<boolean> {
     await exitOf(startProgram({ path: unshare, args, env: [TOOLS], files, session: true }));
     const [, major, minor] = /util-linux (\d+)\.(\d+)/.exec(messagesIn(said)) ?? [];
     return major === undefined || Number(major) > 2 || Number(minor) >= 38;
-  })();
+  })().catch((error) => {
+    // It says nothing of unshare: the next command asks again.
+    isTold = undefined;
+    throw error;
+  });
 }
 
 /** By this path other processes find a file that is open here. */
