@@ -204,6 +204,23 @@ const REFUSALS: readonly Refusal[] = [
     says: /^EMFILE: .*memfd_create.*,0$/,
   },
   {
+    name: "scriptFile() leaves no file of which memory has no room for the content",
+    inject: "pwrite64:error=ENOSPC",
+    call: /^pwrite64\(\d+, "echo/,
+    body: `const { readdirSync, readlinkSync } = await import("node:fs");
+      const { scriptFile } = await import(${KERNEL("program")});
+      await using loop = await attach(file);
+      const left = () => readdirSync("/proc/self/fd").filter((fd) => {
+        try { return readlinkSync("/proc/self/fd/" + fd).includes("memfd:held"); } catch {}
+      });
+      try {
+        return scriptFile("held", "echo").path;
+      } catch ({ code }) {
+        return [code, left().length].join();
+      }`,
+    says: /^ENOSPC,0$/,
+  },
+  {
     name: "signalChildren() passes over a child that has ended meanwhile",
     inject: "pidfd_open:error=ESRCH",
     body: `const { exitOf, signalChildren, startProgram } = await import(${KERNEL("program")});

@@ -279,8 +279,8 @@ export function decodeDev(encoded: number | bigint): string {
   return `${(dev & 0xfff00) >>> 8}:${(dev & 0xff) | ((dev >>> 12) & 0xfff00)}`;
 }
 
-/** An unnamed file in memory, of `size` bytes. */
-export function memoryFile(name: string, size: number): OpenFile {
+/** An unnamed file in memory with this content, or of so many bytes, which are zeros. */
+export function memoryFile(name: string, content: number | Uint8Array): OpenFile {
   const fd = check(
     libc().syscall(SYS("memfd_create"), cString(name), MFD_CLOEXEC),
     "memfd_create",
@@ -288,7 +288,8 @@ export function memoryFile(name: string, size: number): OpenFile {
   );
   const file = new OpenFile(fd, name);
   try {
-    writeAt(file, size - 1, new Uint8Array(1));
+    if (typeof content === "number") writeAt(file, content - 1, new Uint8Array(1));
+    else writeAt(file, 0, content);
     return file;
   } catch (error) {
     file.close();

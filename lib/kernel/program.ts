@@ -17,7 +17,6 @@ import {
   readText,
   setStatusFlags,
   uninterrupted,
-  writeAt,
 } from "./file.ts";
 import { readable } from "./readiness.ts";
 import { SYS } from "./syscalls.ts";
@@ -131,9 +130,7 @@ const FIRST = 3;
 
 /** A file in memory with a script in it, which lists of processes do not show. */
 export function scriptFile(name: string, text: string): OpenFile {
-  const script = memoryFile(name, 1);
-  writeAt(script, 0, new TextEncoder().encode(text));
-  return script;
+  return memoryFile(name, new TextEncoder().encode(text));
 }
 
 /**

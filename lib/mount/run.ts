@@ -6,15 +6,7 @@
  */
 import { LoopError, unlessRefused } from "../base/errors.ts";
 import { delay, poll } from "../base/retry.ts";
-import {
-  absolutePath,
-  ifAllowed,
-  memoryFile,
-  O_RDWR,
-  open,
-  OpenFile,
-  writeAt,
-} from "../kernel/file.ts";
+import { absolutePath, ifAllowed, memoryFile, O_RDWR, open, OpenFile } from "../kernel/file.ts";
 import { wordsOf } from "../kernel/loose_mount.ts";
 import { mapIds } from "../kernel/mount.ts";
 import { pipe } from "../kernel/pipe.ts";
@@ -285,7 +277,7 @@ class Stdio implements Disposable {
       const isEmpty = stdin === "null" || stdin.length === 0;
       if (isEmpty) this.files.push([0, open("/dev/null", O_RDWR)]);
       else if (stdin === "inherit") makeBlocking(0);
-      else this.files.push([0, fileOf(stdin)]);
+      else this.files.push([0, memoryFile("stdin", stdin)]);
       if (stdout === "inherit") makeBlocking(1);
       else this.files.push([1, this.#outputTo(stdout, "stdout")]);
       this.files.push([2, this.#messages.duplicate()]);
@@ -345,11 +337,4 @@ function ownErrors(): OpenFile {
   makeBlocking(2);
   const errors = new OpenFile(2, "stderr");
   return unlessRefused(() => errors.duplicate(), "EBADF") ?? open("/dev/null", O_RDWR);
-}
-
-/** A file in memory with these bytes. */
-function fileOf(bytes: Uint8Array): OpenFile {
-  const file = memoryFile("stdin", bytes.length);
-  writeAt(file, 0, bytes);
-  return file;
 }
