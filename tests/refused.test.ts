@@ -356,11 +356,8 @@ test("mount() has its keeper though the shell that started it was killed then", 
   assertMatch(mountedIn(`mount --bind ${killed} /bin/sh`), /^unmounted$/);
 });
 
-test("run() says that nobody can know how a command ended where SIGCHLD is ignored", [
-  "root",
-  ...RUNS,
-], () => {
-  const file = busyboxImage("orphans.img");
+/** What `body` gives, to which `file` and attach() are known, in a process that ignores SIGCHLD. */
+function ignoringSigchld(file: string, body: string): string[] {
   const script = scratch("orphans.ts");
   // struct sigaction of the kernel: its handler is SIG_IGN.
   writeFileSync(
@@ -373,9 +370,54 @@ test("run() says that nobody can know how a command ended where SIGCHLD is ignor
      const action = new Uint8Array(new ArrayBuffer(32));
      action[0] = SIG_IGN;
      libc().syscall(SYS("rt_sigaction"), SIGCHLD, action, 0, 8);
-     console.log(await (async () => { ${running} })().catch(({ message }) => message));`,
+     console.log(await (async () => { ${body} })().catch(({ message }) => message));`,
   );
-  assertMatch(output(onThisRuntime(script)).trim(), /this process ignores SIGCHLD/);
+  return onThisRuntime(script);
+}
+
+test("run() and check say that nobody can know how a program ended where SIGCHLD is ignored", [
+  "root",
+  ...RUNS,
+], () => {
+  const file = busyboxImage("orphans.img");
+  const checking = `const { checkFileSystem } = await import(${
+    JSON.stringify(new URL("lib/image/check.ts", MOD))
+  });
+    return await checkFileSystem("ext4", file) ?? "clean";`;
+  for (const [body, path] of [[running, "true"], [checking, "e2fsck"]]) {
+    const says =
+      `ECHILD: no child processes, wait4 '${path}' (this process ignores SIGCHLD, so the ` +
+      "kernel does not keep how its children ended)";
+    assertEquals(output(ignoringSigchld(file, body)).trim(), says);
+  }
+  assertDetached(file);
+});
+
+test("mount() says that its keeper has ended also where SIGCHLD is ignored", [
+  "root",
+  "mount",
+  "mkfs.ext4",
+], () => {
+  const file = ext4Image("no-keeper.img");
+  const [shell, ending] = [scratch("shell"), scratch("ending")];
+  copyFileSync("/bin/sh", shell);
+  writeFileSync(ending, `#!${shell}\nexit 3\n`);
+  for (const path of [shell, ending]) chmodSync(path, 0o755);
+  const mount = `await using loop = await attach(file);
+    await using root = await loop.mount();
+    return root.path;`;
+  const own = [
+    ...isolated("tmpfs=/run"),
+    shell,
+    "-c",
+    `mount --bind ${ending} /bin/sh; exec "$@"`,
+    "sh",
+  ];
+  const said = output([...own, ...ignoringSigchld(file, mount)]);
+  assertMatch(
+    said,
+    /^EIO: .*posix_spawn '\/bin\/sh' \(loopdev-keeper ended; mount\(\) starts a shell/,
+  );
   assertDetached(file);
 });
 

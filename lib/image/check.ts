@@ -6,7 +6,7 @@
 import { LoopError } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { memoryFile, readAt } from "../kernel/file.ts";
-import { runScript } from "../kernel/program.ts";
+import { runScript, unknownExit } from "../kernel/program.ts";
 
 interface Checker {
   /** The tool and its options; the node follows. */
@@ -56,6 +56,7 @@ export async function checkFileSystem(type: string, path: string): Promise<void>
     env: ENV,
     files: [output],
   });
+  if (status === undefined) throw unknownExit(tool);
   if (status === MISSING) {
     const hint = `check: ${tool} is not installed, which the package ${checker.package} has`;
     throw new LoopError({ code: "ENOENT", path: tool, hint });

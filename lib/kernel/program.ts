@@ -134,12 +134,13 @@ export function scriptFile(name: string, text: string): OpenFile {
 }
 
 /**
- * Runs a shell script in a session of its own, and resolves to its exit status. A process that it leaves in
- * the background becomes an orphan. Throws LoopError if the shell cannot be started.
+ * Runs a shell script in a session of its own, and resolves to its exit status, undefined as of
+ * {@linkcode exitOf}. A process that it leaves in the background becomes an orphan. Throws LoopError if the
+ * shell cannot be started.
  */
 export async function runScript(
   { path, text, name, args, env, files }: ShellScript,
-): Promise<number> {
+): Promise<number | undefined> {
   using script = scriptFile(name, text);
   const pid = startProgram({
     path,
@@ -148,7 +149,13 @@ export async function runScript(
     files: [...files, script].map((file, i) => [FIRST + i, file]),
     session: true,
   });
-  return (await exitOf(pid))?.code ?? 0;
+  return (await exitOf(pid))?.code;
+}
+
+/** The error where {@linkcode exitOf} `path` is undefined. */
+export function unknownExit(path: string): LoopError {
+  const hint = "this process ignores SIGCHLD, so the kernel does not keep how its children ended";
+  return new LoopError({ code: "ECHILD", syscall: "wait4", path, hint });
 }
 
 /**

@@ -51,10 +51,12 @@ export async function startHelper(
     }).catch((error) => {
       throw withMore(error, needs);
     }).finally(() => readEnd.close());
-    if (status === 0 || !isEnded && hasReader(writeEnd)) return writeEnd;
+    // Unknown: whether the helper runs says how the script has ended.
+    if (status === 0 || (isEnded ? status === undefined : hasReader(writeEnd))) return writeEnd;
+    const how = status === undefined ? "" : ` with exit code ${status}`;
     const [code, path, hint] = status === WITHOUT_TOOLS
       ? ["ENOENT", tool, needs] as const
-      : ["EIO", SHELL, `${name} ended with exit code ${status}; ${needs}`] as const;
+      : ["EIO", SHELL, `${name} ended${how}; ${needs}`] as const;
     throw new LoopError({ code, syscall: "posix_spawn", path, hint });
   } catch (error) {
     writeEnd.close();

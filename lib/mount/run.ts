@@ -19,6 +19,7 @@ import {
   readUntilExit,
   signalChildren,
   startProgram,
+  unknownExit,
 } from "../kernel/program.ts";
 import { fileStatus } from "../kernel/stat.ts";
 import { checkCommand } from "./run_command.ts";
@@ -255,10 +256,7 @@ function exitOfCommand(
   stop: AbortSignal,
 ): Exit {
   const syscall = "wait4";
-  if (!exit) {
-    const hint = "this process ignores SIGCHLD, so the kernel does not keep how its children ended";
-    throw new LoopError({ code: "ECHILD", syscall, path, hint });
-  }
+  if (!exit) throw unknownExit(path);
   if (exit.code === 0 || messages === "") return exit;
   if (stop.aborted || signal?.aborted || CHILD_KILLED.test(messages)) {
     return { code: 128 + SIGKILL, signal: SIGKILL };
