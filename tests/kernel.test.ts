@@ -461,3 +461,32 @@ test("forbidsWrites() takes the kernel's command line for an answer", ["root", "
   const own = [...isolated("tmpfs=/mnt"), "sh", "-c", over, "sh"];
   assertEquals(JSON.parse(output([...own, ...onThisRuntime(script)])), [true, false, true, false]);
 });
+
+test("runScript() reaps what earlier scripts left, where orphans are given to this process", [
+  "root",
+  "unshare",
+], () => {
+  const script = scratch("first.ts");
+  const from = (file: string) => JSON.stringify(new URL(`lib/kernel/${file}.ts`, MOD));
+  writeFileSync(
+    script,
+    `import { runScript } from ${from("program")};
+     import { pipe } from ${from("pipe")};
+     import { listDirectory, readText } from ${from("file")};
+     import process from "node:process";
+     const dead = () => listDirectory("/proc").filter((pid) => {
+       try { return /\\) Z 1 /.test(readText("/proc/" + pid + "/stat")); } catch {}
+     }).length;
+     for (let times = 0; times < 3; times++) {
+       const { readEnd, writeEnd } = pipe("a helper's");
+       const plan = { path: "/bin/sh", text: "read -r _ <&3 &", name: "helper" };
+       await runScript({ ...plan, args: [], env: [], files: [readEnd] });
+       readEnd.close();
+       writeEnd.close();
+       while (dead() === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+     }
+     console.log(process.pid, dead());`,
+  );
+  const first = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"];
+  assertEquals(output([...first, ...onThisRuntime(script)]), "1 1\n");
+});

@@ -149,7 +149,27 @@ export async function runScript(
     files: [...files, script].map((file, i) => [FIRST + i, file]),
     session: true,
   });
-  return (await exitOf(pid))?.code;
+  const exit = await exitOf(pid);
+  reapOrphans(pid);
+  return exit?.code;
+}
+
+/** `<linux/wait.h>` */
+const WNOHANG = 1;
+/** Process groups of scripts that have left orphans to this process. */
+const orphaned = new Set<number>();
+
+/**
+ * Reaps the orphans that have ended, of the group and of earlier ones. They are this process's children if it is
+ * the first of a container, or a subreaper, and it has no other reason to wait for them.
+ */
+function reapOrphans(group: number): void {
+  orphaned.add(group);
+  for (const one of orphaned) {
+    let ended: number;
+    do ended = libc().syscall(SYS("wait4"), -one, 0, WNOHANG, 0); while (ended > 0);
+    if (ended < 0) orphaned.delete(one);
+  }
 }
 
 /** The error where {@linkcode exitOf} `path` is undefined. */
