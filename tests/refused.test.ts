@@ -462,6 +462,6 @@ test("mount() names the capabilities that a user's mount takes", [
   const without = ["setpriv", "--bounding-set", "-setuid", "--"];
   assertMatch(
     mountedIn("true", { owner: 65534 }, without),
-    /^EPERM: .*mapping root's id needs CAP_SETUID/,
+    /^EPERM: .*this needs CAP_SETUID, .* to map root's id/,
   );
 });
