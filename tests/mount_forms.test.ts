@@ -658,16 +658,16 @@ withExt4("without /run, /bin/sh or umount mount() says so and leaves nothing", [
   );
   const hide = (path: string) => ["sh", "-c", `mount --bind /dev/null ${path} && exec "$@"`, "sh"];
   const umount = output(["realpath", output(["which", "umount"]).trim()]).trim();
+  const after = (script: string) => [
+    ...isolated("tmpfs=/run"),
+    ...["sh", "-c", `chmod 755 /run && ${script} && exec "$@"`, "sh"],
+  ];
   const cases: [surroundings: string[], says: RegExp][] = [
-    [[...isolated("read-only=/")], /EROFS.*\/run\/loopdev.*detached: true/],
+    [isolated("read-only=/"), /EROFS.*\/run\/loopdev.*detached: true/],
+    [after("mount -o remount,ro /run"), /^EROFS.*, mkdir '\/run\/loopdev' .*detached: true/],
     [[...isolated("tmpfs=/run"), ...hide(umount)], /umount.*needs umount.*detached: true/],
-    [[
-      ...isolated("tmpfs=/run"),
-      "sh",
-      "-c",
-      'chmod 755 /run && mkdir -m 777 /run/loopdev && exec "$@"',
-      "sh",
-    ], /chmod 700/],
+    [after("mkdir -m 777 /run/loopdev"), /chmod 700/],
+    [after("mkdir -m 700 /run/loopdev && chown 1 /run/loopdev"), /chown root \/run\/loopdev/],
   ];
   for (const [surroundings, says] of cases) {
     const { stdout, stderr } = run([...surroundings, ...onThisRuntime(child)]);
