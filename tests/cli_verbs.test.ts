@@ -416,7 +416,7 @@ test("loopdev umount says of what it cannot see that it cannot, and needs nothin
     "$@" mount disk.img mnt && mount -t tmpfs none /run
     exec 5<mnt
     umount "$@"; see
-    exec 6<"$(awk '$2 ~ /\\/mnt$/ { print $1 }' /proc/self/mounts)" 5<&-
+    exec 6<"$(awk -v at="$(pwd -P)/mnt" '$2 == at { print $1 }' /proc/self/mounts)" 5<&-
     umount "$@"; see`;
   const { stderr } = run([...isolated("tmpfs=/run"), "sh", "-c", script, "sh", ...OURS], {
     cwd: scratch(""),
