@@ -35,8 +35,8 @@ export const NUMBER_REUSED: readonly Replacement[] = [
 export const LOOK_AT_ONCE: readonly Replacement[] = [
   {
     file: "lib/base/turns.ts",
-    from: 'use === "shared" ? [exclusive] : [exclusive, ...shared]',
-    to: "[]",
+    from: "earlier.length > 0 ? Promise.all(earlier)",
+    to: "earlier.length < 0 ? Promise.all(earlier)",
   },
   {
     file: "lib/binding/file_lock.ts",
