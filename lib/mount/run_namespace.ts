@@ -197,6 +197,8 @@ export class Namespace implements AsyncDisposable {
     if (!hasReader(this.#pipe)) throw whatFailed(this.#messages, this.#tools);
     const options = [
       ...[`--mount=${pathOf(mount)}`, `--pid=${pathOf(pids)}`, `--root=${pathOf(top)}`],
+      // By default the namespace's own root, which lies outside where this process is in a chroot.
+      `--wd=${pathOf(top)}`,
       ...isTold ? ["--no-fork", "--", this.#tools.unshare, "--fork", "--"] : ["--"],
     ];
     return (view) => this.#enter(options, view);
@@ -294,8 +296,16 @@ export function messagesIn(file: OpenFile): string {
 /** What unshare of util-linux 2.36 to 2.38 says where its child was killed by SIGKILL. */
 export const CHILD_KILLED = /^unshare: sigprocmask unblock failed.*/;
 
+/** What unshare says where this process's root directory is none of a mount; util-linux, busybox. */
+const NO_MOUNT =
+  /^unshare: (?:cannot change root filesystem propagation|can't mount none on \/ .*): Invalid .*/;
+
 function whatFailed(messages: OpenFile, { unshare }: Tools): LoopError {
-  const text = messagesIn(messages).replace(CHILD_KILLED, "");
+  const text = messagesIn(messages).replace(CHILD_KILLED, "").replace(
+    NO_MOUNT,
+    "$&; the root directory is none of a mount, as in a chroot: mount --bind the directory on itself " +
+      "before chroot",
+  );
   const isForbidden = /^unshare: .*not permitted/.test(text);
   const hint = isForbidden
     ? whyNotPermitted("making namespaces", "CAP_SYS_ADMIN")
