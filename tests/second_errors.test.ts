@@ -3,7 +3,15 @@
  * them fail; torture's part "faults" does it with every call.
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
 import { withMore, withPath, withSecond } from "../lib/base/errors.ts";
 import { USER } from "./cases/owned_files.ts";
@@ -353,6 +361,31 @@ test(
   },
 );
 
+test("the end of a handle says whose mount nobody can ask about, and releases the device", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const { stdout } = traced(
+    `${told(ext4Image("unasked.img"), {})}
+     import { openLoop } from ${JSON.stringify(MOD)};
+     say(await act(async (loop) => {
+       const other = await openLoop(loop.path);
+       const mounts = [await loop.mount(), await other.mount()];
+       const ends = [() => loop.detach(), () => other[Symbol.asyncDispose]()];
+       const errors = [];
+       for (const end of ends) errors.push(await end().then(() => undefined, tell));
+       return { errors, paths: mounts.map(({ path }) => path) };
+     }));`,
+    { calls: "openat,readlinkat", inject: "readlinkat:error=EIO:when=1+", here: true },
+  );
+  const { errors, paths } = JSON.parse(stdout).result;
+  errors.forEach(({ code, message }: { code: string; message: string }, i: number) => {
+    assertEquals(code, "EIO");
+    assert(message.includes(`umount ${paths[i]} unmounts it`), message);
+  });
+});
+
 test("a device whose file has a path that the kernel cannot tell is in nobody's way", [
   "root",
 ], async () => {
@@ -362,9 +395,17 @@ test("a device whose file has a path that the kernel cannot tell is in nobody's 
   const file = `${folder}/a.img`;
   writeFileSync(file, new Uint8Array(2 ** 20));
   await using loop = await attach(file);
+  writeFileSync(`${folder}/b.img`, new Uint8Array(2 ** 20));
+  const there = openSync(folder, "r");
   const long = scratch("e".repeat(250));
   renameSync(base, long);
   try {
+    // By a name that can be told.
+    const name = `/proc/self/fd/${there}/b.img`;
+    {
+      await using inside = await attach(name);
+      assertEquals(inside.backingFile, name);
+    }
     const { path } = loop;
     const [status] = (await list()).filter((one) => one.path === path);
     assertMatch(status.backingFile, /too long for the kernel to tell/);
@@ -373,6 +414,7 @@ test("a device whose file has a path that the kernel cannot tell is in nobody's 
     assertEquals(beside.backingFile, other);
     assertEquals(await loop.detach(), "detached");
   } finally {
+    closeSync(there);
     renameSync(long, base);
   }
 });
