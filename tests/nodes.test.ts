@@ -419,25 +419,39 @@ test("attach() probes again after a probe that was refused", ["root"], async () 
   assertEquals(said, [refused, refused, "detached"]);
 });
 
-test("a /dev in which no node can be made is said, and keeps no device from its end", [
+test("a /dev in which no node can be made or opened is said, and keeps no device from its end", [
   "root",
 ], async () => {
-  const file = makeImage("fixed.img", 8, THREE_PARTITIONS);
-  await using own = ownDevices(2);
-  const [first, second] = own.numbers;
-  const [refused, left, detached] = inStaticDev(
-    `${CONTROL} && mknod /dev/loop${first} b 7 ${first}`,
+  const [file, other] = ["fixed.img", "other.img"].map((name) =>
+    makeImage(name, 8, THREE_PARTITIONS)
+  );
+  await using own = ownDevices(3);
+  const [first, second, third] = own.numbers;
+  const [rescanned, refused, unopened, left, ends] = inStaticDev(
+    `${CONTROL} && for n in ${first} ${second}; do mknod /dev/loop$n b 7 $n; done`,
     file,
     `${INSIDE}
      import { existsSync } from "node:fs";
-     const loop = await attach(file, { partscan: true, nodes: "never", number: ${first} });
+     const { writeTable } = await import(${
+      JSON.stringify(new URL("cases/disk_image.ts", import.meta.url))
+    });
+     const other = ${JSON.stringify(other)};
+     const loop = await attach(file, { partscan: true, number: ${first} });
+     const bare = await attach(other, { partscan: true, nodes: "never", number: ${second} });
+     const message = ({ message }) => message;
+     for (const image of [file, other]) writeTable(image, ${JSON.stringify(WITHOUT_THE_SECOND)});
+     const rescanned = (await bare.rescan()).length;
      sh("mount", "-o", "remount,bind,ro", "/dev");
-     const refused = await attach(file, { number: ${second} }).catch(({ message }) => message);
-     const left = existsSync("/sys/block/loop${second}");
-     console.log(JSON.stringify([refused, left, await loop.detach()]));`,
-  ) as [string, boolean, string];
+     const refused = await attach(file, { number: ${third} }).catch(message);
+     sh("mount", "-o", "remount,bind,ro,nodev", "/dev");
+     const unopened = await loop.rescan().catch(message);
+     const left = existsSync("/sys/block/loop${third}");
+     const ends = [await loop.detach(), await bare.detach()];
+     console.log(JSON.stringify([rescanned, refused, unopened, left, ends]));`,
+  ) as [number, string, string, boolean, string[]];
   assertMatch(refused, /^EROFS: read-only file system, mknod '/);
-  assertEquals([left, detached], [false, "detached"]);
+  assertMatch(unopened, /^EACCES: permission denied, open '\/dev\/loop\d+p2'/);
+  assertEquals([rescanned, left, ends], [2, false, ["detached", "detached"]]);
 });
 
 test("detach() leaves the node of a device that another process has bound since", [
