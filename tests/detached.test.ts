@@ -6,6 +6,7 @@ import { attach, detach, type Holder } from "../mod.ts";
 import {
   assertDetached,
   holdOpen,
+  isolated,
   leftAttached,
   losetup,
   makeImage,
@@ -113,8 +114,45 @@ test(
     const reason = new Error("enough");
     const stopped = detach(file, { signal: AbortSignal.abort(reason) }).catch((error) => error);
     assertEquals(await stopped, reason);
+    // A signal stops the wait, and the device goes all the same.
+    const loop = await attach(file);
+    await loop.persist();
+    await using _other = await holdOpen(loop.path);
+    const stop = new AbortController();
+    soon(() => stop.abort(reason), 50);
+    const waiting = detach(loop.path, { timeout: 60_000, signal: stop.signal });
+    assertEquals(await waiting.catch((error) => error), reason);
+    await until(() => openDescriptors().length === 0, "this process to let go");
+    assertEquals(losetup(file).map(({ autoclear }) => autoclear), [true]);
   },
 );
+
+test("detach() says deferred though nobody can say who holds the device", [
+  "root",
+  "umount",
+], () => {
+  const file = makeImage("unseen.img", 1);
+  const script = scratch("unseen.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawn, spawnSync } from "node:child_process";
+     const loop = await attach(${JSON.stringify(file)}, { lock: "shared" });
+     const holder = spawn("sh", ["-c", 'exec 3<"$0" && echo held && read _ <&0', loop.path]);
+     await new Promise((resolve) => holder.stdout.once("data", resolve));
+     const closed = new Promise((resolve) => holder.on("close", resolve));
+     spawnSync("umount", ["-l", "/proc"]);
+     let told;
+     const onDeferred = (path, holders) => told = [path === loop.path, holders];
+     const outcome = await loop.detach({ onDeferred }).catch(({ message }) => message);
+     holder.stdin.end("\\n");
+     await closed;
+     console.log(JSON.stringify([outcome, told]));`,
+  );
+  const said = output([...isolated("tmpfs=/mnt"), ...onThisRuntime(script)]);
+  assertEquals(JSON.parse(said), ["deferred", [true, []]]);
+  assertDetached(file);
+});
 
 test("detach() that nobody awaits lets go before the block ends", ["root"], async () => {
   const file = makeImage("unawaited.img", 1);

@@ -229,6 +229,11 @@ test("grow() changes nothing where it refuses", ["root"], async () => {
     assertStringIncludes(await refusal("EROFS", () => loop.grow()), "read-only");
   }
   {
+    await using loop = await attach(makeImage("wide.img", 8, TWO, 4096));
+    const message = await refusal("EMEDIUMTYPE", () => loop.grow());
+    assertStringIncludes(message, 'attach it with sectorSize: 4096, or "auto"');
+  }
+  {
     await using loop = await attach(file, { partscan: true });
     await using theirs = await openLoop(loop.path);
     assertStringIncludes(await refusal("EPERM", () => theirs.grow()), "somebody else");

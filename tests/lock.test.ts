@@ -290,6 +290,12 @@ testLock("a detach keeps the shared lock until those who look are done", [
   await using _other = await holdOpen(held.path);
   assertEquals(await held.detach(), "deferred");
   assertEquals(free(held.path), BOTH);
+  // Nor for anybody once the signal says so.
+  const stopped = await attach(file, { lock: "shared" });
+  await using _third = await holdOpen(stopped.path);
+  const signal = AbortSignal.timeout(50);
+  await assertRejects(() => stopped.detach({ signal }), DOMException);
+  await until(() => free(stopped.path).length === 2, "the lock to be given back");
 });
 
 testLock("persist() gives up what was locked", ["root", "flock"], async () => {

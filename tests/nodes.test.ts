@@ -347,9 +347,17 @@ test("attach() makes a device again that others remove before it has its node", 
        during = nodes(${number});
        await loop.detach();
      }
-     console.log(JSON.stringify([isMeant, loop.path, during, nodes(${number})]));`,
+     while (existsSync("/sys/block/loop${number}")) await removed();
+     // It is removed while attach() waits for the kernel's node, and then the caller gives up.
+     const stop = new AbortController();
+     const waiting = attach(file, { number: ${number}, nodes: "kernel", signal: stop.signal });
+     while (!existsSync("/sys/block/loop${number}")) await new Promise((r) => setTimeout(r));
+     while (!await removed());
+     stop.abort("enough");
+     const reason = await waiting.catch((reason) => reason);
+     console.log(JSON.stringify([isMeant, reason, loop.path, during, nodes(${number})]));`,
   );
-  assertEquals(said, [true, `/dev/loop${number}`, [`loop${number}`], []]);
+  assertEquals(said, [true, "enough", `/dev/loop${number}`, [`loop${number}`], []]);
 });
 
 test("attach() that may not make a device writable says how, and leaves no node of it", [

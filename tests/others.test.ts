@@ -194,7 +194,7 @@ withFileSystem("a mounted partition: detach() says so at once and leaves the oth
   const file = makeImage("mounted.img", 8, THREE_PARTITIONS);
   const folder = scratch("mount");
   mkdirSync(folder);
-  const loop = await attach(file, { partscan: "userspace" });
+  const loop = await attach(file, { partscan: "userspace", lock: "shared" });
   const [, second] = loop.partitions;
   output(["mkfs.ext4", "-q", second.path]);
   output(["mount", second.path, folder]);

@@ -17,6 +17,7 @@ import {
   makeImage,
   MOD,
   onThisRuntime,
+  output,
   PATIENTLY,
   ROOT,
   RUNTIME,
@@ -184,6 +185,7 @@ async function decideElsewhere(file: string): Promise<Racer> {
 
 test("overlap: attach() waits for who decides, says who it is, and hears its signal", [
   "root",
+  "unshare",
 ], async () => {
   const file = makeImage("decided.img", 1);
   const other = await decideElsewhere(file);
@@ -194,6 +196,16 @@ test("overlap: attach() waits for who decides, says who it is, and hears its sig
     error.message,
     new RegExp(`after 200 ms still being attached by process ${other.pid} `),
   );
+  const script = scratch("apart.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     const options = { overlap: "refuse", timeout: 50 };
+     console.log(await attach(${JSON.stringify(file)}, options).catch(({ message }) => message));`,
+  );
+  // As in a container, which shares the file and sees no process of the host.
+  const apart = ["unshare", "--pid", "--fork", "--mount-proc", ...onThisRuntime(script)];
+  assertMatch(output(apart), /after 50 ms still being attached by somebody out of sight/);
   const enough = new Error("enough");
   const signal = AbortSignal.timeout(50);
   await assertRejects(() => attach(file, { overlap: "reuse", signal }), DOMException);

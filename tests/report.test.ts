@@ -4,7 +4,16 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { report } from "../mod.ts";
 import { explain } from "../lib/report.ts";
-import { isolated, onThisRuntime, output, ROOT, scratch, test } from "./support/support.ts";
+import {
+  isolated,
+  MOD,
+  onThisRuntime,
+  output,
+  ROOT,
+  scratch,
+  test,
+  withStaticDev,
+} from "./support/support.ts";
 import { traced } from "./support/traced.ts";
 
 test("report() gives a sentence for each fact that counts", ["root"], async () => {
@@ -27,6 +36,26 @@ test("report() gives a sentence for each fact that counts", ["root"], async () =
   assert(says({ ...fixed, udev: 257 }).includes("systemd-udevd 257 re-reads the table"));
   assert(!says({ ...fixed, udev: 262 }).includes("re-reads"));
   assert(says({ ...fixed, dev: "static" }).includes("/dev is static"));
+});
+
+test("report() says what a static /dev and loop.max_part mean", ["root", "mount"], () => {
+  const [script, parameter] = [scratch("report.ts"), scratch("max_part")];
+  writeFileSync(parameter, "7\n");
+  writeFileSync(
+    script,
+    `import { report } from ${JSON.stringify(MOD)};
+     console.log(JSON.stringify(await report()));`,
+  );
+  const setUp =
+    "mknod /dev/loop-control c 10 237 && for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; " +
+    `done && mount --bind ${parameter} /sys/module/loop/parameters/max_part`;
+  const { dev, maxPart, probe, strategy, reasons } = JSON.parse(
+    output([...withStaticDev(setUp), ...onThisRuntime(script)]),
+  );
+  // Where the kernel scans in any case, nothing can be asked of it.
+  assertEquals([dev, maxPart, probe, strategy], ["static", 7, "inconclusive", "one-step"]);
+  assert(reasons[0].startsWith("loop.max_part is 7: the kernel scans"), reasons[0]);
+  assert(reasons.at(-1).startsWith("/dev is static"), reasons.at(-1));
 });
 
 test("udevVersion() reads it from the program that runs", ["root", "unshare", "mount"], () => {

@@ -88,6 +88,13 @@ test("rescan() says how a device with a cut-off GPT gets its partitions", ["root
   assertEquals(loop.partitions.map(({ name }) => name), ["one", "zwei ü", "three"]);
 });
 
+test("a cut-off GPT on a block device asks for a larger one", ["root"], async () => {
+  const file = makeImage("smaller.img", 8, THREE_PARTITIONS);
+  await using loop = await attach(file, { sizelimit: 6 * MIB });
+  const message = await refusal(() => readPartitions(loop.path));
+  assertStringIncludes(message, "copy it to a device that is large enough");
+});
+
 /** Writes a header's field, and its checksum. */
 function spoil(file: string, fields: Partial<Header>): void {
   const image = new Uint8Array(readFileSync(file));

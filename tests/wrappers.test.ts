@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { attach, attachAll, LoopError, readPartitions } from "../mod.ts";
+import { attach, attachAll, fileSystem, LoopError, readPartitions } from "../mod.ts";
 import { findWrapper } from "../lib/superblocks/wrappers.ts";
 import { runSteps } from "../lib/table/steps.ts";
 import { ext4Image } from "./support/mount_image.ts";
@@ -211,6 +211,7 @@ withTools("a disk is none of them, whatever it begins with", ["root", "mkfs.ext4
     assertEquals(loop.partitions.length, count);
     assertEquals((await readPartitions(file)).partitions.length, count);
   }
+  assertEquals(await fileSystem(gpt), undefined);
   // Behind the header of a container the disk begins.
   await using loop = await attach(bare, { partscan: true, offset: 4096 });
   assertEquals(loop.partitions, []);
