@@ -3,6 +3,7 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { spawn } from "node:child_process";
 import { copyFileSync, writeFileSync } from "node:fs";
 import { attach, detach, type Holder } from "../mod.ts";
+import { O_RDONLY, open } from "../lib/kernel/file.ts";
 import {
   assertDetached,
   holdOpen,
@@ -126,6 +127,33 @@ test(
     assertEquals(losetup(file).map(({ autoclear }) => autoclear), [true]);
   },
 );
+
+test("holders() and detach() of a device that goes meanwhile say so", ["root"], async () => {
+  const file = makeImage("meanwhile.img", 1);
+  // Whoever looks at all devices just then has the last close.
+  let [holders, outcome]: [unknown, unknown] = [undefined, undefined];
+  for (let tries = 0; tries < 20 && JSON.stringify(holders) !== "[]"; tries++) {
+    const loop = await attach(file);
+    const holder = open(loop.path, O_RDONLY);
+    assertEquals(await loop.detach({ timeout: 0 }), "deferred");
+    const asking = loop.holders();
+    holder.close();
+    holders = await asking;
+  }
+  assertEquals(holders, []);
+  for (let tries = 0; tries < 20 && outcome !== "detached"; tries++) {
+    const loop = await attach(file);
+    const holder = open(loop.path, O_RDONLY);
+    const stop = new AbortController();
+    const detaching = loop.detach({ signal: stop.signal }).catch((error) => error);
+    await until(() => openDescriptors().length === 1, "detach() to have let go");
+    stop.abort("enough");
+    holder.close();
+    assertEquals(await detaching, "enough");
+    outcome = await loop.detach();
+  }
+  assertEquals(outcome, "detached");
+});
 
 test("detach() says deferred though nobody can say who holds the device", [
   "root",

@@ -69,6 +69,13 @@ const REFUSALS: readonly Refusal[] = [
     says: /^EPERM: operation not permitted, open '[^']*refused.img'$/,
   },
   {
+    name: "attach() says that a file ends before what it is said to have",
+    inject: "pread64,preadv,preadv2,readv:retval=0",
+    on: (image) => image,
+    body: "await attach(file, { partscan: true });",
+    says: /^EIO: .*pread '[^']*refused.img' \(only 0 of \d+ bytes at \d+ could be read\)$/,
+  },
+  {
     name: "detach() writes back by fsync() where sync_file_range() is forbidden",
     inject: "sync_file_range:error=EPERM",
     body: `const loop = await attach(file, { partscan: "userspace" });

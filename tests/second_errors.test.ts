@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
 import { withMore, withPath, withSecond } from "../lib/base/errors.ts";
+import { writeTable } from "./cases/disk_image.ts";
 import { USER } from "./cases/owned_files.ts";
 import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
@@ -432,6 +433,7 @@ function saidWith(fault: Fault, body: string): string {
 }
 
 const from = (error: string): Fault["how"] => (nth) => `error=${error}:when=${nth}+`;
+const twice = (error: string): Fault["how"] => (nth) => `error=${error}:when=${nth}..${nth + 1}`;
 const once = (error: string): Fault["how"] => (nth) => `error=${error}:when=${nth}`;
 
 test("attach() tells why a device was not bound, whatever then fails", [
@@ -451,7 +453,7 @@ test("attach() tells why a device was not bound, whatever then fails", [
   const said = saidWith(configuring, made);
   assert(said.startsWith(`EINVAL: invalid argument, LOOP_CONFIGURE '/dev/loop${number}'`), said);
   // Nobody can say either whether the device is still there.
-  const looking: Fault = { call: /^statx\(.*"\/sys\/block\/loop\d+"/, how: from("EIO") };
+  const looking: Fault = { call: /^statx\(.*"\/sys\/block\/loop\d+"/, how: twice("EIO") };
   assertMatch(
     saidWith(looking, `return await attach(${image});`),
     /^EIO: input\/output error, statx '\/sys\/block\/loop\d+'$/,
@@ -462,7 +464,8 @@ test("attach() and rescan() tell which partition was refused, whatever then fail
   "root",
   "strace",
 ], () => {
-  const image = JSON.stringify(makeImage("parts.img", 8, THREE_PARTITIONS));
+  const parts = makeImage("parts.img", 8, THREE_PARTITIONS);
+  const image = JSON.stringify(parts);
   const attaching = `return (await attach(${image}, { partscan: true })).partitions.length;`;
   const adding = /BLKPG_ADD_PARTITION/;
   // Nor does the device tell the size of its sectors.
@@ -470,6 +473,12 @@ test("attach() and rescan() tell which partition was refused, whatever then fail
     saidWith({ call: adding, how: from("EINVAL") }, attaching),
     /^EINVAL: invalid argument, BLKPG_ADD_PARTITION '\/dev\/loop\d+'$/,
   );
+  // Another program's scan can be in the way for a moment: attach() looks again, wherever the others are.
+  writeTable(parts, "label: gpt\n1: start=8192, size=2048\n2: start=2048, size=2048\n");
+  const passing: Fault = { call: /BLKPG_ADD_PARTITION.*pno=2/, how: once("EBUSY") };
+  assertEquals(saidWith(passing, attaching), "2");
+  const unseen: Fault = { ...passing, then: ["getdents64", once("ENOMEM")] };
+  assertMatch(saidWith(unseen, attaching), /^EBUSY: .*, BLKPG_ADD_PARTITION '\/dev\/loop\d+'/);
   const flushing: Fault = {
     call: /BLKFLSBUF/,
     how: once("EIO"),
