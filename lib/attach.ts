@@ -70,7 +70,7 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
   signal?.throwIfAborted();
   const attached = attachHeard(path, asked);
   if (!signal) return await attached;
-  return await heeding(attached, signal, (loop) => loop[Symbol.asyncDispose]());
+  return await heeding(attached, signal);
 }
 
 async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {
@@ -135,6 +135,7 @@ async function attachAnew(
   try {
     verify(bound, asked, sectorSize);
     await makeReady(bound, file, plan, asked, seen);
+    asked.signal?.throwIfAborted();
     const loop = makeLoopDevice(bound, asked.onDeferred);
     if (bound.backing) backing.handOver();
     return loop;
@@ -225,6 +226,8 @@ async function reuse(
     }
     if (lock) await whenUnlocked(number, () => bound.lock.keepShared(), timeout, signal);
     if (partscan) await bound.rescan(timeout, signal);
+    // The file's lock, or its disk, may have taken long: after an abort nobody waits for the handle.
+    signal?.throwIfAborted();
     return makeLoopDevice(bound);
   } catch (error) {
     // The first error wins.

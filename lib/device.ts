@@ -262,7 +262,8 @@ export class LoopDevice implements AsyncDisposable {
       () => this.#mounts.mount(this.#bound, partition, meant),
       signal,
     );
-    return await heeding(mounting, signal, (late) => late.unmount());
+    // It looks at the signal after its last wait, and undoes itself.
+    return await heeding(mounting, signal);
   }
 
   /**

@@ -57,5 +57,6 @@ export async function mount(
   await yieldToEventLoop();
   startThread();
   const { mountDevice } = await loadMount();
-  return await heeding(mountDevice(path, meant), signal, (late) => late.unmount());
+  // It looks at the signal after its last wait, and undoes itself.
+  return await heeding(mountDevice(path, meant), signal);
 }

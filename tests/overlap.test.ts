@@ -24,6 +24,7 @@ import {
   scratch,
   test,
 } from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const ROUNDS = 40;
 
@@ -230,6 +231,32 @@ test("overlap: attach() waits for who decides, says who it is, and hears its sig
   await (await attach(file, { overlap: "refuse" })).detach();
   await other[Symbol.asyncDispose]();
   assertDetached(file);
+});
+
+test("overlap: an attach whose lock takes too long is given up, and no handle is left of it", [
+  "root",
+  "strace",
+], async () => {
+  const file = makeImage("slow.img", 1);
+  await using loop = await attach(file);
+  const { stdout } = traced(
+    `import { readdirSync, readlinkSync } from "node:fs";
+     const own = () => readdirSync("/proc/self/fd").filter((fd) => {
+       try {
+         return readlinkSync("/proc/self/fd/" + fd) === ${JSON.stringify(loop.path)};
+       } catch {
+         return false;
+       }
+     });
+     const options = { overlap: "reuse", signal: AbortSignal.timeout(500) };
+     const { name } = await attach(${JSON.stringify(file)}, options).catch((error) => error);
+     // A lock that ended before the signal came is none that took too long.
+     await new Promise((resolve) => setTimeout(resolve, 500));
+     console.log(name ?? "attached", name && own().length);`,
+    { calls: "fcntl", inject: "fcntl:delay_enter=400000", on: file },
+  );
+  assertEquals(stdout, "TimeoutError 0\n");
+  assertEquals(await loop.detach(PATIENTLY), "detached");
 });
 
 test("overlap: a file that others lock with flock(2), or that cannot be written, is attached", [
