@@ -186,6 +186,11 @@ test("rescan() reads past a page that the kernel cannot read", ["root"], async (
   await using loop = await attach(file, { sectorSize: 1024 });
   const error = await assertRejects(() => loop.rescan(), LoopError);
   assertEquals(error.code, "EUCLEAN");
+  // Where that page is the only one, there is nothing to read.
+  const tiny = scratch("tiny.img");
+  writeFileSync(tiny, new Uint8Array(2560));
+  await using small = await attach(tiny, { sectorSize: 2048 });
+  assertEquals([small.size, await small.rescan()], [2560, []]);
 });
 
 withLosetup("rescan() removes no partition of a device with other sectors than its GPT's", [
