@@ -86,6 +86,12 @@ test("rescan() says how a device with a cut-off GPT gets its partitions", ["root
   await loop.setCapacity();
   await loop.rescan();
   assertEquals(loop.partitions.map(({ name }) => name), ["one", "zwei ü", "three"]);
+  // A larger file is of no use to a device that may not grow.
+  await using limited = await attach(file, { sizelimit: 6 * MIB });
+  const says = await refusal(() => limited.rescan());
+  const sizelimit = Number(/attach it with a sizelimit of (\d+), or none; no p/.exec(says)![1]);
+  await using wider = await attach(file, { partscan: true, sizelimit });
+  assertEquals(wider.partitions.length, 3);
 });
 
 test("a cut-off GPT on a block device asks for a larger one", ["root"], async () => {

@@ -219,6 +219,8 @@ export interface Refused {
   readonly sectorSize: number;
   readonly call: keyof typeof REMEDIES;
   readonly part?: Part;
+  /** Of a device: the most bytes it may have; 0: no limit. */
+  readonly sizelimit?: number;
 }
 
 /**
@@ -246,11 +248,11 @@ export function refuseUnreadable(table: FoundTable, refused: Refused): void {
 }
 
 /** Why a GPT has no whole header, and what helps. */
-function explainDamage({ damage }: FoundTable, { call, part }: Refused): string {
+function explainDamage({ damage }: FoundTable, { call, part, sizelimit }: Refused): string {
   if (damage?.asks !== undefined) {
     const orElse = call === "attach" ? "attach it without partscan, or " : "";
     return `it is cut off: its GPT is made for a disk of ${damage.asks} bytes; ${orElse}` +
-      regrow(damage.asks, part);
+      regrow(damage.asks, part, sizelimit);
   }
   const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
     "neither the primary nor the backup: it is damaged or cut off";
@@ -261,7 +263,10 @@ function explainDamage({ damage }: FoundTable, { call, part }: Refused): string 
  * How a disk gets the size again that its GPT asks for. The kernel takes a GPT whose backup header is
  * missing, but none that has more sectors than the disk.
  */
-function regrow(asks: number, part: Part | undefined): string {
+function regrow(asks: number, part: Part | undefined, most = 0): string {
+  if (!part && most > 0 && most < asks) {
+    return `detach it, and attach it with a sizelimit of ${asks}, or none; no partition was touched`;
+  }
   if (!part) {
     return `give its backing file ${asks} bytes from its offset on (truncate -s), call ` +
       "setCapacity(), then rescan(); no partition was touched";

@@ -77,6 +77,8 @@ export class DevicePartitions {
   readonly #number: number;
   /** Where the device begins in its backing file. */
   readonly #offset: number;
+  /** The most bytes that the device may have; 0: no limit. */
+  readonly #sizelimit: number;
   readonly #nodes: DevNodes;
   /** In the order of their numbers; each had its node. */
   list: readonly Partition[] = [];
@@ -87,12 +89,13 @@ export class DevicePartitions {
 
   constructor(
     device: OpenFile,
-    { number, offset }: Pick<LoopFacts, "number" | "offset">,
+    { number, offset, sizelimit }: Pick<LoopFacts, "number" | "offset" | "sizelimit">,
     nodes: DevNodes,
   ) {
     this.#device = device;
     this.#number = number;
     this.#offset = offset;
+    this.#sizelimit = sizelimit;
     this.#nodes = nodes;
   }
 
@@ -150,7 +153,8 @@ export class DevicePartitions {
     const sectorSize = blkSszGet(device);
     const found = await readTable(device, sectorSize, signal);
     // Before anything is removed: the device may be bound with another sector size than the GPT's.
-    refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan" });
+    const sizelimit = this.#sizelimit;
+    refuseUnreadable(found, { path: device.path, sectorSize, call: "rescan", sizelimit });
     const table = found.partitions;
     const present = boundPartitions(number);
     const gone = present.filter((partition) =>
