@@ -404,7 +404,7 @@ export class LoopDevice implements AsyncDisposable {
    * was attached with `partscan`, they are those of the new file when it resolves, as after
    * {@linkcode LoopDevice.rescan}. Rejects with EINVAL if the device is writable or the sizes differ; with
    * EBUSY, the file not changed, if a partition is in use that the new file has not; and where attach()
-   * would reject for the new file's table.
+   * would reject the new file or its table.
    */
   async changeFile(file: string | URL): Promise<void> {
     const path = absolutePath(checkPath("file", file));
