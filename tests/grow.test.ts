@@ -11,12 +11,18 @@ import {
   openLoop,
   readPartitions,
 } from "../mod.ts";
+import { ownDevices } from "./support/own_devices.ts";
+import { tracedWithFault } from "./support/traced.ts";
 import { holdOf } from "../lib/holders/exclusive.ts";
 import { planFileSystem } from "../lib/grow/file_systems.ts";
 import type { FileSystem } from "../lib/superblocks/file_systems.ts";
 import {
   assertDetached,
+  holdOpen,
+  isolated,
   makeImage,
+  MOD,
+  onThisRuntime,
   output,
   run,
   scratch,
@@ -326,6 +332,134 @@ test("grow() says beforehand what it would do, also of what cannot grow", ["root
   const bare = makeImage("bare.img", 1);
   await refusal("ENXIO", () => growImage(bare, { partition: 1, dryRun: true }));
   assertEquals(Object.keys(await growImage(bare, { dryRun: true })), ["file", "device"]);
+});
+
+test("grow() grows a btrfs in pieces, and says that its driver takes no small one", [
+  "root",
+  "mkfs.btrfs",
+], async () => {
+  const file = makeImage("pieces.img", 120);
+  output(["mkfs.btrfs", "-q", file]);
+  const small = await growImage(file, { size: 200 * MIB });
+  assertEquals(small.fileSystem?.to, small.fileSystem?.from);
+  assertStringIncludes(small.fileSystem!.reason!, "it takes no size below 256 MiB");
+  const GIB = 1024 * MIB;
+  const stop = new AbortController();
+  const onProgress = ({ step, done }: GrowProgress) => {
+    if (step === "fileSystem" && done > 0) stop.abort(new Error("enough"));
+  };
+  const options = { size: 200 * GIB, onProgress, signal: stop.signal };
+  await assertRejects(() => growImage(file, options), Error, "enough");
+  assertDetached(file);
+  const { fileSystem } = await growImage(file);
+  assertEquals([fileSystem!.from! > 60 * GIB, fileSystem!.from! < 70 * GIB], [true, true]);
+  assertEquals(fileSystem?.to, 200 * GIB);
+  assertEquals(run(["btrfs", "check", file]).status, 0);
+});
+
+test("grow() says that somebody has changed the file, or the kernel's partitions, meanwhile", [
+  "root",
+  "partx",
+], async () => {
+  const file = makeImage("meanwhile.img", 16, "label: gpt\nsize=1MiB\nsize=2MiB\n");
+  await using loop = await attach(file, { partscan: true });
+  const onProgress = ({ step, done }: GrowProgress) => {
+    if (step === "file" && done > 0) truncateSync(file, 18 * MIB);
+  };
+  const message = await refusal("EBUSY", () => loop.grow(2, { size: 20 * MIB, onProgress }));
+  assertStringIncludes(message, `the device has ${18 * MIB} bytes, not ${20 * MIB}`);
+  // A partition that is in no table, and in use: the kernel keeps it.
+  output(["addpart", loop.path, "9", `${6 * 2048}`, "2048"]);
+  {
+    await using _ = await holdOpen(`${loop.path}p9`);
+    const busy = await refusal("EBUSY", () => loop.grow(2));
+    assertStringIncludes(busy, `${loop.path}p9: process `);
+  }
+  const { partition } = await loop.grow(2);
+  assertEquals(loop.partitions[1].size, partition?.to);
+});
+
+test("grow() opens the device by its node where it can make none, and no other device", [
+  "root",
+  "mount",
+], () => {
+  const file = makeImage("node.img", 8, TWO);
+  const script = scratch("node.ts");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawnSync } from "node:child_process";
+     await using loop = await attach(${JSON.stringify(file)}, { partscan: true });
+     spawnSync("mount", ["--bind", "/dev/null", loop.path]);
+     const refused = await loop.grow(2, { size: 16 * 2 ** 20 }).catch(({ code, message }) => code + message);
+     spawnSync("umount", [loop.path]);
+     const { partition } = await loop.grow(2);
+     console.log(JSON.stringify([refused, partition.to === loop.partitions[1].size]));`,
+  );
+  const said = output([...isolated("read-only=/dev"), ...onThisRuntime(script)]);
+  const [refused, isGrown] = JSON.parse(said);
+  assertStringIncludes(refused, "ENOTBLK: block device required, '/dev/loop");
+  assertStringIncludes(refused, "its node is another device's");
+  assertEquals(isGrown, true);
+});
+
+test("grow() says that what its mount wrote is lost", [
+  "root",
+  "strace",
+  "mkfs.btrfs",
+], () => {
+  const file = makeImage("lost.img", 256);
+  output(["mkfs.btrfs", "-q", file]);
+  const { stdout } = tracedWithFault(
+    `const grow = async () => {
+       await using loop = await attach(${JSON.stringify(file)});
+       return await loop.grow(undefined, { size: loop.size + 2 ** 26 });
+     };
+     const told = await grow().catch(({ code, syscall, message }) => [code, syscall, message]);
+     console.log(JSON.stringify(told));`,
+    { calls: "openat,syncfs" },
+    { call: /^syncfs/, how: (nth) => `error=EIO:when=${nth}` },
+  );
+  const [code, syscall, message] = JSON.parse(stdout);
+  assertEquals([code, syscall], ["EIO", "syncfs"]);
+  assertStringIncludes(message, `has reached ${file}: is there space left`);
+});
+
+test("grow() says that a kernel lets nobody write a device that is mounted", [
+  "root",
+  "strace",
+  "mount",
+], async () => {
+  const file = makeImage("forbidden.img", 8, TWO);
+  await using own = ownDevices(1);
+  const [script, cmdline] = [scratch("forbidden.ts"), scratch("cmdline")];
+  writeFileSync(cmdline, "quiet bdev_allow_write_mounted=0\n");
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { spawnSync } from "node:child_process";
+     const said = [];
+     await using loop = await attach(${JSON.stringify(file)}, { partscan: true, number: ${
+      own.numbers[0]
+    } });
+     for (const size of [16, 17]) {
+       const { code, message } = await loop.grow(2, { size: size * 2 ** 20 }).catch((error) => error);
+       said.push(code, message);
+       spawnSync("mount", ["--bind", ${JSON.stringify(cmdline)}, "/proc/cmdline"]);
+     }
+     console.log(JSON.stringify(said));`,
+  );
+  // Where no node of its own can be made, the device's own is opened: for the bind, and then by grow().
+  const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", own.paths[0]];
+  const fault = ["-e", "trace=openat", "-e", "inject=openat:error=EBUSY:when=2+"];
+  const command = [...isolated("read-only=/dev"), ...strace, ...fault, ...onThisRuntime(script)];
+  const [code, unknown, again, known] = JSON.parse(output(command));
+  assertEquals([code, again], ["EBUSY", "EBUSY"]);
+  assertStringIncludes(unknown, "this kernel lets nobody write to what is mounted");
+  assertStringIncludes(
+    known,
+    "the kernel's command line has bdev_allow_write_mounted=0: unmount it",
+  );
 });
 
 test("planFileSystem() says what grows the contents that loopdev does not", [], () => {

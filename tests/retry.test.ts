@@ -1,6 +1,6 @@
 /** What waits for several at once, or until a signal: base/retry.ts. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { allEnded, heeding, poll, Shared, unlessAborted } from "../lib/base/retry.ts";
+import { allEnded, endLate, heeding, poll, Shared, unlessAborted } from "../lib/base/retry.ts";
 import { test } from "./support/support.ts";
 
 test("Shared gives those who ask meanwhile the first one's answer", [], async () => {
@@ -54,5 +54,12 @@ test(
     );
     failing.resolve(3);
     await failed.promise;
+    const late = Promise.withResolvers<AsyncDisposableStack>();
+    const ended = Promise.withResolvers<void>();
+    await assertRejects(() => heeding(late.promise, aborted, endLate), TypeError, "enough");
+    const stack = new AsyncDisposableStack();
+    stack.defer(ended.resolve);
+    late.resolve(stack);
+    await ended.promise;
   },
 );

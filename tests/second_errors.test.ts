@@ -20,6 +20,7 @@ import { deadOwner, OWNERS } from "./support/keepers.ts";
 import { ext4Image } from "./support/mount_image.ts";
 import { ownDevices } from "./support/own_devices.ts";
 import {
+  assertDetached,
   isolated,
   makeImage,
   MOD,
@@ -279,6 +280,25 @@ test("mount() goes on where it cannot look for what dead owners have left", [
   const inject = "getdents64:error=EIO:when=3..8+5";
   const looked = traced(body, { calls: "getdents64", on: dead, inject, here: true });
   assertEquals(JSON.parse(looked.stdout).result, ["unmounted", "unmounted"]);
+});
+
+test("mountImage() mounts nothing that its look has left read-only", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const image = ext4Image("sealed.img");
+  const { stdout } = tracedWithFault(
+    `import { mountImage } from ${JSON.stringify(MOD)};
+     const { code, request, path } = await mountImage(${
+      JSON.stringify(image)
+    }).catch((error) => error);
+     console.log(code, request, path);`,
+    { calls: "openat,ioctl" },
+    { call: /BLKROSET, \[0\]/, how: (nth) => `error=EACCES:when=${nth}` },
+  );
+  assertMatch(stdout, /^EACCES BLKROSET \/dev\/loop\d+\n$/);
+  assertDetached(image);
 });
 
 /** What the tests of freeze() write into a script: a child that writes, and waits while the mount is frozen. */

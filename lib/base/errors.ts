@@ -105,6 +105,16 @@ export async function laterUnlessRefused<T>(
   }
 }
 
+/** What `look` gives, or the system's refusal of it. */
+export async function orRefusal<T>(look: () => Promise<T>): Promise<T | LoopError> {
+  try {
+    return await look();
+  } catch (error) {
+    if (isRefusal(error)) return error;
+    throw error;
+  }
+}
+
 /**
  * What is looked up to explain an error. If that is refused as well, undefined: the error that it was for is
  * told without it, and not hidden by the second one.

@@ -135,6 +135,9 @@ export async function heeding<T>(
   throw signal.reason;
 }
 
+/** For {@linkcode heeding}: ends what came too late. */
+export const endLate = (late: AsyncDisposable): PromiseLike<void> => late[Symbol.asyncDispose]();
+
 export interface RetryPolicy {
   /** What is worth another try; any other error is thrown at once. */
   readonly codes: readonly [ErrorCode, ...ErrorCode[]];

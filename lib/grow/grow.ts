@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { isRefusal, LoopError } from "../base/errors.ts";
+import { isRefusal, LoopError, orRefusal, withMore } from "../base/errors.ts";
 import type { PartitionSelector } from "../base/selector.ts";
 import { deviceSize, openBackingFile } from "../binding/backing_file.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";
@@ -125,8 +125,8 @@ async function writeTable(bound: BoundDevice, groups: TableGrowth["groups"]): Pr
     // Not to be stopped: each group leaves a whole table, but only the last one leaves the usual one.
     for (const group of groups) await writeThrough(writable, group);
   } catch (error) {
-    if (!isRefusal(error)) throw error;
-    throw error.withHint(
+    throw withMore(
+      error,
       `has the disk of ${bound.facts.backingFile} space left, and is it in order? The table is whole, the ` +
         "one from before or the one from afterwards, and another grow() goes on from there",
     );
@@ -138,7 +138,7 @@ function openWritable(bound: BoundDevice): OpenFile {
   try {
     return tryOpening(bound);
   } catch (error) {
-    if (!isRefusal(error, "EBUSY") || !error.path.startsWith("/dev/")) throw error;
+    if (!isRefusal(error, "EBUSY")) throw error;
     throw error.withHint(
       `a file system on the whole device is mounted, and ${
         forbidsWrites() ? NO_WRITES : PERHAPS_NO_WRITES
@@ -169,8 +169,6 @@ async function growPartition(
 ): Promise<void> {
   const present = () => bound.partitions.list.find((partition) => partition.number === number);
   await tell("partition", to - (present()?.size ?? 0), () => bound.rescan(RESCAN_MS, signal));
-  const skipped = bound.partitions.skipped.find((partition) => partition.number === number);
-  if (skipped) throw refusal(bound, "EBUSY", `partition ${number}: ${skipped.reason}`);
 }
 
 /** Grows a file system through a mount of its own, which shares the superblock of any other mount. */
@@ -184,12 +182,9 @@ async function growContent(
   const { grown, size } = content;
   const partition = bound.partitions.list.find((partition) => partition.number === number);
   const device = partition?.path ?? bound.path;
-  let made: NewMount;
-  try {
-    made = await mountAlone(bound, content, { device, partition: number });
-  } catch (error) {
-    if (!isRefusal(error)) throw error;
-    return { ...grown, to: grown.from, reason: `it cannot be mounted: ${error.message}` };
+  const made = await orRefusal(() => mountAlone(bound, content, { device, partition: number }));
+  if (made instanceof LoopError) {
+    return { ...grown, to: grown.from, reason: `it cannot be mounted: ${made.message}` };
   }
   let result = grown;
   try {

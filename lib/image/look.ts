@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { isRefusal, laterUnlessRefused, type LoopError, withSecond } from "../base/errors.ts";
+import { laterUnlessRefused, LoopError, orRefusal } from "../base/errors.ts";
 import { blkRoGet, blkRoSet } from "../kernel/block.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { O_RDONLY } from "../kernel/file.ts";
@@ -48,40 +48,37 @@ export async function lookAt(part: Part): Promise<Seen> {
   const found = part.content.find(({ usage }) => usage === "filesystem");
   if (!found) return NOTHING;
   const type = driverOf(found);
+  const device = await orRefusal(() => openUnwritten(part.path));
+  if (device instanceof LoopError) return { ...NOTHING, error: device };
+  using file = device.file;
   try {
-    return await whileReadOnly(part.path, async () => {
+    const seen = await orRefusal(async () => {
       const look = await lookWith(part.path, type);
       if (look.isSystem || type !== "btrfs") return look;
       return await lookIntoSubvolumes(part.path) ?? look;
     });
-  } catch (error) {
-    if (error instanceof StaysReadOnly) throw error.reason;
-    if (!isRefusal(error)) throw error;
-    return { ...NOTHING, error };
+    return seen instanceof LoopError ? { ...NOTHING, error: seen } : seen;
+  } finally {
+    // Where this fails it would be mounted read-only, for no reason that anybody could see.
+    if (!device.wasReadOnly) blkRoSet(file, false);
   }
 }
 
-/** It would be mounted read-only, for no reason that anybody could see. */
-class StaysReadOnly {
-  readonly reason: unknown;
-
-  constructor(reason: unknown) {
-    this.reason = reason;
-  }
+/** An open device. */
+interface Unwritten {
+  readonly file: OpenFile;
+  /** Whether nobody could write it before. */
+  readonly wasReadOnly: boolean;
 }
 
-async function whileReadOnly<T>(path: string, look: () => Promise<T>): Promise<T> {
-  using device = await openWithoutWaiting(path, O_RDONLY);
-  if (blkRoGet(device)) return await look();
-  blkRoSet(device, true);
-  const seen = await look().then((value) => ({ value }), (error: unknown) => ({ error }));
-  try {
-    blkRoSet(device, false);
-  } catch (second) {
-    throw new StaysReadOnly("error" in seen ? withSecond(seen.error, second) : second);
-  }
-  if ("error" in seen) throw seen.error;
-  return seen.value;
+/** Opens a device, and keeps everybody from writing it. */
+async function openUnwritten(path: string): Promise<Unwritten> {
+  using opened = new DisposableStack();
+  const file = opened.use(await openWithoutWaiting(path, O_RDONLY));
+  const wasReadOnly = blkRoGet(file);
+  if (!wasReadOnly) blkRoSet(file, true);
+  opened.move();
+  return { file, wasReadOnly };
 }
 
 /** Mounts it, and gives what `use` makes of its root directory. */

@@ -5,7 +5,7 @@
  */
 import { attachChecked } from "../attach.ts";
 import { checkPath } from "../base/checks.ts";
-import { heeding } from "../base/retry.ts";
+import { endLate, heeding } from "../base/retry.ts";
 import { absolutePath } from "../kernel/file.ts";
 import { withAbsoluteAt } from "../mount/mounts.ts";
 import { loadOptions, loadTree } from "./late.ts";
@@ -64,5 +64,5 @@ export async function mountImage(
     const loop = await attachChecked(path, { ...asked, partscan: true, overlap });
     return await mountTree(loop, asked);
   };
-  return await heeding(mounting(), asked.signal, (late) => late[Symbol.asyncDispose]());
+  return await heeding(mounting(), asked.signal, endLate);
 }

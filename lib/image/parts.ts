@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isRefusal } from "../base/errors.ts";
+import { LoopError, orRefusal } from "../base/errors.ts";
 import type { LoopDevice } from "../device.ts";
 import { fileSystemsOn } from "../mount/file_system.ts";
 import { listPartitions } from "../mount/select.ts";
@@ -30,11 +30,14 @@ export interface Part {
   readonly unreadable: string | undefined;
 }
 
+/** A partition. */
+export type PartitionPart = Part & { readonly number: number };
+
 /** What of an image can be mounted. */
 export interface Parts {
   readonly whole: Part;
   /** In the order of their numbers. */
-  readonly partitions: readonly Part[];
+  readonly partitions: readonly PartitionPart[];
 }
 
 export async function readParts(loop: LoopDevice): Promise<Parts> {
@@ -45,17 +48,17 @@ export async function readParts(loop: LoopDevice): Promise<Parts> {
     ...{ number: rest.number, path: rest.path, size: rest.size, attributes },
     ...{ type, typeName, name, partuuid: uuid },
   }));
-  const [first, ...others] = await Promise.all([whole, ...known].map(lookInto));
+  const [first, others] = await Promise.all([lookInto(whole), Promise.all(known.map(lookInto))]);
   return { whole: first, partitions: others };
 }
 
-async function lookInto(part: Omit<Part, "content" | "unreadable">): Promise<Part> {
-  try {
-    return { ...part, content: await fileSystemsOn(part.path), unreadable: undefined };
-  } catch (error) {
-    if (!isRefusal(error)) throw error;
-    return { ...part, content: [], unreadable: error.code };
-  }
+async function lookInto<T extends Omit<Part, "content" | "unreadable">>(
+  part: T,
+): Promise<T & Pick<Part, "content" | "unreadable">> {
+  const content = await orRefusal(() => fileSystemsOn(part.path));
+  return content instanceof LoopError
+    ? { ...part, content: [], unreadable: content.code }
+    : { ...part, content, unreadable: undefined };
 }
 
 /** Whether it has a file system that can be mounted. */
@@ -70,10 +73,10 @@ export function whyNot(part: Part): string | undefined {
   return found ? describeContainer(found, part.path) : "it holds no file system that is known here";
 }
 
-/** A line for each of them, for an error. */
-export function listParts(parts: readonly Part[]): string[] {
-  return listPartitions(parts.map((part) => ({
-    partition: { ...part, number: part.number ?? 0, uuid: part.partuuid },
+/** A line for each of the partitions, for an error. */
+export function listParts(partitions: readonly PartitionPart[]): string[] {
+  return listPartitions(partitions.map((part) => ({
+    partition: { ...part, uuid: part.partuuid },
     content: part.unreadable ?? part.content,
   })));
 }

@@ -7,7 +7,14 @@ import { LoopError } from "../base/errors.ts";
 import { discoverable } from "../table/dps.ts";
 import { partsNamed } from "./fstab.ts";
 import { lookAt, type Seen } from "./look.ts";
-import { isMountable, listParts, type Part, type Parts, whyNot } from "./parts.ts";
+import {
+  isMountable,
+  listParts,
+  type Part,
+  type PartitionPart,
+  type Parts,
+  whyNot,
+} from "./parts.ts";
 import { byType } from "./types.ts";
 
 /** Looks into the image's file systems; each is looked into once. */
@@ -99,7 +106,7 @@ function onlyOne(named: readonly (readonly Part[])[]): Part | undefined {
 
 function undecided(
   { path }: Part,
-  partitions: readonly Part[],
+  partitions: readonly PartitionPart[],
   systems: readonly Part[],
   seen: ReadonlyMap<Part, Seen>,
 ): LoopError {
@@ -117,7 +124,7 @@ function undecided(
 }
 
 /** Throws where a partition that is the root cannot be mounted. Of a whole device mount() says it best. */
-export function refuseRoot(part: Part, partitions: readonly Part[]): void {
+export function refuseRoot(part: Part, partitions: readonly PartitionPart[]): void {
   const why = part.number === undefined ? undefined : whyNot(part);
   if (why === undefined) return;
   const hint = `partition ${part.number} is the root, and ${why}`;
