@@ -13,6 +13,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { helpText } from "../cli/help.ts";
@@ -394,6 +395,52 @@ test("loopdev umount names who keeps a tree or its device, also where that is no
     lazily.stderr,
     /^loopdev: \/proc\/\d+\/fd\/7: invalid argument: nothing is mounted on it\n$/,
   );
+  await detached(file);
+});
+
+test("loopdev umount unmounts nothing that others have mounted or unmounted meanwhile", [
+  "quiet",
+  "root",
+  "strace",
+  "mount",
+  "mkfs.ext4",
+], async () => {
+  const file = await makeSystem();
+  const folder = directory("mnt");
+  assertEquals(loopdev("mount", "disk.img", "mnt").status, 0);
+  /** What it says if others `act` while one of its calls has just been made. */
+  const meanwhile = async (at: string[], act: () => void) => {
+    const log = scratch(`strace-${Math.random()}.log`);
+    const strace = ["strace", "-f", "-o", log, ...at];
+    const [name, ...args] = [...strace, ...OURS, "umount", "mnt"];
+    const child = spawn(name, args, { cwd: scratch(""), stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (text) => said += text);
+    const ended = new Promise((resolve) => child.on("close", resolve));
+    const stopped = /^(\d+) .*stopped by SIGSTOP/m;
+    const lines = () => existsSync(log) ? readFileSync(log, "utf8") : "";
+    await until(() => stopped.test(lines()), "it to stop");
+    act();
+    process.kill(Number(stopped.exec(lines())![1]), "SIGCONT");
+    await ended;
+    return said;
+  };
+  const umount = ["-e", "trace=umount2", "-e", "inject=umount2:signal=STOP:when=1"];
+  const covered = await meanwhile(umount, () => {
+    output(["mount", "-t", "tmpfs", "none", folder]);
+  });
+  assertMatch(
+    covered,
+    /\/mnt: device or resource busy: another mount came over it: unmount that one first\n$/,
+  );
+  assertEquals(mountsBelow(folder), [folder, folder]);
+  output(["umount", folder]);
+  const [{ name }] = losetup(file);
+  const open = ["-e", "trace=openat", "-P", name, "-e", "inject=openat:signal=STOP:when=1"];
+  const gone = await meanwhile(open, () => {
+    output(["umount", folder]);
+  });
+  assertMatch(gone, /^loopdev: mnt: invalid argument: somebody else has just unmounted it\n$/);
   await detached(file);
 });
 

@@ -52,7 +52,8 @@ export async function unmountTree(directory: string): Promise<UnmountedTree> {
   await using loop = await openLoop(path);
   const [root] = tree;
   // As long as it is mounted, the device cannot have got another use before it was opened.
-  if (!isThere(root) || !(await status(path)).autoclear) throw refuse(directory, notOurs(root));
+  if (!isThere(root)) throw refuse(directory, "somebody else has just unmounted it");
+  if (!(await status(path)).autoclear) throw refuse(directory, notOurs(root));
   // Before the first one: half a tree would be of no use to anybody.
   await refuseUsed(root.point);
   for (const mount of [...tree].reverse()) await unmount(mount, loop);
