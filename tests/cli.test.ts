@@ -1,5 +1,6 @@
 /** cli.ts in scripts, beyond losetup, and what its parts promise. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { spawn } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -197,6 +198,11 @@ test("cli.ts --autoclear lets the device go with its last user", ["root"], async
     assertEquals(Object.keys(attached(folder)), [D]);
   }
   await until(isFree, `${D} gone`);
+  // Less than a sector, which attach() refuses.
+  const tiny = scratch("tiny.img");
+  writeFileSync(tiny, "tiny");
+  assertEquals(run([...OURS, "--autoclear", "--show", D, tiny]).stdout, `${D}\n`);
+  await until(isFree, `${D} gone`);
 });
 
 test("cli.ts --detach --wait says who holds the device", ["root"], async () => {
@@ -213,6 +219,15 @@ test("cli.ts --detach --wait says who holds the device", ["root"], async () => {
     assertEquals(run([...OURS, "--detach", D]).status, 0);
   }
   await until(() => Object.keys(attached(folder)).length === 0, `${D} gone`);
+  output([...OURS, D, makeImage("again.img", 1)]);
+  const holder = await holdOpen(D);
+  const [name, ...args] = [...OURS, "--detach", "--wait", "--timeout", "60000", D];
+  const ended = new Promise((resolve) =>
+    spawn(name, args, { stdio: "ignore" }).on("exit", resolve)
+  );
+  await until(() => sysfs(`${D.slice(5)}/loop/autoclear`) === "1", "it to wait");
+  await holder[Symbol.asyncDispose]();
+  assertEquals([await ended, Object.keys(attached(folder))], [0, []]);
 });
 
 test("cli.ts --detach does not wait for those who hold the device", [

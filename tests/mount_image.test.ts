@@ -839,6 +839,58 @@ withExt4("mountImage() checks nothing that cannot be written, and names a tool t
   assertMatch(said("tmpfs=/usr/sbin"), /^ENOENT.*e2fsck is not installed, .* package e2fsprogs/);
 });
 
+withExt4(
+  "mountImage() takes back what a link led elsewhere meanwhile, and all when it is stopped",
+  [
+    "losetup",
+  ],
+  async () => {
+    const fstab = "LABEL=data /srv ext4\n";
+    const file = await imageOf("meanwhile.img", [
+      { files: { ...SYSTEM, "etc/fstab": fstab, "srv/": "", "other/": "" } },
+      { label: "data", files: {} },
+    ]);
+    const [script, at, fifo] = ["meanwhile.ts", "at", "fifo"].map(scratch);
+    mkdirSync(at);
+    output(["mkfifo", fifo]);
+    // In the place of the tool: what others do while it checks the second partition.
+    const swap = `rmdir ${at}/srv && ln -s other ${at}/srv`;
+    const wait = `echo >${at}/begun && read _ <${fifo}`;
+    writeFileSync(
+      script,
+      `import { mountImage } from ${JSON.stringify(MOD)};
+     import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+     const check = (what) =>
+       writeFileSync("/usr/sbin/e2fsck", "#!/bin/sh\\ncase $2 in *p2) " + what + ";; esac", { mode: 0o755 });
+     const stop = new AbortController();
+     const begin = () => mountImage(${JSON.stringify(file)}, {
+       ...{ check: true, at: ${JSON.stringify(at)}, signal: stop.signal },
+     });
+     check(${JSON.stringify(swap)});
+     const { mounts: { length }, skipped, ...tree } = await begin().then(async (tree) => {
+       await tree.unmount();
+       return tree;
+     });
+     check(${JSON.stringify(wait)});
+     const mounting = begin().catch((error) => error.message);
+     while (!existsSync(${
+        JSON.stringify(`${at}/begun`)
+      })) await new Promise((next) => setTimeout(next));
+     stop.abort(new Error("enough"));
+     writeFileSync(${JSON.stringify(fifo)}, "\\n");
+     const end = await mounting;
+     const isLeft = readFileSync("/proc/self/mountinfo", "utf8").includes(" ${at} ");
+     console.log(JSON.stringify([length, skipped, end, isLeft]));`,
+    );
+    const said = output([...isolated("tmpfs=/usr/sbin"), ...onThisRuntime(script)]);
+    const reason = `its point changed while it was mounted: it lay on ${at}/other`;
+    assertEquals(JSON.parse(said), [
+      ...[1, [{ partition: 2, source: "LABEL=data", point: "/srv", reason }], "enough", false],
+    ]);
+    assertNothingLeft(file);
+  },
+);
+
 test("mountImage() refuses bad options before any system call", [], async () => {
   const cases: [unknown, typeof TypeError][] = [
     [{ partscan: true }, TypeError],

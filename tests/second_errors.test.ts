@@ -282,6 +282,48 @@ test("mount() goes on where it cannot look for what dead owners have left", [
   assertEquals(JSON.parse(looked.stdout).result, ["unmounted", "unmounted"]);
 });
 
+test("what losetup attaches and attach() does not is undone where its last step fails", [
+  "root",
+  "strace",
+], () => {
+  const file = scratch("tiny.img");
+  writeFileSync(file, "tiny");
+  const { stdout } = tracedWithFault(
+    `import { attachUnchecked } from ${JSON.stringify(new URL("lib/losetup/attach.ts", MOD))};
+     import { detach } from ${JSON.stringify(MOD)};
+     const options = { offset: 0, sizelimit: 0, autoclear: false, partscan: false };
+     const told = await attachUnchecked(${JSON.stringify(file)}, options).catch((error) => error);
+     if (typeof told === "string") await detach(told);
+     console.log(told.code, told.request);`,
+    { calls: "openat,ioctl" },
+    { call: /LOOP_SET_STATUS64/, how: (nth) => `error=EIO:when=${nth}` },
+  );
+  assertEquals(stdout, "EIO LOOP_SET_STATUS64\n");
+  assertDetached(file);
+});
+
+/** attach() asks no device of others, of which there are more or fewer each time. */
+const UNASKED = '{ overlap: "allow" }';
+
+test("MountedImage.trim() leaves out a file system whose driver does not trim", [
+  "root",
+  "strace",
+  "mkfs.ext4",
+], () => {
+  const image = ext4Image("untrimmed.img");
+  const { stdout } = tracedWithFault(
+    `import { mountImage } from ${JSON.stringify(MOD)};
+     const trim = async () => {
+       await using tree = await mountImage(${JSON.stringify(image)}, ${UNASKED});
+       return await tree.trim();
+     };
+     console.log(await trim().catch((error) => error.message));`,
+    { calls: "openat,ioctl" },
+    { call: /FITRIM/, how: (nth) => `error=ENOTTY:when=${nth}` },
+  );
+  assertEquals(stdout, "0\n");
+});
+
 test("mountImage() mounts nothing that its look has left read-only", [
   "root",
   "strace",
@@ -290,9 +332,8 @@ test("mountImage() mounts nothing that its look has left read-only", [
   const image = ext4Image("sealed.img");
   const { stdout } = tracedWithFault(
     `import { mountImage } from ${JSON.stringify(MOD)};
-     const { code, request, path } = await mountImage(${
-      JSON.stringify(image)
-    }).catch((error) => error);
+     const { code, request, path } = await mountImage(${JSON.stringify(image)}, ${UNASKED})
+       .catch((error) => error);
      console.log(code, request, path);`,
     { calls: "openat,ioctl" },
     { call: /BLKROSET, \[0\]/, how: (nth) => `error=EACCES:when=${nth}` },
