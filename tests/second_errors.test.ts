@@ -474,6 +474,7 @@ test("a device whose file has a path that the kernel cannot tell is in nobody's 
     const other = makeImage("short.img", 1);
     await using beside = await attach(other, { overlap: "refuse" });
     assertEquals(beside.backingFile, other);
+    assertEquals((await beside.holders()).filter(({ kind }) => kind === "loop"), []);
     assertEquals(await loop.detach(), "detached");
   } finally {
     closeSync(there);

@@ -17,6 +17,7 @@ import {
 import { loop_info64, loopStatusAt } from "../kernel/loop.ts";
 import { type Mount, unescapeOctal } from "../kernel/mountinfo.ts";
 import { placeOf } from "../kernel/stat.ts";
+import { sysfsIsBound } from "../kernel/sysfs.ts";
 import type { Holder } from "./holder.ts";
 
 /** Names of block devices by their numbers: "7:4" → "loop4". */
@@ -164,7 +165,7 @@ const asked = new Shared<Uint8Array | undefined>();
 /** Loop devices whose backing file is one of these devices or lies on one of these file systems. */
 async function loopsOver(held: Held): Promise<Holder[]> {
   const names = namesIn("/sys/block").filter((name) =>
-    /^loop\d+$/.test(name) && ifExists(() => readText(`/sys/block/${name}/loop/backing_file`))
+    /^loop\d+$/.test(name) && sysfsIsBound(Number(name.slice("loop".length)))
   );
   const statuses = await Promise.all(names.map((name) => {
     const node = `/dev/${name}`;
