@@ -13,16 +13,21 @@ export class Failure extends Error {
   }
 }
 
-/** The message of an error and of its causes; of an error that holds several, those of each. */
-export function messagesOf(error: unknown): string[] {
-  if (error === undefined) return [];
-  if (!(error instanceof Error)) return [String(error)];
+/** What an error holds that holds several; else it alone. */
+export function partsOf(error: unknown): unknown[] {
+  if (!(error instanceof Error)) return [error];
   const { error: later, suppressed, errors } = error as Partial<SuppressedError & AggregateError>;
   // A SuppressedError holds the end of a block that failed after its body.
   const parts = suppressed === undefined ? errors ?? [] : [suppressed, later];
-  return parts.length > 0
-    ? parts.flatMap(messagesOf)
-    : [error.message || error.name, ...messagesOf(error.cause)];
+  return parts.length > 0 ? parts.flatMap(partsOf) : [error];
+}
+
+/** The message of an error and of its causes; of an error that holds several, those of each. */
+export function messagesOf(error: unknown): string[] {
+  if (error === undefined) return [];
+  return partsOf(error).flatMap((part) =>
+    part instanceof Error ? [part.message || part.name, ...messagesOf(part.cause)] : [String(part)]
+  );
 }
 
 /** What strerror(3) says. LoopError.reason has glibc's wording, in lower case. */

@@ -12,6 +12,7 @@ import {
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { parseCommand } from "../cli/command.ts";
+import { messagesOf } from "../cli/failure.ts";
 import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
 import { OPTIONS } from "../cli/options.ts";
@@ -320,9 +321,26 @@ test("cli.ts --verbose explains in its own words, and knows a file given for a d
 /** What a program calls or sets, and an administrator cannot. */
 const OF_THE_LIBRARY = new RegExp(
   `\\b(${Object.keys(loopdev).filter((name) => /^[a-z]/.test(name)).join("|")}|` +
-    `${Object.getOwnPropertyNames(loopdev.LoopDevice.prototype).join("|")})\\((?!\\d\\))|` +
-    "\\b(sectorSize|partscan|readOnly|directIo|overlap|workaround|timeout|nodes): ",
+    `${Object.getOwnPropertyNames(loopdev.LoopDevice.prototype).join("|")}|` +
+    "run|unmount)\\((?!\\d\\))|" +
+    "\\b(sectorSize|partscan|overlap|workaround|timeout|nodes): |" +
+    '\\b(readOnly|directIo|with type|with(out)? (partscan|detached)|options: \\[|type: ")',
 );
+
+/** The strings of a source; one string if the next line goes on with it, whichever quotes they have. */
+function stringsOf(source: string): string[] {
+  // Comments do not reach anybody.
+  const code = source.replaceAll(/^\s*(\/\/|\/?\*).*$/gm, "");
+  const found: string[] = [];
+  let end = 0;
+  for (const match of code.matchAll(/"(?:[^"\\\n]|\\.)*"|`(?:[^`\\\n]|\\.)*`/g)) {
+    const text = match[0].slice(1, -1);
+    const goesOn = found.length > 0 && /^\s*\+\s*$/.test(code.slice(end, match.index));
+    found.push(goesOn ? found.pop() + text : text);
+    end = match.index + match[0].length;
+  }
+  return found;
+}
 
 test("no advice of the library reaches an administrator in its own words", [], () => {
   // What cli.ts can reach: it does not wait for udevd, and takes no lock.
@@ -330,23 +348,35 @@ test("no advice of the library reaches an administrator in its own words", [], (
     .map((name) => `lib/${name}`);
   const files = folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder)).map((name) => join(ROOT, folder, name))
-  ).filter((path) => !/\/(shown|device_source|\w*options)\.ts$/.test(path));
+  ).filter((path) => !/\/(shown|device_source|\w*options|freeze)\.ts$/.test(path));
   files.push(join(ROOT, "lib/attach.ts"), join(ROOT, "lib/inspect_image.ts"));
-  const advice = files.flatMap((path) =>
-    // Comments do not reach anybody; strings that go on in the next line are one.
-    readFileSync(path, "utf8").replaceAll(/^\s*(\/\/|\/?\*).*$/gm, "")
-      .replaceAll(/["`] \+\s*["`]/g, "")
-      .match(/"[^"\n]+"|`[^`\n]+`/g) ?? []
-  );
+  // A name alone is no advice; the warning is for programs, which have a handle.
+  const advice = files.flatMap((path) => stringsOf(readFileSync(path, "utf8")))
+    .filter((text) => text.includes(" ") && !text.includes("says so without this warning"));
   const explained = advice.map((text) => {
     // As it is with what stands for a number in it, in an error.
-    const hint = text.slice(1, -1).replaceAll(/\$\{\w+\}/g, "512").replaceAll('\\"', '"');
+    const hint = text.replaceAll(/\$\{[^}]+\}/g, "512").replaceAll('\\"', '"');
     return inOurWords(
       new loopdev.LoopError({ code: "EIO", syscall: "x", path: "/x", hint }).message,
     );
   });
   assert(advice.some((text) => OF_THE_LIBRARY.test(text)), "no advice names a function");
   assertEquals(explained.filter((text) => OF_THE_LIBRARY.test(text)), []);
+});
+
+test("an error of several is told as all of them, in their order", [], () => {
+  const told = (act: () => void) => messagesOf(assertThrows(act));
+  const ends = (why: unknown) => ({ [Symbol.dispose]: () => raise(why) });
+  const raise = (why: unknown): never => {
+    throw why;
+  };
+  const both = () => {
+    using _outer = ends(new Error("the outer end"));
+    using _inner = ends(new AggregateError([new Error("one", { cause: "why" }), new TypeError()]));
+    raise(new Error("the body"));
+  };
+  assertEquals(told(both), ["the body", "one", "why", "TypeError", "the outer end"]);
+  assertEquals(messagesOf("no error"), ["no error"]);
 });
 
 test("parseSize() reads what losetup documents", [], () => {

@@ -564,6 +564,9 @@ test("loopdev grow says what it would do, and does it", ["root", "mkfs.ext4"], a
   const { status, stdout } = loopdev("grow", "--size=12M", "disk.img");
   assertMatch(stdout, grown);
   assertEquals([status, statSync(file).size], [0, 12 << 20]);
+  truncateSync(makeImage("cut.img", 8, THREE_PARTITIONS), 4 << 20);
+  const cut = loopdev("grow", "cut.img");
+  assertMatch(cut.stderr, /is made for a disk of 8388608 bytes; attach it without --partscan, or /);
   const [, , { size }] = (await readPartitions(file)).partitions;
   const json = JSON.parse(loopdev("grow", "--json", "disk.img").stdout);
   assertEquals([json.partition.from, json.partition.to, leftAttached(file)], [size, size, []]);

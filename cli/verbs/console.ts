@@ -4,7 +4,7 @@
  * @module
  */
 import { isRefusal, type LoopError } from "../../lib/losetup/list.ts";
-import { messagesOf } from "../failure.ts";
+import { messagesOf, partsOf } from "../failure.ts";
 import { type Output, terminalWidth, writeError, writeWarning } from "../output.ts";
 import type { Runtime, Signal } from "../runtime.ts";
 import { inOurWords } from "../words.ts";
@@ -38,8 +38,10 @@ export class Console {
   /** Reports an error, of which the exit code tells. */
   complain(error: unknown): void {
     this.exitCode = 1;
-    if (isRefusal(error)) return this.say(...wordsOf(error, this.subject));
-    for (const message of messagesOf(error)) this.say(message);
+    for (const part of partsOf(error)) {
+      if (isRefusal(part)) this.say(...wordsOf(part, this.subject));
+      else for (const message of messagesOf(part)) this.say(inOurWords(message));
+    }
   }
 
   /** What is said of `path` from now on says `name` instead: nobody knows where we mount an image. */
