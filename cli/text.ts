@@ -26,8 +26,18 @@ export function encodeControls(text: string): string {
 
 /** A JSON string of the same value, with those characters as \uHHHH that JSON.stringify() leaves raw. */
 export function quoteJson(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
+  return escapeJson(JSON.stringify(text));
+}
+
+/** JSON of a value for people and programs, indented, with the same characters as \uHHHH. */
+export function formatJson(value: unknown): string {
+  return `${escapeJson(JSON.stringify(value, undefined, 3))}\n`;
+}
+
+/** The controls below \x20 are escaped in it already, but for the line breaks between its values. */
+function escapeJson(json: string): string {
+  return json.replace(
+    /[\x7f-\x9f\p{Zl}\p{Zp}\p{Bidi_Control}]/gu,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

@@ -111,6 +111,19 @@ for (const [kind, name] of Object.entries(HOSTILE)) {
   );
 }
 
+test("loopdev ls and grow obey no name of an image or a partition", ["root"], () => {
+  const name = "a\x1b[31mz\x9b2J\nz\u202eg\u2028z";
+  const path = makeHostileImage(name);
+  const cli = quoted("cli.ts");
+  for (const verb of ["ls", "ls --json", "grow --dry-run", "grow --dry-run --json"]) {
+    const text = typed(`${cli} ${verb} "$NAME"`, path);
+    assertHarmless(text, name, verb);
+    assertStringIncludes(text, verb.includes("json") ? "{" : ".img: 2M", verb);
+  }
+  const json = JSON.parse(output([...onThisRuntime(join(ROOT, "cli.ts")), "ls", "--json", path]));
+  assertEquals([json.images[0].image, json.images[0].partitions[0].name], [path, name]);
+});
+
 test("a LoopError obeys no name of a file", [], () => {
   for (const [kind, name] of Object.entries(HOSTILE)) {
     // Turning the direction of writing is left to whoever shows the message.

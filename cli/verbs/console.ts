@@ -7,6 +7,7 @@ import { isRefusal, type LoopError } from "../../lib/losetup/list.ts";
 import { messagesOf, partsOf } from "../failure.ts";
 import { type Output, terminalWidth, writeError, writeWarning } from "../output.ts";
 import type { Runtime, Signal } from "../runtime.ts";
+import { encodeControls } from "../text.ts";
 import { inOurWords } from "../words.ts";
 import { abortOn } from "./interrupt.ts";
 
@@ -62,6 +63,11 @@ export class Console {
   pointToHelp(verb: string): void {
     const line = `Try 'loopdev ${verb} --help' for more information.\n`;
     this.#try(() => writeError(this.#runtime, line));
+  }
+
+  /** A name for stdout: a terminal obeys what stands in it, and programs want its bytes. */
+  shown(name: string): string {
+    return this.output.terminal === undefined ? name : encodeControls(name);
   }
 
   /** Shows a line on the terminal, if stderr is one, instead of the one before. */

@@ -5,6 +5,7 @@
  */
 import { growImage, type GrownFileSystem, type GrownSize, type Growth } from "../../mod.ts";
 import { parseSize } from "../size.ts";
+import { formatJson } from "../text.ts";
 import { formatSize } from "./bytes.ts";
 import type { Console } from "./console.ts";
 import type { VerbLine } from "./line.ts";
@@ -29,9 +30,7 @@ export async function grow(line: VerbLine, console: Console): Promise<void> {
   });
   console.status("");
   console.output.write(
-    line.has("json")
-      ? [`${JSON.stringify(growth, undefined, 3)}\n`]
-      : describe(image, growth, dryRun),
+    line.has("json") ? [formatJson(growth)] : describe(console.shown(image), growth, dryRun),
   );
 }
 

@@ -14,7 +14,7 @@ import {
   type TablePartition,
 } from "../../mod.ts";
 import { type Layout, listTable } from "../table.ts";
-import { encodeControls } from "../text.ts";
+import { encodeControls, formatJson } from "../text.ts";
 import { formatSize } from "./bytes.ts";
 import type { Console } from "./console.ts";
 import type { VerbLine } from "./line.ts";
@@ -44,12 +44,13 @@ export async function ls(line: VerbLine, console: Console): Promise<void> {
     try {
       const listing = await list(image, console);
       listings.push(listing);
-      if (!line.has("json")) output.write(format(listing, line.has("output-all"), output.terminal));
+      const shown = { ...listing, image: console.shown(image) };
+      if (!line.has("json")) output.write(format(shown, line.has("output-all"), output.terminal));
     } catch (error) {
       console.complain(error);
     }
   }
-  if (line.has("json")) output.write([`${JSON.stringify({ images: listings }, undefined, 3)}\n`]);
+  if (line.has("json")) output.write([formatJson({ images: listings })]);
 }
 
 async function list(image: string, console: Console): Promise<Listing> {
