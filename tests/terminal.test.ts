@@ -124,6 +124,26 @@ test("loopdev ls and grow obey no name of an image or a partition", ["root"], ()
   assertEquals([json.images[0].image, json.images[0].partitions[0].name], [path, name]);
 });
 
+test("what a verb says begins on a line of its own, and not behind how far it is", [], () => {
+  const script = scratch("status.ts");
+  const parts = ["output.ts", "runtime.ts", "verbs/console.ts"].map((name) => `cli/${name}`);
+  const [output, runtime, console] = parts.map((path) => JSON.stringify(join(ROOT, path)));
+  writeFileSync(
+    script,
+    `import { Output } from ${output};
+import { currentRuntime } from ${runtime};
+import { Console } from ${console};
+const runtime = currentRuntime();
+const console = new Console(runtime, new Output(runtime));
+console.status("");
+console.status("file system: 7 %");
+console.complain(new Error("no space left"));
+console.status("");`,
+  );
+  const shown = typed(onThisRuntime(script).join(" "), "");
+  assertEquals(shown, "\r\x1b[Kfile system: 7 %\r\x1b[Kloopdev: no space left\n");
+});
+
 test("a LoopError obeys no name of a file", [], () => {
   for (const [kind, name] of Object.entries(HOSTILE)) {
     // Turning the direction of writing is left to whoever shows the message.

@@ -19,6 +19,7 @@ export class Console {
   /** The image that is worked on: errors name it instead of its loop device, which goes with the error. */
   subject: string | undefined;
   readonly #runtime: Runtime;
+  #hasStatus = false;
   readonly #names: [theirs: string, ours: string][] = [];
 
   constructor(runtime: Runtime, output: Output) {
@@ -52,6 +53,7 @@ export class Console {
 
   /** Says it on stderr, and `lines` below it. */
   say(message: string, ...lines: string[]): void {
+    this.status("");
     const said = this.#names.reduce((text, [path, name]) => text.replaceAll(path, name), message);
     this.#try(() => {
       writeWarning(this.#runtime, "loopdev", said);
@@ -70,10 +72,12 @@ export class Console {
     return this.output.terminal === undefined ? name : encodeControls(name);
   }
 
-  /** Shows a line on the terminal, if stderr is one, instead of the one before. */
+  /** Shows a line on the terminal, if stderr is one, instead of the one before; "" shows none. */
   status(line: string): void {
+    if (line === "" && !this.#hasStatus) return;
     const width = terminalWidth("stderr");
     if (width === undefined) return;
+    this.#hasStatus = line !== "";
     this.#try(() => writeError(this.#runtime, `\r\x1b[K${line.slice(0, width - 1)}`));
   }
 

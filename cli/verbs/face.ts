@@ -50,6 +50,7 @@ export async function runVerb(
     else console.exitCode = await (await ACTS[verb.name]())(line, console) ?? console.exitCode;
     output.flush();
   } catch (error) {
+    console.status("");
     if (error instanceof Interrupted) return error.exitCode;
     console.complain(error);
     if (verb.command === true) console.exitCode = CANNOT_RUN;
