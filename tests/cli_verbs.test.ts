@@ -173,6 +173,16 @@ test("loopdev run gives a command the image, and returns its exit code", [
     127,
     /loopdev: ls: no such file or directory: the image has no/,
   );
+  wrong(
+    ["disk.img", "bash"],
+    125,
+    /'bash' is no partition: a number, .* \(a command stands behind '--'\)\nTry '/,
+  );
+  wrong(
+    ["--root=1", "disk.img", "2", "--", "ls"],
+    125,
+    /^loopdev: both '2' and --root name a partition\nTry '/,
+  );
   wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);
   assertDetached(file);
 });

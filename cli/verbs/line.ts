@@ -34,6 +34,9 @@ export class VerbLine {
   }
 }
 
+/** For a word that may be meant for a command. */
+export const BEHIND = " (a command stands behind '--')";
+
 /** Throws {@linkcode UsageError}. */
 export function parseLine(verb: Verb, args: readonly string[]): VerbLine {
   const end = verb.command === true ? args.indexOf("--") : -1;
@@ -48,7 +51,7 @@ export function parseLine(verb: Verb, args: readonly string[]): VerbLine {
   const [least, most] = verb.operands;
   if (operands.length < least) throw new UsageError("missing operand", true);
   if (operands.length > most) {
-    const remedy = verb.command === true ? " (a command stands behind '--')" : "";
+    const remedy = verb.command === true ? BEHIND : "";
     throw new UsageError(`extra operand '${operands[most]}'${remedy}`, true);
   }
   if (command?.length === 0) throw new UsageError("no command behind '--'", true);

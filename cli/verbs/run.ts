@@ -4,13 +4,14 @@
  * @module
  */
 import { fileStatus, isRefusal } from "../../lib/losetup/list.ts";
-import { type MountedImage, mountImage } from "../../mod.ts";
+import { type MountedImage, mountImage, type PartitionSelector } from "../../mod.ts";
+import { UsageError } from "../getopt.ts";
 import { environment } from "../program.ts";
 import type { Signal } from "../runtime.ts";
 import type { Console } from "./console.ts";
-import type { VerbLine } from "./line.ts";
+import { BEHIND, type VerbLine } from "./line.ts";
 import { parseOwner } from "./owner.ts";
-import { optionalPartition } from "./partition.ts";
+import { optionalPartition, parsePartition } from "./partition.ts";
 import { sayWhatIsMissing } from "./skipped.ts";
 
 /** As env(1) and shells have them: the command cannot be executed, or does not exist. */
@@ -19,8 +20,8 @@ const NOT_FOUND = 127;
 
 /** Resolves to the exit code of the command. */
 export async function run(line: VerbLine, console: Console): Promise<number> {
-  const [image, partition] = line.operands;
-  const root = optionalPartition(partition ?? line.value("root"));
+  const [image] = line.operands;
+  const root = rootOf(line);
   const readOnly = line.has("read-only") || undefined;
   const chroot = !line.has("no-chroot");
   const owner = line.has("owner") ? parseOwner(line.value("owner")) : undefined;
@@ -41,6 +42,14 @@ export async function run(line: VerbLine, console: Console): Promise<number> {
     console.complain(error);
     return error.code === "ENOENT" ? NOT_FOUND : CANNOT_EXECUTE;
   }
+}
+
+/** The partition that the operand or --root names. */
+function rootOf(line: VerbLine): PartitionSelector | undefined {
+  const [, word] = line.operands;
+  if (word === undefined) return optionalPartition(line.value("root"));
+  if (!line.has("root")) return parsePartition(word, BEHIND);
+  throw new UsageError(`both '${word}' and --root name a partition`, true);
 }
 
 /** An interactive shell: the image's, or this machine's. */
