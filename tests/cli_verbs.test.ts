@@ -575,6 +575,10 @@ test("loopdev grow says what it would do, and does it", ["root", "mkfs.ext4"], a
   assertMatch(stdout, grown);
   assertEquals([status, statSync(file).size], [0, 12 << 20]);
   truncateSync(makeImage("cut.img", 8, THREE_PARTITIONS), 4 << 20);
+  assertEquals(
+    loopdev("grow", "--size=9P", "disk.img").stderr,
+    "loopdev: failed to parse size: '9P': Numerical result out of range\n",
+  );
   const cut = loopdev("grow", "cut.img");
   assertMatch(cut.stderr, /is made for a disk of 8388608 bytes; attach it without --partscan, or /);
   const [, , { size }] = (await readPartitions(file)).partitions;

@@ -4,6 +4,7 @@
  * @module
  */
 import { growImage, type GrownFileSystem, type GrownSize, type Growth } from "../../mod.ts";
+import { UsageError } from "../getopt.ts";
 import { parseSize } from "../size.ts";
 import { formatJson } from "../text.ts";
 import { formatSize } from "./bytes.ts";
@@ -20,7 +21,7 @@ export async function grow(line: VerbLine, console: Console): Promise<void> {
   const signal = console.abortOn();
   const growth = await growImage(image, {
     partition: optionalPartition(word),
-    size: size === undefined ? undefined : Number(parseSize(size, "size")),
+    size: size === undefined ? undefined : parseLength(size),
     dryRun,
     signal,
     onProgress: ({ step, done, total }) =>
@@ -32,6 +33,13 @@ export async function grow(line: VerbLine, console: Console): Promise<void> {
   console.output.write(
     line.has("json") ? [formatJson(growth)] : describe(console.shown(image), growth, dryRun),
   );
+}
+
+/** More than a number holds is more than a file can have. */
+function parseLength(text: string): number {
+  const bytes = parseSize(text, "size");
+  if (bytes <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(bytes);
+  throw new UsageError(`failed to parse size: '${text}': Numerical result out of range`);
 }
 
 function* describe(image: string, growth: Growth, dryRun: boolean): Generator<string> {
