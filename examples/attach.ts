@@ -110,6 +110,7 @@ async function main(args: string[], stop: AbortSignal): Promise<number> {
   }
   await using loop = await attach(image, { ...options, signal: stop });
   const env = await environment(loop, partition);
+  stop.throwIfAborted();
   if (command.length > 0) return await runCommand(command, env);
   for (const [name, value] of Object.entries(env)) print(`${name}=${value}`);
   await hold(stop);

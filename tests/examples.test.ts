@@ -214,6 +214,26 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
   );
 }
 
+test("attach.ts ends by a signal that comes while it looks for the partition", [
+  "root",
+  "mkfs.ext4",
+  "strace",
+], () => {
+  const file = makeImage("looking.img", 8, "label: gpt\nname=files\n");
+  output(["mkfs.ext4", "-q", "-L", "data", "-E", `offset=${1 << 20}`, file, "4096k"]);
+  // It reads what is on the partitions between the attach, which a signal stops, and its wait for one.
+  const nodes = Array.from({ length: 256 }, (_, number) => ["-P", `/dev/loop${number}p1`]).flat();
+  const strace = ["strace", "-f", "-qq", "-o", "/dev/null", ...nodes, "-e", "trace=pread64"];
+  for (const command of [[], ["--", "true"]]) {
+    const { status, stdout, stderr } = run([
+      ...["timeout", "-s", "KILL", "30", ...strace, "-e", "inject=pread64:signal=TERM:when=1"],
+      ...onThisRuntime(ATTACH, file, "-p", "label=data", ...command),
+    ]);
+    assertEquals([status, stdout, stderr], [143, "", ""]);
+    assertDetached(file);
+  }
+});
+
 test(
   "attach.ts leaves no device when it is killed while it attaches",
   ["root"],
