@@ -42,8 +42,8 @@ export async function setUp(command: Command): Promise<Setup> {
   const file = command.file!;
   try {
     const setUpIt = async () => {
-      const same = command.nooverlap ? findSame(command, file) : undefined;
-      if (same) return await useAgain(same, command, file);
+      const used = command.nooverlap ? await useSame(command, file) : undefined;
+      if (used) return used;
       const { path, warning } = await attachPersistently(command, file);
       return { path: command.device ?? path, warning };
     };
@@ -232,12 +232,28 @@ function findSame(command: Command, file: string): Device | undefined {
   return undefined;
 }
 
+/** Undefined: no device has that part of the file. */
+async function useSame(command: Command, file: string): Promise<Setup | undefined> {
+  for (let same; (same = findSame(command, file));) {
+    const setup = await useAgain(same, command, file);
+    if (setup) return setup;
+  }
+  return undefined;
+}
+
+/** Undefined: by now the device is in another use. */
 async function useAgain(
   same: Device,
-  { autoclear, partscan, timeout, offset = 0n, sizelimit = 0n }: Command,
+  command: Command,
   file: string,
-): Promise<Setup> {
-  await using loop = await openLoop(same.path);
+): Promise<Setup | undefined> {
+  const { autoclear, partscan, timeout, offset = 0n, sizelimit = 0n } = command;
+  await using loop = await openLoop(same.path).catch((error) => {
+    if (isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return null;
+    throw error;
+  });
+  // A use does not end while the device is open.
+  if (!loop || findSame(command, file)?.path !== same.path) return undefined;
   let warning: string | undefined;
   try {
     if (partscan) await loop.rescan({ timeout });

@@ -28,6 +28,7 @@ import {
   holdOpen,
   isolated,
   leftNodes,
+  losetup,
   makeImage,
   output,
   ROOT,
@@ -295,6 +296,37 @@ test("cli.ts by its first lines says that Bun needs /proc", ["root", "bun"], () 
   const { status, stdout, stderr } = run([...isolated("unmount=/proc"), ...ON.bun, "-f"]);
   assertEquals([status, stdout], [1, ""]);
   assertEquals(stderr, "loopdev: Bun needs a mounted /proc: mount -t proc proc /proc\n");
+});
+
+test("cli.ts --nooverlap leaves a device alone that another file has got meanwhile", [
+  "root",
+  "strace",
+  "losetup",
+], async () => {
+  const [wanted, other] = ["wanted.img", "other.img"].map((name) => makeImage(name, 1));
+  const device = output(["losetup", "-f", "--show", wanted]).trim();
+  try {
+    // It stops where it has asked which file the device has.
+    const log = scratch("calls");
+    writeFileSync(log, "");
+    const strace = ["strace", "-f", "-qq", "-o", log, "-P", device, "-e", "trace=close"];
+    const [name, ...args] = [...strace, "-e", "inject=close:signal=STOP:when=1"];
+    const child = spawn(name, [...args, ...OURS, "-Lf", "--show", wanted], { env });
+    let printed = "";
+    child.stdout.on("data", (data) => printed += data);
+    const ended = new Promise((resolve) => child.on("close", (code, by) => resolve(by ?? code)));
+    await until(() => readFileSync(log, "utf8").includes("--- stopped by SIGSTOP"), "its stop");
+    output(["losetup", "-d", device]);
+    // If it fails, a neighbour has taken the device: that is another file, too.
+    run(["losetup", device, other]);
+    // A thread of its own stops at its first call, too.
+    const pid = readFileSync(log, "utf8").split(" ")[0];
+    const goOn = setInterval(() => run(["kill", "-CONT", pid]), 20);
+    assertEquals(await ended.finally(() => clearInterval(goOn)), 0);
+    assertEquals(losetup(wanted).map(({ name }) => name), [printed.trim()]);
+  } finally {
+    await detachAll(scratch(""));
+  }
 });
 
 test("cli.ts --verbose explains in its own words, and knows a file given for a device", [
