@@ -516,6 +516,19 @@ test("loopdev mount leaves nothing if it fails or is killed, or all in its last 
   assertEquals(loopdev("umount", "mnt").status, 0);
 });
 
+test("loopdev mount leaves nothing where it cannot say what is missing", [
+  "root",
+  "mkfs.ext4",
+], async () => {
+  const file = await makeSystem();
+  const folder = directory("mnt");
+  const script = 'exec "$@" 2>/dev/full';
+  const command = ["sh", "-c", script, "sh", ...OURS, "mount", "disk.img", "mnt"];
+  assertEquals(run(command, { cwd: scratch("") }).status, 1);
+  await detached(file);
+  assertEquals(mountsBelow(folder), []);
+});
+
 test("loopdev mount and run --owner give the files to a user, or to the one who called sudo", [
   "root",
   "mkfs.ext4",

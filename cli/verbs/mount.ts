@@ -21,6 +21,8 @@ export async function mount(line: VerbLine, console: Console): Promise<void> {
     ...{ root: optionalPartition(line.value("root")), readOnly, owner, at },
   });
   sayWhatIsMissing(image, tree, console);
+  // What could not be said makes the exit code 1, and nothing may stay then.
+  if (console.exitCode !== 0) return void await tree.unmount();
   console.ignoreSignals();
   await leaveToMounts(tree.loop);
 }
