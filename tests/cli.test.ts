@@ -13,6 +13,7 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { parseCommand } from "../cli/command.ts";
 import { messagesOf } from "../cli/failure.ts";
+import { UsageError } from "../cli/getopt.ts";
 import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
 import { OPTIONS } from "../cli/options.ts";
@@ -429,6 +430,22 @@ test("parseSize() reads what losetup documents", [], () => {
   }
   for (const text of ["1.5", "1.", "1.00", "1.5B", "1.B", "1.5.5K", "1K.5", "0xK"]) {
     assertThrows(() => parseSize(text, "size"), Error, "Invalid argument");
+  }
+});
+
+test("parseCommand() refuses what has no meaning, in losetup's words", [], () => {
+  const refused: [line: string, why: string][] = [
+    ["-f -Px a", "invalid option -- 'x'"],
+    ["-f --partscan=x a", "unsupported argument: x"],
+    ["-f --workaround=x a", "unsupported argument: x"],
+    ["-f --timeout=1s a", "failed to parse timeout: '1s'"],
+    ["-a --autoclear", "the option --autoclear is not allowed in this context"],
+    ["-a --wait", "the option --wait is not allowed in this context"],
+    ["-d", "no loop device specified"],
+    ["-f a b", "unexpected arguments"],
+  ];
+  for (const [line, why] of refused) {
+    assertEquals(assertThrows(() => parseCommand(line.split(" ")), UsageError).message, why);
   }
 });
 

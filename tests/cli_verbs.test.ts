@@ -3,8 +3,10 @@ import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows }
 import {
   chmodSync,
   chownSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -83,7 +85,12 @@ test("loopdev ls lists partitions, what they hold, and the nodes of those that a
   await using loop = await attach(file, { partscan: true });
   // By another name of the file.
   symlinkSync(file, scratch("link.img"));
-  assertMatch(loopdev("ls", "link.img").stdout, new RegExp(`root ext4 +${loop.path}p2\n`));
+  const both = loopdev("ls", "--output-all", "link.img", loop.path).stdout;
+  assertMatch(both, new RegExp(`root ext4 .*${loop.path}p2\n`));
+  const { uuid } = (await readPartitions(file)).partitions[1];
+  const row = `   2 2097152   4M Linux filesystem root ext4 +[0-9a-f-]{36} ${uuid}`;
+  assertEquals(both.match(new RegExp(row, "g"))?.length, 2, both);
+  assertMatch(both, new RegExp(`^${loop.path}: 8M, gpt, `, "m"));
   const [listed] = JSON.parse(loopdev("ls", "--json", "disk.img").stdout).images;
   assertEquals([listed.image, listed.size, listed.table], ["disk.img", 8 << 20, "gpt"]);
   assertEquals(listed.nodes, [loop.path]);
@@ -100,7 +107,9 @@ test("loopdev ls lists partitions, what they hold, and the nodes of those that a
 });
 
 test("loopdev ls says what an image is that has no table, or a damaged one", [
+  "root",
   "mkfs.ext4",
+  "mksquashfs",
 ], () => {
   const bare = makeImage("bare.img", 4);
   assert(makeExt4(bare, { start: 0, size: 4 << 20 }));
@@ -108,30 +117,47 @@ test("loopdev ls says what an image is that has no table, or a damaged one", [
   const cut = makeImage("cut.img", 8, THREE_PARTITIONS);
   writeFileSync(cut, readFileSync(cut).fill(0, 512, 1024));
   truncateSync(cut, 4 << 20);
+  const roots = makeImage("roots.img", 8, "label: gpt\nsize=3MiB\nsize=3MiB\n");
+  for (const start of [1 << 20, 4 << 20]) assert(makeExt4(roots, { start, size: 3 << 20 }));
+  const both = makeImage("both.img", 4);
+  assert(makeExt4(both, { start: 0, size: 4 << 20 }));
+  output(["mksquashfs", directory("empty"), scratch("over"), "-noappend", "-quiet"]);
+  const over = ["dd", `if=${scratch("over")}`, `of=${both}`, "bs=512", "count=1"];
+  output([...over, "conv=notrunc", "status=none"]);
   writeFileSync(scratch("packed.gz"), new Uint8Array([0x1f, 0x8b, 8, ...new Array(600).fill(0)]));
   const { status, stdout, stderr } = loopdev(
-    ...["ls", "none.img", "bare.img", "packed.gz", "cut.img", "empty.img"],
+    ...["ls", "none.img", "bare.img", "packed.gz", "cut.img", "empty.img", "roots.img", "both.img"],
   );
   assertEquals(status, 1);
   assertEquals(
     stdout,
     "bare.img: 4M, no partition table\nSIZE FSTYPE\n  4M ext4\n" +
-      "empty.img: 1M, no partition table, and no file system that is known\n",
+      "empty.img: 1M, no partition table, and no file system that is known\n" +
+      // Nothing tells which one is the root.
+      "roots.img: 8M, gpt, sectors of 512 bytes\nPART SIZE TYPE             FSTYPE\n" +
+      "   1   3M Linux filesystem ext4\n   2   3M Linux filesystem ext4\n" +
+      "both.img: 4M, no partition table, and no file system that is known\n",
   );
-  const [none, packed, damaged, ...rest] = stderr.split("\n");
+  const [none, packed, damaged, ambiguous, ...rest] = stderr.split("\n");
+  assertMatch(ambiguous, /both\.img: .*superblocks of ext4 and of squashfs: wipefs removes one$/);
   assertMatch(none, /^loopdev: \/.*\/none\.img: no such file or directory$/);
   assertMatch(packed, /^loopdev: \/.*\/packed\.gz: .*compressed by gzip.*gzip -dc/);
   assertMatch(damaged, /^loopdev: \/.*\/cut\.img: structure needs cleaning: .*GPT/);
   assertEquals(rest, [""]);
 });
 
-test("loopdev ls needs no root", ["root", "setpriv"], () => {
+test("loopdev ls needs no root", ["root", "setpriv", "mkfs.ext4"], async () => {
   const file = makeImage("disk.img", 8, THREE_PARTITIONS);
+  assert(makeExt4(file, (await readPartitions(file)).partitions[1]));
+  const damaged = makeImage("damaged.img", 8, THREE_PARTITIONS);
+  writeFileSync(damaged, readFileSync(damaged).fill(0, 512, 1024));
   for (const path of [file, dirname(file)]) chmodSync(path, 0o755);
   const asNobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-  const { stdout, stderr, status } = run([...asNobody, ...OURS, "ls", file]);
+  const { stdout, stderr, status } = run([...asNobody, ...OURS, "ls", file, damaged]);
   assertEquals([status, stderr], [0, ""]);
-  assertMatch(stdout, /zwei ü/);
+  assertMatch(stdout, /zwei ü +ext4/);
+  assertMatch(stdout, /disk\.img: 8M, gpt, .*; as root it says which system that is\n/);
+  assertMatch(stdout, /damaged\.img: .*; the primary GPT header is damaged, this is the backup\n/);
 });
 
 test("loopdev run gives a command the image, and returns its exit code", [
@@ -183,6 +209,8 @@ test("loopdev run gives a command the image, and returns its exit code", [
     125,
     /^loopdev: both '2' and --root name a partition\nTry '/,
   );
+  // Without a command: a shell, which the image does not have.
+  wrong(["disk.img"], 127, /\nloopdev: \/bin\/sh: .*: the image has no such program\n$/);
   wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);
   assertDetached(file);
 });
@@ -302,7 +330,16 @@ test("loopdev mount leaves the files there, and loopdev umount takes all away th
   } finally {
     // By another name of the directory.
     symlinkSync(folder, scratch("link"));
-    assertEquals(loopdev("umount", "link").status, 0);
+    const [{ name }] = losetup(file);
+    const user = openSync(`${name}p2`, "r");
+    const { status, stderr } = loopdev("umount", "link");
+    closeSync(user);
+    assertEquals(status, 0);
+    assertMatch(
+      stderr,
+      /^loopdev: link: unmounted; the kernel detaches \S+ after its last user \(/,
+    );
+    assertStringIncludes(stderr, `${process.pid}`);
   }
   assertEquals(mountsBelow(folder), []);
   await detached(file);
@@ -595,6 +632,12 @@ test("loopdev grow says what it would do, and does it", ["root", "mkfs.ext4"], a
   const cut = loopdev("grow", "cut.img");
   assertMatch(cut.stderr, /is made for a disk of 8388608 bytes; attach it without --partscan, or /);
   const [, , { size }] = (await readPartitions(file)).partitions;
+  const bare = makeImage("bare.img", 4);
+  assert(makeExt4(bare, { start: 0, size: 4 << 20 }));
+  assertEquals(
+    loopdev("grow", "bare.img").stdout,
+    "bare.img: 4M as before\next4: 4M as before\n",
+  );
   const json = JSON.parse(loopdev("grow", "--json", "disk.img").stdout);
   assertEquals([json.partition.from, json.partition.to, leftAttached(file)], [size, size, []]);
 });
