@@ -46,6 +46,10 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   [/: say which with type\b/g, ""],
   [/mount\(\) starts a shell/g, "mounting starts a shell"],
   [/is still mounted: unmount\(\) can be called again/g, "is mounted until this program ends"],
+  [
+    /a command and its arguments are an array: \["ls", "-l"\]/g,
+    "each argument is a word of its own",
+  ],
   [/run\(\) mounts the image there/g, "the image is mounted there"],
   [/run\(\) needs sh/g, "running a command needs sh"],
   [/which run\(\) cannot pass on/g, "which cannot be passed on"],

@@ -209,6 +209,11 @@ test("loopdev run gives a command the image, and returns its exit code", [
     125,
     /^loopdev: both '2' and --root name a partition\nTry '/,
   );
+  wrong(
+    ["--no-chroot", "disk.img", "--", "ls -l"],
+    127,
+    /loopdev: ls -l: .* in the folders of PATH, .*; each argument is a word of its own\n$/,
+  );
   // Without a command: a shell, which the image does not have.
   wrong(["disk.img"], 127, /\nloopdev: \/bin\/sh: .*: the image has no such program\n$/);
   wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);
