@@ -222,7 +222,6 @@ function chooseAction(command: Command, given: Given, operands: string[]): Actio
   command.device = device();
   if (!alone) {
     command.file = operands.shift();
-    if (command.file === undefined) throw new UsageError("no file specified");
     return "create";
   }
   if (command.directIo !== undefined) return "direct-io";

@@ -66,8 +66,8 @@ export class Device {
   get reference(): string | undefined {
     const name = this.#read()?.("lo_file_name");
     if (name === undefined) return undefined;
-    const end = name.indexOf(0);
-    return decodeName(name.subarray(0, end < 0 ? undefined : end));
+    // The kernel makes its last byte 0.
+    return decodeName(name.subarray(0, name.indexOf(0)));
   }
 
   get sectorSize(): string | undefined {
