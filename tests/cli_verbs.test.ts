@@ -301,6 +301,26 @@ test("loopdev cp names the image in its errors, and not where it was mounted", [
   );
 });
 
+test("loopdev cp says on a terminal how far it is, from its first second on", [
+  "root",
+  "mkfs.ext4",
+  "strace",
+  "unshare",
+], async () => {
+  await makeSystem();
+  for (const name of ["one", "two"]) writeFileSync(scratch(name), new Uint8Array(1 << 19).fill(1));
+  // cp(1) gives that advice of each file, and no other process does.
+  const wait = ["-e", "trace=fadvise64", "-e", "inject=fadvise64:delay_enter=1700ms:when=2"];
+  const strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", ...wait];
+  const command = [...isolated("terminal"), ...strace, ...OURS, "cp", "one", "two", "disk.img:/"];
+  const { status, stdout } = run(command, { cwd: scratch("") });
+  assertEquals(status, 0, stdout);
+  assertMatch(
+    stdout,
+    /^(\r\x1b\[Kcopied 512K)+(\r\x1b\[K)?((\r\x1b\[Kwriting it back)+\r\x1b\[K)?$/,
+  );
+});
+
 /** What is mounted on a directory or below it. */
 const mountsBelow = (folder: string) =>
   readFileSync("/proc/self/mountinfo", "utf8").split("\n").map((line) => line.split(" ")[4])
