@@ -26,7 +26,7 @@ import {
 } from "../lib/losetup/attach.ts";
 import { type AttachOptions, type LoopDevice, openLoop } from "../mod.ts";
 import type { Command } from "./command.ts";
-import { boundDevices, type Device } from "./device.ts";
+import { boundDevices, type Device, statusOf } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 import { inOurWords } from "./words.ts";
@@ -269,7 +269,8 @@ async function useAgain(
 
 /** losetup's warning of a size that is no whole number of sectors. */
 function warnSize({ offset = 0n, sizelimit = 0n }: Command, file: string): string | undefined {
-  const { type, size } = fileStatus(file);
+  // It is attached by now: nobody is warned of a file that has lost its name.
+  const { type, size } = statusOf(file) ?? { type: undefined, size: 0 };
   // As in losetup, the difference has 64 bits and no sign.
   const bytes = sizelimit || (type === "file" ? BigInt.asUintN(64, BigInt(size) - offset) : 512n);
   if (bytes < 512n) {

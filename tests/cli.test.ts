@@ -330,6 +330,23 @@ test("cli.ts --nooverlap leaves a device alone that another file has got meanwhi
   }
 });
 
+test("cli.ts -f succeeds though the file's name is gone when it has attached it", [
+  "root",
+  "strace",
+], async () => {
+  const file = makeImage("gone.img", 1);
+  // It asks for the size before the attach, twice, and afterwards, for a warning.
+  const strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", file, "-e", "trace=statx"];
+  const inject = ["-e", "inject=statx:error=ENOENT:when=3+"];
+  try {
+    const { status, stdout, stderr } = run([...strace, ...inject, ...OURS, "-f", "--show", file]);
+    assertEquals([status, stderr], [0, ""]);
+    assertEquals(losetup(file).map(({ name }) => `${name}\n`), [stdout]);
+  } finally {
+    await detachAll(scratch(""));
+  }
+});
+
 test("cli.ts --verbose explains in its own words, and knows a file given for a device", [
   "root",
 ], () => {
