@@ -1,9 +1,11 @@
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import process from "node:process";
+import { messagesOf } from "../examples/printable.ts";
+import { parseOptions, parsePartition } from "../examples/program.ts";
 import {
   assertDetached,
   bound,
@@ -189,6 +191,39 @@ test("attach.ts says what is wrong on stderr, without a stack trace", ["root"], 
   assertStringIncludes(output(onThisRuntime(ATTACH, "--help")), "Usage: attach.ts IMAGE");
   assertDetached(file);
 });
+
+test("parseOptions() and parsePartition() name the argument at fault", [], () => {
+  const options = { size: { type: "string" }, all: { type: "boolean" } } as const;
+  const wrong: [args: string[], why: string][] = [
+    [["--size"], "--size takes a value; try --help"],
+    [["--all=x"], "--all takes no value, not 'x'"],
+    [["-x"], "unknown option '-x'; try --help"],
+  ];
+  for (const [args, why] of wrong) {
+    assertEquals(assertThrows(() => parseOptions(args, options), Error).message, why);
+  }
+  const { values, operands, command } = parseOptions(["a", "--size=1", "--", "--all"], options);
+  assertEquals([values.size, values.all, operands, command], ["1", undefined, ["a"], ["--all"]]);
+  assertEquals([parsePartition("12"), parsePartition("type=root")], [12, { type: "root" }]);
+  assertThrows(() => parsePartition("0"), Error, "the partition must be a number from 1 on");
+});
+
+test(
+  "the examples' messagesOf() gives all that went wrong, in its order, and none twice",
+  [],
+  () => {
+    const raise = (why: unknown): never => {
+      throw why;
+    };
+    const both = () => {
+      using _outer = { [Symbol.dispose]: () => raise(new AggregateError([new RangeError()])) };
+      using _inner = { [Symbol.dispose]: () => raise(new Error("the end", { cause: "no error" })) };
+      raise(new Error("a\x1b[31m", { cause: new Error("the end") }));
+    };
+    assertEquals(messagesOf(assertThrows(both)), ["a\\u001b[31m", "the end", "RangeError"]);
+    assertEquals(messagesOf("a\nb"), ["a\\u000ab"]);
+  },
+);
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
   test(

@@ -79,7 +79,7 @@ const FLOORS: Record<string, readonly string[]> = {
   "tests/support": SUPPORT,
   "tests/strangers": ["tests/support", ...SUPPORT],
   "compat": ["deno.json", "dev", "tests/support"],
-  "tests": ["package.json", "tests/support", "tests/strangers", "compat", ...SUPPORT],
+  "tests": ["package.json", "examples", "tests/support", "tests/strangers", "compat", ...SUPPORT],
   "bench": ["examples", "tests/support", ...SUPPORT],
   "torture": ["tests/support", ...SUPPORT],
   "vm/guest": ["tests/support", "tests/strangers", "bench", ...SUPPORT],
