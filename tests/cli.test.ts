@@ -1,5 +1,12 @@
 /** cli.ts in scripts, beyond losetup, and what its parts promise. */
-import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { spawn } from "node:child_process";
 import {
   chmodSync,
@@ -12,7 +19,8 @@ import {
 import { delimiter, join } from "node:path";
 import process from "node:process";
 import { parseCommand } from "../cli/command.ts";
-import { messagesOf } from "../cli/failure.ts";
+import { removeDevice } from "../cli/detach.ts";
+import { Failure, messagesOf } from "../cli/failure.ts";
 import { UsageError } from "../cli/getopt.ts";
 import { helpText } from "../cli/help.ts";
 import { manPage } from "../cli/man.ts";
@@ -463,6 +471,16 @@ test("parseCommand() refuses what has no meaning, in losetup's words", [], () =>
   ];
   for (const [line, why] of refused) {
     assertEquals(assertThrows(() => parseCommand(line.split(" ")), UsageError).message, why);
+  }
+});
+
+test("cli.ts --remove takes the number in a name, as losetup does", [], async () => {
+  for (const path of ["/dev/none", "/dev/loop", "/dev/7/loop"]) {
+    await assertRejects(
+      () => removeDevice(path),
+      Failure,
+      `${path}: remove failed: Invalid argument`,
+    );
   }
 });
 
