@@ -214,6 +214,11 @@ test("loopdev run gives a command the image, and returns its exit code", [
     127,
     /loopdev: ls -l: .* in the folders of PATH, .*; each argument is a word of its own\n$/,
   );
+  wrong(
+    ["--no-chroot", "disk.img", "--", "/etc/passwd"],
+    126,
+    /\nloopdev: \/etc\/passwd: permission denied: \/etc\/passwd is there, and nobody may /,
+  );
   // Without a command: a shell, which the image does not have.
   wrong(["disk.img"], 127, /\nloopdev: \/bin\/sh: .*: the image has no such program\n$/);
   wrong(["-r", "--no-chroot", "disk.img", "--", "sh", "-c", ">x"], 2, /x: Read-only file system/);

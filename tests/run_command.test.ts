@@ -112,7 +112,8 @@ test("checkCommand() takes what the kernel executes, and names what it lacks", [
     ["none", "the image has no such program in the folders of PATH, /none:/bin:"],
     ["./none", "the image has no such program)"],
     ["ls -l", 'a command and its arguments are an array: ["ls", "-l"]'],
-    ["data", "no such program"],
+    ["data", "/bin/data is there, and nobody may execute it: chmod +x"],
+    ["./data", "EACCES"],
     ["circle", "no such program"],
     [
       "unlinked",

@@ -224,7 +224,7 @@ export class LoopMount implements AsyncDisposable {
    * The command has the image's permissions of root. It is no sandbox: run only what you trust.
    *
    * Rejects with {@linkcode LoopError}: ENOENT if there is no such program, or not what it needs to be
-   * started; ENOEXEC if it is one for another machine and no emulator is registered; EBADF after the
+   * started; EACCES if it has no execute bit; ENOEXEC if it is one for another machine and no emulator is registered; EBADF after the
    * unmount. An exit code other than 0 is no error.
    *
    * @param command A program, or a program and its arguments. No shell takes them apart.

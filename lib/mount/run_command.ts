@@ -48,6 +48,11 @@ export async function checkCommand(program: string, lookup: Lookup): Promise<voi
     const head = await headOf(lookup.root, candidate);
     if (head) return await checkHead(head, candidate, lookup, 0);
   }
+  for (const candidate of candidates) {
+    if ((await find(lookup.root, candidate))?.type !== "file") continue;
+    const hint = `${candidate} is there, and nobody may execute it: chmod +x`;
+    throw new LoopError({ code: "EACCES", path: program, hint });
+  }
   const hint = [
     `${whose} has no such program`,
     program.includes("/") ? "" : ` in the folders of PATH, ${path}`,
