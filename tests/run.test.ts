@@ -393,7 +393,7 @@ withBusybox("what cannot be executed is an error that says why", [], async () =>
       `the image has no such program in the folders of PATH, ${PATH}`,
     );
     assertStringIncludes(await refused("ls -l"), '["ls", "-l"]');
-    assertStringIncludes(await refused("/etc/plain"), "ENOENT /etc/plain:");
+    assertStringIncludes(await refused("/etc/plain"), "EACCES /etc/plain:");
     assertStringIncludes(await refused("script"), "ENOENT /no/interpreter:");
     assertStringIncludes(
       await refused("/etc/foreign"),
