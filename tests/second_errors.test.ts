@@ -2,7 +2,7 @@
  * What is told where a call fails, and then what was to explain it or to undo it fails as well. strace makes
  * them fail; torture's part "faults" does it with every call.
  */
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import {
   closeSync,
   existsSync,
@@ -13,7 +13,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { attach, list, LoopError } from "../mod.ts";
-import { withMore, withPath, withSecond } from "../lib/base/errors.ts";
+import {
+  laterUnlessRefused,
+  orRefusal,
+  withMore,
+  withPath,
+  withSecond,
+} from "../lib/base/errors.ts";
 import { writeTable } from "./cases/disk_image.ts";
 import { USER } from "./cases/owned_files.ts";
 import { deadOwner, OWNERS } from "./support/keepers.ts";
@@ -62,6 +68,15 @@ test("the first error stays the error, and tells what cannot be undone", [], () 
   const renamed = withPath(first, "/three") as LoopError;
   assertEquals([renamed.path, renamed.syscall, renamed.code], ["/three", "open", "EMFILE"]);
   assert(renamed.message === first.message.replace("/one", "/three"), renamed.message);
+});
+
+test("what is refused with another code, or is no refusal, is no answer", [], async () => {
+  const refused = () => Promise.reject(new LoopError({ code: "EIO", path: "/one" }));
+  const wrong = () => Promise.reject(new TypeError("no refusal"));
+  assertEquals(await laterUnlessRefused(refused, "EIO"), undefined);
+  await assertRejects(() => laterUnlessRefused(refused, "ENOENT"), LoopError, "EIO");
+  assertEquals((await orRefusal(refused) as LoopError).code, "EIO");
+  await assertRejects(() => orRefusal(wrong), TypeError, "no refusal");
 });
 
 test("attach() warns of a node of its own that cannot be removed", ["root", "strace"], () => {

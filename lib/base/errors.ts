@@ -142,7 +142,7 @@ export let withSecond: (first: unknown, second: unknown) => unknown;
 
 /** Whether who has heard `told` knows all that `error` says. */
 export const isTold = (error: unknown, told: unknown): boolean =>
-  error instanceof Error && told instanceof Error && error.message === told.message;
+  told instanceof Error && (error as Error).message === told.message;
 
 /** The first error, when what undoes the rest after it has ended; it tells what of that failed. */
 export function afterUndoing(error: unknown, undo: Promise<unknown>): Promise<unknown> {

@@ -41,7 +41,8 @@ export function byType(
   );
   const found = discover(usable, name, machine());
   if (name !== "root" && name !== "usr") return found;
-  return found.toSorted((a, b) => compareVersions(b.name ?? "", a.name ?? ""));
+  // Only a GPT has these types, and each of its partitions a name, if an empty one.
+  return found.toSorted((a, b) => compareVersions(b.name!, a.name!));
 }
 
 /** Whether the table has data for dm-verity about that partition's kind. */

@@ -28,9 +28,11 @@ export async function detachUnchecked(path: string, ms?: number): Promise<Holder
   const isGone = () => sweepDetached(use, path) || undefined;
   if (!isGone()) {
     if (ms === undefined) return undefined;
-    const holders = await poll(isGone, ms) ? [] : await findHolders(use.number);
-    // Or they are another use's, which has begun while they were looked for.
-    if (!isGone()) return holders;
+    if (!await poll(isGone, ms)) {
+      const holders = await findHolders(use.number);
+      // Or they are another use's, which has begun while they were looked for.
+      if (!isGone()) return holders;
+    }
   }
   removeLeftNodes(use.number, lasting);
   return undefined;

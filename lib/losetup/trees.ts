@@ -114,8 +114,10 @@ async function identify(path: string): Promise<[id: number, path: string]> {
 
 /** The number of the loop device that a mount lies on. A btrfs has a device number of its own. */
 function loopOf({ dev, source, type }: Mount): number | undefined {
-  const rdev = type === "btrfs" ? unlessRefused(() => fileStatus(source).rdev) : dev;
-  const uevent = rdev && ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`));
+  const uevent = unlessRefused(() => {
+    const rdev = type === "btrfs" ? fileStatus(source).rdev : dev;
+    return readText(`/sys/dev/block/${rdev}/uevent`);
+  });
   const number = /^DEVNAME=loop(\d+)(?:p\d+)?$/m.exec(uevent ?? "")?.[1];
   return number === undefined ? undefined : Number(number);
 }
