@@ -49,6 +49,7 @@ import {
   THREE_PARTITIONS,
   until,
 } from "./support/support.ts";
+import { whileStopped } from "./support/traced.ts";
 
 for (const runtime of RUNTIMES) {
   test(`cli.ts -P returns when every node is usable, on ${runtime}`, [
@@ -239,6 +240,24 @@ test("cli.ts --detach --wait says who holds the device", ["root"], async () => {
   await until(() => sysfs(`${D.slice(5)}/loop/autoclear`) === "1", "it to wait");
   await holder[Symbol.asyncDispose]();
   assertEquals([await ended, Object.keys(attached(folder))], [0, []]);
+});
+
+test("cli.ts --detach --wait names nobody who has gone while it looked", [
+  "root",
+  "strace",
+], async () => {
+  await using devices = cliDevices();
+  const { D } = devices;
+  output([...OURS, D, makeImage("gone.img", 1)]);
+  await using holder = await holdOpen(D);
+  // By then the time is over, and the holders are looked for.
+  const at = ["-P", "/proc/swaps", "-e", "trace=openat", "-e", "inject=openat:signal=STOP:when=1"];
+  const command = [...OURS, "--detach", "--wait", "--timeout", "50", D];
+  const { status, stderr } = await whileStopped(at, command, async () => {
+    await holder[Symbol.asyncDispose]();
+    await until(() => Object.keys(attached(scratch(""))).length === 0, `${D} gone`);
+  });
+  assertEquals([status, stderr], [0, ""]);
 });
 
 test("cli.ts --detach does not wait for those who hold the device", [

@@ -15,7 +15,6 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { spawn } from "node:child_process";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { helpText } from "../cli/help.ts";
@@ -46,6 +45,7 @@ import {
   THREE_PARTITIONS,
   until,
 } from "./support/support.ts";
+import { whileStopped } from "./support/traced.ts";
 
 const loopdev = (...args: string[]) => run([...OURS, ...args], { cwd: scratch("") });
 
@@ -483,23 +483,8 @@ test("loopdev umount unmounts nothing that others have mounted or unmounted mean
   const file = await makeSystem();
   const folder = directory("mnt");
   assertEquals(loopdev("mount", "disk.img", "mnt").status, 0);
-  /** What it says if others `act` while one of its calls has just been made. */
-  const meanwhile = async (at: string[], act: () => void) => {
-    const log = scratch(`strace-${Math.random()}.log`);
-    const strace = ["strace", "-f", "-o", log, ...at];
-    const [name, ...args] = [...strace, ...OURS, "umount", "mnt"];
-    const child = spawn(name, args, { cwd: scratch(""), stdio: ["ignore", "ignore", "pipe"] });
-    let said = "";
-    child.stderr.on("data", (text) => said += text);
-    const ended = new Promise((resolve) => child.on("close", resolve));
-    const stopped = /^(\d+) .*stopped by SIGSTOP/m;
-    const lines = () => existsSync(log) ? readFileSync(log, "utf8") : "";
-    await until(() => stopped.test(lines()), "it to stop");
-    act();
-    process.kill(Number(stopped.exec(lines())![1]), "SIGCONT");
-    await ended;
-    return said;
-  };
+  const meanwhile = async (at: string[], act: () => void) =>
+    (await whileStopped(at, [...OURS, "umount", "mnt"], act, { cwd: scratch("") })).stderr;
   const umount = ["-e", "trace=umount2", "-e", "inject=umount2:signal=STOP:when=1"];
   const covered = await meanwhile(umount, () => {
     output(["mount", "-t", "tmpfs", "none", folder]);

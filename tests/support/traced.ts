@@ -1,7 +1,9 @@
 /** A script of its own under strace: what it prints, and the system calls that it makes. */
 import { assert } from "@std/assert";
-import { readFileSync, writeFileSync } from "node:fs";
-import { MOD, onThisRuntime, run, RUNTIME, scratch } from "./support.ts";
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import process from "node:process";
+import { MOD, onThisRuntime, run, RUNTIME, scratch, until } from "./support.ts";
 
 /** A system call as strace decodes it: `openat(AT_FDCWD, "/dev/loop4", O_RDWR|O_CLOEXEC) = 7`. */
 export interface TracedCall {
@@ -153,4 +155,28 @@ function joinResumed(lines: string[]): string[] {
     lines[index] = isOpen ? joined : "";
   });
   return lines;
+}
+
+/**
+ * How a command ends if others `act` while one of its calls has just been made: strace stops it then. `at`: which
+ * call, in strace's options, with `signal=STOP`.
+ */
+export async function whileStopped(
+  at: string[],
+  command: string[],
+  act: () => void | Promise<void>,
+  options: { cwd?: string } = {},
+): Promise<{ status: number | null; stderr: string }> {
+  const log = scratch(`strace-${Math.random()}.log`);
+  const stdio = ["ignore", "ignore", "pipe"] as ["ignore", "ignore", "pipe"];
+  const child = spawn("strace", ["-f", "-o", log, ...at, ...command], { ...options, stdio });
+  let stderr = "";
+  child.stderr.on("data", (text) => stderr += text);
+  const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+  const stopped = () =>
+    existsSync(log) ? /^(\d+) .*stopped by SIGSTOP/m.exec(readFileSync(log, "utf8")) : undefined;
+  await until(() => Boolean(stopped()), "it to stop");
+  await act();
+  process.kill(Number(stopped()![1]), "SIGCONT");
+  return { status: await ended, stderr };
 }
