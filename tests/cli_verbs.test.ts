@@ -333,6 +333,13 @@ const mountsBelow = (folder: string) =>
 const detached = (file: string) =>
   until(() => losetup(file).length === 0, `${file} to be detached`);
 
+/** Unmounts what a test leaves on a directory if it fails: the next one could not remove its files. */
+const cleared = (folder: string): Disposable => ({
+  [Symbol.dispose]() {
+    for (const point of mountsBelow(folder).reverse()) run(["umount", point]);
+  },
+});
+
 /** A directory to mount on. */
 function directory(name: string): string {
   mkdirSync(scratch(name));
@@ -434,6 +441,7 @@ test("loopdev umount names who keeps a tree or its device, also where that is no
   await using _mount = await other.mount();
   const file = ext4Image("disk.img");
   const folder = directory("mnt");
+  using _cleared = cleared(folder);
   const device = output(["losetup", "--find", "--show", file]).trim();
   output(["mount", device, folder]);
   const foreign = loopdev("umount", "mnt");
@@ -482,6 +490,7 @@ test("loopdev umount unmounts nothing that others have mounted or unmounted mean
 ], async () => {
   const file = await makeSystem();
   const folder = directory("mnt");
+  using _cleared = cleared(folder);
   assertEquals(loopdev("mount", "disk.img", "mnt").status, 0);
   const meanwhile = async (at: string[], act: () => void) =>
     (await whileStopped(at, [...OURS, "umount", "mnt"], act, { cwd: scratch("") })).stderr;
