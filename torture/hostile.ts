@@ -39,7 +39,7 @@ const HOSTILITIES: Hostility[] = [
   },
   {
     name: "holds a lock (flock LOCK_EX) on the free device",
-    command: () => ["sh", "-c", `${FIRST_FREE} exec flock "$device" sh -c 'echo on; cat'`],
+    command: () => ["sh", "-c", `${FIRST_FREE} exec 9<"$device" && flock 9 && echo on && exec cat`],
   },
   {
     name: "holds the first free devices O_EXCL",

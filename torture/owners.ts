@@ -27,7 +27,9 @@ export function removeDeadOwners(): string[] {
     if (Number.isNaN(namespace) || namespace !== own && !isGone) return [];
     const path = `${OWNERS}/${name}`;
     if (!isGone && names(path).some((name) => name.startsWith("."))) return [];
-    const removal = ["sh", "-c", REMOVE, "sh", path, isGone ? "gone" : "here"];
-    return run(["flock", "--nonblock", path, ...removal]).status === 0 ? [path] : [];
+    // By a descriptor: flock(1) makes a file of a path that has gone.
+    const locked = `exec 9<"$1" && flock --nonblock 9 || exit 1; ${REMOVE}`;
+    const removal = ["sh", "-c", locked, "sh", path, isGone ? "gone" : "here"];
+    return run(removal).status === 0 ? [path] : [];
   });
 }
