@@ -30,8 +30,11 @@ export interface Geometry {
   readonly signal?: AbortSignal;
 }
 
-/** The event loop turns after so many reads in any case: a table can take 25,000 of them. */
-const STEPS_A_TURN = 64;
+/**
+ * The event loop turns after so many rests in any case, each of which comes after some reads: a table can take
+ * 25,000 of them.
+ */
+const RESTS_A_TURN = 8;
 
 /** Runs a reader while the event loop goes on: another thread waits for storage. */
 function readInTurns<T>(
@@ -41,7 +44,7 @@ function readInTurns<T>(
 ): Promise<T> {
   let count = 0;
   return runStepsOnThread(steps, read, async () => {
-    if (++count % STEPS_A_TURN === 0) await libc().turn();
+    if (++count % RESTS_A_TURN === 0) await libc().turn();
     else await yieldToEventLoop();
     signal?.throwIfAborted();
   });
