@@ -463,12 +463,17 @@ test("a /dev in which no node can be made or opened is said, and keeps no device
      const message = ({ message }) => message;
      for (const image of [file, other]) writeTable(image, ${JSON.stringify(WITHOUT_THE_SECOND)});
      const rescanned = (await bare.rescan()).length;
-     sh("mount", "-o", "remount,bind,ro", "/dev");
+     const remount = (options) => {
+       const isDone = () => sh("mount", "-o", "remount,bind," + options, "/dev").status === 0;
+       // Whoever is about to write there, if only for a moment, makes it EBUSY.
+       for (let tries = 0; !isDone() && tries < 100; tries++);
+     };
+     remount("ro");
      const refused = await attach(file, { number: ${third} }).catch(message);
-     sh("mount", "-o", "remount,bind,ro,nodev", "/dev");
+     remount("ro,nodev");
      const unopened = await loop.rescan().catch(message);
      const left = existsSync("/sys/block/loop${third}");
-     sh("mount", "-o", "remount,bind,ro,dev", "/dev");
+     remount("ro,dev");
      const patiently = ${JSON.stringify(PATIENTLY)};
      const ends = [await loop.detach(patiently), await bare.detach(patiently)];
      console.log(JSON.stringify([rescanned, refused, unopened, left, ends]));`,
