@@ -443,6 +443,7 @@ test("attach() probes again after a probe that was refused", ["root"], async () 
 
 test("a /dev in which no node can be made or opened is said, and keeps no device from its end", [
   "root",
+  "mount",
 ], async () => {
   const [file, other] = ["fixed.img", "other.img"].map((name) =>
     makeImage(name, 8, THREE_PARTITIONS)
