@@ -66,6 +66,7 @@ const OF_SOURCES: Record<string, string[]> = {
   ],
   "mount_image.test.ts": [
     "checkFileSystem() names what it found, and asks no tool where there is none",
+    "the end of a tree tells its first error, and what is still mounted for it",
   ],
   "refused.test.ts": [
     "run() rejects where it cannot wait for a program, and leaves no child",

@@ -47,6 +47,7 @@ import {
   testsOf,
   until,
 } from "./support/support.ts";
+import { tracedWithFault } from "./support/traced.ts";
 
 const UUID = (number: number) => `00000000-0000-4000-8000-0000000000${number + 10}`;
 
@@ -350,6 +351,27 @@ withExt4(
     assertEquals(reasons[252], "/dev/\\u001b[31m is nothing of this image");
   },
 );
+
+withExt4("the end of a tree tells its first error, and what is still mounted for it", [
+  "strace",
+], async () => {
+  const file = await imageOf("ends.img", [
+    { files: { ...SYSTEM, "etc/fstab": "LABEL=data /srv ext4\n", "srv/": "" } },
+    { label: "data", files: {} },
+  ]);
+  const { stdout } = tracedWithFault(
+    `import { mountImage } from ${JSON.stringify(MOD)};
+     const tree = await mountImage(${JSON.stringify(file)});
+     const { code, message } = await tree.unmount().catch((error) => error);
+     console.log(JSON.stringify([code, message, tree.path]));`,
+    { calls: "openat,umount2" },
+    { call: /^umount2/, how: (nth) => `error=EPERM:when=${nth}` },
+  );
+  const [code, message, path] = JSON.parse(stdout);
+  assertEquals(code, "EPERM");
+  assertStringIncludes(message, `umount ${path}/srv unmounts it`);
+  assertStringIncludes(message, `and then EBUSY: device or resource busy, '${path}'`);
+});
 
 withExt4("MountedImage.trim() gives back what no file system of the tree uses", [], async () => {
   const file = await imageOf("trim.img", [

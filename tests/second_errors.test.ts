@@ -75,7 +75,7 @@ test("what is refused with another code, or is no refusal, is no answer", [], as
   const wrong = () => Promise.reject(new TypeError("no refusal"));
   assertEquals(await laterUnlessRefused(refused, "EIO"), undefined);
   await assertRejects(() => laterUnlessRefused(refused, "ENOENT"), LoopError, "EIO");
-  assertEquals((await orRefusal(refused) as LoopError).code, "EIO");
+  assertEquals((await orRefusal(refused) as { code: string }).code, "EIO");
   await assertRejects(() => orRefusal(wrong), TypeError, "no refusal");
 });
 

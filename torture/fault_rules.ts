@@ -81,6 +81,7 @@ export function hidesFirst({ error: alone }: Reply, reply: Reply): boolean {
   // Numbers of devices, processes, descriptors, records and mounts differ from run to run.
   const plain = (text = "") =>
     text.replaceAll(/loop\d+/g, "loopN").replaceAll(/\b(7|259):\d+/g, "$1:N")
+      .replaceAll(/(?<=\.(?:at|owned)-[0-9a-f]{8})-\d+/g, "-N")
       .replaceAll(/\d+-\d+-\w{10}|(?<=\/)\d+(?=\/|'|$)|-\d{6}|(?<=\/\.)\d{6}\.\d+(?=\.)/g, "N");
   const [what] = plain(alone?.message).split(" (");
   return alone !== undefined && reply.error !== undefined && !plain(wordsOf(reply)).includes(what);

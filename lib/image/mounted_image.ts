@@ -4,7 +4,7 @@
  * @module
  */
 import { checkSignal } from "../base/checks.ts";
-import { isRefusal, isTold, laterUnlessRefused } from "../base/errors.ts";
+import { isRefusal, isTold, laterUnlessRefused, withSecond } from "../base/errors.ts";
 import { checkAgainst } from "../base/options.ts";
 import { untilAborted } from "../base/retry.ts";
 import { showAsData } from "../base/shown.ts";
@@ -209,7 +209,8 @@ export class MountedImage implements AsyncDisposable {
       } catch (error) {
         if (isRefusal(error, "EBUSY")) {
           this.#ended = undefined;
-          throw error;
+          // It may be in use by nothing but a mount of ours that could not be unmounted.
+          throw failed ? withSecond(failed.error, error) : error;
         }
         failed ??= { error };
       }
