@@ -6,6 +6,7 @@ import { ifExists, O_RDONLY, open } from "../lib/kernel/file.ts";
 import { DevNodes } from "../lib/binding/nodes.ts";
 import { readTable } from "../lib/binding/image_table.ts";
 import { DevicePartitions } from "../lib/binding/partitions.ts";
+import { removePartitions } from "../lib/binding/removal.ts";
 import { attach, LoopError } from "../mod.ts";
 import { makeImage, test, THREE_PARTITIONS } from "./support/support.ts";
 
@@ -47,7 +48,8 @@ test(
     const { list } = partitions;
     assertEquals(partitionsOf(loop.number), list.map(({ path }) => path.slice(5)));
     assertEquals([list.length, nodes.times], [3, 0]);
-    for (const { number } of list) blkpgDelPartition(device, number);
+    // A neighbour may look at one for a moment.
+    await removePartitions(device, loop.number, list);
   },
 );
 
