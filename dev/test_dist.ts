@@ -76,6 +76,12 @@ const OF_SOURCES: Record<string, string[]> = {
   ],
   "second_errors.test.ts": [
     "the first error stays the error, and tells what cannot be undone",
+    "what is refused with another code, or is no refusal, is no answer",
+    "MountedImage.trim() leaves out a file system whose driver does not trim",
+    "FrozenMount.thaw() leaves to its helper what it cannot thaw, and says it once",
+    "LoopMount.freeze() leaves nothing frozen where the kernel or the keeper's records refuse it",
+    "attach() and rescan() tell which partition was refused, whatever then fails",
+    "detach() tells why the kernel keeps a device, and what is lost besides",
   ],
   "mount_device.test.ts": [
     "a path that leads to another device by then is refused",
