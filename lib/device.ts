@@ -412,7 +412,7 @@ export class LoopDevice implements AsyncDisposable {
     await this.#take(async () => {
       const { offset } = this.#bound.facts;
       using backing = await openBackingFile(path, { readOnly: true, offset });
-      await this.#bound.changeFile(backing.file, timeout);
+      await this.#bound.changeFile(backing, timeout);
     });
   }
 

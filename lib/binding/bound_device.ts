@@ -7,15 +7,13 @@ import { afterUndoing, isRefusal, laterToExplain, withMore } from "../base/error
 import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
-import { blkGetSize64 } from "../kernel/block.ts";
 import { closeFlushed, type WrittenBack } from "../kernel/blocking.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { LO_FLAGS_AUTOCLEAR, loopChangeFd, loopClrFd } from "../kernel/loop.ts";
-import { fileStatus } from "../kernel/stat.ts";
 import { boundPartitions, type SysfsPartition, sysfsPartitionIdentity } from "../kernel/sysfs.ts";
 import type { FoundTable } from "../table/disk.ts";
 import { DeviceLock } from "../udev/lock.ts";
-import { deviceSize } from "./backing_file.ts";
+import { type BackingFile, deviceSize } from "./backing_file.ts";
 import { changeDevice, changeFlags, removeDevice } from "./change.ts";
 import { type DetachOptions, sweepDetached } from "./detach.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
@@ -106,11 +104,11 @@ export class BoundDevice {
    * LO_FLAGS_PARTSCAN the kernel scans again by itself, as far as it can read the table and nobody has a
    * partition open. Without, it leaves the old file's partitions where they are, over the new file.
    */
-  async changeFile(backing: OpenFile, timeout: number): Promise<void> {
+  async changeFile(backing: BackingFile, timeout: number): Promise<void> {
     const isPartitioned = this.facts.partscan || this.strategy !== "none" ||
       boundPartitions(this.number).length > 0;
     const isOld = isPartitioned && await this.#refuseTableOf(backing);
-    await this.change((device) => loopChangeFd(device, backing));
+    await this.change((device) => loopChangeFd(device, backing.file));
     if (!isOld) return;
     // LOOP_CHANGE_FD leaves GD_NEED_PART_SCAN behind: the next to open the device would drop ours.
     drain(this.device);
@@ -122,7 +120,7 @@ export class BoundDevice {
    * new file's table. Gives what tells, after the change, the old file's partitions from those that the
    * kernel has found in the new one.
    */
-  async #refuseTableOf(backing: OpenFile): Promise<(partition: SysfsPartition) => boolean> {
+  async #refuseTableOf(backing: BackingFile): Promise<(partition: SysfsPartition) => boolean> {
     const { number } = this;
     const old = boundPartitions(number);
     const identities = new Map(old.map(({ name }) => [name, sysfsPartitionIdentity(number, name)]));
@@ -311,15 +309,12 @@ async function clear(device: OpenFile): Promise<void> {
 
 /** The table of a file that shall be bound instead; undefined if the kernel will refuse the file. */
 async function tableAfterChange(
-  backing: OpenFile,
+  { file, size: whole }: BackingFile,
   { size, sectorSize, offset, sizelimit, readOnly }: LoopFacts,
 ): Promise<FoundTable | undefined> {
-  const { type, size: fileSize } = fileStatus(backing);
-  if (!readOnly || type !== "file" && type !== "block device") return undefined;
-  const whole = type === "file" ? fileSize : blkGetSize64(backing);
-  if (deviceSize(whole, { offset, sizelimit }) !== size) return undefined;
-  const table = await readTableIn(backing, { size, sectorSize, offset });
-  const part = { file: backing, offset, sizelimit };
-  refuseUnreadable(table, { path: backing.path, sectorSize, call: "attach", part });
+  if (!readOnly || deviceSize(whole, { offset, sizelimit }) !== size) return undefined;
+  const table = await readTableIn(file, { size, sectorSize, offset });
+  const part = { file, offset, sizelimit };
+  refuseUnreadable(table, { path: file.path, sectorSize, call: "attach", part });
   return table;
 }
