@@ -68,9 +68,7 @@ export async function attachChecked(path: string, asked: CheckedOptions): Promis
   const { signal } = asked;
   await yieldToEventLoop();
   signal?.throwIfAborted();
-  const attached = attachHeard(path, asked);
-  if (!signal) return await attached;
-  return await heeding(attached, signal);
+  return await heeding(attachHeard(path, asked), signal);
 }
 
 async function attachHeard(path: string, asked: CheckedOptions): Promise<LoopDevice> {

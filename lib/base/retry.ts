@@ -119,15 +119,23 @@ const UNDOING_MS = 250;
  * hangs, it cannot: then this rejects with the signal's reason UNDOING_MS after the abort, and `undo`
  * gets what the operation resolves to later.
  */
-export async function heeding<T>(
+export function heeding<T>(
   operation: Promise<T>,
   signal: AbortSignal | undefined,
   undo?: (late: T) => unknown,
 ): Promise<T> {
+  return signal ? endOrUndo(operation, signal, undo) : operation;
+}
+
+async function endOrUndo<T>(
+  operation: Promise<T>,
+  signal: AbortSignal,
+  undo?: (late: T) => unknown,
+): Promise<T> {
   try {
-    return await untilAborted(operation, signal);
+    return await endOrAbort(operation, signal);
   } catch (error) {
-    if (!signal?.aborted) throw error;
+    if (!signal.aborted) throw error;
   }
   const late = await within(operation.then((value) => ({ value })), UNDOING_MS, undefined);
   if (late) return late.value;
