@@ -15,7 +15,7 @@ import { absolutePath, O_RDONLY, open } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { fileStatus } from "./kernel/stat.ts";
-import { findBackedBy, loopNumber } from "./status.ts";
+import { findBackedBy, loopNumber, loopOf } from "./status.ts";
 import { sysfsPartitions } from "./kernel/sysfs.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
@@ -130,6 +130,9 @@ export async function detach(
   }));
   if (outcomes.includes("deferred")) return "deferred";
   if (outcomes.includes("detached")) return "detached";
-  const hint = "it is not attached to any loop device";
+  const { number, partition } = loopOf(file);
+  const hint = partition === undefined
+    ? "it is not attached to any loop device"
+    : `it is a partition of /dev/loop${number}, and that is what can be detached`;
   throw new LoopError({ code: "ENXIO", path, hint });
 }

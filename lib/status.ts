@@ -133,18 +133,25 @@ export function isBackedBy(device: LoopStatus, { dev, inode }: FileStatus): bool
 
 /** The number of the loop device that a node is, whatever its name: by its device number. */
 export function loopNumber(path: string): number {
-  const { type, rdev } = fileStatus(path);
-  const link = type === "block device"
-    ? ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`))
-    : undefined;
-  const [, number, partition] = /^DEVNAME=loop(\d+)(p\d+)?$/m.exec(link ?? "") ?? [];
+  const file = fileStatus(path);
+  const { number, partition } = loopOf(file);
   if (number !== undefined && partition === undefined) return Number(number);
   const what = number !== undefined
     ? `a partition of /dev/loop${number}`
-    : type === "block device"
-    ? `device ${rdev}`
-    : `a ${type}`;
+    : file.type === "block device"
+    ? `device ${file.rdev}`
+    : `a ${file.type}`;
   throw new LoopError({ code: "ENOTBLK", path, hint: `it is ${what}, not a loop device` });
+}
+
+/** The numbers of a file that is the node of a loop device, or of a partition of one. */
+export function loopOf(
+  { type, rdev }: FileStatus,
+): { number?: string; partition?: string } {
+  const link = type === "block device"
+    ? ifExists(() => readText(`/sys/dev/block/${rdev}/uevent`))
+    : undefined;
+  return /^DEVNAME=loop(?<number>\d+)(?:p(?<partition>\d+))?$/m.exec(link ?? "")?.groups ?? {};
 }
 
 function readStatus(number: number): LoopStatus | undefined {

@@ -168,6 +168,11 @@ test("LoopError names no system call where none failed", [], () => {
   );
 });
 
+test("LoopError says why no process can be started", [], () => {
+  const { message } = new LoopError({ code: "EAGAIN", syscall: "posix_spawn", path: "/bin/sh" });
+  assertStringIncludes(message, "posix_spawn '/bin/sh' (no process can be started: this user or");
+});
+
 test("what loopdev itself refuses names no system call", ["root"], async () => {
   const file = makeImage("named.img", 1);
   writeFileSync(scratch("empty"), "");

@@ -159,6 +159,16 @@ test(
   },
 );
 
+test("detach() of a partition names the device that can be detached", ["root"], async () => {
+  const file = makeImage("partition.img", 4, "label: gpt\nsize=1MiB\n");
+  await using loop = await attach(file, { partscan: true });
+  const [{ path }] = loop.partitions;
+  const error = await assertRejects(() => detach(path), LoopError);
+  assertEquals([error.code, error.path], ["ENXIO", path]);
+  assertStringIncludes(error.message, `it is a partition of ${loop.path}`);
+  assertEquals(await loop.isCurrent(), true);
+});
+
 test(
   "detach() with remove takes the device away, attach() with number makes it",
   ["root"],

@@ -9,6 +9,7 @@ import {
 import {
   closeSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   readFileSync,
   readSync,
@@ -355,7 +356,7 @@ function toldBy(around: string[], body: string): string[] {
   const lib = JSON.stringify(new URL("lib/kernel/file.ts", MOD));
   writeFileSync(
     script,
-    `import { attach } from ${JSON.stringify(MOD)};
+    `import { attach, mount } from ${JSON.stringify(MOD)};
      import { O_EXCL, O_RDWR, open } from ${lib};
      import { spawnSync } from "node:child_process";
      import { writeFileSync } from "node:fs";
@@ -381,6 +382,35 @@ test("mount() names a /dev that is nodev", ["root", "mkfs.ext4", "unshare", "mou
     nodev,
     /^EACCES: .* 'LOOP' \(.*; \/dev is mounted nodev: mount -o remount,dev \/dev\)$/,
   );
+});
+
+test("mount() of a device says that /dev may be nodev", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+  "mount",
+], () => {
+  const [message] = toldBy(
+    ["unshare", "--mount"],
+    `spawnSync("mount", ["-o", "remount,bind,nodev", "/dev"]);
+     return [await mount(loop.path).catch(({ message }) => message)];`,
+  );
+  assertMatch(message, /^EACCES: .*, open '.*' \(.*\bnodev: mount -o remount,dev \/dev\)$/);
+});
+
+test("mount() says that /proc is not whole", ["root", "mkfs.ext4", "unshare", "mount"], () => {
+  const at = scratch("at");
+  mkdirSync(at);
+  const [first, second] = toldBy(
+    ["unshare", "--mount"],
+    `const options = { at: ${JSON.stringify(at)} };
+     spawnSync("mount", ["-t", "proc", "-o", "subset=pid", "proc", "/proc"]);
+     const refused = await told(options);
+     spawnSync("umount", ["/proc"]);
+     return [refused, await told(options)];`,
+  );
+  assertMatch(first, /^ENOENT: .*\/boot_id' \(is \/proc mounted whole\? With subset=pid,/);
+  assertEquals(second, "unmounted");
 });
 
 test("mount() names the kernel's command line where it keeps a writer's device", [

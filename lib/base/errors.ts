@@ -173,7 +173,14 @@ const HINTS: readonly [code: ErrorCode, on: RegExp, hint: string][] = [
   [
     "EACCES",
     /^open \/dev\/loop/,
-    "attaching loop devices needs root; without it: readPartitions(), or systemd-mountfsd",
+    "attaching loop devices needs root; without it: readPartitions(), or systemd-mountfsd; root gets this " +
+    "where /dev is mounted nodev: mount -o remount,dev /dev",
+  ],
+  [
+    "EACCES",
+    // Files of /dev/shm are no devices.
+    /^open \/dev\/(?!shm\/)/,
+    "a block device needs root, and for root a /dev that is not mounted nodev: mount -o remount,dev /dev",
   ],
   [
     "EPERM",
@@ -217,6 +224,16 @@ const HINTS: readonly [code: ErrorCode, on: RegExp, hint: string][] = [
     "EINVAL",
     /^LOOP_SET_DIRECT_IO /,
     "the backing file's file system, or its alignment, does not allow direct I/O",
+  ],
+  [
+    "EAGAIN",
+    /^posix_spawn /,
+    "no process can be started: this user or this control group has as many as it may (ulimit -u, pids.max)",
+  ],
+  [
+    "ENOENT",
+    / \/proc\/sys\/kernel\/random\/boot_id$/,
+    "is /proc mounted whole? With subset=pid, as a unit's ProcSubset=pid has it, /proc/sys is not there",
   ],
   ["EMFILE", /^/, "this process has reached its limit of open files (ulimit -n)"],
   ["ENOSPC", /^LOOP_CTL_/, "no free loop device and no number left for a new one"],
