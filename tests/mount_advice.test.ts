@@ -143,6 +143,32 @@ test(
   },
 );
 
+test(
+  "a partition table in a partition is named, and what shows its partitions",
+  ["root"],
+  async () => {
+    const inner = readFileSync(makeImage("inner.img", 8, THREE_PARTITIONS));
+    const file = makeImage("outer.img", 16, "label: gpt\nsize=8MiB\n");
+    const descriptor = openSync(file, "r+");
+    writeSync(descriptor, inner, 0, inner.length, 2 ** 20);
+    closeSync(descriptor);
+    await using loop = await attach(file, { partscan: true });
+    const [{ path }] = loop.partitions;
+    const error = await assertRejects(
+      () => loop.mount(1),
+      LoopError,
+      `attach("${path}", { partscan`,
+    );
+    assertStringIncludes(
+      error.message,
+      "a partition table with 1, 2, 3, which the kernel does not",
+    );
+    // What the message advises.
+    await using nested = await attach(path, { partscan: true });
+    assertEquals(nested.partitions.map(({ number }) => number), [1, 2, 3]);
+  },
+);
+
 test("a partition table without its partitions is named", ["root"], async () => {
   const error = await refusal(makeImage("table.img", 8, THREE_PARTITIONS));
   assertStringIncludes(error!.message, "a partition table with 1, 2, 3, which the kernel does not");

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { decodeName } from "../base/names.ts";
+import { unescapeOctal } from "../kernel/mountinfo.ts";
 import { checkMountOptions } from "../mount/options.ts";
 import type { Part } from "./parts.ts";
 
@@ -25,20 +25,12 @@ export function parseFstab(text: string): FstabLine[] {
   for (const line of text.split("\n")) {
     const fields = line.trim().match(/(?:[^\s"]|"[^"]*")+/g);
     if (fields === null || fields.length < 2 || fields[0].startsWith("#")) continue;
-    const [source, point, type = "auto", options = "defaults"] = fields.map(unescaped);
+    const [source, point, type = "auto", options = "defaults"] = fields.map(unescapeOctal);
     const words = options.match(/(?:[^,"]|"[^"]*")+/g) ?? [];
     lines.push({ source, point, type, options: words.filter((word) => word !== "defaults") });
     if (lines.length === MOST_LINES) break;
   }
   return lines;
-}
-
-/** `\040` stands for a space: a byte, in three octal digits. */
-function unescaped(field: string): string {
-  return field.replaceAll(/(?:\\[0-3][0-7]{2})+/g, (escapes) => {
-    const bytes = escapes.slice(1).split("\\").map((digits) => parseInt(digits, 8));
-    return decodeName(Uint8Array.from(bytes));
-  });
 }
 
 /** What udev writes as `\x20` in the names of /dev/disk. */

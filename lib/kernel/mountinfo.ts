@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { decodeName } from "../base/names.ts";
 import { readLines } from "./file.ts";
 
 export interface Mount {
@@ -74,8 +75,11 @@ export function isDevtmpfs(): boolean {
   return found.findLast(({ point }) => point === "/dev")?.type === "devtmpfs";
 }
 
-/** Lists of /proc have spaces and the like as octal numbers. */
+/** Lists of /proc, and fstab(5), have spaces and the like as `\040`: a byte, in three octal digits. */
 export function unescapeOctal(name: string): string {
   if (!name.includes("\\")) return name;
-  return name.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(parseInt(octal, 8)));
+  return name.replace(/(?:\\[0-3][0-7]{2})+/g, (escapes) => {
+    const bytes = escapes.slice(1).split("\\").map((digits) => parseInt(digits, 8));
+    return decodeName(Uint8Array.from(bytes));
+  });
 }

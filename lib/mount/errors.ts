@@ -152,7 +152,7 @@ async function adviceOnCreate(
       if (!isSilent) return check && `${check} may say more`;
       return "perhaps the image is cut off, or the disk below it does not read";
     case "EINVAL":
-      return await whatIsThere(type, device) ?? (isSilent ? guess(type, options) : undefined);
+      return await whatIsThere(type, source) ?? (isSilent ? guess(type, options) : undefined);
     default:
       return undefined;
   }

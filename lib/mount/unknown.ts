@@ -5,6 +5,7 @@
  */
 import { LoopError } from "../base/errors.ts";
 import { fileSystemsOn, type OtherContent, otherContentOn } from "./file_system.ts";
+import type { MountSource } from "./mounted.ts";
 import { sysfsPartitions } from "../kernel/sysfs.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
 import { describeWrapper } from "../superblocks/wrappers.ts";
@@ -44,39 +45,49 @@ export function describeContainer({ type }: FileSystem, device: string): string 
   return `it holds ${type}: ${what}`;
 }
 
+/** A device, as {@linkcode MountSource} has it. */
+type Place = Pick<MountSource, "device" | "number" | "partition">;
+
 /** The error for a device that holds a container (`found`), or nothing that is known. */
 export async function refuseUnknown(
-  { device, number, partition }: { device: string; number?: number; partition?: number },
+  place: Place,
   found: FileSystem | undefined,
 ): Promise<LoopError> {
+  const { device, number, partition } = place;
   const all = partition === undefined && number !== undefined ? sysfsPartitions(number) : [];
   const known = all.map(({ number }) => number);
   const hint = known.length > 0
     ? `it has no file system but partitions: mount one of ${known.join(", ")}`
     : found
     ? describeContainer(found, device)
-    : await describeUnknown(device);
+    : await describeUnknown(place);
   return new LoopError({ code: "EINVAL", path: device, hint });
 }
 
-async function describeUnknown(device: string): Promise<string> {
-  const content = await otherContentOn(device);
-  return certainly(content) ??
+async function describeUnknown(place: Place): Promise<string> {
+  const content = await otherContentOn(place.device);
+  return certainly(content, place) ??
     (content.isZero === undefined
       ? `${NONE}, and what was read of it is zero`
       : `${NONE}, and it is not empty: say which with type`);
 }
 
 /** What is there instead of a file system. It advises mkfs only if every byte is zero. */
-function certainly({ size, partitions, wrapper, isZero }: OtherContent) {
+function certainly(
+  { size, partitions, wrapper, isZero }: OtherContent,
+  { device, number, partition }: Place,
+): string | undefined {
   if (size === 0) return NO_BYTES;
   if (partitions !== undefined) {
+    const isLoop = number !== undefined && partition === undefined;
     const numbers = partitions.join(", ");
     return "it has no file system but a partition table" +
       (numbers === ""
         ? " without a partition"
-        : ` with ${numbers}, which the kernel does not show: rescan(), or attach the image with ` +
-          "partscan, and mount one of them");
+        : ` with ${numbers}, which the kernel does not show: ` +
+          (isLoop
+            ? "rescan(), or attach the image with partscan, and mount one of them"
+            : `attach("${device}", { partscan: true }) makes a loop device with them: mount one of those`));
   }
   if (wrapper !== undefined) return describeWrapper(wrapper);
   return isZero ? `${NONE}: all of it is zero. Make one first (mkfs)` : undefined;
@@ -91,10 +102,11 @@ export function driverOf({ type }: FileSystem): string {
 }
 
 /** What a device holds that the driver of `type` has refused. Undefined: that type, or nothing known. */
-export async function whatIsThere(type: string, device: string): Promise<string | undefined> {
+export async function whatIsThere(type: string, place: Place): Promise<string | undefined> {
+  const { device } = place;
   const found = await fileSystemsOn(device);
   if (found.some((each) => each.type === type || driverOf(each) === type)) return undefined;
-  if (found.length === 0) return certainly(await otherContentOn(device));
+  if (found.length === 0) return certainly(await otherContentOn(device), place);
   const [first] = found;
   return first.usage === "filesystem"
     ? `its superblock says ${found.map(({ type }) => type).join(" and ")}, not ${type}`

@@ -74,6 +74,8 @@ export interface Libc {
    * If `signal` aborts before a thread has begun, rejects with the signal's reason, and no call is made.
    * Afterwards the signal only lets the process end: the caller must keep the descriptors open until
    * the calls are over.
+   *
+   * @param steps At least one.
    */
   chain(steps: readonly Step[], signal?: AbortSignal): Promise<number[]>;
   /**
