@@ -17,15 +17,19 @@ import { join } from "node:path";
 import process from "node:process";
 import { attach, type LoopDevice, LoopError, type LoopMount, type MountOptions } from "../mod.ts";
 import { kernelRelease } from "../lib/kernel/release.ts";
+import { KEEPER_SCRIPT } from "../lib/mount/keeper_script.ts";
 import { e2fsck, ext4Image, ext4Partitions, mountsAt, mountsOf } from "./support/mount_image.ts";
 import {
+  assertDetached,
   isolated,
   losetup,
+  makeImage,
   onThisRuntime,
   output,
   ROOT,
   run,
   scratch,
+  test,
   testsOf,
   until,
 } from "./support/support.ts";
@@ -526,6 +530,77 @@ withExt4("the keeper takes nothing of others away", ["quiet", "mount"], async ()
   await using other = await attach(ext4Image("other.img"));
   await using _root = await other.mount();
   await nothingLeft(image, mounter, at);
+});
+
+/** Runs a script that prints what it has mounted, and kills it; what it printed. */
+async function killedAfter(body: string): Promise<Record<"path" | "source", string>> {
+  const script = scratch("killed.ts");
+  const mod = JSON.stringify(new URL("../mod.ts", import.meta.url).href);
+  writeFileSync(
+    script,
+    `import { execFileSync } from "node:child_process";
+     import { readFileSync } from "node:fs";
+     import { attach } from ${mod};
+     const run = (name, ...args) => execFileSync(name, args);
+     ${body}
+     const own = readFileSync("/proc/self/mountinfo", "utf8").split("\\n")
+       .find((line) => line.split(" ")[4] === root.path);
+     const [, source] = own.split(" - ")[1].split(" ");
+     console.log(JSON.stringify({ path: root.path, source }));
+     setInterval(() => {}, 1000);`,
+  );
+  const [command, ...args] = onThisRuntime(script);
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const exit = new Promise((resolve) => child.on("exit", resolve));
+  let text = "";
+  for await (const data of child.stdout!) {
+    text += data;
+    if (text.includes("\n")) break;
+  }
+  child.kill("SIGKILL");
+  await exit;
+  return JSON.parse(text);
+}
+
+withExt4("the keeper ends a btrfs of two devices, also where the list names the other one", [
+  "mkfs.btrfs",
+], async () => {
+  const images = ["one.img", "two.img"].map((name) => makeImage(name, 128));
+  const { path, source } = await killedAfter(
+    `const loops = [];
+     for (const image of ${JSON.stringify(images)}) loops.push(await attach(image));
+     const paths = loops.map(({ path }) => path);
+     run("mkfs.btrfs", "-q", "-f", "-d", "single", ...paths);
+     run("btrfs", "device", "scan", ...paths);
+     const root = await loops[1].mount();`,
+  );
+  try {
+    await until(() => mountsAt(path).length === 0, `the mount to go, whose source is ${source}`);
+  } finally {
+    run(["umount", path]);
+  }
+  for (const image of images) assertDetached(image);
+});
+
+/** What {@linkcode KEEPER_SCRIPT}'s function says of sources and devices, where these are all the btrfs. */
+test("the keeper knows a btrfs by each name of each of its devices", ["root"], () => {
+  const begin = KEEPER_SCRIPT.indexOf("shows() {");
+  const script = KEEPER_SCRIPT.slice(begin, KEEPER_SCRIPT.indexOf("\n}\n", begin) + 3);
+  const { stdout, stderr } = run([
+    ...isolated("tmpfs=/sys/fs", "tmpfs=/run"),
+    ...["sh", "-ec"],
+    `${script}
+     mkdir -p /sys/fs/btrfs/a/devices/dm-0/dm /sys/fs/btrfs/a/devices/loop5 /sys/fs/btrfs/b/devices/loop6
+     echo secret >/sys/fs/btrfs/a/devices/dm-0/dm/name
+     ln -s /dev/null /run/alias
+     mkdir -p /sys/fs/btrfs/c/devices/null
+     ask() { shows "$@" && echo yes || echo no; }
+     ask /dev/loop4 loop4; ask /dev/loop4 loop5; ask /dev/mapper/secret loop5; ask /dev/dm-0 loop5
+     ask /dev/loop5 dm-0; ask /dev/loop6 loop5; ask /dev/mapper/secret loop6; ask /dev/mapper/ loop6
+     ask /run/alias null; ask none loop6`,
+  ]);
+  const answers = "yes no yes yes yes no no no yes no";
+  assertEquals(stdout.trim().replaceAll("\n", " "), answers, stderr);
 });
 
 /** What a mount() leaves of dead owners, as {@linkcode deadOwner} in a /run of its own plants them. */

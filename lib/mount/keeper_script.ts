@@ -13,6 +13,8 @@
  * path, which may lead to another mount. So the script first compares the mnt_id in fdinfo, and looks whether
  * anybody has mounted something on it or below it. Where others have, the mount stays, and its record with
  * it. A frozen one is thawed first: an unmount would leave it frozen for ever.
+ *
+ * The id is not trusted alone: the mount must be of the device that the record names, by mountinfo's source.
  */
 export const KEEPER_SCRIPT = `
 for tool in umount rm rmdir; do command -v "$tool" >/dev/null || exit 127; done
@@ -22,6 +24,21 @@ for owner; do cd "$owner" || exit 126; done
 trap '' HUP INT QUIT TERM
 exec >/dev/null 2>&1
 
+# shows SOURCE NAME: whether a mount of device NAME can have that source. A btrfs shows one device of all that
+# it has, by the name that it was told last: not the one that was mounted, or /dev/mapper/secret of dm-0.
+shows() {
+  case $1 in */"$2") return 0 ;; esac
+  for member in /sys/fs/btrfs/*/devices/"$2"; do
+    for other in "\${member%/*}"/*; do
+      mapped=/
+      [ ! -f "$other/dm/name" ] || read -r mapped <"$other/dm/name"
+      case $1 in /dev/"\${other##*/}" | /dev/mapper/"$mapped") return 0 ;; esac
+      [ "/dev/\${other##*/}" -ef "$1" ] && return 0
+    done
+  done
+  return 1
+}
+
 # find ID NAME [WHERE]: sets where, as mountinfo writes it. Status 1: it is gone; 2: a mount lies on it.
 find() {
   where=
@@ -29,7 +46,7 @@ find() {
     [ "$parent" = "$1" ] && return 2
     [ "$id" = "$1" ] || continue
     rest=" $rest"; rest=\${rest##* - }; rest=\${rest#* }
-    case \${rest%% *} in */"$2") [ "\${3-$point}" = "$point" ] && where=$point ;; esac
+    shows "\${rest%% *}" "$2" && [ "\${3-$point}" = "$point" ] && where=$point
   done </proc/self/mountinfo
   [ -n "$where" ]
 }
