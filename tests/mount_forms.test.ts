@@ -533,20 +533,23 @@ withExt4("the keeper takes nothing of others away", ["quiet", "mount"], async ()
 });
 
 /** Runs a script that prints what it has mounted, and kills it; what it printed. */
-async function killedAfter(body: string): Promise<Record<"path" | "source", string>> {
+async function killedAfter(body: string): Promise<Record<"path" | "source" | "owner", string>> {
   const script = scratch("killed.ts");
   const mod = JSON.stringify(new URL("../mod.ts", import.meta.url).href);
   writeFileSync(
     script,
     `import { execFileSync } from "node:child_process";
      import { readFileSync } from "node:fs";
+     import process from "node:process";
      import { attach } from ${mod};
+     import { ownersOf } from ${JSON.stringify(join(ROOT, "tests/support/keepers.ts"))};
      const run = (name, ...args) => execFileSync(name, args);
      ${body}
      const own = readFileSync("/proc/self/mountinfo", "utf8").split("\\n")
        .find((line) => line.split(" ")[4] === root.path);
      const [, source] = own.split(" - ")[1].split(" ");
-     console.log(JSON.stringify({ path: root.path, source }));
+     const [owner] = ownersOf(process.pid);
+     console.log(JSON.stringify({ path: root.path, source, owner }));
      setInterval(() => {}, 1000);`,
   );
   const [command, ...args] = onThisRuntime(script);
@@ -580,6 +583,47 @@ withExt4("the keeper ends a btrfs of two devices, also where the list names the 
     run(["umount", path]);
   }
   for (const image of images) assertDetached(image);
+});
+
+withExt4("the keeper ends an XFS that has shut down, of which nothing can be opened", [
+  "mkfs.xfs",
+  "xfs_io",
+  "mount",
+], async () => {
+  const [image, other] = ["shut.img", "other.img"].map((name) => makeImage(name, 320));
+  for (const each of [image, other]) output(["mkfs.xfs", "-q", each]);
+  const body = `
+    const loop = await attach(${JSON.stringify(image)});
+    const root = await loop.mount();
+    run("xfs_io", "-x", "-c", "shutdown", root.path);`;
+  const { path } = await killedAfter(body);
+  try {
+    await until(() => mountsAt(path).length === 0, "the mount to go");
+  } finally {
+    run(["umount", path]);
+  }
+  assertDetached(image);
+  // On the way to it lies another one, of which nothing can be opened either: then both stay.
+  const over = scratch("over");
+  const at = join(over, "at");
+  mkdirSync(at, { recursive: true });
+  const cover = [
+    ["mount", "-t", "tmpfs", "theirs", over],
+    ["mkdir", at],
+    ["mount", "-o", "loop", other, at],
+    ["xfs_io", "-x", "-c", "shutdown", at],
+  ];
+  const { owner } = await killedAfter(
+    `${body.replace("mount()", `mount(undefined, { at: ${JSON.stringify(at)} })`)}
+     for (const words of ${JSON.stringify(cover)}) run(...words);`,
+  );
+  try {
+    await until(() => keeperOf(owner) === undefined, "the keeper to end");
+    assertEquals([mountsAt(over).length, mountsAt(at).length], [1, 2]);
+  } finally {
+    for (const each of [at, over, at]) run(["umount", each]);
+  }
+  for (const each of [image, other]) assertDetached(each);
 });
 
 /** What {@linkcode KEEPER_SCRIPT}'s function says of sources and devices, where these are all the btrfs. */

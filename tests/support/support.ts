@@ -84,6 +84,7 @@ const TOOLS: Record<string, string> = {
   "setpriv": "util-linux",
   "umount": "mount",
   "unshare": "util-linux",
+  "xfs_io": "xfsprogs",
   "xorriso": "xorriso",
   "xz": "xz-utils",
   "zip": "zip unzip",
