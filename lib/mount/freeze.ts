@@ -115,6 +115,11 @@ export class Frozen implements FrozenMount {
 
   async thaw(): Promise<void> {
     this.#isTold = true;
+    await this.end();
+  }
+
+  /** The same for who does not tell the caller of freeze() what came of it. */
+  async end(): Promise<void> {
     await (this.#thawed ??= this.#thaw());
   }
 

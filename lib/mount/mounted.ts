@@ -316,8 +316,8 @@ export class LoopMount implements AsyncDisposable {
   /** A frozen file system would outlive its unmount. */
   async #thaw(): Promise<void> {
     using _turn = await this.#freezes.begin();
-    // Who has called freeze() hears of an error by thaw().
-    await this.#frozen?.thaw().catch(() => {});
+    // Who has called freeze() hears of an error by thaw(), or at the end of the block.
+    await this.#frozen?.end().catch(() => {});
   }
 
   /**
