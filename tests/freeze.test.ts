@@ -191,21 +191,25 @@ withExt4("thaw() rejects if it was thawed before, by others or by its timeout", 
   await assertRejects(() => root.freeze({ timeout: -1 }), RangeError);
 });
 
-withExt4("the end of the block says that it was thawed before, after an unmount too", [], async () => {
-  await using loop = await attach(ext4Image("torn.img"));
-  for (const end of ["unmount", "detach"] as const) {
-    const root = await loop.mount();
-    const snapshot = async () => {
-      await using _frozen = await root.freeze();
-      output(["fsfreeze", "--unfreeze", root.path]);
-      if (end === "unmount") assertEquals(await root.unmount(), "unmounted");
-      else assertEquals(await loop.detach(PATIENTLY), "detached");
-    };
-    const { code, request, message } = await refusalOf(snapshot);
-    assertEquals([code, request], ["EINVAL", "FITHAW"]);
-    assertStringIncludes(message, "may have changed");
-  }
-});
+withExt4(
+  "the end of the block says that it was thawed before, after an unmount too",
+  [],
+  async () => {
+    await using loop = await attach(ext4Image("torn.img"));
+    for (const end of ["unmount", "detach"] as const) {
+      const root = await loop.mount();
+      const snapshot = async () => {
+        await using _frozen = await root.freeze();
+        output(["fsfreeze", "--unfreeze", root.path]);
+        if (end === "unmount") assertEquals(await root.unmount(), "unmounted");
+        else assertEquals(await loop.detach(PATIENTLY), "detached");
+      };
+      const { code, request, message } = await refusalOf(snapshot);
+      assertEquals([code, request], ["EINVAL", "FITHAW"]);
+      assertStringIncludes(message, "may have changed");
+    }
+  },
+);
 
 withExt4("freeze() without a timeout lasts until thaw(), with busybox's timeout too", [
   "busybox",
