@@ -144,6 +144,12 @@ function gptDisk(...places: [start: number, size: number][]): SparseDisk {
   return disk;
 }
 
+function mbrDisk(size: number, ...entries: MbrEntry[]): SparseDisk {
+  const disk = new SparseDisk(size, 512);
+  putRecord(disk, 0, entries);
+  return disk;
+}
+
 function planOf(...args: Parameters<typeof growthOf>): TableGrowth {
   const growth = growthOf(...args);
   if (isRefused(growth)) throw new Error(growth.why);
@@ -168,11 +174,11 @@ test(
     assertEquals(whyNot(disk, 32 * MIB, 2), JSON.stringify(up));
     assertEquals(whyNot(disk, 32 * MIB, 4), "ENXIO: its table has no partition 4: it has 1, 2, 3");
     assertEquals(whyNot(gptDisk(), 32 * MIB), "ENXIO: its table has no partition");
-    const mbr = new SparseDisk(16 * MIB, 512);
-    putRecord(mbr, 0, [
+    const mbr = mbrDisk(
+      16 * MIB,
       { type: 0x83, start: 2048, count: 4096 },
       { type: 0x0c, start: 4096, count: 4096 },
-    ]);
+    );
     assertEquals(whyNot(mbr, 32 * MIB), "EINVAL: partition 2 cannot grow: it overlaps partition 1");
   },
 );
@@ -247,11 +253,7 @@ test(
   "growTable() says what is in a logical partition's way, within its container and beyond",
   [],
   () => {
-    const mbr = (...entries: MbrEntry[]) => {
-      const disk = new SparseDisk(16 * MIB, 512);
-      putRecord(disk, 0, entries);
-      return disk;
-    };
+    const mbr = (...entries: MbrEntry[]) => mbrDisk(16 * MIB, ...entries);
     const container = { type: 0x05, start: 2048, count: 8192 };
     const logical = { type: 0x83, start: 1, count: 2047 };
     const overlapped = mbr(container, { type: 0x83, start: 8192, count: 4096 });
@@ -269,6 +271,36 @@ test(
     assertStringIncludes(whyNot(third, 16 * MIB, 5), "its entry is the third or fourth");
   },
 );
+
+test("growTable() grows over no entry of an MBR that has a size, whatever its type", [], () => {
+  const first = { type: 0x83, start: 2048, count: 4096 };
+  const disk = mbrDisk(16 * MIB, first, { type: 0, start: 8192, count: 4096 });
+  // The kernel shows both.
+  assertEquals(readPartitionTable(disk).partitions.map(({ number }) => number), [1, 2]);
+  const up = { number: 1, start: MIB, from: 2 * MIB, to: 3 * MIB };
+  assertEquals(whyNot(disk, 32 * MIB, 1), JSON.stringify(up));
+  assertEquals(planOf(disk, 32 * MIB).partition.number, 2);
+});
+
+test("growTable() grows a partition of an MBR as far as 32 bits count, and no further", [], () => {
+  const TIB = 2 ** 40;
+  const end = (start: number, count: number, number = 1) => {
+    const disk = mbrDisk(3 * TIB, { type: 0x83, start, count }, {
+      type: 0x83,
+      start: 0xfffff000,
+      count: number === 2 ? 0x2000 : 0,
+    });
+    const { groups, partition } = planOf(disk, 3 * TIB, number);
+    const { start: at, size } = readPartitionTable(written(disk, groups)).partitions[number - 1];
+    assertEquals([at, size], [partition.start, partition.to]);
+    return (at + size) / 512;
+  };
+  assertEquals(end(2048, 4096), 2 ** 32);
+  assertEquals(end(0, 4096), 2 ** 32 - 8);
+  // Those that end behind it stay as they are.
+  assertEquals(end(2048, 0xffffffff), 2048 + 0xffffffff);
+  assertEquals(end(2048, 4096, 2), 0xfffff000 + 0x2000);
+});
 
 test("growTable() refuses a disk that is too short for the backup", [], () => {
   const disk = gptDisk([1, 2], [4, 11]);

@@ -43,7 +43,7 @@ interface Places {
 }
 
 /** Entries have 32 bits for a start and for a size, in sectors. */
-const MOST_SECTORS = 2 ** 32;
+const MOST_SECTORS = 2 ** 32 - 1;
 
 /** What grows partition `number`, or without one the last one, on a disk that shall have `size` bytes. */
 export function* growMbr(
@@ -64,12 +64,13 @@ export function* growMbr(
       "record, which the kernel takes for garbage unless it fits into the record's link";
     return { code: "EOPNOTSUPP", why };
   }
-  const limit = Math.min(Math.floor(size / disk.sectorSize), MOST_SECTORS);
-  if (place.end > limit) {
+  const sectors = Math.floor(size / disk.sectorSize);
+  if (place.end > sectors) {
     const why = `partition ${place.number} ends beyond the disk: give it ` +
       `${place.end * disk.sectorSize} bytes`;
     return { code: "EINVAL", why };
   }
+  const limit = Math.min(sectors, Math.max(place.end, lastEnd(place)));
   const end = endOf(place, places, limit, disk.sectorSize);
   if (typeof end !== "number") return end;
   const { container } = place;
@@ -85,13 +86,22 @@ export function* growMbr(
   };
 }
 
+/**
+ * Up to where a partition may grow: programs look for no sector behind the one that 32 bits can say. One that
+ * ends behind it already stays as it is.
+ */
+function lastEnd({ first, container }: Place): number {
+  return Math.min(MOST_SECTORS + 1, MOST_SECTORS + (container?.first ?? first));
+}
+
 function* placesOf(disk: SteppedDisk, { entries }: BootRecord): Steps<Places> {
   const sectors = (bytes: number) => bytes / disk.sectorSize;
   const [partitions, records]: [Place[], AnyPlace[]] = [[], []];
   let next = 5;
   for (const [slot, entry] of entries.entries()) {
-    const { sys_ind, start_sect: first, nr_sects } = entry;
-    if (nr_sects === 0 || sys_ind === 0) continue;
+    const { start_sect: first, nr_sects } = entry;
+    // Of type 0, too: the kernel shows it, and it may have data.
+    if (nr_sects === 0) continue;
     const at = { record: 0, slot };
     const primary: Place = { number: slot + 1, first, end: first + nr_sects, at };
     partitions.push(primary);
