@@ -2,8 +2,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { isRefused, type TableGrowth } from "../lib/table/growth.ts";
 import { cutEverywhere, growCase, growthOf } from "./cases/grow_beside.ts";
-import { makeGrowthCase, written } from "./cases/growth_cases.ts";
-import { ENTRY, ENTRY_BYTES, get, HEADER, put, seal } from "./cases/gpt.ts";
+import { makeGrowthCase, resized, written } from "./cases/growth_cases.ts";
+import { ENTRY, ENTRY_BYTES, get, HEADER, type Header, put, seal } from "./cases/gpt.ts";
 import { encodeTable } from "./cases/gpt.ts";
 import { putRecord } from "./cases/mbr_cases.ts";
 import { Random } from "./cases/random.ts";
@@ -247,6 +247,65 @@ test("growGpt() erases the old backup's header between partitions, and not withi
       .map(({ offset }) => offset / MIB);
   };
   assertEquals([4, 2].map(erased), [[4], []]);
+});
+
+/** Changes both headers of a disk. */
+function putHeaders(disk: SparseDisk, primary: Partial<Header>, backup = primary): void {
+  for (const [at, fields] of [[512, primary], [disk.size - 512, backup]] as const) {
+    const sector = disk.read(at, 512);
+    put(sector, HEADER, fields);
+    seal(sector);
+    disk.write(at, sector);
+  }
+}
+
+/** The entries are where `sgdisk --move-main-table` puts them, so that a boot loader can lie before them. */
+function withBootLoader(): { disk: SparseDisk; loader: Uint8Array } {
+  const disk = gptDisk([4, 2]);
+  disk.write(1000 * 512, disk.read(2 * 512, 32 * 512));
+  const first = { first_usable_lba: 1032n };
+  putHeaders(disk, { ...first, partition_entry_lba: 1000n }, first);
+  const loader = new Uint8Array(998 * 512).fill(0xb0);
+  disk.write(2 * 512, loader);
+  return { disk, loader };
+}
+
+test("growGpt() goes on after a cut, and writes no entries over a boot loader", [], () => {
+  const { disk, loader } = withBootLoader();
+  const { groups } = planOf(disk, 32 * MIB);
+  for (let n = 0; n <= groups.length; n++) {
+    for (const size of [32 * MIB, 40 * MIB]) {
+      const cut = resized(written(resized(disk, 32 * MIB), groups.slice(0, n)), size);
+      const after = written(cut, planOf(cut, size).groups);
+      assertEquals(after.read(2 * 512, loader.length), loader, `cut after ${n}`);
+      assertEquals(get(after.read(512, 512), HEADER).partition_entry_lba, 1000n);
+      const { header, partitions: [{ size: grown }] } = readPartitionTable(after);
+      assertEquals([header, grown > size - 5 * MIB], ["primary", true]);
+    }
+  }
+});
+
+test("growGpt() does not guess where the primary's entries belong", [], () => {
+  const { disk, loader } = withBootLoader();
+  const { groups } = planOf(disk, 32 * MIB);
+  const cut = written(resized(disk, 32 * MIB), groups.slice(0, 2));
+  cut.write(1000 * 512, loader.subarray(0, 512));
+  assertStringIncludes(whyNot(cut, 32 * MIB), "EUCLEAN: the entries of its GPT do not lie before");
+  const within = gptDisk([4, 2]);
+  putHeaders(within, { first_usable_lba: 30n });
+  assertStringIncludes(whyNot(within, 32 * MIB), "sgdisk --move-main-table");
+});
+
+test("growGpt() writes the backup anew where it has the primary's entries", [], () => {
+  const disk = gptDisk([1, 2]);
+  putHeaders(disk, {}, { partition_entry_lba: 2n });
+  const after = written(disk, planOf(disk, disk.size).groups);
+  const last = disk.size / 512 - 1;
+  assertEquals(
+    get(after.read(disk.size - 512, 512), HEADER).partition_entry_lba,
+    BigInt(last - 32),
+  );
+  assertEquals(planOf(after, disk.size).groups, []);
 });
 
 test(

@@ -70,9 +70,13 @@ export function* growGpt(
   const primary = yield* readCopy(disk, PRIMARY_LBA);
   if (!isValid(primary)) return { code: "EUCLEAN", why: "its primary GPT is damaged" };
   const places = placesOf(primary);
+  const place = placeOf(places, number);
+  if ("why" in place) return place;
   const old = yield* readBackup(disk, primary);
-  const layout = layOut(primary, old, Math.floor(size / disk.sectorSize) - 1, disk.sectorSize);
-  if ("why" in layout) return layout;
+  const home = yield* homeOf(disk, primary, places[0]);
+  if (home === undefined) return { code: "EUCLEAN", why: HOMELESS };
+  const lastLba = Math.floor(size / disk.sectorSize) - 1;
+  const layout = layOut({ ...primary, home, places, old, lastLba }, disk.sectorSize);
   const gpt: Gpt = { ...primary, disk, layout, old };
   const beyond = places.find(({ end }) => end > layout.lastUsable + 1);
   if (beyond) {
@@ -80,8 +84,6 @@ export function* growGpt(
       `${(beyond.end + layout.sectors + 1) * disk.sectorSize} bytes`;
     return { code: "ENOSPC", why };
   }
-  const place = placeOf(places, number);
-  if ("why" in place) return place;
   const others = places.filter((other) => other !== place);
   const room = roomBehind(place, others, layout.lastUsable + 1);
   if ("why" in room) return room;
@@ -108,6 +110,7 @@ function* groupsOf(
   const wasAway = Number(header.partition_entry_lba) !== layout.home;
   const moves = Number(header.alternate_lba) !== layout.lastLba;
   const isBackedUp = old !== undefined && !moves &&
+    Number(old.header.partition_entry_lba) === layout.backup &&
     old.header.partition_entry_array_crc32 === crc32(entries);
   const groups: TableWrite[][] = [];
   if (wasAway) {
@@ -163,22 +166,55 @@ function* readBackup(disk: SteppedDisk, { header }: Copy): Steps<Copy | undefine
     : undefined;
 }
 
-function layOut(
+/** Of the disk before the first partition, so much is searched for the primary's array: bytes. */
+const MOST_BEFORE = 32 * 1024 * 1024;
+/** The first bytes of an entry: the type, and the partition's own GUID. */
+const IDENTITY = gpt_entry.offsets.starting_lba;
+
+const HOMELESS = "the entries of its GPT do not lie before its first partition: move them " +
+  "(sgdisk --move-main-table=SECTOR) to where nothing else lies, which is sector 2 on most disks";
+
+/**
+ * Where the primary's own array lies. A growth that was cut between its steps 2 and 4 has left a header that
+ * points to the backup's array. The own one is not at sector 2 if a boot loader lies there: it is the last
+ * one before the partitions that has the `first` entry.
+ */
+function* homeOf(
+  { sectorSize, read }: SteppedDisk,
   { header, entries }: Copy,
-  old: Copy | undefined,
-  lastLba: number,
+  first: Place,
+): Steps<number | undefined> {
+  const sectors = Math.ceil(entries.length / sectorSize);
+  const [array, firstUsable] = [header.partition_entry_lba, header.first_usable_lba].map(Number);
+  if (array < firstUsable) return array + sectors <= firstUsable ? array : undefined;
+  const begin = PRIMARY_LBA + 1;
+  const length = (firstUsable - begin) * sectorSize;
+  if (length <= 0 || length > MOST_BEFORE) return undefined;
+  const before = yield* read(begin * sectorSize, length);
+  const at = (first.number - 1) * gpt_entry.size;
+  const identity = entries.subarray(at, at + IDENTITY);
+  for (let lba = firstUsable - sectors; lba >= begin; lba--) {
+    const from = (lba - begin) * sectorSize + at;
+    if (identity.every((byte, i) => before[from + i] === byte)) return lba;
+  }
+}
+
+/** What says where the parts of a table shall lie. */
+interface Parts extends Copy, Pick<Layout, "home" | "lastLba"> {
+  readonly places: readonly Place[];
+  readonly old?: Copy;
+}
+
+function layOut(
+  { header, entries, home, places, old, lastLba }: Parts,
   sectorSize: number,
-): Layout | Refusal {
+): Layout {
   const sectors = Math.ceil(entries.length / sectorSize);
   const isAtEnd = Number(header.alternate_lba) === lastLba;
-  const backup = isAtEnd && old ? Number(old.header.partition_entry_lba) : lastLba - sectors;
+  const own = isAtEnd && old ? Number(old.header.partition_entry_lba) : 0;
+  const used = places.reduce((most, { end }) => Math.max(most, end), home + sectors);
+  const backup = own >= used && own + sectors <= lastLba ? own : lastLba - sectors;
   const lastUsable = isAtEnd ? Math.min(Number(header.last_usable_lba), backup - 1) : backup - 1;
-  const [array, first] = [Number(header.partition_entry_lba), Number(header.first_usable_lba)];
-  const home = array < first ? array : PRIMARY_LBA + 1;
-  if (home + sectors > first) {
-    const why = "the entries of its GPT do not lie before its first partition";
-    return { code: "EUCLEAN", why };
-  }
   return { lastLba, lastUsable, home, backup, sectors };
 }
 
@@ -257,10 +293,10 @@ function* protectiveMbr(disk: SteppedDisk, lastLba: number): Steps<TableWrite[]>
   return [{ offset: 0, bytes, what: "the protective MBR" }];
 }
 
-/** Erases the header of a backup that lay elsewhere, unless a partition has its sector. */
-function oldHeader({ old, disk, layout }: Gpt, places: readonly Place[]): TableWrite[] {
+/** Erases the header of a backup that lay elsewhere, unless the table or a partition has its sector. */
+function oldHeader({ header, old, disk, layout }: Gpt, places: readonly Place[]): TableWrite[] {
   const lba = Number(old?.header.my_lba ?? 0);
-  const isFree = lba > PRIMARY_LBA && lba < layout.backup &&
+  const isFree = lba >= Number(header.first_usable_lba) && lba < layout.backup &&
     !places.some(({ first, end }) => first <= lba && lba < end);
   if (!isFree) return [];
   const bytes = new Uint8Array(disk.sectorSize);
