@@ -379,6 +379,55 @@ test("grow() says that somebody has changed the file, or the kernel's partitions
   assertEquals(loop.partitions[1].size, partition?.to);
 });
 
+test("grow() takes the table from the disk, not from what the device had read before", [
+  "root",
+  "sfdisk",
+], async () => {
+  const file = makeImage("behind.img", 16, "label: gpt\nsize=1MiB\n");
+  await using loop = await attach(file, { partscan: true });
+  await loop.grow(1, { dryRun: true });
+  output(["sfdisk", "-q", "--append", "--no-reread", file], { input: "size=1MiB, name=new\n" });
+  const message = await refusal("ENOSPC", () => loop.grow(1, { size: 32 * MIB }));
+  assertStringIncludes(message, "partition 2 begins right behind it");
+  const { partition } = await loop.grow({ name: "new" }, { size: 32 * MIB });
+  assertEquals(loop.partitions.map(({ size }) => size), [MIB, partition?.to]);
+});
+
+test("grow() cuts no file that another program has made larger meanwhile", ["root"], async () => {
+  const file = makeImage("larger.img", 16, TWO);
+  await using loop = await attach(file);
+  const onProgress = ({ step, done }: GrowProgress) => {
+    if (step === "file" && done === 0) truncateSync(file, 40 * MIB);
+  };
+  const message = await refusal("EBUSY", () => loop.grow(2, { size: 20 * MIB, onProgress }));
+  assertStringIncludes(message, `given its file ${40 * MIB} bytes meanwhile`);
+  assertEquals(statSync(file).size, 40 * MIB);
+  assertEquals((await loop.grow(2)).device.to, 40 * MIB);
+});
+
+test("grow() mounts no whole device for a partition that the kernel does not number", [
+  "root",
+  "mkfs.btrfs",
+  "sfdisk",
+], async () => {
+  const file = makeImage("far.img", 200);
+  const table = "label: gpt\ntable-length: 512\n300: start=2048, size=130MiB\n";
+  output(["sfdisk", "-q", file], { input: table });
+  {
+    await using loop = await attach(file, { offset: MIB, sizelimit: 130 * MIB });
+    output(["mkfs.btrfs", "-q", loop.path]);
+  }
+  const { partition, fileSystem } = await growImage(file, { size: 400 * MIB });
+  assertEquals(fileSystem?.to, fileSystem?.from);
+  const range = { offset: MIB, sizelimit: partition!.to };
+  const { offset, sizelimit } = range;
+  assertStringIncludes(
+    fileSystem!.reason!,
+    `growImage() with offset: ${offset}, sizelimit: ${sizelimit} grows it`,
+  );
+  assertEquals((await growImage(file, range)).fileSystem?.to, partition?.to);
+});
+
 test("grow() opens the device by its node where it can make none, and no other device", [
   "root",
   "mount",

@@ -9,6 +9,7 @@ import type { PartitionSelector } from "../base/selector.ts";
 import { deviceSize, openBackingFile } from "../binding/backing_file.ts";
 import type { BoundDevice } from "../binding/bound_device.ts";
 import { checkReadOptions, type ReadPartitionsOptions } from "../binding/options.ts";
+import { blkFlsBuf } from "../kernel/block.ts";
 import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { O_RDONLY, O_RDWR, open, type OpenFile } from "../kernel/file.ts";
 import { ftruncate, writeThrough } from "../kernel/growth.ts";
@@ -47,11 +48,14 @@ export async function growDevice(
   const { signal } = options;
   signal?.throwIfAborted();
   refuse(bound);
+  // The table is read from the disk: the page cache lacks what was written to the backing file, and still has
+  // what the device could not write.
+  await blkFlsBuf(bound.device);
   const subject = subjectOf(bound);
   const plan = await makePlan(subject, selector, options.size, signal);
   if (options.dryRun) return describe(plan);
   const tell = teller(options);
-  await tell("file", plan.file.to - plan.file.from, () => ftruncate(bound.backing!, plan.file.to));
+  await tell("file", plan.file.to - plan.file.from, () => growFile(bound, plan.file.to));
   await adoptSize(bound, plan);
   const { groups = [], partition } = plan.growth ?? {};
   const bytes = groups.flat().reduce((sum, { bytes }) => sum + bytes.length, 0);
@@ -59,7 +63,7 @@ export async function growDevice(
   if (partition) await growPartition(bound, partition, tell, signal);
   const { content } = plan;
   if (!content || content.grown.to === content.grown.from) return describe(plan);
-  const grown = await growContent(bound, content, partition?.number, tell, signal);
+  const grown = await growContent(bound, content, partition, tell, signal);
   return describe({ ...plan, content: { ...content, grown } });
 }
 
@@ -107,6 +111,16 @@ function teller({ onProgress, signal }: CheckedGrow): Tell {
     await act(tell);
     tell(total);
   };
+}
+
+/** Not if it has become larger than that meanwhile: ftruncate(2) would cut it. */
+async function growFile(bound: BoundDevice, to: number): Promise<void> {
+  const { size } = fileStatus(bound.backing!);
+  if (size <= to) return await ftruncate(bound.backing!, to);
+  const hint =
+    `another program has given its file ${size} bytes meanwhile, more than the ${to} that ` +
+    "it shall have: call grow() without size";
+  throw refusal(bound, "EBUSY", hint);
 }
 
 /** The file may have grown long before. */
@@ -175,12 +189,22 @@ async function growPartition(
 async function growContent(
   bound: BoundDevice,
   content: Content,
-  number: number | undefined,
+  grownPartition: TableGrowth["partition"] | undefined,
   tell: Tell,
   signal?: AbortSignal,
 ): Promise<GrownFileSystem> {
   const { grown, size } = content;
+  const number = grownPartition?.number;
   const partition = bound.partitions.list.find((partition) => partition.number === number);
+  // The whole device is something else.
+  if (grownPartition && !partition) {
+    const range = `offset: ${
+      bound.facts.offset + grownPartition.start
+    }, sizelimit: ${grownPartition.to}`;
+    const reason =
+      `the kernel does not show partition ${number}: growImage() with ${range} grows it`;
+    return { ...grown, to: grown.from, reason };
+  }
   const device = partition?.path ?? bound.path;
   const made = await orRefusal(() => mountAlone(bound, content, { device, partition: number }));
   if (made instanceof LoopError) {
