@@ -428,6 +428,70 @@ test("grow() mounts no whole device for a partition that the kernel does not num
   assertEquals((await growImage(file, range)).fileSystem?.to, partition?.to);
 });
 
+test("grow() leaves the footer of a VHD where it is, and the raw image of it grows", [
+  "root",
+  "qemu-img",
+], async () => {
+  const raw = makeImage("raw.img", 16, "label: gpt\nsize=8MiB\n");
+  const file = scratch("fixed.vhd");
+  const fixed = ["-O", "vpc", "-o", "subformat=fixed,force_size=on"];
+  output(["qemu-img", "convert", "-f", "raw", ...fixed, raw, file]);
+  const before = sum(file);
+  for (const options of [{}, { size: 32 * MIB }, { dryRun: true }]) {
+    const message = await refusal("EOPNOTSUPP", () => growImage(file, options));
+    assertStringIncludes(message, "qemu-img convert -f vpc -O raw FILE DISK");
+    assertEquals(sum(file), before);
+  }
+  output(["qemu-img", "convert", "-f", "vpc", "-O", "raw", file, raw]);
+  const { partition } = await growImage(raw, { size: 32 * MIB });
+  assert(partition!.to > 30 * MIB);
+});
+
+/** A file with a superblock 1.0 of a RAID at the end of so many bytes. */
+function putMember(file: string, start: number, size: number): void {
+  const at = size - 8192;
+  const raw = new DataView(new ArrayBuffer(256));
+  raw.setUint32(0, 0xa92b4efc, true);
+  raw.setUint32(4, 1, true);
+  raw.setBigUint64(0x90, BigInt(at / 512), true);
+  const bytes = readFileSync(file);
+  bytes.set(new Uint8Array(raw.buffer), start + at);
+  writeFileSync(file, bytes);
+}
+
+test(
+  "grow() moves no end away from a RAID's superblock",
+  ["root", "wipefs", "sfdisk"],
+  async () => {
+    const file = makeImage("member.img", 16, "label: gpt\nsize=8MiB\nsize=1MiB\n");
+    putMember(file, MIB, 8 * MIB);
+    const last = { size: 32 * MIB };
+    assertEquals((await growImage(file, { ...last, dryRun: true })).partition?.number, 2);
+    output(["sfdisk", "-q", "--delete", file, "2"]);
+    const before = sum(file);
+    const message = await refusal("EOPNOTSUPP", () => growImage(file, last));
+    assertStringIncludes(message, "partition 1 cannot grow: it holds a linux_raid_member");
+    assertEquals(sum(file), before);
+    {
+      await using loop = await attach(file, { partscan: true });
+      output(["wipefs", "-a", "-t", "linux_raid_member", loop.partitions[0].path]);
+    }
+    assertDetached(file);
+    assert((await growImage(file, last)).partition!.to > 30 * MIB);
+    const whole = makeImage("whole.img", 16, "label: gpt\nsize=8MiB\n");
+    putMember(whole, 0, 16 * MIB);
+    // The backup of its GPT would be written over the superblock.
+    assertStringIncludes(
+      await refusal("EOPNOTSUPP", () => growImage(whole)),
+      "it holds a linux_raid",
+    );
+    const bare = makeImage("bare-member.img", 16);
+    putMember(bare, 0, 16 * MIB);
+    await refusal("EOPNOTSUPP", () => growImage(bare, last));
+    assertEquals((await growImage(bare)).fileSystem?.type, "linux_raid_member");
+  },
+);
+
 test("grow() opens the device by its node where it can make none, and no other device", [
   "root",
   "mount",

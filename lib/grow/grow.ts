@@ -80,10 +80,8 @@ function refuse(bound: BoundDevice): void {
 function subjectOf(bound: BoundDevice): Subject {
   const { path, device, facts, backing } = bound;
   const { size, sectorSize, offset, sizelimit } = facts;
-  const nodeOf = (number: number | undefined) =>
-    number === undefined
-      ? path
-      : bound.partitions.list.find((partition) => partition.number === number)?.path;
+  const nodeOf = (number: number) =>
+    bound.partitions.list.find((partition) => partition.number === number)?.path;
   return {
     ...{ path, view: device, base: 0, size, sectorSize },
     // A writable device has it.

@@ -20,6 +20,7 @@ import { growTable } from "../table/growth_writer.ts";
 import { wanted } from "../table/steps.ts";
 import { planFileSystem } from "./file_systems.ts";
 import type { GrownFileSystem, GrownSize, Growth } from "./options.ts";
+import { whyNotDisk, whyNotPart } from "./tail.ts";
 
 /** What is grown: a range of a file, seen through a device or through the file itself. */
 export interface Subject {
@@ -35,7 +36,7 @@ export interface Subject {
   /** The backing file, and which part of it is the disk. */
   readonly part: Part;
   /** Where a partition is read: its node, whose page cache a mount shares, or none if there is no node. */
-  open(number: number | undefined): Promise<OpenFile | undefined>;
+  open(number: number): Promise<OpenFile | undefined>;
 }
 
 /** What is to be done. */
@@ -70,6 +71,7 @@ export async function makePlan(
   const table = await readTableOf(subject, signal);
   if (table.kind === "none") {
     if (selector !== undefined) throw refusal(subject, "ENXIO", "it has no partition table");
+    if (device.to > device.from) await keepDisk(subject);
     return { file, device, content: await contentOf(subject, undefined, device) };
   }
   const number = await numberOf(subject, table, selector);
@@ -78,6 +80,8 @@ export async function makePlan(
   const range = { offset: subject.base, size: subject.size, signal };
   const growth = await readPart(subject.view, range, growTable(disk, table, device.to, number));
   if (isRefused(growth)) throw refusal(subject, growth.code, growth.why);
+  if (device.to > device.from || growth.groups.length > 0) await keepDisk(subject);
+  if (growth.partition.to > growth.partition.from) await keepPartition(subject, growth.partition);
   const content = await contentOf(subject, growth.partition, growth.partition);
   return { file, device, growth, content };
 }
@@ -158,7 +162,7 @@ async function inside<T>(
   { start = 0, from, size = from ?? subject.size }: Range,
   look: (file: OpenFile, part: { offset: number; size: number }) => Promise<T>,
 ): Promise<T> {
-  using node = await subject.open(number);
+  using node = number === undefined ? undefined : await subject.open(number);
   if (node) return await look(node, { offset: 0, size: blkGetSize64(node) });
   return await look(subject.view, { offset: subject.base + start, size });
 }
@@ -169,6 +173,26 @@ async function allOn(
   range: Range,
 ): Promise<FileSystem[]> {
   return await inside(subject, number, range, fileSystemsIn);
+}
+
+/**
+ * Rejects with LoopError if what stands at the disk's end would no longer stand there. The backing file is
+ * read: where a device ends within a sector, the kernel cannot read that.
+ */
+async function keepDisk(subject: Subject): Promise<void> {
+  const { part: { file, offset }, size } = subject;
+  const why = await whyNotDisk(file, { offset, size });
+  if (why !== undefined) throw refusal(subject, "EOPNOTSUPP", why);
+}
+
+/** The same of a partition. */
+async function keepPartition(
+  subject: Subject,
+  partition: TableGrowth["partition"],
+): Promise<void> {
+  const why = await inside(subject, partition.number, partition, whyNotPart);
+  if (why === undefined) return;
+  throw refusal(subject, "EOPNOTSUPP", `partition ${partition.number} cannot grow: ${why}`);
 }
 
 /** What there is, and how large it is. Rejects with LoopError EUCLEAN if there are two. */

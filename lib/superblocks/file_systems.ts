@@ -20,6 +20,9 @@ export type { FileSystem } from "./superblock.ts";
 /** All kinds that are known. Two that a disk shows at once are given in this order, which is blkid's. */
 export const ROWS: readonly Row[] = [...CONTAINERS, VFAT, ...FILE_SYSTEMS, UDF, ISO9660, EXFAT];
 
+/** Those that are looked for at a disk's end, wherever that is. */
+const AT_END = ROWS.filter(({ start }) => typeof start !== "number");
+
 /** Bytes: a superblock lies in these first ones, unless it lies at the disk's end. */
 const BEGINNING = 68 * 1024;
 /** Bytes: arrays have theirs in the last whole 64 KiB, or behind them. */
@@ -37,14 +40,23 @@ const LAST = 64 * 1024;
  * A type needs the magic number, and the fields that tell it from other data with the same bytes. The
  * driver says whether the rest is sound, and whether the disk is long enough.
  */
-export function* findFileSystems(size: number): Steps<FileSystem[]> {
+export function findFileSystems(size: number): Steps<FileSystem[]> {
+  return findAmong(ROWS, size);
+}
+
+/** What is found by a superblock at the disk's end: nobody finds it any more once the disk is larger. */
+export function* findAtEnd(size: number): Steps<FileSystem | undefined> {
+  return (yield* findAmong(AT_END, size))[0];
+}
+
+function* findAmong(rows: readonly Row[], size: number): Steps<FileSystem[]> {
   const pieces: Piece[] = [];
   for (const { offset, length } of endsOf(size)) {
     pieces.push({ offset, bytes: yield* wanted(offset, length) });
   }
   const disk = withPieces(size, pieces);
   const found: FileSystem[] = [];
-  for (const row of ROWS) {
+  for (const row of rows) {
     const start = typeof row.start === "number" ? row.start : row.start(size);
     if (start < 0 || lacksMagic(row, start, pieces)) continue;
     const one = yield* findBy(row, start, disk);

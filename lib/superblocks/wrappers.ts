@@ -66,15 +66,15 @@ const isVdi = (raw: Uint8Array) => {
   return signature === 0xbeda107f && major <= 1;
 };
 
-/** The copy of the footer with which a dynamic VHD begins. A fixed one is a raw disk and a footer. */
-const isVhd = (raw: Uint8Array) => {
+/** The footer of a VHD: a dynamic one begins with a copy, a fixed one is a raw disk with a footer. */
+const isVhd = (raw: Uint8Array, least: number, most: number) => {
   const { version, type, checksum } = read(raw, {
     version: [12, be32],
     type: [60, be32],
     checksum: [64, be32],
   });
   const sum = raw.reduce((sum, byte, i) => isWithin(i, 64, 67) ? sum : sum + byte, 0);
-  return version === 0x10000 && isWithin(type, 3, 4) && ~sum >>> 0 === checksum;
+  return version === 0x10000 && isWithin(type, least, most) && ~sum >>> 0 === checksum;
 };
 
 /** QEMU's docs/interop/qed_spec.txt. */
@@ -172,7 +172,12 @@ const ROWS: readonly Row[] = [
   { name: "the description of a VMDK image", magic: "# Disk DescriptorFile", command: CONVERT },
   { name: "a VDI image", magic: "<<< ", isSound: isVdi, command: CONVERT },
   { name: "a VHDX image", magic: "vhdxfile", also: VHDX_HEADER, command: CONVERT },
-  { name: "a VHD image", magic: "conectix", isSound: isVhd, command: CONVERT },
+  {
+    name: "a VHD image",
+    magic: "conectix",
+    isSound: (raw) => isVhd(raw, 3, 4),
+    command: CONVERT,
+  },
   { name: "a Parallels image", magic: "WithoutFreeSpace", isSound: isParallels, command: CONVERT },
   { name: "a Parallels image", magic: "WithouFreSpacExt", isSound: isParallels, command: CONVERT },
   {
@@ -224,6 +229,15 @@ export function* findWrapper(size: number): Steps<Wrapper | undefined> {
     if (also === undefined || (yield* isThere(also, size))) return { name, command };
   }
   return undefined;
+}
+
+/** The format of a raw disk whose last sector says so, with its article; undefined: none that is known. */
+export function* findFooter(size: number): Steps<string | undefined> {
+  if (size < SECTOR) return undefined;
+  const last = yield* wanted(size - SECTOR, SECTOR);
+  return hasBytes(last, 0, "conectix") && isVhd(last, 2, 2)
+    ? "a VHD image of fixed size"
+    : undefined;
 }
 
 function* isThere({ magic, at }: NonNullable<Row["also"]>, size: number): Steps<boolean> {

@@ -85,6 +85,7 @@ const TOOLS: Record<string, string> = {
   "umount": "mount",
   "unshare": "util-linux",
   "xfs_io": "xfsprogs",
+  "wipefs": "util-linux",
   "xorriso": "xorriso",
   "xz": "xz-utils",
   "zip": "zip unzip",
