@@ -22,7 +22,7 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { attach, LoopError, mountImage, type MountImageOptions, readPartitions } from "../mod.ts";
 import { checkFileSystem } from "../lib/image/check.ts";
@@ -452,7 +452,7 @@ withBusybox("MountedImage.run() runs a command with all mounts of the tree", [],
 
 /** A copy of an image while an ext4 on it is mounted and its journal has to be replayed. */
 async function dirtyCopy(name: string): Promise<string> {
-  const file = makeImage(`live-${name}`, 17, `label: gpt\nsize=16MiB, type=${ROOT_TYPE}\n`);
+  const file = makeImage(`live-${name}`, 18, `label: gpt\nsize=16MiB, type=${ROOT_TYPE}\n`);
   const [{ start, size }] = (await readPartitions(file)).partitions;
   makeExt4(file, { start, size, number: 1, files: SYSTEM });
   const copy = scratch(name);
@@ -477,6 +477,39 @@ withExt4("mountImage() with readOnly changes no byte, whatever its journal says"
   }
   assertEquals(checksum(file), before);
   await using tree = await mountImage(file);
+  assertEquals(readFileSync(join(tree.path, "file19"), "utf8"), "x".repeat(2000));
+});
+
+/** How many sectors of a device were written. */
+const writtenOn = (device: string) =>
+  Number(readFileSync(`/sys/class/block/${basename(device)}/stat`, "utf8").trim().split(/ +/)[6]);
+
+withExt4("mountImage() writes no byte of a partition that the table lets nobody write", [
+  "mkfs.xfs",
+  "sgdisk",
+], async () => {
+  const verity = `label: gpt\nsize=300MiB, type=${ROOT_TYPE}\nsize=1MiB, type=${VERITY_TYPE}\n`;
+  const clean = makeImage("verity.img", 303, verity);
+  {
+    await using loop = await attach(clean, { partscan: true });
+    output(["mkfs.xfs", "-q", "-K", loop.partitions[0].path]);
+  }
+  {
+    await using tree = await mountImage(clean);
+    const [{ mount }] = tree.mounts;
+    assertEquals([mount.type, mount.readOnly, tree.loop.readOnly], ["xfs", true, false]);
+    await mount.unmount();
+    assertEquals(writtenOn(mount.device), 0);
+  }
+  const dirty = await dirtyCopy("dirty.img");
+  output(["sgdisk", "--attributes=1:set:60", dirty]);
+  const before = checksum(dirty);
+  {
+    await using tree = await mountImage(dirty);
+    assert(tree.mounts[0].mount.readOnly);
+  }
+  assertEquals(checksum(dirty), before);
+  await using tree = await mountImage(dirty, { readOnly: false });
   assertEquals(readFileSync(join(tree.path, "file19"), "utf8"), "x".repeat(2000));
 });
 

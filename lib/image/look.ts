@@ -71,6 +71,11 @@ interface Unwritten {
   readonly wasReadOnly: boolean;
 }
 
+/** Keeps everybody from writing a device, for as long as it is there. */
+export async function keepUnwritten(path: string): Promise<void> {
+  (await openUnwritten(path)).file.close();
+}
+
 /** Opens a device, and keeps everybody from writing it. */
 async function openUnwritten(path: string): Promise<Unwritten> {
   using opened = new DisposableStack();

@@ -24,7 +24,8 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
   /**
    * `true`: no byte of the image changes; a journal that needs it is not replayed, and what only that has
    * is not seen. `false`: fail if the file cannot be written, and pass over `ro` in the image's fstab. Left
-   * out: writable where the file, fstab, the table and the file system let it.
+   * out: writable where the file, fstab, the table and the file system let it; no byte changes of a partition
+   * that the table marks as read-only, or beside which it has data for dm-verity.
    */
   readOnly?: boolean;
   /**

@@ -23,7 +23,7 @@ import {
   refusedOption,
   whyNotMounted,
 } from "./fstab.ts";
-import { type Look, withoutReplay } from "./look.ts";
+import { keepUnwritten, type Look, withoutReplay } from "./look.ts";
 import type { CheckedImage } from "./options.ts";
 import {
   makeMountedImage,
@@ -172,6 +172,8 @@ class TreeBuilder {
     const driver = found && driverOf(found);
     const readOnly = this.#readOnly(part, hasVerity);
     if (check && driver !== undefined && !readOnly) await checkFileSystem(driver, part.path);
+    // A read-only mount alone replays a journal, and that of an XFS writes to its log even where that is clean.
+    if (readOnly && !this.#loop.readOnly) await keepUnwritten(part.path);
     signal?.throwIfAborted();
     return await this.#loop.mount(part.number, {
       ...this.#mountOptions(options, driver, readOnly),
@@ -182,7 +184,7 @@ class TreeBuilder {
     });
   }
 
-  /** undefined: as the file system and fstab have it. */
+  /** true: no byte of it changes. undefined: as the file system and fstab have it. */
   #readOnly(part: Part, hasVerity: boolean): true | undefined {
     if (this.#loop.readOnly) return true;
     if (this.#asked.readOnly === false) return undefined;
@@ -200,11 +202,11 @@ class TreeBuilder {
       ...{ suid: true, dev: true, nosuid, nodev, noexec, exec: noexec },
       ...{ rw: true, ro: readOnly ?? (this.#asked.readOnly === false || undefined) },
     };
-    const isOfJournal = (word: string) => this.#loop.readOnly && OF_JOURNAL.test(word);
+    const isOfJournal = (word: string) => readOnly && OF_JOURNAL.test(word);
     const kept = words.filter((word) => isDecided[word] === undefined && !isOfJournal(word));
     const needed = driver === undefined
       ? []
-      : this.#loop.readOnly
+      : readOnly
       ? withoutReplay(driver)
       : driver === "xfs"
       ? ["nouuid"]
