@@ -539,6 +539,35 @@ withExt4(
   },
 );
 
+withExt4("check looks at each file system once, and before it is in use", [], async () => {
+  const fstab = "LABEL=data /one ext4\nLABEL=data /two ext4\n";
+  const file = await imageOf("once.img", [
+    { files: { ...SYSTEM, "etc/fstab": fstab, "one/": "", "two/": "" } },
+    { label: "data", files: {} },
+  ]);
+  await using tree = await mountImage(file, { check: true });
+  assertEquals([points(tree), tree.skipped], [["/ 1", "/one 2", "/two 2"], []]);
+});
+
+test("check has an xfs replay its log, which is no damage", ["root", "mkfs.xfs"], async () => {
+  const [file, copy] = [makeImage("live.img", 300), scratch("cut-off.img")];
+  output(["mkfs.xfs", "-q", file]);
+  {
+    await using loop = await attach(file);
+    await using root = await loop.mount();
+    for (let i = 0; i < 50; i++) mkdirSync(join(root.path, `folder${i}`));
+    writeFileSync(join(root.path, "saved"), "x");
+    output(["sync", join(root.path, "saved")]);
+    output(["cp", "--sparse=always", file, copy]);
+  }
+  assertEquals(run(["xfs_repair", "-n", copy]).status, 1);
+  {
+    await using tree = await mountImage(copy, { check: true });
+    assertEquals(readFileSync(join(tree.path, "saved"), "utf8"), "x");
+  }
+  assertEquals(run(["xfs_repair", "-n", copy]).status, 0);
+});
+
 withExt4("nothing of a mounted image outlives its process", [], async () => {
   const file = await imageOf("killed.img", [
     { files: { ...SYSTEM, "etc/fstab": "LABEL=data /srv ext4\n", "srv/": "" } },
@@ -876,6 +905,22 @@ test("checkFileSystem() names what it found, and asks no tool where there is non
   const { code, message } = await assertRejects(() => checkFileSystem("xfs", file), LoopError);
   assertEquals(code, "EUCLEAN");
   assertMatch(message, /the xfs is damaged; xfs_repair -n \S+ gave exit code 1\)/);
+});
+
+test("checkFileSystem() calls nothing damaged that its tool could not check", [
+  "mkfs.ext4",
+], async () => {
+  const file = makeImage("newer.img", 4);
+  // Without a checksum, which would call the superblock damaged.
+  output(["mkfs.ext4", "-q", "-O", "^metadata_csum,^has_journal", file]);
+  // A feature that no e2fsck has.
+  patch(file, 1024 + 0x60 + 3, "\x80");
+  const { code, message } = await assertRejects(() => checkFileSystem("ext4", file), LoopError);
+  assertEquals(code, "EOPNOTSUPP");
+  assertMatch(
+    message,
+    /the ext4 could not be checked; e2fsck -p \S+ gave exit code 8\)\n {2}.*feature/s,
+  );
 });
 
 withExt4("mountImage() checks nothing that cannot be written, and names a tool that is missing", [

@@ -7,28 +7,39 @@ import { LoopError } from "../base/errors.ts";
 import { decodeName } from "../base/names.ts";
 import { memoryFile, readAt } from "../kernel/file.ts";
 import { runScript, unknownExit } from "../kernel/program.ts";
+import { whileMounted } from "./look.ts";
+
+/** What an exit code says of a file system. */
+type Verdict = "sound" | "damaged" | "unknown";
 
 interface Checker {
   /** The tool and its options; the node follows. */
   readonly command: readonly string[];
   /** The package of Debian and most others that has it. */
   readonly package: string;
-  /** The least exit code that means damage which is still there. */
-  readonly damaged: number;
+  readonly verdict: (status: number) => Verdict;
 }
 
-const EXT: Checker = { command: ["e2fsck", "-p"], package: "e2fsprogs", damaged: 4 };
+/** fsck(8): the bits up to 2 are repairs, 4 is damage that is still there, all others mean that it was not checked. */
+const byBits = (status: number): Verdict =>
+  status < 4 ? "sound" : status < 64 && (status & 4) !== 0 ? "damaged" : "unknown";
+
+/** The tools of XFS and btrfs have one code for damage and for what they do not know. */
+const byOne = (status: number): Verdict =>
+  status === 0 ? "sound" : status === 1 ? "damaged" : "unknown";
+
+const EXT: Checker = { command: ["e2fsck", "-p"], package: "e2fsprogs", verdict: byBits };
 
 /** XFS and btrfs repair themselves at the mount: their tools only look. */
 const CHECKERS = new Map<string, Checker>([
   ["ext2", EXT],
   ["ext3", EXT],
   ["ext4", EXT],
-  ["vfat", { command: ["fsck.vfat", "-a"], package: "dosfstools", damaged: 4 }],
-  ["exfat", { command: ["fsck.exfat", "-p"], package: "exfatprogs", damaged: 4 }],
-  ["f2fs", { command: ["fsck.f2fs", "-a"], package: "f2fs-tools", damaged: 4 }],
-  ["xfs", { command: ["xfs_repair", "-n"], package: "xfsprogs", damaged: 1 }],
-  ["btrfs", { command: ["btrfs", "check", "--readonly"], package: "btrfs-progs", damaged: 1 }],
+  ["vfat", { command: ["fsck.vfat", "-a"], package: "dosfstools", verdict: byBits }],
+  ["exfat", { command: ["fsck.exfat", "-p"], package: "exfatprogs", verdict: byBits }],
+  ["f2fs", { command: ["fsck.f2fs", "-a"], package: "f2fs-tools", verdict: byBits }],
+  ["xfs", { command: ["xfs_repair", "-n"], package: "xfsprogs", verdict: byOne }],
+  ["btrfs", { command: ["btrfs", "check", "--readonly"], package: "btrfs-progs", verdict: byOne }],
 ]);
 
 const ENV = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin", "LC_ALL=C"];
@@ -38,38 +49,75 @@ const MISSING = 127;
 const MOST_SAID = 65_536;
 const MOST_LINES = 8;
 
+/** xfs_repair's word for a log that the driver has to replay. What only that log mends is damage to xfs_repair. */
+const UNREPLAYED = /valuable metadata changes in a log/;
+
 /**
- * Checks the file system on a node. Nothing is done for a type that cannot be damaged by writes (squashfs,
- * iso9660). Rejects with LoopError EUCLEAN if there is damage that the tool leaves to a person.
+ * Checks the file system on a node, which is not mounted. Nothing is done for a type that cannot be damaged by
+ * writes (squashfs, iso9660). Rejects with LoopError EUCLEAN if there is damage that the tool leaves to a person,
+ * EOPNOTSUPP if the tool could not check it.
  */
 export async function checkFileSystem(type: string, path: string): Promise<void> {
   const checker = CHECKERS.get(type);
   if (!checker) return;
-  const [tool] = checker.command;
-  const command = [...checker.command, path];
+  const first = await runChecker(checker, path);
+  if (first.verdict === "sound") return;
+  if (type === "xfs" && UNREPLAYED.test(first.said)) {
+    // The mount replays it.
+    await whileMounted(path, type, { options: ["nouuid"] }, () => Promise.resolve());
+    const second = await runChecker(checker, path);
+    if (second.verdict === "sound") return;
+    throw refusal(type, path, checker, second);
+  }
+  throw refusal(type, path, checker, first);
+}
+
+/** What a tool came to. */
+interface Checked {
+  readonly verdict: Verdict;
+  readonly status: number;
+  readonly said: string;
+}
+
+async function runChecker(
+  { command, package: from, verdict }: Checker,
+  path: string,
+): Promise<Checked> {
+  const [tool] = command;
   using output = memoryFile("loopdev-fsck", 1);
   const status = await runScript({
     path: "/bin/sh",
     text: SCRIPT,
     name: "loopdev-fsck",
-    args: command,
+    args: [...command, path],
     env: ENV,
     files: [output],
   });
   if (status === undefined) throw unknownExit(tool);
   if (status === MISSING) {
-    const hint = `check: ${tool} is not installed, which the package ${checker.package} has`;
+    const hint = `check: ${tool} is not installed, which the package ${from} has`;
     throw new LoopError({ code: "ENOENT", path: tool, hint });
   }
-  if (status < checker.damaged) return;
-  const said = decodeName(readAt(output, 0, MOST_SAID)).replaceAll("\0", "").trim().split("\n");
+  const said = decodeName(readAt(output, 0, MOST_SAID)).replaceAll("\0", "").trim();
+  return { verdict: verdict(status), status, said };
+}
+
+function refusal(
+  type: string,
+  path: string,
+  { command }: Checker,
+  { verdict, status, said }: Checked,
+): LoopError {
+  const code = `${command.join(" ")} ${path} gave exit code ${status}`;
   const remedy = type === "xfs" || type === "btrfs"
     ? ""
-    : ": run it by hand, without " + command[command.length - 2];
-  throw new LoopError({
-    code: "EUCLEAN",
+    : `: run it by hand, without ${command[command.length - 1]}`;
+  return new LoopError({
+    code: verdict === "damaged" ? "EUCLEAN" : "EOPNOTSUPP",
     path,
-    hint: `check: the ${type} is damaged; ${command.join(" ")} gave exit code ${status}${remedy}`,
-    lines: said.slice(-MOST_LINES),
+    hint: verdict === "damaged"
+      ? `check: the ${type} is damaged; ${code}${remedy}`
+      : `check: the ${type} could not be checked; ${code}`,
+    lines: said.split("\n").slice(-MOST_LINES),
   });
 }

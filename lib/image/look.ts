@@ -14,7 +14,7 @@ import { O_RDONLY } from "../kernel/file.ts";
 import type { OpenFile } from "../kernel/file.ts";
 import { endMount, makeMount, MOUNT_ATTR_RDONLY } from "../kernel/mount.ts";
 import { optionWithoutReplay } from "../mount/causes.ts";
-import { checkMountOptions, settingsOf } from "../mount/options.ts";
+import { checkMountOptions, type MountOptions, settingsOf } from "../mount/options.ts";
 import { driverOf } from "../mount/unknown.ts";
 import { rootWords } from "./boot_words.ts";
 import { listBelow, readBelow, readOsRelease } from "./files.ts";
@@ -86,29 +86,43 @@ async function openUnwritten(path: string): Promise<Unwritten> {
   return { file, wasReadOnly };
 }
 
-/** Mounts it, and gives what `use` makes of its root directory. */
-async function whileMounted<T>(
+/** Mounts it read-only, without a replay, and gives what `use` makes of its root directory. */
+async function whileShown<T>(
   device: string,
   type: string,
   options: readonly string[],
   use: (root: OpenFile) => Promise<T>,
 ): Promise<T> {
   const all = [...withoutReplay(type), ...options];
-  const checked = checkMountOptions({ options: all, readOnly: true, noexec: true });
-  const settings = [{ name: "ro", value: undefined }, ...settingsOf(checked, type)];
-  const attributes = checked.attributes | MOUNT_ATTR_RDONLY;
+  return await whileMounted(device, type, { options: all, readOnly: true }, use);
+}
+
+/** Mounts it nowhere, and gives what `use` makes of its root directory. */
+export async function whileMounted<T>(
+  device: string,
+  type: string,
+  options: MountOptions,
+  use: (root: OpenFile) => Promise<T>,
+): Promise<T> {
+  const checked = checkMountOptions({ ...options, noexec: true });
+  const { readOnly = false } = checked;
+  const settings = [
+    ...readOnly ? [{ name: "ro", value: undefined }] : [],
+    ...settingsOf(checked, type),
+  ];
+  const attributes = checked.attributes | (readOnly ? MOUNT_ATTR_RDONLY : 0);
   const made = await makeMount({ type, device, settings, attributes }, (e) => Promise.resolve(e));
   try {
     return await use(made.root);
   } finally {
     const nowhere = { node: undefined, holder: undefined };
-    await endMount(made, { ...nowhere, written: false, attached: false });
+    await endMount(made, { ...nowhere, written: !readOnly, attached: false });
   }
 }
 
 async function lookWith(device: string, type: string, subvolume?: string): Promise<Look> {
   const options = subvolume === undefined ? [] : [ofSubvolume(subvolume)];
-  return await whileMounted(device, type, options, async (root) => ({
+  return await whileShown(device, type, options, async (root) => ({
     fstab: parseFstab(await readBelow(root, "etc/fstab") ?? ""),
     isSystem: await readOsRelease(root) !== undefined,
     roots: await rootWords(root),
@@ -129,7 +143,7 @@ const MOST_SUBVOLUMES = 64;
  * nothing tells which of several is meant.
  */
 async function lookIntoSubvolumes(device: string): Promise<Look | undefined> {
-  const names = await whileMounted(device, "btrfs", ["subvolid=5"], async (top) => {
+  const names = await whileShown(device, "btrfs", ["subvolid=5"], async (top) => {
     // A name can be too long for an option, or have bytes that are no UTF-8.
     const all = (await listBelow(top, "", "directories"))
       .filter((name) => refusedOption([ofSubvolume(`/${name}`)]) === undefined)

@@ -75,6 +75,8 @@ class TreeBuilder {
   readonly #parts: Parts;
   readonly #mounts: TreeMount[] = [];
   readonly #skipped: SkippedMount[] = [];
+  /** Those that a file system's own tool has found sound, or repaired. */
+  readonly #checked = new Set<Part>();
   /** Those that fstab has a line for. */
   readonly #inFstab = new Set<Part>();
 
@@ -171,7 +173,7 @@ class TreeBuilder {
     const found = part.content.find(({ usage }) => usage === "filesystem");
     const driver = found && driverOf(found);
     const readOnly = this.#readOnly(part, hasVerity);
-    if (check && driver !== undefined && !readOnly) await checkFileSystem(driver, part.path);
+    if (check && driver !== undefined && !readOnly) await this.#check(part, driver);
     // A read-only mount alone replays a journal, and that of an XFS writes to its log even where that is clean.
     if (readOnly && !this.#loop.readOnly) await keepUnwritten(part.path);
     signal?.throwIfAborted();
@@ -182,6 +184,13 @@ class TreeBuilder {
       owner,
       signal,
     });
+  }
+
+  /** Once: a second mount of it, as of another subvolume, comes when the first one is in use. */
+  async #check(part: Part, driver: string): Promise<void> {
+    if (this.#checked.has(part)) return;
+    await checkFileSystem(driver, part.path);
+    this.#checked.add(part);
   }
 
   /** true: no byte of it changes. undefined: as the file system and fstab have it. */
