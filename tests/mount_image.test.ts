@@ -658,6 +658,28 @@ withBtrfs(
   },
 );
 
+withBtrfs(
+  "mountImage() takes the subvolume that it has seen for one that is not there",
+  [],
+  async () => {
+    const file = makeImage("copied.img", 64);
+    const uuid = randomUUID();
+    output(["mkfs.btrfs", "-q", "--mixed", "-U", uuid, file]);
+    {
+      await using loop = await attach(file);
+      await using top = await loop.mount();
+      output(["btrfs", "-q", "subvolume", "create", join(top.path, "@")]);
+      mkdirSync(join(top.path, "@/etc"));
+      writeFileSync(join(top.path, "@/etc/os-release"), "ID=copied\n");
+      // The number that it had where it was copied from.
+      const line = `UUID=${uuid} / btrfs noatime,ro,subvolid=300,subvol=/@ 0 0\n`;
+      writeFileSync(join(top.path, "@/etc/fstab"), line);
+    }
+    await using tree = await mountImage(file);
+    assertEquals([tree.osRelease, tree.mounts[0].mount.readOnly], [{ ID: "copied" }, true]);
+  },
+);
+
 withExt4("mountImage() lists what fstab says twice, or below what is not mounted", [], async () => {
   const esp = { type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", files: {} };
   const image = async (name: string, fstab: string[], files: Files) =>
@@ -764,6 +786,34 @@ test("mountImage() names the file that cannot be read, and the way without it", 
     await using root = await loop.mount();
     assertStringIncludes(readFileSync(join(root.path, "etc/os-release"), "utf8"), "The Box");
   }
+});
+
+withExt4("a point that cannot be told or read keeps none of the others away", [
+  "debugfs",
+], async () => {
+  const fstab = "LABEL=data /odd ext4\nLABEL=data /srv ext4\n";
+  const folder = makeFiles({ ...SYSTEM, "etc/fstab": fstab, "srv/": "", "boot/": "" });
+  const odd = 'cd "$0" && name=$(printf "latin\\351") && mkdir "$name" && ln -s "$name" odd';
+  output(["sh", "-c", odd, folder]);
+  const file = await imageOf("odd.img", [
+    { type: ROOT_TYPE },
+    { label: "data", files: {} },
+    { type: "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", files: {} },
+  ]);
+  const [{ start, size }] = (await readPartitions(file)).partitions;
+  makeExt4(file, { start, size, number: 1, folder });
+  // No extent begins so.
+  const damage = "set_inode_field boot block[0] 1";
+  output(["debugfs", "-w", "-R", damage, `${file}?offset=${start}`]);
+  // A writable ext4 that finds this turns read-only, and its unmount says so.
+  await using tree = await mountImage(file, { readOnly: true });
+  assertEquals(points(tree), ["/ 1", "/srv 2"]);
+  const [link, damaged] = tree.skipped.map(({ point, reason }) => `${point}: ${reason}`);
+  assertStringIncludes(
+    link,
+    '/odd: a link leads from /odd to "/latin\\udce9", which is no name in',
+  );
+  assertMatch(damaged, /^\/boot: EUCLEAN: .*\/boot'/);
 });
 
 /** Writes a few bytes into an image. */

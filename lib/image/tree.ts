@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { afterUndoing, isRefusal, LoopError, printable } from "../base/errors.ts";
+import { afterUndoing, isRefusal, LoopError, orRefusal, printable } from "../base/errors.ts";
 import type { DpsName } from "../base/selector.ts";
 import type { LoopDevice } from "../device.ts";
 import { isThere } from "../kernel/stat.ts";
@@ -137,25 +137,31 @@ class TreeBuilder {
     const words = isOther ? [] : line?.options.filter(isUsable) ?? [];
     const isSubvolume = (word: string) => /^subvol(id)?=/.test(word);
     const chosen = words.filter(isSubvolume);
-    if (chosen.length === 0 && subvolume !== undefined) chosen.push(`subvol=${subvolume}`);
+    const seen = subvolume === undefined ? [] : [`subvol=${subvolume}`];
     const others = words.filter((word) => !isSubvolume(word));
-    const mount = async (options: readonly string[]) => {
-      const wanted = { part: root, point: "/", options };
-      return await this.#mount(wanted, this.#asked.at, this.#verityOf(root).length > 0);
-    };
-    const all = [...others, ...chosen];
-    let made: LoopMount;
-    try {
-      made = await mount(refusedOption(all) === undefined ? all : chosen);
-    } catch (error) {
-      if (!isRefusal(error) || others.length === 0 || this.#asked.signal?.aborted) throw error;
-      // Options of an old fstab that this kernel's driver does not take must not keep the root away.
-      const second = await mount(chosen).catch(() => undefined);
-      // The first error wins.
-      if (!second) throw error;
-      made = second;
-    }
+    // Options of an old fstab that this kernel's driver does not take must not keep the root away, nor the number
+    // that a subvolume had on another disk.
+    const attempts = [chosen.length > 0 ? chosen : seen, seen]
+      .flatMap((which) => [[...others, ...which], which])
+      .filter((options) => refusedOption(options) === undefined);
+    const made = await this.#mountFirst(root, attempts);
     this.#mounts.push({ point: "/", mount: made });
+  }
+
+  /** By the first of these options with which it can be mounted. */
+  async #mountFirst(part: Part, attempts: readonly (readonly string[])[]): Promise<LoopMount> {
+    const hasVerity = this.#verityOf(part).length > 0;
+    let failed: { error: LoopError } | undefined;
+    for (const options of new Map(attempts.map((each) => [each.join(), each])).values()) {
+      try {
+        return await this.#mount({ part, point: "/", options }, this.#asked.at, hasVerity);
+      } catch (error) {
+        if (!isRefusal(error) || this.#asked.signal?.aborted) throw error;
+        failed ??= { error };
+      }
+    }
+    // The first error wins.
+    throw failed!.error;
   }
 
   #verityOf(part: Part): readonly Part[] {
@@ -324,7 +330,10 @@ class TreeBuilder {
 
   async #mountIfEmpty(wanted: Wanted, points: readonly string[]): Promise<void> {
     for (const point of points) {
-      const names = this.#has(point) ? undefined : await listInTree(this.#rootMount, point);
+      const names = this.#has(point)
+        ? undefined
+        : await orRefusal(() => listInTree(this.#rootMount, point));
+      if (names instanceof LoopError) return this.#skip({ ...wanted, point, reason: names });
       if (names?.length === 0) return await this.#mountBelow({ ...wanted, point });
     }
     const which = points.length > 1 ? `neither ${points.join(" nor ")}` : `${points[0]} is not`;
@@ -357,6 +366,10 @@ class TreeBuilder {
     if (refused !== undefined) return `fstab: ${refused}`;
     try {
       const path = await this.#rootMount.resolve(point);
+      if (!path.isWellFormed()) {
+        const name = JSON.stringify(path.slice(this.#rootMount.path.length));
+        return `a link leads from ${point} to ${name}, which is no name in UTF-8`;
+      }
       const other = this.#mounts.find(({ mount }) => mount.path === path);
       if (other) {
         return `its point is that of ${other.mount.device}: a link leads from ${point} there`;
