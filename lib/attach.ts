@@ -8,10 +8,10 @@ import { bindFreeDevice } from "./binding/bind.ts";
 import type { BoundDevice } from "./binding/bound_device.ts";
 import { aloneWith } from "./binding/file_lock.ts";
 import { checkPath } from "./base/checks.ts";
-import { afterUndoing, isRefusal, LoopError, toExplain } from "./base/errors.ts";
+import { afterUndoing, isRefusal, LoopError, toExplain, withPath } from "./base/errors.ts";
 import { heeding } from "./base/retry.ts";
 import { startThread } from "./kernel/chain.ts";
-import { absolutePath, type OpenFile } from "./kernel/file.ts";
+import { absolutePath, O_EXCL, O_RDONLY, open, type OpenFile } from "./kernel/file.ts";
 import type { LoopStatus } from "./binding/facts.ts";
 import { inspectImage, partitionsOf, refuseSeen, type SeenTable } from "./inspect_image.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
@@ -106,6 +106,7 @@ async function attachUnlessOverlapping(
   plan: Plan,
   asked: CheckedOptions,
 ): Promise<LoopDevice> {
+  if (backing.isBlockDevice && asked.overlap === "refuse") refuseHeld(backing.file);
   const ahead = await inspectImage(backing, asked);
   return await reuseSame(backing.file, asked, ahead.sectorSize) ??
     await attachAnew(backing, plan, asked, ahead);
@@ -171,6 +172,22 @@ async function makeReady(
   }
   // The kernel found no table: it has none, or we have added what the table says.
   if (partitions.added.length === partitions.list.length) announceUnheard(bound.number);
+}
+
+/**
+ * A disk is in use without a loop device, too. The kernel tells by open(O_EXCL), also of its partitions. That
+ * takes the disk for a moment, as the caller is about to do.
+ */
+function refuseHeld(disk: OpenFile): void {
+  try {
+    disk.call((fd) => open(`/proc/self/fd/${fd}`, O_RDONLY | O_EXCL)).close();
+  } catch (error) {
+    if (!isRefusal(error, "EBUSY")) throw withPath(error, disk.path);
+    const hint =
+      "this block device, its disk or a partition of it is mounted or held by another device: " +
+      `lsblk ${disk.path} shows by which; end that first, or attach it with overlap: "allow"`;
+    throw refusal(disk, hint, "EBUSY");
+  }
 }
 
 /** Other processes detach and attach the file while we look: then we look again, so often. */

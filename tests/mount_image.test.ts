@@ -416,6 +416,30 @@ withExt4("mountImage() refuses a second writable mount of the same file", [], as
   await (await mountImage(file, { readOnly: true })).unmount();
 });
 
+withExt4(
+  "mountImage() refuses a disk that is mounted without a loop device over it",
+  [],
+  async () => {
+    const file = await imageOf("disk.img", [{ files: SYSTEM }]);
+    await using disk = await attach(file, { partscan: true });
+    const nodes = [disk.path, disk.partitions[0].path];
+    {
+      await using _mount = await disk.mount(1);
+      for (const node of nodes) {
+        for (const begin of [mountImage, attach]) {
+          const refused = () => begin(node, { overlap: "refuse" });
+          const { code, path, message } = await assertRejects(refused, LoopError);
+          assertEquals([code, path], ["EBUSY", node]);
+          assertStringIncludes(message, `lsblk ${node} shows by which`);
+        }
+        assertDetached(node);
+        await (await mountImage(node, { readOnly: true })).unmount();
+      }
+    }
+    for (const node of nodes) await (await mountImage(node)).unmount();
+  },
+);
+
 const withBusybox = testsOf("MountedImage.run()", [
   "root",
   "mkfs.ext4",

@@ -30,8 +30,8 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
   readOnly?: boolean;
   /**
    * What if the file is attached already, at a range that overlaps this one? By default mountImage() rejects
-   * with EEXIST, unless `readOnly` is true: two mounts of one file system, each with a cache of its own,
-   * destroy it when one of them writes. `"allow"` says that you know that none does.
+   * with EEXIST, and with EBUSY if it is a block device that is mounted, unless `readOnly` is true: two mounts
+   * of one file system, each with a cache of its own, destroy it when one of them writes. `"allow"` says that you know that none does.
    */
   overlap?: "allow" | "refuse";
   /** Which partition is the root, where nothing in the image tells, or something else is wanted. */
