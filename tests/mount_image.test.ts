@@ -736,10 +736,15 @@ withExt4("mountImage() lists what fstab says twice, or below what is not mounted
     assert(await tree.trim() >= 0);
   }
   // Names of the kernel's count where what they name holds what the line says.
-  const names = ["/dev/sda1 /boot vfat", "/dev/sda4 /efi auto", "/dev/sda2 /srv ext4"];
-  const more = { "srv/": "", "boot/": "", "efi/": "" };
+  const names = [
+    ...["/dev/sda1 /boot vfat", "/dev/sda4 /efi auto", "/dev/sda2 /srv vfat,ext4"],
+    "/dev/sda5 /mnt ext2",
+  ];
+  const more = { "srv/": "", "boot/": "", "efi/": "", "mnt/": "" };
   await using tree = await mountImage(await image("names.img", names, more));
-  assertEquals(points(tree), ["/ 3", "/efi 4", "/srv 2"]);
+  assertEquals(points(tree), ["/ 3", "/efi 4", "/srv 2", "/mnt 5"]);
+  const reason = "/dev/sda1 would be partition 1, which holds no vfat";
+  assertEquals(tree.skipped.at(-1), { source: "/dev/sda1", point: "/boot", reason });
 });
 
 withExt4("mountImage() takes the only file system that can be a root, or none", [], async () => {
@@ -1107,6 +1112,9 @@ test("parseFstab() reads lines as fstab(5) has them", [], () => {
   assertEquals(whyNotMounted(line), undefined);
   assertEquals(parseFstab("LABEL=\\303\\251t\\303\\251\\134 /x")[0].source, "LABEL=été\\");
   assertEquals(parseFstab("x /x ext4 ,")[0].options, []);
+  assertEquals(parseFstab(`LABEL='a\u00a0b c'\t/5"\u00a0disk ext4 a="b\r`), [
+    { source: "LABEL='a\u00a0b c'", point: '/5"\u00a0disk', type: "ext4", options: ['a="b'] },
+  ]);
   for (const other of [{ type: "swap" }, { point: "none" }, { point: "swap" }]) {
     assertEquals(whyNotMounted({ ...line, ...other }), "it is swap space");
   }
@@ -1117,6 +1125,7 @@ test("parseFstab() reads lines as fstab(5) has them", [], () => {
   } as unknown as Part;
   const names = [
     ...["UUID=abcd-1234", 'LABEL="L/1"', "PARTUUID=9730496b-02", 'PARTLABEL="a b"'],
+    "PARTLABEL='a b'",
     ...[
       "/dev/disk/by-label/L\\x2f1",
       "/dev/disk/by-uuid/ABCD-1234",

@@ -19,14 +19,18 @@ export interface FstabLine {
 /** A stranger's fstab may be of any length, and each of its lines may ask for a mount. */
 export const MOST_LINES = 256;
 
+/** Blanks and commas in the quotes of a value, LABEL="a b", divide nothing. Any other quote is a part of a name. */
+const FIELDS = /(?:[^ \t"']|(?<==)"[^"]*"|(?<==)'[^']*'|["'])+/g;
+const OPTIONS = /(?:[^,"]|(?<==)"[^"]*"|")+/g;
+
 /** At most the first {@linkcode MOST_LINES} lines. */
 export function parseFstab(text: string): FstabLine[] {
   const lines: FstabLine[] = [];
   for (const line of text.split("\n")) {
-    const fields = line.trim().match(/(?:[^\s"]|"[^"]*")+/g);
+    const fields = line.trim().match(FIELDS);
     if (fields === null || fields.length < 2 || fields[0].startsWith("#")) continue;
     const [source, point, type = "auto", options = "defaults"] = fields.map(unescapeOctal);
-    const words = options.match(/(?:[^,"]|"[^"]*")+/g) ?? [];
+    const words = options.match(OPTIONS) ?? [];
     lines.push({ source, point, type, options: words.filter((word) => word !== "defaults") });
     if (lines.length === MOST_LINES) break;
   }
@@ -45,8 +49,8 @@ type Tag = "uuid" | "label" | "partuuid" | "partlabel";
 
 /** UUID=…, LABEL="…" or /dev/disk/by-partuuid/…; undefined: it is none of them. */
 function tagOf(source: string): { tag: Tag; value: string } | undefined {
-  const [, tag, quoted, plain] =
-    /^(UUID|LABEL|PARTUUID|PARTLABEL)=(?:"([^"]*)"|(.*))$/i.exec(source) ??
+  const [, tag, , quoted, plain] =
+    /^(UUID|LABEL|PARTUUID|PARTLABEL)=(?:(["'])(.*)\2|(.*))$/i.exec(source) ??
       [];
   if (tag !== undefined) return { tag: tag.toLowerCase() as Tag, value: quoted ?? plain };
   const [, by, name] = /^\/dev\/disk\/by-(uuid|label|partuuid|partlabel)\/([^/]+)$/.exec(source) ??

@@ -253,7 +253,7 @@ class TreeBuilder {
       const container = part && whyNot(part);
       const why = container ?? whyNotMounted(line) ??
         (part === undefined
-          ? isOther && named.length > 0 ? mayBeOther(source) : `${source} is nothing of this image`
+          ? whyNone(line, named, isOther)
           : another !== undefined
           ? `${source} fits the partitions ${parts.map(({ number }) => number).join(" and ")}`
           : points.has(point)
@@ -412,8 +412,17 @@ class TreeBuilder {
   }
 }
 
-const mayBeOther = (source: string) =>
-  `${source} may be another disk's: fstab names those of this one by what is on them`;
+/** Why a line means none of the partitions that its source may name. */
+function whyNone(
+  { source, type }: FstabLine,
+  [named]: readonly Part[],
+  isOther: boolean,
+): string {
+  if (!named) return `${source} is nothing of this image`;
+  return isOther
+    ? `${source} may be another disk's: fstab names those of this one by what is on them`
+    : `${source} would be partition ${named.number}, which holds no ${type}`;
+}
 
 /** Options that ext4 refuses beside "noload". */
 const OF_JOURNAL = /^(data|commit|max_batch_time|min_batch_time|journal_\w+|barrier)(=|$)/;
@@ -453,6 +462,15 @@ const isOneOf = ({ content }: Part, type: string | undefined): boolean =>
 const isUsable = (option: string): boolean =>
   refusedOption([option]) === undefined && !OTHER_DEVICE.test(option);
 
-/** Whether a part holds what fstab says that it holds. */
-const agrees = ({ content }: Part, type: string): boolean =>
-  type === "auto" || content.some((each) => each.type === type || driverOf(each) === type);
+/** Whether a part holds what fstab says that it holds: one of a list of types. */
+function agrees({ content }: Part, types: string): boolean {
+  return types.split(",").some((type) =>
+    type === "auto" ||
+    content.some((each) =>
+      // A driver of one of these mounts the others, too.
+      each.type === type || driverOf(each) === type || (isExt(each.type) && isExt(type))
+    )
+  );
+}
+
+const isExt = (type: string): boolean => /^ext[234]$/.test(type);
