@@ -2,7 +2,13 @@
  * Who holds a device, made by those who really do, and whether it is held at all: an answer that takes
  * nothing away from anybody, and that is not "nobody" where it cannot be known.
  */
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { attach, type Holder, type LoopDevice, type LoopMount } from "../mod.ts";
 import { poll } from "../lib/base/retry.ts";
@@ -10,7 +16,7 @@ import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
 import { hiddenUse, linksToAsk } from "../lib/holders/file_users.ts";
 import { describeHolders } from "../lib/holders/holder.ts";
 import { heldBy, othersThan } from "../lib/holders/holders.ts";
-import { describeOpeners, processName } from "../lib/holders/processes.ts";
+import { describeOpeners, describeWriters, processName } from "../lib/holders/processes.ts";
 import { isBefore, kernelRelease } from "../lib/kernel/release.ts";
 import { libc } from "../lib/runtime/libc.ts";
 import { ext4Image } from "./support/mount_image.ts";
@@ -271,6 +277,43 @@ withRoot("holders() of a kernel without swap and such file systems names the oth
     assertEquals(calls.length >= on.length, true, calls.map(({ text }) => text).join("\n"));
     return Promise.resolve();
   });
+});
+
+withRoot("holders() knows a device by its number, whatever its node is called", [
+  "mount",
+  "unshare",
+], async () => {
+  await using loop = await attach(makeImage("one.img", 1));
+  await using other = await attach(makeImage("other.img", 1));
+  const users = async ({ number }: LoopDevice) => await othersThan(number, undefined);
+  const shells = async (device: LoopDevice) =>
+    (await users(device)).filter((who) => / \(sh\)$/.test(who));
+  const inNamespace = (script: string) =>
+    holdBy(
+      `exec unshare -m sh -c '${script} && echo held && read _' "$0" "$1"`,
+      loop.path,
+      other.path,
+    );
+  for (
+    const script of [
+      // As in a chroot.
+      "mkdir -p /run/chroot && mount -t tmpfs none /run && mkdir -p /run/chroot/dev && " +
+      'mount --bind /dev /run/chroot/dev && exec 3<>"/run/chroot$0"',
+      // As in a container.
+      'cp -a "$0" /tmp/node.$$ && mount -t tmpfs none /dev && cp -a /tmp/node.$$ /dev/disk && ' +
+      "rm /tmp/node.$$ && exec 3<>/dev/disk && rm /dev/disk",
+      // The other one's name.
+      'mount --bind "$0" "$1" && exec 3<>"$1"',
+    ]
+  ) {
+    await using _child = await inNamespace(script);
+    assertEquals([(await shells(loop)).length, await shells(other)], [1, []], script);
+    const found = (await loop.holders()).map(({ by }) => by);
+    const [shell] = await shells(loop);
+    assert(found.includes(shell), `${found}, ${shell}`);
+    assertEquals((await other.holders()).filter(({ by }) => by === shell), []);
+    assertStringIncludes(`${await describeWriters(loop.path)}`, `process ${shell}`);
+  }
 });
 
 withRoot("heldBy() and othersThan() tell udevd from others", [], async () => {

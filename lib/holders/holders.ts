@@ -10,7 +10,7 @@ import type { Holder } from "./holder.ts";
 import { type Held, holdersOfFiles, kernelHolders, withDevicesOver } from "./kernel_holders.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { forgetEndedMounts, ownMountsOf } from "./own_mounts.ts";
-import { loopNode, processes, processName } from "./processes.ts";
+import { nodeAt, nodesToAsk, processes, processName } from "./processes.ts";
 import { placeOf, placesOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 
@@ -49,7 +49,7 @@ export async function findHoldersOf(below: Held): Promise<Holder[]> {
     ...shown.filter((holder) => !isOwn(holder)),
     ...unseen.map(({ device, path }): Holder => ({ path: device, kind: "mount", by: path })),
     ...await holdersOfFiles(fileSystems),
-    ...await processHolders(new Set(held.values()), hidden),
+    ...await processHolders(held, hidden),
   ];
 }
 
@@ -70,23 +70,21 @@ function mountsOf(held: Held, all: readonly Mount[]): Holder[] {
   });
 }
 
-async function processHolders(
-  names: ReadonlySet<string>,
-  hidden: HiddenMounts | undefined,
-): Promise<Holder[]> {
+async function processHolders(held: Held, hidden: HiddenMounts | undefined): Promise<Holder[]> {
   const users: { by: string; used: Set<string> }[] = [];
-  const asked: { link: string; used: Set<string> }[] = [];
+  const asked: { link: string; used: Set<string>; isNode: boolean }[] = [];
   for await (const one of processes()) {
-    const opened = [...one.links.values()].flatMap((link) => loopNode(link) ?? []);
-    const used = new Set(opened.filter((name) => names.has(name)));
+    const nodes = nodesToAsk(one, held).map(({ link }) => link);
     const links = hidden ? linksToAsk(one, hidden) : [];
-    if (used.size === 0 && links.length === 0) continue;
+    if (nodes.length + links.length === 0) continue;
+    const used = new Set<string>();
     users.push({ by: processName(one.pid), used });
-    asked.push(...links.map((link) => ({ link, used })));
+    asked.push(...nodes.map((link) => ({ link, used, isNode: true })));
+    asked.push(...links.map((link) => ({ link, used, isNode: false })));
   }
   const places = await placesOf(asked.map(({ link }) => link));
-  for (const [i, { used }] of asked.entries()) {
-    const name = hiddenUse(places[i], hidden!);
+  for (const [i, { used, isNode }] of asked.entries()) {
+    const name = isNode ? nodeAt(places[i], held) : hiddenUse(places[i], hidden!);
     if (name !== undefined) used.add(name);
   }
   return users.flatMap(({ by, used }) =>
@@ -108,12 +106,16 @@ export async function heldBy(number: number): Promise<"udevd" | "others" | "nobo
 /** Processes other than udevd that have the device open, by another descriptor than `ours`. */
 export async function othersThan(number: number, ours: number | undefined): Promise<string[]> {
   const self = readLink("/proc/self");
-  const others: string[] = [];
-  for await (const { pid, links } of processes()) {
-    const isOther = ([fd, link]: [string, string]) =>
-      loopNode(link) === `loop${number}` && (pid !== self || Number(fd) !== ours);
-    const by = processName(pid);
-    if (!UDEVD.test(by) && [...links].some(isOther)) others.push(by);
+  const held = new Map([[sysfsDev(number), `loop${number}`]]);
+  const asked: { by: string; link: string }[] = [];
+  for await (const one of processes()) {
+    const nodes = nodesToAsk(one, held)
+      .filter(({ fd }) => one.pid !== self || Number(fd) !== ours);
+    if (nodes.length === 0) continue;
+    const by = processName(one.pid);
+    if (!UDEVD.test(by)) asked.push(...nodes.map(({ link }) => ({ by, link })));
   }
-  return others;
+  const places = await placesOf(asked.map(({ link }) => link));
+  const others = asked.filter((_, i) => nodeAt(places[i], held) !== undefined);
+  return [...new Set(others.map(({ by }) => by))];
 }

@@ -8,8 +8,8 @@ import { unlessRefused } from "../base/errors.ts";
 import { decodeDev, O_RDONLY, open } from "../kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "../kernel/loop.ts";
 import { ownMountsOf } from "./own_mounts.ts";
-import { canBeOnDisk, linksOf, loopNode } from "./processes.ts";
-import { placesOf } from "../kernel/stat.ts";
+import { canBeOnDisk, linksOf, loopNode, nodeAt, nodesToAsk } from "./processes.ts";
+import { type Place, placesOf } from "../kernel/stat.ts";
 import { sysfsBoundFile, sysfsDev, sysfsPartitionDevs } from "../kernel/sysfs.ts";
 
 /** One use of a device by this process. */
@@ -22,36 +22,48 @@ export interface OwnUse {
 
 /** How this process uses loop device `number`, its partitions and the files on them. */
 export async function ownUses(number: number): Promise<OwnUse[]> {
-  const partitions = sysfsPartitionDevs(number);
-  const names = [`loop${number}`, ...partitions.map(({ name }) => name)];
-  const mounts = ownMountsOf(names.map((name) => `/dev/${name}`));
-  const devs = new Set<string | undefined>([...partitions, ...mounts].map(({ dev }) => dev));
-  devs.add(sysfsDev(number));
+  const held = new Map([[sysfsDev(number), `loop${number}`]]);
+  for (const { name, dev } of sysfsPartitionDevs(number)) held.set(dev, name);
+  const mounts = ownMountsOf([...held.values()].map((name) => `/dev/${name}`));
+  const devs = new Set([...held.keys(), ...mounts.map(({ dev }) => dev)]);
   const links = linksOf("self");
   const attached = attachedThere([...links.values()], devs);
-  const uses: OwnUse[] = attached.map(({ device, file }) => (
-    { what: `${device}, attached to ${file} there`, device }
-  ));
-  const asked: { what: string; path: string }[] = [];
-  for (const [fd, link] of links) {
-    const node = loopNode(link);
-    if (node !== undefined && names.includes(node)) {
-      uses.push({ what: `descriptor ${fd}, /dev/${node}` });
-    }
-    if (!canBeOnDisk(link) || attached.some(({ file }) => file === link)) continue;
-    asked.push({ what: `descriptor ${fd}, ${link} there`, path: `/proc/self/fd/${fd}` });
+  const asked: { path: string; use: (place: Place) => string | undefined }[] = [];
+  for (const { fd, link } of nodesToAsk({ pid: "self", links }, held)) {
+    const use = (place: Place) => {
+      const node = nodeAt(place, held);
+      return node && `descriptor ${fd}, /dev/${node}`;
+    };
+    asked.push({ path: link, use });
   }
-  asked.push({ what: "its working directory", path: "/proc/self/cwd" });
+  const askFile = (path: string, what: string) => {
+    asked.push({ path, use: ({ dev }) => devs.has(dev) ? what : undefined });
+  };
+  for (const [fd, link] of links) {
+    if (!canBeOnDisk(link) || attached.some(({ file }) => file === link)) continue;
+    askFile(`/proc/self/fd/${fd}`, `descriptor ${fd}, ${link} there`);
+  }
+  askFile("/proc/self/cwd", "its working directory");
   const places = await placesOf(asked.map(({ path }) => path));
-  // A descriptor may have been closed meanwhile.
-  const there = asked.filter((_, i) => devs.has(places[i]?.dev));
-  return [...uses, ...there.map(({ what }) => ({ what }))];
+  const uses = asked.flatMap(({ use }, i): OwnUse[] => {
+    const place = places[i];
+    // A descriptor may have been closed meanwhile.
+    const what = place && use(place);
+    return what === undefined ? [] : [{ what }];
+  });
+  return [
+    ...attached.map(({ device, file }) => ({
+      what: `${device}, attached to ${file} there`,
+      device,
+    })),
+    ...uses,
+  ];
 }
 
 /** The loop devices that this process has open and whose files lie on one of these devices. */
 function attachedThere(
   links: readonly string[],
-  devs: ReadonlySet<string | undefined>,
+  devs: ReadonlySet<string>,
 ): { device: string; file: string }[] {
   const disks = new Set(links.flatMap((link) => /^loop\d+/.exec(loopNode(link) ?? "")?.[0] ?? []));
   return [...disks].flatMap((disk) => {

@@ -5,8 +5,10 @@
  */
 import { unlessRefused } from "../base/errors.ts";
 import { ifAllowed, listDirectory, readLink, readText } from "../kernel/file.ts";
+import { type Place, placeOf, placesOf } from "../kernel/stat.ts";
 import { UNTOLD } from "../kernel/sysfs.ts";
 import { yieldToEventLoop } from "../runtime/event_loop.ts";
+import type { Held } from "./kernel_holders.ts";
 
 /** Where a process's descriptors lead, by their numbers. */
 export type Links = ReadonlyMap<string, string>;
@@ -18,9 +20,13 @@ export interface Process {
 }
 
 export async function* processes(): AsyncGenerator<Process> {
+  for await (const pid of processIds()) yield { pid, links: linksOf(pid) };
+}
+
+export async function* processIds(): AsyncGenerator<string> {
   for (const pid of listDirectory("/proc").filter((name) => /^\d+$/.test(name))) {
     await yieldToEventLoop();
-    yield { pid, links: linksOf(pid) };
+    yield pid;
   }
 }
 
@@ -56,15 +62,46 @@ export function canBeOnDisk(link: string): boolean {
   return link.startsWith("/") && !/^\/(dev|proc|sys)\//.test(link);
 }
 
+/** What nearly every process has open, and is no disk. */
+const NO_DISK = /^\/dev\/(?:null|zero|pts\/|shm\/)/;
+
+/**
+ * Descriptors of a process that may be of nodes of these devices: which ones are, {@linkcode nodeAt} says of
+ * where they lead. A name does not: LVM has nodes of its own in /dev/mapper, a chroot or a container has the
+ * nodes in another folder, and there a name can belong to another device.
+ */
+export function nodesToAsk({ pid, links }: Process, held: Held): { fd: string; link: string }[] {
+  const names = [...held.values()];
+  const canBeNode = (link: string) =>
+    link.startsWith("/dev/")
+      ? !NO_DISK.test(link)
+      : names.some((name) => link.endsWith(`/${name}`) || link.endsWith(`/${name} (deleted)`));
+  return [...links].filter(([, link]) => canBeNode(link))
+    .map(([fd]) => ({ fd, link: `/proc/${pid}/fd/${fd}` }));
+}
+
+/** Which of the devices has its node there; undefined: none. */
+export function nodeAt(place: Place | undefined, held: Held): string | undefined {
+  return place?.type === "block device" ? held.get(place.rdev) : undefined;
+}
+
 /** As fdinfo shows it of a descriptor that can write: O_WRONLY or O_RDWR; the flags are octal. */
 const CAN_WRITE = /^flags:\s*[0-7]*[12]$/m;
 
-/** Who can write to a block device by a descriptor of its node, for a message; undefined: nobody in sight. */
-export function describeWriters(device: string): Promise<string | undefined> {
-  return describeOpeners(
-    (link) => link === device || `/dev/${loopNode(link)}` === device,
-    CAN_WRITE,
-  );
+/** Who can write to a block device by a descriptor of a node of it, for a message; undefined: nobody in sight. */
+export async function describeWriters(device: string): Promise<string | undefined> {
+  const rdev = (await placeOf(device))?.rdev;
+  if (rdev === undefined) return undefined;
+  const held = new Map([[rdev, device.slice(device.lastIndexOf("/") + 1)]]);
+  const asked: { opener: Opener; link: string }[] = [];
+  for await (const one of processes()) {
+    for (const { fd, link } of nodesToAsk(one, held)) {
+      asked.push({ opener: { pid: one.pid, fd }, link });
+    }
+  }
+  const places = await placesOf(asked.map(({ link }) => link));
+  const found = asked.filter((_, i) => nodeAt(places[i], held) !== undefined);
+  return describe(found.map(({ opener }) => opener), CAN_WRITE);
 }
 
 /**
@@ -78,15 +115,29 @@ export async function describeOpeners(
   ours?: number,
 ): Promise<string | undefined> {
   const self = readLink("/proc/self");
-  const openers = new Set<string>();
+  const openers: Opener[] = [];
   for await (const { pid, links } of processes()) {
     for (const [fd, link] of links) {
-      if (!isIt(link) || pid === self && Number(fd) === ours) continue;
-      // Not /proc/locks: it names the process that took a lock, which may have left it to a child.
-      const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
-      if (!info || !kind.test(info)) continue;
-      openers.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
+      if (isIt(link) && (pid !== self || Number(fd) !== ours)) openers.push({ pid, fd });
     }
   }
-  return [...openers].join(", ") || undefined;
+  return describe(openers, kind);
+}
+
+/** A descriptor of a process. */
+interface Opener {
+  readonly pid: string;
+  readonly fd: string;
+}
+
+function describe(openers: readonly Opener[], kind: RegExp): string | undefined {
+  const self = readLink("/proc/self");
+  const shown = new Set<string>();
+  for (const { pid, fd } of openers) {
+    // Not /proc/locks: it names the process that took a lock, which may have left it to a child.
+    const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
+    if (!info || !kind.test(info)) continue;
+    shown.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
+  }
+  return [...shown].join(", ") || undefined;
 }
