@@ -9,7 +9,7 @@ import {
   assertRejects,
   assertStringIncludes,
 } from "@std/assert";
-import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { attach, type Holder, type LoopDevice, type LoopMount } from "../mod.ts";
 import { poll } from "../lib/base/retry.ts";
 import { holdOf, isHeldExclusively } from "../lib/holders/exclusive.ts";
@@ -166,6 +166,34 @@ withRoot("holders() names a btrfs, on each of its devices", [
   await using _child = await holdBy(inNamespace, first.path, second.path);
   const { uuid } = (await first.fileSystem())!;
   assertEquals(await holdersOf(second), [{ path: second.path, kind: "btrfs", by: uuid! }]);
+});
+
+withRoot("holders() names an idle mount of another mount namespace, once", [
+  "mkfs.ext4",
+  "mount",
+  "unshare",
+], async () => {
+  await using loop = await attach(ext4Image("elsewhere.img"));
+  const { path } = loop;
+  const folder = scratch("a mount");
+  mkdirSync(folder);
+  {
+    // Besides, a process there that has ended and one that has not.
+    const script = 'mount "$0" "$1" && { sleep 0 & } && { sleep 100 & } && ' +
+      "echo held && read _; kill $!";
+    await using _child = await holdBy(`exec unshare -m sh -c '${script}' "$0" "$1"`, path, folder);
+    const [{ by, ...mount }, ...others] = await holdersOf(loop);
+    assertEquals([mount, others], [{ path, kind: "mount" }, []]);
+    assertMatch(by, /^\/proc\/\d+\/root\/.*\/a mount$/);
+    assert(existsSync(`${by}/lost+found`));
+    const { message } = await assertRejects(() => loop.mount(undefined, { readOnly: true }));
+    assertStringIncludes(message, `it is in use already: ${path}: mount ${by}`);
+    // Here it is in sight.
+    await mounted([path], async (point) => {
+      assertEquals(await holdersOf(loop), [{ path, kind: "mount", by: point }]);
+    });
+  }
+  await nobodyHolds(loop);
 });
 
 withRoot("holders() names a mount without a directory once, a btrfs too", [

@@ -39,8 +39,9 @@ export interface Holder {
     | "realtime";
   /**
    * The mount point, the device's node, the swap file, or the process: "/mnt", "/dev/dm-0",
-   * "1234 (qemu)". For a mount that this process made without a directory "/proc/1234/fd/17", for a btrfs
-   * out of sight its UUID.
+   * "1234 (qemu)". For a mount that this process made without a directory "/proc/1234/fd/17", for one in
+   * another mount namespace the path through a process there, "/proc/1234/root/mnt", for a btrfs out of
+   * sight its UUID.
    */
   readonly by: string;
 }

@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { holdsOf } from "./exclusive.ts";
+import { type Hold, holdsOf } from "./exclusive.ts";
 import { type HiddenMounts, hiddenMounts, hiddenUse, linksToAsk } from "./file_users.ts";
 import { readLink } from "../kernel/file.ts";
 import type { Holder } from "./holder.ts";
 import { type Held, holdersOfFiles, kernelHolders, withDevicesOver } from "./kernel_holders.ts";
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { forgetEndedMounts, ownMountsOf } from "./own_mounts.ts";
+import { mountsElsewhere } from "./mounts_elsewhere.ts";
 import { nodeAt, nodesToAsk, processes, processName } from "./processes.ts";
 import { placeOf, placesOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
@@ -45,12 +46,29 @@ export async function findHoldersOf(below: Held): Promise<Holder[]> {
   // A btrfs that is known by its UUID alone, and is one of our mounts without a directory.
   const isOwn = ({ kind, path, by }: Holder) =>
     kind === "btrfs" && !by.startsWith("/") && unseen.some(({ device }) => device === path);
-  return [
+  const found = [
     ...shown.filter((holder) => !isOwn(holder)),
     ...unseen.map(({ device, path }): Holder => ({ path: device, kind: "mount", by: path })),
+  ];
+  return [
+    ...found,
+    ...await mountsOutOfSight(held, holds, found),
     ...await holdersOfFiles(fileSystems),
     ...await processHolders(held, hidden),
   ];
+}
+
+/** Mounts in other namespaces, of the devices that are held and of which `found` names no holder. */
+async function mountsOutOfSight(
+  held: Held,
+  holds: ReadonlyMap<string, Hold>,
+  found: readonly Holder[],
+): Promise<Holder[]> {
+  const unknown = [...held].filter(([, name]) => {
+    const device = `/dev/${name}`;
+    return holds.get(device) !== "free" && !found.some(({ path }) => path === device);
+  });
+  return unknown.length > 0 ? await mountsElsewhere(new Map(unknown)) : [];
 }
 
 /** The device numbers of the files on these mounts: on a btrfs they are not its device's. */
