@@ -154,6 +154,61 @@ test(
   },
 );
 
+/** A directory of three clusters of 512 bytes, of which the last has the entry. */
+const spread = (table: number, heap: number, entry: string): [number, Uint8Array | string][] => {
+  const [first, second, third] = [2, 9, 4];
+  const at = (cluster: number) => heap + (cluster - 2) * 512;
+  const files = ("FILE       \x20" + "x".repeat(20)).repeat(16);
+  return [
+    [table + 4 * first, le(second, 4)],
+    [table + 4 * second, le(third + 0xa0000000, 4)],
+    [table + 4 * third, le(0xffffffff, 4)],
+    [at(first), files],
+    [at(second), files],
+    [at(third), `${files.slice(0, 32)}${entry}`],
+  ];
+};
+
+test("a label behind the first cluster of a root directory counts", [], () => {
+  const FAT32: [number, Uint8Array | string][] = [
+    ...FAT16,
+    [0xd, le(1, 1)],
+    [0x11, le(0, 2)],
+    [0x16, le(0, 2)],
+    [0x24, le(32, 4)],
+    [0x2c, le(2, 4)],
+    [0x43, "\xcd\xab\x34\x12NO NAME    FAT32   "],
+  ];
+  const label = (...more: [number, Uint8Array | string][]) => found(disk(...more))[0].label;
+  const [table, heap] = [4 * 512, (4 + 64) * 512];
+  const fat = spread(table, heap, "LATE LABEL \x08");
+  assertEquals(label(...FAT32, ...fat), "LATE LABEL");
+  // The end of the directory, of the table, and of the disk; and clusters without end.
+  assertEquals(label(...FAT32, ...fat, [heap + 32, "\0"]), undefined);
+  for (const next of [0, 1, 32 * 512 / 4, 0x0fffffff, 0x0ffffff7, 2]) {
+    assertEquals(label(...FAT32, ...fat, [table + 8, le(next, 4)]), undefined);
+  }
+  assertEquals(label(...FAT32, ...fat, [0x2c, le(0xffffffff, 4)]), undefined);
+
+  const exfat = (clusters: number): [number, Uint8Array | string][] => [
+    [3, "EXFAT   "],
+    [0x50, le(24, 4)],
+    [0x58, le(64, 4)],
+    [0x5c, le(clusters, 4)],
+    [0x60, le(2, 4)],
+    [0x6c, "\x09\0"],
+  ];
+  const late = spread(24 * 512, 64 * 512, "\x83\x02l\0b\0");
+  const whole: [number, Uint8Array | string] = [24 * 512 + 4 * 9, le(4, 4)];
+  assertEquals(label(...exfat(100), ...late, whole), "lb");
+  // All 32 bits count.
+  assertEquals(label(...exfat(100), ...late), undefined);
+  assertEquals(label(...exfat(7), ...late, whole), undefined);
+  for (const bits of ["\x08\0", "\x0d\0", "\x09\x11"]) {
+    assertEquals(label(...exfat(100), ...late, whole, [0x6c, bits]), undefined);
+  }
+});
+
 test("an ext2 with a feature of ext3's is none without its journal", [], () => {
   assertEquals(found(disk(...EXT2, [1024 + 0x60, le(4, 4)])), []);
   assertEquals(found(disk(...EXT2, [1024 + 0x5c, le(4, 4)])).map(({ type }) => type), ["ext3"]);

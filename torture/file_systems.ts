@@ -33,8 +33,11 @@ or has another type than blkid gives a disk that this kernel mounts as that.
       --seed N     gives the same ones again (random)
       --json FILE  writes the verdicts
   -h, --help       this text`;
-/** For one disk: both ends, a root directory of each kind, and UDF's anchors and their sequence. */
-const MOST_READS = 10;
+/**
+ * For one disk: both ends, UDF's anchors and their sequence, and a root directory of each kind, whose 64 KiB can
+ * be clusters of 512 bytes, each with the number of the next one.
+ */
+const MOST_READS = 10 + 2 * 2 * 128;
 const MOST_BYTES = 600 * 1024;
 /** Files that blkid gets at once. */
 const BATCH = 100;

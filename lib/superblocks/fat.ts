@@ -9,6 +9,7 @@ import {
   fieldsOf,
   hasBytes,
   isPowerOfTwo,
+  isWithin,
   type Row,
   serialOf,
   type SteppedImage,
@@ -20,24 +21,63 @@ const DIRECTORY_ENTRY = 32;
 /** Bytes of a root directory that are read. mkfs and Windows make the label its first entry. */
 const MOST_DIRECTORY = 64 * 1024;
 
-/** Where a directory, or its first cluster, is on the disk; bytes. */
+/** Where a directory is on the disk; bytes. */
 interface Directory {
   readonly offset: number;
   readonly length: number;
+  /** The directory is clusters of `length`, of which the first one is at `offset`. */
+  readonly clusters?: Clusters;
 }
+
+/** What leads from a cluster to the next one. */
+interface Clusters {
+  /** Where the first cluster begins; bytes. */
+  readonly heap: number;
+  /** Where the table of the next ones' numbers is; bytes. */
+  readonly table: number;
+  /** Of how many clusters it has the next one: a larger number ends a directory. */
+  readonly count: number;
+  /** The bits of a number that count: FAT32 has four for others. */
+  readonly mask: number;
+}
+
+/** The number of the first cluster. */
+const FIRST = 2;
 
 /** The first entry that is wanted. An entry that begins with 0 ends the directory. */
 function* findEntry(
   disk: SteppedImage,
-  { offset, length }: Directory,
+  directory: Directory,
   isWanted: (entry: Uint8Array) => boolean,
 ): Steps<Uint8Array | undefined> {
-  const raw = yield* disk.read(offset, Math.min(length, MOST_DIRECTORY));
-  for (let at = 0; at + DIRECTORY_ENTRY <= raw.length && raw[at] !== 0; at += DIRECTORY_ENTRY) {
-    const entry = raw.subarray(at, at + DIRECTORY_ENTRY);
-    if (isWanted(entry)) return entry;
+  const { length, clusters } = directory;
+  let { offset } = directory;
+  for (let left = MOST_DIRECTORY; left > 0; left -= length) {
+    const raw = yield* disk.read(offset, Math.min(length, left));
+    for (let at = 0; at + DIRECTORY_ENTRY <= raw.length; at += DIRECTORY_ENTRY) {
+      if (raw[at] === 0) return undefined;
+      const entry = raw.subarray(at, at + DIRECTORY_ENTRY);
+      if (isWanted(entry)) return entry;
+    }
+    if (clusters === undefined) return undefined;
+    const { heap } = clusters;
+    const next = yield* nextCluster(disk, clusters, (offset - heap) / length);
+    if (next === undefined) return undefined;
+    offset = heap + next * length;
   }
   return undefined;
+}
+
+/** The cluster after another one, both counted from the first; undefined: none. */
+function* nextCluster(
+  disk: SteppedImage,
+  { table, count, mask }: Clusters,
+  cluster: number,
+): Steps<number | undefined> {
+  const raw = yield* disk.read(table + 4 * (cluster + FIRST), 4);
+  if (raw.length < 4) return undefined;
+  const next = (fieldsOf(raw, { next: [0, __u32] }).next & mask) >>> 0;
+  return next >= FIRST && next < count ? next - FIRST : undefined;
 }
 
 const bootSectorOf = (raw: Uint8Array) =>
@@ -67,9 +107,19 @@ function rootOf(raw: Uint8Array): Directory | undefined {
   const behindFats = (s.reserved + s.fats * fatLength) * s.sector_size;
   if (behindFats + length > (s.sectors || s.total_sect) * s.sector_size) return undefined;
   if (s.fat_length !== 0) return { offset: behindFats, length };
-  // FAT32 has a chain of clusters for it.
+  // FAT32 has clusters for it.
   const cluster = s.sec_per_clus * s.sector_size;
-  return { offset: behindFats + length + (s.root_cluster - 2) * cluster, length: cluster };
+  const heap = behindFats + length;
+  return {
+    offset: heap + (s.root_cluster - FIRST) * cluster,
+    length: cluster,
+    clusters: {
+      heap,
+      table: s.reserved * s.sector_size,
+      count: fatLength * s.sector_size / 4,
+      mask: 0x0fffffff,
+    },
+  };
 }
 
 const ATTR_VOLUME = 0x08;
@@ -121,17 +171,31 @@ export const EXFAT: Row = {
   start: 0,
   magic: [[3, "EXFAT   "]],
   *names(raw, disk) {
-    const s = fieldsOf(raw, {
-      clu_offset: [0x58, __u32],
-      root_cluster: [0x60, __u32],
-      sect_size_bits: [0x6c, __u8],
-      sect_per_clus_bits: [0x6d, __u8],
-    });
-    const sector = 2 ** s.sect_size_bits;
-    const length = sector * 2 ** s.sect_per_clus_bits;
-    const root = { offset: s.clu_offset * sector + (s.root_cluster - 2) * length, length };
-    const entry = yield* findEntry(disk, root, (entry) => entry[0] === EXFAT_LABEL);
+    const root = rootOfExfat(raw);
+    const entry = root && (yield* findEntry(disk, root, (entry) => entry[0] === EXFAT_LABEL));
     const label = entry && utf16Text(entry.subarray(2, 2 + 2 * Math.min(entry[1], 11)), true);
     return { label, uuid: serialOf(raw.subarray(0x64, 0x68)) };
   },
 };
+
+/** The root directory; undefined if exfat_read_boot_sector() would refuse the sizes. */
+function rootOfExfat(raw: Uint8Array): Directory | undefined {
+  const s = fieldsOf(raw, {
+    fat_offset: [0x50, __u32],
+    clu_offset: [0x58, __u32],
+    clu_count: [0x5c, __u32],
+    root_cluster: [0x60, __u32],
+    sect_size_bits: [0x6c, __u8],
+    sect_per_clus_bits: [0x6d, __u8],
+  });
+  if (!isWithin(s.sect_size_bits, 9, 12)) return undefined;
+  if (s.sect_per_clus_bits > 25 - s.sect_size_bits) return undefined;
+  const sector = 2 ** s.sect_size_bits;
+  const length = sector * 2 ** s.sect_per_clus_bits;
+  const heap = s.clu_offset * sector;
+  return {
+    offset: heap + (s.root_cluster - FIRST) * length,
+    length,
+    clusters: { heap, table: s.fat_offset * sector, count: s.clu_count + FIRST, mask: 0xffffffff },
+  };
+}
