@@ -104,6 +104,39 @@ test(
   },
 );
 
+test("a disc's label is put together of its two descriptors, as blkid does", [], () => {
+  const wide = (text: string) =>
+    Uint8Array.from({ length: 2 * text.length }, (_, i) => {
+      const unit = text.charCodeAt(i >> 1);
+      return i % 2 === 0 ? unit >> 8 : unit;
+    });
+  const label = (primary: string, joliet: string) =>
+    found(disk(
+      [0x8000, "\x01CD001\x01"],
+      [0x8028, primary.padEnd(32)],
+      [0x8800, "\x02CD001\x01"],
+      [0x8858, "%/E"],
+      [0x8828, wide(joliet.padEnd(16, joliet.includes("\0") ? "\0" : " "))],
+    ))[0].label;
+  const cases: [primary: string, joliet: string, label?: string][] = [
+    ["WIN_PRO_X64_GERMAN_DISC", "Win Pro x64 Germ", "Win Pro x64 GermAN_DISC"],
+    ["a/b", "a_b", "a/b"],
+    ["_pfel und Birnen", "Äpfel und Birnen", "Äpfel und Birnen"],
+    ["lower", "LOWER", "lower"],
+    ["X_ and more than sixteen", "X\ud834\udd1e and more tha", "X\u{1d11e} and more than sixteen"],
+    ["XX and more than sixteen", "X\ud834\udd1e and more tha", "X\u{1d11e} and more tha"],
+    ["ANOTHER NAME THAT IS LONGER", "a name", "a name"],
+    ["\xc3\x84pfel", "_pfel", "_pfel"],
+    ["a name", "a\0", "a"],
+    ["a_name", "a\0", "a"],
+    ["NAME", "\0"],
+    ["", "  "],
+  ];
+  for (const [primary, joliet, expected] of cases) {
+    assertEquals(label(primary, joliet), expected, `${primary} ${joliet}`);
+  }
+});
+
 test("a UDF has its names at its anchor, in a block of its size, or none", [], () => {
   const volume: [number, string][] = [[0x8001, "BEA01"], [0x8801, "NSR02"], [0x9001, "TEA01"]];
   const tag = (block: number, kind: number): [number, Uint8Array | string] => [

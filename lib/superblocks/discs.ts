@@ -6,6 +6,8 @@
 import { __u16, __u32 } from "../base/struct.ts";
 import type { Steps } from "../table/steps.ts";
 import {
+  beforeNul,
+  decodeUtf16,
   fieldsOf,
   hasBytes,
   hex,
@@ -48,13 +50,11 @@ export const ISO9660: Row = {
   magic: [[1, "CD001"]],
   isOne: (raw) => primaryOf(raw) !== undefined,
   label(raw) {
-    const primary = textOf(volumeId(primaryOf(raw)!));
+    const primary = volumeId(primaryOf(raw)!);
     const joliet = volumeDescriptors(raw).find((each) =>
       each[0] === ISO_VD_SUPPLEMENTARY && JOLIET.some((level) => hasBytes(each, 0x58, level))
     );
-    const wide = joliet && utf16Text(volumeId(joliet), false);
-    // Joliet has any character, but at most 16: a longer name is whole in the primary descriptor.
-    return wide !== undefined && wide.length >= (primary?.length ?? 0) ? wide : primary;
+    return joliet ? mergedLabel(volumeId(joliet), primary) : textOf(primary);
   },
   uuid(raw) {
     // blkid takes the first that is set, even if it is damaged. udev makes a link of that alone.
@@ -64,6 +64,29 @@ export const ISO9660: Row = {
     return date && dateOf(date);
   },
 };
+
+/**
+ * blkid's rule. Joliet has any character, but at most 16. The primary descriptor has 32, but may have capitals
+ * alone, and "_" for what its maker could not write; so may Joliet. Where the 16 are the same otherwise, each is
+ * taken from the descriptor that has it, and the rest from the primary one. Else the label is Joliet's.
+ */
+function mergedLabel(joliet: Uint8Array, primary: Uint8Array): string | undefined {
+  const wide = [...decodeUtf16(joliet, false)];
+  const merged: string[] = [];
+  for (const [i, character] of wide.entries()) {
+    const byte = String.fromCharCode(primary[i]);
+    if (byte === "_") merged.push(character);
+    else if (character === "_") merged.push(byte);
+    else if (upperCase(byte) === upperCase(character)) {
+      merged.push(byte === upperCase(byte) ? character : byte);
+    } else return utf16Text(joliet, false);
+  }
+  const rest = String.fromCharCode(...primary.subarray(wide.length));
+  return beforeNul(merged.join("") + rest);
+}
+
+/** Of ASCII alone. */
+const upperCase = (text: string) => text.replace(/[a-z]/, (letter) => letter.toUpperCase());
 
 /** ECMA-119, 8.4.26.1: sixteen digits 0 and an offset of 0 say that there is no date. */
 const isSet = (raw: Uint8Array) =>

@@ -123,14 +123,23 @@ export function textOf(raw: Uint8Array): string | undefined {
 
 /** The same of UTF-16 code units; a last odd byte is none. */
 export function utf16Text(raw: Uint8Array, littleEndian: boolean): string | undefined {
+  return beforeNul(decodeUtf16(raw, littleEndian));
+}
+
+/** All code units, whatever they are. */
+export function decodeUtf16(raw: Uint8Array, littleEndian: boolean): string {
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);
   let text = "";
   for (let at = 0; at + 2 <= raw.length; at += 2) {
-    const unit = view.getUint16(at, littleEndian);
-    if (unit === 0) break;
-    text += String.fromCharCode(unit);
+    text += String.fromCharCode(view.getUint16(at, littleEndian));
   }
-  return trimmed(text.toWellFormed());
+  return text;
+}
+
+/** Text up to its NUL, as {@linkcode textOf} gives it. */
+export function beforeNul(text: string): string | undefined {
+  const nul = text.indexOf("\0");
+  return trimmed((nul < 0 ? text : text.slice(0, nul)).toWellFormed());
 }
 
 function trimmed(text: string): string | undefined {
