@@ -11,8 +11,12 @@ export function runCommand(
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     const child = spawn(name, args, { stdio: "inherit", env: { ...process.env, ...env }, cwd });
-    // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
-    onSignal((signal) => child.pid !== undefined && process.kill(child.pid, signal));
+    onSignal((signal) => {
+      // After its end its number may be another process's.
+      if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+      // Not child.kill(): on Deno that makes the signal the reported end, whatever the child did.
+      process.kill(child.pid, signal);
+    });
     child.on("error", (error) => reject(new Error(`cannot run '${name}': ${error.message}`)));
     child.on("exit", (code, signal) => resolve(signal ? signalCode(signal) : code ?? 1));
   });

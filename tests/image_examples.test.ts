@@ -146,6 +146,19 @@ test(
   },
 );
 
+test("edit_image.ts passes no signal on to a command that has ended", ["strace"], async () => {
+  const file = await image("ended.img");
+  // While it unmounts; its answer would be an error of kill(2), or somebody else has got that number.
+  const inject = "inject=umount2:signal=TERM:delay_exit=500ms:when=1";
+  const strace = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"];
+  const { status, stderr } = run([
+    ...[...strace, "-e", "trace=umount2", "-e", inject],
+    ...onThisRuntime(EDIT, file, "2", "--", "sh", "-c", "echo box >name; exit 7"),
+  ]);
+  assertEquals([status, stderr], [7, ""]);
+  assertNothingLeft(file);
+});
+
 test("edit_image.ts says that somebody still has the files", [], async () => {
   const file = await image("busy.img");
   const script = "sleep 300 >/dev/null 2>&1 & echo $!";
