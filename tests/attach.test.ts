@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from "node:fs";
 import { attach, LoopError } from "../mod.ts";
 import { blkpgAddPartition, blkRoSet } from "../lib/kernel/block.ts";
 import { O_RDONLY, O_RDWR, open } from "../lib/kernel/file.ts";
-import { ownDevices } from "./support/own_devices.ts";
+import { ownDevices, withOwnDevices } from "./support/own_devices.ts";
 import {
   assertDetached,
   holdOpen,
@@ -237,6 +237,27 @@ test("attach() undoes everything when it is aborted", ["root"], async () => {
   later.abort(reason);
   assertEquals(await attaching.catch((error) => error), reason);
   assertEquals([leftAttached(file), openDescriptors()], [[], []]);
+});
+
+test("attach() that is aborted when its partitions are there removes them", ["root"], async () => {
+  const file = makeImage("late.img", 8, THREE_PARTITIONS);
+  const reason = new Error("never mind");
+  await withOwnDevices(async (number) => {
+    const partitions = () =>
+      readdirSync(`/sys/block/loop${number}`).filter((name) => name.startsWith(`loop${number}p`));
+    const stopping = new AbortController();
+    const { signal } = stopping;
+    // The last look at the signal is the first one after the partitions have come.
+    Object.defineProperty(signal, "throwIfAborted", {
+      value() {
+        if (partitions().length > 0) stopping.abort(reason);
+        AbortSignal.prototype.throwIfAborted.call(signal);
+      },
+    });
+    const options = { partscan: "userspace", number, signal } as const;
+    assertEquals(await attach(file, options).catch((error) => error), reason);
+    assertEquals([leftAttached(file), openDescriptors(), partitions()], [[], [], []]);
+  });
 });
 
 test("attach() names the missing nodes at the timeout, with everything undone", [

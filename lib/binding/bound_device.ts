@@ -152,10 +152,15 @@ export class BoundDevice {
 
   /** Takes back all that the bind did: bound with LO_FLAGS_AUTOCLEAR, it is detached by the close. */
   async undo(): Promise<void> {
-    this.nodes.remove();
-    await this.close();
-    // The first error is the one that matters; an unused device is in nobody's way.
-    if (this.#isMade) await removeDevice(this.number).catch(() => {});
+    try {
+      // Without LO_FLAGS_PARTSCAN they would outlive the detach, and show on the next file.
+      await this.partitions.removeAdded();
+    } finally {
+      this.nodes.remove();
+      await this.close();
+      // The first error is the one that matters; an unused device is in nobody's way.
+      if (this.#isMade) await removeDevice(this.number).catch(() => {});
+    }
   }
 
   /** Closes all that is open of it, and leaves the device as it is. */
