@@ -425,16 +425,19 @@ export class LoopDevice implements AsyncDisposable {
    *
    * Rejects with {@linkcode LoopError} EBUSY if a partition must go that is in use: the message says who
    * uses it, and no partition is removed. Likewise, before anything is changed, with EMEDIUMTYPE if the
-   * GPT is made for another sector size, EUCLEAN if none of its headers is whole.
+   * GPT is made for another sector size, EUCLEAN if none of its headers is whole. With the signal's reason
+   * when that aborts, also while the backing file's disk hangs.
    */
   async rescan(
     options: { timeout?: number; signal?: AbortSignal } = {},
   ): Promise<readonly Partition[]> {
     const { timeout, signal } = checkWaiting(options);
-    return await this.#take(async () => {
+    const scanning = this.#take(async () => {
       await this.#bound.rescan(timeout, signal);
       return this.partitions;
     }, signal);
+    // A backing file whose disk hangs keeps what is written back, and the table's reader, waiting.
+    return await heeding(scanning, signal);
   }
 
   /**

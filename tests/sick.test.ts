@@ -3,7 +3,9 @@
  * keeps whoever looks it up. Signals are heard all the same, and other disks served.
  */
 import { assert, assertEquals } from "@std/assert";
-import { writeFileSync } from "node:fs";
+import { closeSync, openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { attach } from "../mod.ts";
+import { ext4Image } from "./support/mount_image.ts";
 import {
   isolated,
   losetup,
@@ -13,7 +15,7 @@ import {
   output,
   scratch,
 } from "./support/support.ts";
-import { testsOf, until } from "./support/support.ts";
+import { test, testsOf, until } from "./support/support.ts";
 
 const withSickDisk = testsOf("a disk that does not answer", ["root", "mount", "fuse"]);
 
@@ -74,4 +76,28 @@ withSickDisk("an operation behind one that hangs hears its signal", [], async ()
   const heard = { rescan: "TimeoutError", settled: "TimeoutError", lock: "TimeoutError" };
   assertEquals(shown, { ...heard, detach: "TimeoutError" });
   await until(() => losetup(file).length === 0, "the device to go with its process");
+});
+
+test("rescan() hears its signal while the backing file's disk hangs", [
+  ...["root", "mkfs.ext4", "umount", "fsfreeze"] as const,
+], async () => {
+  await using outer = await attach(ext4Image("outer.img"));
+  await using root = await outer.mount();
+  const file = `${root.path}/inner.img`;
+  writeFileSync(file, "");
+  truncateSync(file, 2 ** 20);
+  await using loop = await attach(file);
+  // It ends by itself: where the signal is not heard, the test fails and does not hang.
+  await using _frozen = await root.freeze({ timeout: 20_000 });
+  const disk = openSync(loop.path, "r+");
+  writeSync(disk, new Uint8Array(4096).fill(1), 0, 4096, 2 ** 19);
+  const begun = performance.now();
+  const { name } = await loop.rescan({ signal: AbortSignal.timeout(100) }).then(
+    () => ({ name: "done" }),
+    (error) => error,
+  );
+  const took = performance.now() - begun;
+  closeSync(disk);
+  assertEquals(name, "TimeoutError");
+  assert(took < 10_000, `${took} ms`);
 });
