@@ -136,6 +136,30 @@ withExt4("mount() gives files on a directory of their own, and they stay", [], a
   assertEquals([root.readOnly, readFileSync(`${root.path}/hello`, "utf8")], [true, "world\n"]);
 });
 
+withExt4("what was written to the disk is in its partitions", [], async () => {
+  const content = readFileSync(ext4Image("content.img"));
+  const file = makeImage("disk.img", 12, "label: gpt\nsize=8MiB\n");
+  await using loop = await attach(file, { partscan: true });
+  const [{ start }] = loop.partitions;
+  // As dd without conv=fsync does: it stays in the page cache, since the handle has the disk open, too.
+  const write = (bytes: Uint8Array) => {
+    const disk = openSync(loop.path, "r+");
+    writeSync(disk, bytes, 0, bytes.length, start);
+    closeSync(disk);
+  };
+  write(content);
+  assertEquals((await loop.fileSystem(1))?.label, "data");
+  write(new Uint8Array(content.length));
+  assertEquals(await loop.fileSystem(1), undefined);
+  write(content);
+  assertEquals((await loop.partition({ label: "data" })).number, 1);
+  write(new Uint8Array(content.length));
+  assertEquals(await loop.fileSystem(1), undefined);
+  write(content);
+  await using root = await loop.mount(1);
+  assertEquals([root.type, await root.unmount()], ["ext4", "unmounted"]);
+});
+
 withExt4("SIGKILL leaves neither mount, device nor node", [], async () => {
   for (const what of ["whole", "partition"]) {
     const file = what === "whole"

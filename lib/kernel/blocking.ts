@@ -23,6 +23,7 @@ import {
 import { isErrno } from "../base/errors.ts";
 import { libc } from "../runtime/libc.ts";
 import { __u64, struct } from "../base/struct.ts";
+import { openAgain } from "./record_lock.ts";
 import { SYS, type SyscallName } from "./syscalls.ts";
 import type { Descriptor } from "../runtime/contract.ts";
 
@@ -181,6 +182,23 @@ export async function writeBack(
   return { failed: { path, syscall: calls[failed], result: results[failed] }, isQuick };
 }
 
+/**
+ * Has what was written to a disk of `size` bytes reach what lies below it, since each of its partitions has a page
+ * cache of its own, and reads from there. A program's close of the disk does that only where nobody else has it
+ * open. By a description of its own: that of `file` keeps the failures that it has to report.
+ */
+export async function writeDown(file: OpenFile, size: number): Promise<void> {
+  if (!mayHaveUnwritten(file, size, 0)) return;
+  const again = await openAgain(file);
+  try {
+    const [result] = await eachOf([again], ["sync_file_range"], [0, 0, WRITE_AND_WAIT]);
+    // A seccomp filter may forbid it.
+    if (result < 0) await eachOf([again], ["fsync"], []);
+  } finally {
+    await again.closeOnThread();
+  }
+}
+
 /** Makes one call on each file, in order, by another thread. */
 async function eachOf(
   files: readonly OpenFile[],
@@ -230,8 +248,11 @@ const PATIENCE_MS = 1;
 /** Whether enough of a file may be dirty for its write-back to be worth a thread. */
 function waitsForStorage(file: OpenFile, size: number): boolean {
   // fsync() of a file on tmpfs does nothing.
-  if (inMemory.has(file)) return false;
-  const few = libc().threaded ? 0 : FEW_PAGES;
+  return !inMemory.has(file) && mayHaveUnwritten(file, size, libc().threaded ? 0 : FEW_PAGES);
+}
+
+/** Whether more pages than `few` may be dirty. */
+function mayHaveUnwritten(file: OpenFile, size: number, few: number): boolean {
   const start = performance.now();
   let unwritten = 0;
   let offset = 0;

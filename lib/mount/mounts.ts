@@ -8,6 +8,7 @@ import { checkPartition, checkSelector, type PartitionSelector } from "../base/s
 import type { BoundDevice } from "../binding/bound_device.ts";
 import type { Partition } from "../binding/partitions.ts";
 import { startThread } from "../kernel/chain.ts";
+import { writeDown } from "../kernel/blocking.ts";
 import { absolutePath } from "../kernel/file.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
 import { loadFileSystem, loadMount, loadSelect } from "./late.ts";
@@ -74,6 +75,8 @@ export async function partitionOf(
   checkSelector("partition", selector);
   const { list, skipped } = bound.partitions;
   const { path } = bound;
+  // Whoever wants a partition reads it next.
+  await writeDown(bound.device, bound.facts.size);
   let number = selector;
   if (typeof number === "object") {
     const { selectPartition } = await loadSelect();
