@@ -68,6 +68,11 @@ export function sysfsPartitionStart(number: number, partition: number): number |
   return start === undefined ? undefined : Number(start) * SECTOR;
 }
 
+/** The device number of a partition; undefined if there is none. One read. */
+export function sysfsPartitionDev(number: number, partition: number): string | undefined {
+  return ifExists(() => readText(`${diskFolder(number)}/loop${number}p${partition}/dev`));
+}
+
 /**
  * Tells a partition ("loop4p1") from a later one with the same name, by the inode of its folder; undefined
  * if there is none.

@@ -13,6 +13,7 @@ import { openWithoutWaiting } from "../kernel/blocking.ts";
 import { ifExists, O_NONBLOCK, O_RDONLY, readText } from "../kernel/file.ts";
 import type { NewMount } from "../kernel/mount.ts";
 import { fileStatus } from "../kernel/stat.ts";
+import { sysfsDev, sysfsPartitionDev } from "../kernel/sysfs.ts";
 import type { MountSource } from "./mounted.ts";
 
 /** Opens it. The caller closes `node`. */
@@ -54,13 +55,33 @@ function noBlockDevice(path: string, type: string): LoopError {
   return new LoopError({ code: "ENOTBLK", path, hint });
 }
 
-/** Throws if the kernel has mounted another device than was opened. */
-export function refuseOther({ device, node }: MountSource, { root }: NewMount): void {
-  if (node === undefined) return;
-  const [{ rdev }, { dev }] = [fileStatus(node), fileStatus(root)];
+/** Throws if the kernel has mounted another device than was meant. */
+export function refuseOther(source: MountSource, { root }: NewMount): void {
+  const { device, node } = source;
+  const { dev } = fileStatus(root);
   // btrfs and others number their files by no block device: then the path must still lead to it.
   const found = dev.startsWith("0:") ? ifExists(() => fileStatus(device))?.rdev : dev;
+  if (node === undefined) return refuseStale(source, found);
+  const { rdev } = fileStatus(node);
   if (found === rdev) return;
   const hint = `it led to device ${rdev}, and now to ${found ?? "none"}: mount it again`;
+  throw new LoopError({ code: "ESTALE", path: device, hint });
+}
+
+/**
+ * Throws if `found`, where the node of a loop device or partition leads, is another device. A static /dev keeps the
+ * node of a partition that was dropped, by sfdisk or udevd, and the kernel gives its number to the next partition
+ * of any disk.
+ */
+export function refuseStale(
+  { device, number, partition }: Pick<MountSource, "device" | "number" | "partition">,
+  found = ifExists(() => fileStatus(device))?.rdev,
+): void {
+  // Who opens it says what is missing.
+  if (number === undefined || found === undefined) return;
+  const dev = partition === undefined ? sysfsDev(number) : sysfsPartitionDev(number, partition);
+  if (found === dev) return;
+  const hint = `the node is device ${found}, and that of loop${number} is ` +
+    `${dev ?? "gone"}: rescan() makes node and partition anew`;
   throw new LoopError({ code: "ESTALE", path: device, hint });
 }

@@ -11,6 +11,7 @@ import { startThread } from "../kernel/chain.ts";
 import { writeDown } from "../kernel/blocking.ts";
 import { absolutePath } from "../kernel/file.ts";
 import type { FileSystem } from "../superblocks/file_systems.ts";
+import { refuseStale } from "./device_source.ts";
 import { loadFileSystem, loadMount, loadSelect } from "./late.ts";
 import type { LoopMount } from "./mounted.ts";
 import type { MountOptions } from "./options.ts";
@@ -84,7 +85,9 @@ export async function partitionOf(
     const whyNone = WITHOUT_PARTITIONS;
     const contentOf = async ({ number }: { number: number }) => {
       const found = list.find((one) => one.number === number);
-      return found ? await fileSystemsOn(found.path) : [];
+      if (!found) return [];
+      refuseStale({ device: found.path, number: bound.number, partition: number });
+      return await fileSystemsOn(found.path);
     };
     // One that was skipped can be meant, too: the error then says why it cannot be used.
     const partitions = [...list, ...skipped].sort((a, b) => a.number - b.number);
@@ -101,7 +104,11 @@ async function meant(
   selector: PartitionSelector | undefined,
 ): Promise<{ path: string; number?: number }> {
   checkPartition(selector);
-  return selector === undefined ? { path: bound.path } : await partitionOf(bound, selector);
+  const found = selector === undefined
+    ? { path: bound.path, number: undefined }
+    : await partitionOf(bound, selector);
+  refuseStale({ device: found.path, number: bound.number, partition: found.number });
+  return found;
 }
 
 const WITHOUT_PARTITIONS = "it was attached without partscan, or has none; rescan() looks again";
