@@ -158,17 +158,21 @@ test("settled() goes by udevd's database where /sys is read-only", ["root"], () 
     mkdirSync("/run/udev/data", { recursive: true });
     writeFileSync("/run/udev/control", "");
     const missing = await timed(() => loop.settled({ timeout: 50 }));
+    // When another process has bound its device, a handle does not know.
+    await using other = await openLoop(loop.path);
+    const opened = await timed(() => other.settled({ timeout: 50 }));
     const names = ["loop" + loop.number, ...loop.partitions.map(({ path }) => path.slice(5))];
     setTimeout(() => names.forEach((name) => writeFileSync(entryOf(name), "I:1\\n")), 100);
     const written = await timed(() => loop.settled());
-    tell({ missing: missing.code, written });`,
+    tell({ missing: missing.code, opened: opened.code, written });`,
     ["read-only=/sys"],
   );
-  const { missing, written } = seen as {
+  const { missing, opened, written } = seen as {
     missing: string;
+    opened: string;
     written: { ms: number; outcome: string };
   };
-  assertEquals([missing, written.outcome], ["ETIMEDOUT", "settled"]);
+  assertEquals([missing, opened, written.outcome], ["ETIMEDOUT", "ETIMEDOUT", "settled"]);
   assert(written.ms >= 90, `${written.ms} ms`);
 });
 

@@ -150,7 +150,8 @@ class Settling implements Disposable {
     const isNew = (asked: Asked) => {
       if (asked.announced && identityOf(asked.dev) !== asked.before) return true;
       if (asked.announced && !(asked.times > 1 && isSilent(asked))) return false;
-      return (udevEntry(asked.dev)?.modified ?? 0) >= this.#since;
+      const entry = udevEntry(asked.dev);
+      return entry !== undefined && entry.modified >= this.#since;
     };
     if (!all.every(isNew) || udevIsBusy()) return false;
     if (!all.some(({ announced }) => announced)) return true;
