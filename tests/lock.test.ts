@@ -7,7 +7,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { attach, attachAll, type LoopDevice, LoopError, openLoop } from "../mod.ts";
 import { O_RDWR, open } from "../lib/kernel/file.ts";
@@ -18,6 +18,7 @@ import {
   assertDetached,
   holdBy,
   holdOpen,
+  isolated,
   leftAttached,
   losetup,
   makeImage,
@@ -444,5 +445,36 @@ testLock("a lock needs the device's own node", ["root", "flock"], () => {
   assertEquals([seen[0], seen[1]], [1, "locked"], "the descriptor that it has is enough");
   assertStringIncludes(seen[2], "make the node with mknod");
   assert(["ENXIO", "ENODEV", "ENOTBLK"].includes(seen[3]), seen[3]);
+  assertDetached(file);
+});
+
+test("a detach that waits for others never ends the device's next use", ["root", "strace", "mount"], () => {
+  const file = makeImage("next.img", 1);
+  // Up to Linux 6.10 LOOP_CLR_FD unbinds at once, and another process can bind the device in the same moment. Here
+  // the kernel's number of the use is another one.
+  const body = `
+    import { execFileSync, spawn } from "node:child_process";
+    import { writeFileSync } from "node:fs";
+    const loop = await attach(${JSON.stringify(file)}, { lock: "shared" });
+    const holder = spawn("sh", ["-c", 'exec 3<"$0" && echo && read _', loop.path]);
+    await new Promise((resolve) => holder.stdout.once("data", resolve));
+    const ending = () => loop.detach({ timeout: 50 });
+    if (process.env.NEXT) {
+      writeFileSync("/mnt/diskseq", "1\\n");
+      execFileSync("mount", ["--bind", "/mnt/diskseq", "/sys/block/loop" + loop.number + "/diskseq"]);
+    }
+    console.log(await ending());
+    holder.stdin.end("\\n");`;
+  if (existsSync("/sys/block/loop0/diskseq") === false) return;
+  const clears = (next: string[]) => {
+    const around = [...isolated("tmpfs=/mnt"), "env", ...next];
+    const { stdout, calls } = traced(`import process from "node:process"; ${body}`, {
+      calls: "ioctl",
+      around,
+    });
+    return [stdout.trim(), calls.some(({ text }) => text.includes("LOOP_CLR_FD"))];
+  };
+  assertEquals(clears([]), ["deferred", true]);
+  assertEquals(clears(["NEXT=1"]), ["detached", false]);
   assertDetached(file);
 });

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { afterUndoing, isRefusal, laterToExplain, withMore } from "../base/errors.ts";
+import { afterUndoing, isRefusal, laterToExplain, unlessRefused, withMore } from "../base/errors.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
@@ -15,7 +15,7 @@ import type { FoundTable } from "../table/disk.ts";
 import { DeviceLock } from "../udev/lock.ts";
 import { type BackingFile, deviceSize } from "./backing_file.ts";
 import { changeDevice, changeFlags, removeDevice } from "./change.ts";
-import { type DetachOptions, sweepDetached } from "./detach.ts";
+import { type DetachOptions, isDetached, sweepDetached } from "./detach.ts";
 import { isStill, type LoopFacts, readFacts } from "./facts.ts";
 import { readTableIn, refuseUnreadable } from "./image_table.ts";
 import { DevNodes, lastingNodes, removeLeftNodes } from "./nodes.ts";
@@ -263,10 +263,13 @@ export class BoundDevice {
    * A passing opener that is still there when we close would make the device outlive the lock that keeps
    * udevd from BLKRRPART. LOOP_CLR_FD lets nobody in any more (18048c1af783), or unbinds at once (before),
    * if the lock's descriptor is the only one; else it leaves the device bound. So it is tried until it
-   * finds the device in that state, or somebody stays.
+   * finds the device in that state, or somebody stays. Once it is unbound at once, another process may bind it:
+   * that use is not ours to end.
    */
   async #clearAlone({ timeout, signal }: DetachOptions): Promise<void> {
-    const clears = async () => await this.lock.clear() || undefined;
+    // Where that cannot be asked, the last close detaches.
+    const isOver = () => unlessRefused(() => isDetached(this.facts)) ?? true;
+    const clears = async () => isOver() || await this.lock.clear() || undefined;
     const isClear = (ms: number) =>
       unlessAborted(poll(clears, ms, signal, CLEARING_PAUSE_MS), signal);
     if (timeout !== undefined) return void await isClear(timeout);
