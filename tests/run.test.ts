@@ -254,6 +254,43 @@ withBusybox("what it leaves behind ends with it, and unmounts with it", [], asyn
   });
 });
 
+withBusybox("a signal that aborts stops it, also while no file can be opened", [], () => {
+  const script = scratch("full.ts");
+  const word = "98.7654321";
+  writeFileSync(
+    script,
+    `import { attach } from ${JSON.stringify(MOD)};
+     import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+     await using loop = await attach(${JSON.stringify(busyboxImage("full.img"))});
+     await using root = await loop.mount();
+     const stopping = new AbortController();
+     const ends = root.run(["sleep", ${JSON.stringify(word)}], { signal: stopping.signal })
+       .then(() => "done", (error) => error);
+     const runs = (pid) => {
+       try {
+         return readFileSync("/proc/" + pid + "/cmdline", "utf8") === ["sleep", "${word}", ""].join("\\0");
+       } catch {
+         return false;
+       }
+     };
+     while (!readdirSync("/proc").some(runs)) await new Promise((r) => setTimeout(r, 10));
+     const all = [];
+     try {
+       for (;;) all.push(openSync("/dev/null", "r"));
+     } catch {
+       // There is no descriptor left.
+     }
+     stopping.abort("enough");
+     await new Promise((r) => setTimeout(r, 100));
+     for (const fd of all) closeSync(fd);
+     const begun = performance.now();
+     console.log(JSON.stringify([await ends, performance.now() - begun < 60_000]));`,
+  );
+  const few = ["sh", "-c", 'ulimit -n 256 && exec "$@"', "sh"];
+  const { stdout, stderr } = run([...few, ...onThisRuntime(script)], { timeout: 200_000 });
+  assertEquals(JSON.parse(stdout || "null"), ["enough", true], stderr);
+});
+
 withBusybox("a signal that aborts stops it, also one that ignores SIGTERM", [], async () => {
   await withRoot(async (root) => {
     const reason = new Error("enough");

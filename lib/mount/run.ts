@@ -243,8 +243,9 @@ async function execute(
 
 /** SIGTERM, and then some time for it. Rejects when `over` says that it has ended. */
 async function terminate(pid: number, over: AbortSignal): Promise<void> {
-  // What runs the command may not have made its process yet.
-  await poll(() => signalChildren(pid, SIGTERM) || undefined, GRACE_MS, over);
+  // What runs the command may not have made its process yet, and this process may lack a descriptor to look.
+  const sends = () => unlessRefused(() => signalChildren(pid, SIGTERM)) || undefined;
+  await poll(sends, GRACE_MS, over);
   await delay(GRACE_MS, over);
 }
 
