@@ -448,11 +448,14 @@ testLock("a lock needs the device's own node", ["root", "flock"], () => {
   assertDetached(file);
 });
 
-test("a detach that waits for others never ends the device's next use", ["root", "strace", "mount"], () => {
-  const file = makeImage("next.img", 1);
-  // Up to Linux 6.10 LOOP_CLR_FD unbinds at once, and another process can bind the device in the same moment. Here
-  // the kernel's number of the use is another one.
-  const body = `
+test(
+  "a detach that waits for others never ends the device's next use",
+  ["root", "strace", "mount"],
+  () => {
+    const file = makeImage("next.img", 1);
+    // Up to Linux 6.10 LOOP_CLR_FD unbinds at once, and another process can bind the device in the same moment. Here
+    // the kernel's number of the use is another one.
+    const body = `
     import { execFileSync, spawn } from "node:child_process";
     import { writeFileSync } from "node:fs";
     const loop = await attach(${JSON.stringify(file)}, { lock: "shared" });
@@ -465,16 +468,17 @@ test("a detach that waits for others never ends the device's next use", ["root",
     }
     console.log(await ending());
     holder.stdin.end("\\n");`;
-  if (existsSync("/sys/block/loop0/diskseq") === false) return;
-  const clears = (next: string[]) => {
-    const around = [...isolated("tmpfs=/mnt"), "env", ...next];
-    const { stdout, calls } = traced(`import process from "node:process"; ${body}`, {
-      calls: "ioctl",
-      around,
-    });
-    return [stdout.trim(), calls.some(({ text }) => text.includes("LOOP_CLR_FD"))];
-  };
-  assertEquals(clears([]), ["deferred", true]);
-  assertEquals(clears(["NEXT=1"]), ["detached", false]);
-  assertDetached(file);
-});
+    if (existsSync("/sys/block/loop0/diskseq") === false) return;
+    const clears = (next: string[]) => {
+      const around = [...isolated("tmpfs=/mnt"), "env", ...next];
+      const { stdout, calls } = traced(`import process from "node:process"; ${body}`, {
+        calls: "ioctl",
+        around,
+      });
+      return [stdout.trim(), calls.some(({ text }) => text.includes("LOOP_CLR_FD"))];
+    };
+    assertEquals(clears([]), ["deferred", true]);
+    assertEquals(clears(["NEXT=1"]), ["detached", false]);
+    assertDetached(file);
+  },
+);

@@ -161,12 +161,15 @@ withExt4("what was written to the disk is in its partitions", [], async () => {
   assertEquals([root.type, await root.unmount()], ["ext4", "unmounted"]);
 });
 
-withExt4("mount() takes no other disk's partition for one that was dropped", ["partx"], async () => {
-  const files = [await ext4Partitions("own.img", 1), await ext4Partitions("other.img", 1)];
-  const script = scratch("dropped.ts");
-  writeFileSync(
-    script,
-    `import { attach } from ${JSON.stringify(MOD)};
+withExt4(
+  "mount() takes no other disk's partition for one that was dropped",
+  ["partx"],
+  async () => {
+    const files = [await ext4Partitions("own.img", 1), await ext4Partitions("other.img", 1)];
+    const script = scratch("dropped.ts");
+    writeFileSync(
+      script,
+      `import { attach } from ${JSON.stringify(MOD)};
      import { execFileSync } from "node:child_process";
      const [own, other] = ${JSON.stringify(files)};
      const loop = await attach(own, { partscan: true });
@@ -185,17 +188,25 @@ withExt4("mount() takes no other disk's partition for one that was dropped", ["p
      const root = await loop.mount(1);
      console.log(JSON.stringify({ seen, again, unmounted: await root.unmount() }));
      await loop.detach();`,
-  );
-  const printed = output([
-    ...withStaticDev("mknod /dev/loop-control c 10 237"),
-    ...onThisRuntime(script),
-  ]);
-  const { seen, again, unmounted } = JSON.parse(printed);
-  assertEquals([seen[0].code, seen[1].code, seen[2].code], ["ESTALE", "ESTALE", "ENXIO"], printed);
-  assertMatch(seen[1].message, /the node is device 259:\d+, and that of loop\d+ is gone: rescan\(\)/);
-  assertStringIncludes(seen[2].message, "unreadable: ESTALE");
-  assertEquals([again, unmounted], [true, "unmounted"]);
-});
+    );
+    const printed = output([
+      ...withStaticDev("mknod /dev/loop-control c 10 237"),
+      ...onThisRuntime(script),
+    ]);
+    const { seen, again, unmounted } = JSON.parse(printed);
+    assertEquals(
+      [seen[0].code, seen[1].code, seen[2].code],
+      ["ESTALE", "ESTALE", "ENXIO"],
+      printed,
+    );
+    assertMatch(
+      seen[1].message,
+      /the node is device 259:\d+, and that of loop\d+ is gone: rescan\(\)/,
+    );
+    assertStringIncludes(seen[2].message, "unreadable: ESTALE");
+    assertEquals([again, unmounted], [true, "unmounted"]);
+  },
+);
 
 withExt4("SIGKILL leaves neither mount, device nor node", [], async () => {
   for (const what of ["whole", "partition"]) {

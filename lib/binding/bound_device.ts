@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { afterUndoing, isRefusal, laterToExplain, unlessRefused, withMore } from "../base/errors.ts";
+import {
+  afterUndoing,
+  isRefusal,
+  laterToExplain,
+  unlessRefused,
+  withMore,
+} from "../base/errors.ts";
 import { poll, unlessAborted } from "../base/retry.ts";
 import { holdOf, isHeldExclusively } from "../holders/exclusive.ts";
 import { heldBy, othersThan } from "../holders/holders.ts";
