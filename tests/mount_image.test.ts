@@ -28,7 +28,8 @@ import { attach, LoopError, mountImage, type MountImageOptions, readPartitions }
 import { checkFileSystem } from "../lib/image/check.ts";
 import { parseFstab, partsNamed, whyNotMounted } from "../lib/image/fstab.ts";
 import { parseOsRelease } from "../lib/image/os_release.ts";
-import type { Part } from "../lib/image/parts.ts";
+import { type Part, readParts } from "../lib/image/parts.ts";
+import { findRoot, Looks } from "../lib/image/root.ts";
 import { compareVersions } from "../lib/image/types.ts";
 import { e2fsck } from "./support/mount_image.ts";
 import { putBusybox } from "./support/run_image.ts";
@@ -897,6 +898,34 @@ withExt4("mountImage() goes by fstab where that is clear, and says where it is n
   stop.abort(new TypeError("enough"));
   await assertRejects(() => unmounting, TypeError, "enough");
   assertEquals(await tree.unmount(), "unmounted");
+});
+
+withExt4("mountImage() takes no disc for the root over which a system was written", [
+  "genisoimage",
+], async () => {
+  const file = await imageOf("stick.img", [{ files: SYSTEM }]);
+  const [{ start }] = (await readPartitions(file)).partitions;
+  const [iso, big] = [scratch("old.iso"), "x".repeat(start)];
+  output(["genisoimage", "-quiet", "-o", iso, makeFiles({ big })]);
+  // What a table and a partition leave of it.
+  const bytes = readFileSync(iso).subarray(32_768, start);
+  const disk = readFileSync(file);
+  disk.set(bytes, 32_768);
+  writeFileSync(file, disk);
+  {
+    await using loop = await attach(file);
+    assertEquals((await loop.fileSystem())?.type, "iso9660");
+  }
+  {
+    await using tree = await mountImage(file);
+    assertEquals([points(tree), tree.osRelease?.ID], [["/ 1"], "box"]);
+  }
+  // A smaller disc, and a file system behind it.
+  output(["genisoimage", "-quiet", "-no-pad", "-o", iso, makeFiles({ small: "x" })]);
+  disk.set(readFileSync(iso).subarray(32_768), 32_768);
+  writeFileSync(file, disk);
+  await using loop = await attach(file, { partscan: true });
+  assertEquals((await findRoot(await readParts(loop), new Looks(), undefined)).path, loop.path);
 });
 
 withExt4("mountImage() lists a partition that cannot be read", ["losetup"], async () => {

@@ -16,7 +16,8 @@ export interface Part {
   readonly number: number | undefined;
   /** Its node. */
   readonly path: string;
-  /** Bytes. */
+  /** Where it begins on the device; bytes, as `size`. */
+  readonly start: number;
   readonly size: number;
   readonly type: string | undefined;
   readonly typeName: string | undefined;
@@ -43,9 +44,9 @@ export interface Parts {
 export async function readParts(loop: LoopDevice): Promise<Parts> {
   const { path, size, partitions } = loop;
   const nameless = { type: undefined, typeName: undefined, name: undefined, partuuid: undefined };
-  const whole = { ...nameless, number: undefined, path, size, attributes: [] };
+  const whole = { ...nameless, number: undefined, path, start: 0, size, attributes: [] };
   const known = partitions.map(({ uuid, type, typeName, name, attributes = [], ...rest }) => ({
-    ...{ number: rest.number, path: rest.path, size: rest.size, attributes },
+    ...{ number: rest.number, path: rest.path, start: rest.start, size: rest.size, attributes },
     ...{ type, typeName, name, partuuid: uuid },
   }));
   const [first, others] = await Promise.all([lookInto(whole), Promise.all(known.map(lookInto))]);

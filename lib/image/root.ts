@@ -4,6 +4,10 @@
  * @module
  */
 import { LoopError } from "../base/errors.ts";
+import { findInPart } from "../binding/image_table.ts";
+import { openWithoutWaiting } from "../kernel/blocking.ts";
+import { O_RDONLY } from "../kernel/file.ts";
+import { iso9660Size } from "../superblocks/discs.ts";
 import { discoverable } from "../table/dps.ts";
 import { partsNamed } from "./fstab.ts";
 import { lookAt, type Seen } from "./look.ts";
@@ -37,7 +41,7 @@ export async function findRoot(
   looks: Looks,
   signal: AbortSignal | undefined,
 ): Promise<Part> {
-  if (partitions.length === 0 || isDisc(whole)) return whole;
+  if (partitions.length === 0 || await isDisc(whole, partitions)) return whole;
   const [typed, ...others] = byType(partitions, "root");
   const isDecided = typed !== undefined && !others.some((one) => differsInKind(one, typed));
   if (isDecided) return typed;
@@ -71,9 +75,25 @@ function onlyOneLeft(partitions: readonly Part[], mountable: readonly Part[]): P
   return another === undefined && one && discoverable(one)?.name !== "usr" ? one : undefined;
 }
 
-/** What a CD or DVD has is over the whole device; a table is put before it for machines that boot from disks. */
-const isDisc = ({ content }: Part): boolean =>
-  content.some(({ type }) => type === "iso9660" || type === "udf");
+/** File systems that are written to, and so are no file of a disc. */
+const WRITTEN = /^(ext[234]|xfs|btrfs|f2fs)$/;
+
+/**
+ * What a CD or DVD has is over the whole device; a table is put before it for machines that boot from disks. Its
+ * partitions show files of the disc, as the ESP's, or what lies behind it. A file system that is written to,
+ * within the disc, was made over it later: programs that make a table and partitions leave the disc's superblock.
+ */
+async function isDisc(whole: Part, partitions: readonly Part[]): Promise<boolean> {
+  if (whole.content.some(({ type }) => type === "udf")) return true;
+  if (!whole.content.some(({ type }) => type === "iso9660")) return false;
+  const written = partitions.filter(({ content }) =>
+    content.some(({ type }) => WRITTEN.test(type))
+  );
+  if (written.length === 0) return true;
+  using device = await openWithoutWaiting(whole.path, O_RDONLY);
+  const end = await findInPart(device, { size: whole.size }, iso9660Size()) ?? 0;
+  return written.every(({ start }) => start >= end);
+}
 
 /** Roots of several foreign architectures: nothing tells which is meant. */
 const differsInKind = (a: Part, b: Part): boolean =>

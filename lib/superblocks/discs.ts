@@ -4,7 +4,7 @@
  * @module
  */
 import { __u16, __u32 } from "../base/struct.ts";
-import type { Steps } from "../table/steps.ts";
+import { type Steps, wanted } from "../table/steps.ts";
 import {
   beforeNul,
   decodeUtf16,
@@ -27,6 +27,8 @@ const MOST_DESCRIPTORS = 16;
 const ISO_VD_PRIMARY = 1;
 const ISO_VD_SUPPLEMENTARY = 2;
 const ISO_VD_END = 255;
+/** struct iso_primary_descriptor: volume_space_size and logical_block_size, each also in the other byte order. */
+const VOLUME = { blocks: [0x50, __u32], block: [0x80, __u16] } as const;
 /** ECMA-35's escape sequences for the levels of UCS-2 that Joliet has. */
 const JOLIET = ["%/@", "%/C", "%/E"];
 
@@ -87,6 +89,14 @@ function mergedLabel(joliet: Uint8Array, primary: Uint8Array): string | undefine
 
 /** Of ASCII alone. */
 const upperCase = (text: string) => text.replace(/[a-z]/, (letter) => letter.toUpperCase());
+
+/** How many bytes from the beginning of a disk its ISO 9660 has; undefined: it has none. */
+export function* iso9660Size(): Steps<number | undefined> {
+  const primary = primaryOf(yield* wanted(DESCRIPTORS, MOST_DESCRIPTORS * SECTOR));
+  if (primary === undefined) return undefined;
+  const { blocks, block } = fieldsOf(primary, VOLUME);
+  return blocks * block;
+}
 
 /** ECMA-119, 8.4.26.1: sixteen digits 0 and an offset of 0 say that there is no date. */
 const isSet = (raw: Uint8Array) =>
