@@ -344,6 +344,36 @@ withRoot("holders() knows a device by its number, whatever its node is called", 
   }
 });
 
+withRoot("holders() names a process whose first thread has ended", ["cc"], async () => {
+  await using loop = await attach(makeImage("thread.img", 1));
+  const [source, program] = [scratch("threads.c"), scratch("threads")];
+  writeFileSync(
+    source,
+    `#include <fcntl.h>
+     #include <pthread.h>
+     #include <unistd.h>
+     static pthread_t first;
+     static void *hold(void *node) {
+       char line;
+       pthread_join(first, 0);
+       open(node, O_RDONLY);
+       write(1, "held\\n", 5);
+       read(0, &line, 1);
+       _exit(0);
+     }
+     int main(int argc, char **argv) {
+       pthread_t second;
+       first = pthread_self();
+       pthread_create(&second, 0, hold, argv[1]);
+       pthread_exit(0);
+     }`,
+  );
+  output(["cc", "-pthread", "-o", program, source]);
+  await using _child = await holdBy('exec "$1" "$0"', loop.path, program);
+  const others = (await loop.holders()).filter(({ by }) => by.endsWith(" (threads)"));
+  assertEquals(others.map(({ path, kind }) => [path, kind]), [[loop.path, "process"]]);
+});
+
 withRoot("heldBy() and othersThan() tell udevd from others", [], async () => {
   await using own = ownDevices(1);
   const [number] = own.numbers;

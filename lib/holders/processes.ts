@@ -20,7 +20,18 @@ export interface Process {
 }
 
 export async function* processes(): AsyncGenerator<Process> {
-  for await (const pid of processIds()) yield { pid, links: linksOf(pid) };
+  for await (const pid of processIds()) yield processOf(pid);
+}
+
+/** By the number of another thread where the first one has ended, and so has no files, and that one has. */
+function processOf(pid: string): Process {
+  const links = linksOf(pid);
+  if (links.size > 0) return { pid, links };
+  for (const thread of ifAllowed(() => listDirectory(`/proc/${pid}/task`)) ?? []) {
+    const links = linksOf(thread);
+    if (links.size > 0) return { pid: thread, links };
+  }
+  return { pid, links };
 }
 
 export async function* processIds(): AsyncGenerator<string> {
