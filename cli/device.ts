@@ -18,7 +18,9 @@ import {
   O_RDONLY,
   open,
   type OpenFile,
+  readSteadily,
   readText,
+  unlessRefused,
 } from "../lib/losetup/list.ts";
 
 /** A device that was named, or one with a file. What cannot be known is undefined. */
@@ -48,8 +50,14 @@ export class Device {
     return this.#folder !== undefined && statusOf(this.path) === undefined;
   }
 
+  /** Whether a file is bound to it. */
+  get isBound(): boolean {
+    return this.#folder !== undefined && isThere(`${this.#folder}/loop`);
+  }
+
+  /** Undefined also for a path of more than a page, which the kernel does not tell. */
   get backingFile(): string | undefined {
-    return this.attribute("loop/backing_file");
+    return unlessRefused(() => this.attribute("loop/backing_file"), "ENAMETOOLONG");
   }
 
   /** Of the file's file system, as stat(2) gives it: both halves in one number. */
@@ -74,6 +82,19 @@ export class Device {
     const size = this.attribute("queue/logical_block_size");
     if (size !== undefined) return size;
     return this.#ask((device) => String(blkSszGet(device)));
+  }
+
+  /**
+   * What `read` gives, all of one use of the device: others detach it, and attach another file, while it is
+   * being read.
+   */
+  inOneUse<T>(read: (device: Device) => T): T {
+    return readSteadily(() => this.#use, () => read(new Device(this.path, this.#folder)));
+  }
+
+  /** Tells one use from the next: by its number, or before Linux 5.15 by its file. Undefined: unbound. */
+  get #use(): string | undefined {
+    return this.isBound ? this.attribute("diskseq") ?? this.backingFile ?? "" : undefined;
   }
 
   /** An attribute in sysfs, as it stands there. */

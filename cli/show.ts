@@ -29,21 +29,30 @@ export interface Screen {
 export function* show(command: Command, screen: Screen): Generator<string> {
   const { file, offset, table } = command;
   const isWanted = file === undefined ? () => true : isAssociated(file, offset);
+  // Others may have detached it since it was found.
+  const ofWanted = <T>(format: (device: Device) => T) => (device: Device) =>
+    device.isBound && isWanted(device) ? format(device) : undefined;
   if (table) {
-    yield* formatTable([...boundDevices()].filter(isWanted), command, screen);
+    const read = ofWanted(rowFormat(command));
+    const rows = Array.from(boundDevices(), (device) => device.inOneUse(read));
+    yield* formatTable(rows.filter((row) => row !== undefined), command, screen);
   } else {
-    for (const device of boundDevices()) {
-      if (isWanted(device)) yield formatLine(device, screen) ?? "";
-    }
+    const read = ofWanted(lineFormat(screen));
+    for (const device of boundDevices()) yield device.inOneUse(read) ?? "";
   }
 }
 
 /** Lists one device. */
 export function* showOne(command: Command, screen: Screen): Generator<string> {
   const device = namedDevice(command.device!);
-  if (command.table) return yield* formatTable([device], command, screen);
-  const line = formatLine(device, screen);
-  if (line === undefined) throw new Failure(`${device.path}: No such file or directory`);
+  if (command.table) {
+    const row = device.inOneUse(rowFormat(command));
+    return yield* formatTable([row], command, screen);
+  }
+  const line = device.inOneUse(lineFormat(screen));
+  // A line lacks the name of a bound file only where that is too long for the kernel to tell.
+  const why = device.isBound ? "File name too long" : "No such file or directory";
+  if (line === undefined) throw new Failure(`${device.path}: ${why}`);
   yield line;
 }
 
@@ -58,7 +67,8 @@ function isAssociated(file: string, offset: bigint | undefined): (device: Device
   const names = [file, canonicalPath(file)];
   return (device) => {
     const same = identity && device.isBackedBy(identity);
-    if (!(same ?? names.includes(device.backingFile ?? ""))) return false;
+    const { backingFile } = device;
+    if (!(same ?? (backingFile !== undefined && names.includes(backingFile)))) return false;
     return offset === undefined || device.attribute("loop/offset") === String(offset);
   };
 }
@@ -77,13 +87,18 @@ export function canonicalPath(file: string): string {
 /** Opens just the name: nothing is read, and nothing is waited for. */
 const O_PATH = 0o10000000;
 
+type Row = readonly string[];
+
+function rowFormat({ columns, json, raw }: Command): (device: Device) => Row {
+  const padded = !json && !raw;
+  return (device) => columns.map((column) => column.value(device, padded) ?? "");
+}
+
 function formatTable(
-  devices: Device[],
+  rows: readonly Row[],
   { columns, json, raw, headings }: Command,
   { terminal, jsonLayout }: Screen,
 ): Iterable<string> {
-  const padded = !json && !raw;
-  const rows = devices.map((device) => columns.map((column) => column.value(device, padded) ?? ""));
   if (json) return jsonTable(columns, rows, jsonLayout);
   if (raw) return rawTable(columns, rows, headings);
   return listTable(columns, rows, { headings, terminal });
@@ -93,18 +108,20 @@ function formatTable(
  * "/dev/loop0: [2049]:12 (/path), offset 512"; without permission the brackets are empty. Undefined
  * without a file. Programs read these lines, so names are encoded on a terminal only.
  */
-function formatLine(device: Device, { terminal }: Screen): string | undefined {
-  const { path, lost, backingFile } = device;
-  if (backingFile === undefined) return undefined;
-  const { backingDev, backingInode } = device;
+function lineFormat({ terminal }: Screen): (device: Device) => string | undefined {
   const safe = terminal === undefined ? (name: string) => name : encodeControls;
-  const identity = backingDev === undefined
-    ? "[]: "
-    : `[${String(backingDev).padStart(4, "0")}]:${backingInode} `;
-  const numbers = ["offset", "sizelimit"].map((name) => {
-    const value = device.attribute(`loop/${name}`) ?? "0";
-    return value === "0" ? "" : `, ${name} ${value}`;
-  });
-  return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(backingFile)})` +
-    numbers.join("") + "\n";
+  return (device) => {
+    const { path, lost, backingFile } = device;
+    if (backingFile === undefined) return undefined;
+    const { backingDev, backingInode } = device;
+    const identity = backingDev === undefined
+      ? "[]: "
+      : `[${String(backingDev).padStart(4, "0")}]:${backingInode} `;
+    const numbers = ["offset", "sizelimit"].map((name) => {
+      const value = device.attribute(`loop/${name}`) ?? "0";
+      return value === "0" ? "" : `, ${name} ${value}`;
+    });
+    return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(backingFile)})` +
+      numbers.join("") + "\n";
+  };
 }

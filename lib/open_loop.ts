@@ -44,7 +44,10 @@ export async function openLoop(path: string | URL): Promise<LoopDevice> {
   await yieldToEventLoop();
   // Before it is opened: opening a device of another kind can have an effect, such as rewinding a tape.
   const number = loopNumber(node);
-  return makeLoopDevice((await openDevice(node, (facts) => facts.number === number))!);
+  const bound = await openDevice(node, (facts) => facts.number === number);
+  if (bound) return makeLoopDevice(bound);
+  const hint = `it was /dev/loop${number}, and leads to another device by now`;
+  throw new LoopError({ code: "ENXIO", path: node, hint });
 }
 
 /** The same for a device that was found; undefined if it is in another use by now. */

@@ -18,6 +18,7 @@ import {
 } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
 import { decodeName } from "./base/names.ts";
+import { readSteadily } from "./base/steady.ts";
 import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq, sysfsIsBound } from "./kernel/sysfs.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
@@ -154,7 +155,17 @@ export function loopOf(
   return /^DEVNAME=loop(?<number>\d+)(?:p(?<partition>\d+))?$/m.exec(link ?? "")?.groups ?? {};
 }
 
+/** All of one use: others detach the device, and attach another file, while it is being read. */
 function readStatus(number: number): LoopStatus | undefined {
+  return readSteadily(() => useOf(number), () => readOnce(number));
+}
+
+/** Tells one use from the next: by its number, or before Linux 5.15 by its file. Undefined: unbound. */
+function useOf(number: number): number | string | undefined {
+  return sysfsIsBound(number) ? sysfsDiskseq(number) ?? sysfsBackingFile(number) : undefined;
+}
+
+function readOnce(number: number): LoopStatus | undefined {
   const disk = `/sys/block/loop${number}`;
   const backingFile = sysfsBackingFile(number);
   if (backingFile === undefined) return undefined;

@@ -7,8 +7,9 @@
  *
  * @module
  */
-export { isErrno, isRefusal, type LoopError } from "../base/errors.ts";
+export { isErrno, isRefusal, type LoopError, unlessRefused } from "../base/errors.ts";
 export { decodeName, encodeName } from "../base/names.ts";
+export { readSteadily } from "../base/steady.ts";
 export { blkSszGet } from "../kernel/block.ts";
 export {
   absolutePath,
