@@ -3,13 +3,29 @@
  *
  * @module
  */
-import { describeHolders, detachUnchecked, removeDevice as remove } from "../lib/losetup/change.ts";
-import type { Command } from "./command.ts";
+import {
+  describeHolders,
+  type Detaching,
+  detachUnchecked,
+  removeDevice as remove,
+  waitDetached,
+} from "../lib/losetup/change.ts";
 import { Failure } from "./failure.ts";
 
-/** Detaches the device at `path`. If it is in use the kernel does that later; `wait` waits for it. */
-export async function detachDevice(path: string, { wait, timeout }: Command): Promise<void> {
-  const holders = await detachUnchecked(path, wait ? timeout : undefined).catch((error) => {
+/** Detaches the device at `path`. If it is in use the kernel does that later; gives what to wait for then. */
+export async function detachDevice(path: string): Promise<Detaching | undefined> {
+  return await detachUnchecked(path).catch((error) => {
+    throw new Failure(`${path}: detach failed`, error);
+  });
+}
+
+/** Waits up to `left` of `timeout` ms until the kernel has detached it. */
+export async function waitFor(
+  detaching: Detaching,
+  { timeout, left }: { timeout: number; left: number },
+): Promise<void> {
+  const { path } = detaching;
+  const holders = await waitDetached(detaching, left).catch((error) => {
     throw new Failure(`${path}: detach failed`, error);
   });
   if (holders === undefined) return;

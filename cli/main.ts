@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Detaching } from "../lib/losetup/change.ts";
 import { isRefusal, loopCtlGetFree, O_RDWR, open, waitHere } from "../lib/losetup/list.ts";
 import { type Command, parseCommand } from "./command.ts";
 import { boundDevices, namedDevice } from "./device.ts";
@@ -136,13 +137,9 @@ class Program {
         return;
       }
       case "detach":
-      case "detach-all": {
-        const { detachDevice } = await import("./detach.ts");
-        const paths = command.action === "detach"
-          ? [command.device!, ...command.others]
-          : Array.from(boundDevices(), ({ path }) => path);
-        return await this.#each(paths, (path) => detachDevice(path, command));
-      }
+        return await this.#detach([command.device!, ...command.others], command);
+      case "detach-all":
+        return await this.#detach(devicePaths(), command);
       case "remove": {
         const { removeDevice } = await import("./detach.ts");
         return await this.#each([command.device!, ...command.others], removeDevice);
@@ -154,16 +151,37 @@ class Program {
     }
   }
 
-  /** Acts on each path, also after one has failed. */
-  async #each(paths: string[], act: (path: string) => void | Promise<void>): Promise<void> {
-    for (const path of paths) {
+  /** All are told before the first one is waited for: by then a name could be another device's. */
+  async #detach(paths: Iterable<string>, { wait, timeout }: Command): Promise<void> {
+    const { detachDevice, waitFor } = await import("./detach.ts");
+    const detaching: Detaching[] = [];
+    await this.#each(paths, async (path) => {
+      const later = await detachDevice(path);
+      if (later) detaching.push(later);
+    });
+    if (!wait) return;
+    const end = performance.now() + timeout;
+    await this.#each(detaching, async (one) => {
+      const left = Math.max(0, end - performance.now());
+      await waitFor(one, { timeout, left });
+    });
+  }
+
+  /** Acts on each of them, also after one has failed. */
+  async #each<T>(all: Iterable<T>, act: (one: T) => void | Promise<void>): Promise<void> {
+    for (const one of all) {
       try {
-        await act(path);
+        await act(one);
       } catch (error) {
         await this.complain(error);
       }
     }
   }
+}
+
+/** Each is looked at when its turn has come. */
+function* devicePaths(): Generator<string> {
+  for (const { path } of boundDevices()) yield path;
 }
 
 function findUnused(): string {
