@@ -12,6 +12,7 @@ import {
   type LoopError,
   O_RDWR,
   open,
+  readText,
 } from "../lib/losetup/list.ts";
 import {
   aloneWithFile,
@@ -63,12 +64,12 @@ function withWarning({ path, warning }: Setup, more: string | undefined): Setup 
 
 function explain(error: unknown, { device }: Command, file: string): unknown {
   if (error instanceof Failure) return error;
-  if (
-    isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test((error as { request?: string }).request ?? "")
-  ) {
-    return new Failure(
-      `${file}: partitions are not usable: ${inOurWords((error as Error).message)}`,
-    );
+  const { message, request } = error as Partial<LoopError>;
+  // losetup waits for nobody, so it has no words for these.
+  if (isRefusal(error, "ETIMEDOUT") || /^BLKPG/.test(request ?? "")) {
+    const isOfFile = request === "F_OFD_SETLK";
+    const what = isOfFile ? "failed to set up loop device" : "partitions are not usable";
+    return new Failure(`${file}: ${what}: ${inOurWords(message!)}`);
   }
   // losetup opens the device first, and until then its errors name the device.
   const notOpen = isRefusal(error) && error.request === undefined && error.code !== "EINVAL";
@@ -204,8 +205,12 @@ function isOutOfRange(
   { offset = 0, sizelimit = 0, sectorSize = 512 }: Range,
 ): boolean {
   if (sizelimit > 0 && sizelimit < 512) return true;
-  const { type, size } = fileStatus(file);
-  return type === "file" && (size - offset < 512 || ![512, 1024, 2048, 4096].includes(sectorSize));
+  if (![512, 1024, 2048, 4096].includes(sectorSize)) return true;
+  const { type, size, rdev } = fileStatus(file);
+  if (type === "file") return size - offset < 512;
+  if (type !== "block device") return false;
+  const sectors = ifExists(() => readText(`/sys/dev/block/${rdev}/size`));
+  return sectors !== undefined && Number(sectors) * 512 - offset < 512;
 }
 
 /** The device that has exactly the wanted part of the file. Throws if a device is named as well. */

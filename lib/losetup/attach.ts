@@ -3,12 +3,13 @@
  *
  * @module
  */
-import { openBackingFile, openWritableOrNot } from "../binding/backing_file.ts";
+import { openBackingFile, openWritableOrNot, refusePseudo } from "../binding/backing_file.ts";
 import { bindFreeDevice, type Binding } from "../binding/bind.ts";
 import { changeFlags } from "../binding/change.ts";
 import { aloneWith } from "../binding/file_lock.ts";
 import { afterUndoing, laterUnlessRefused } from "../base/errors.ts";
 import { LO_FLAGS_AUTOCLEAR } from "../kernel/loop.ts";
+import { fileStatus } from "../kernel/stat.ts";
 import { announceUnheard } from "../udev/lost_event.ts";
 import { scanOnce } from "../binding/partscan_race.ts";
 import { wrapperIn } from "../refuse_wrapped.ts";
@@ -21,7 +22,7 @@ export { loopNumber, overlaps } from "../status.ts";
 
 /**
  * Runs `operation` while nobody else decides whether this file may be attached. What keeps the file from
- * being opened is left to the operation to say.
+ * being opened, or is no file to attach, is left to the operation to say.
  */
 export async function aloneWithFile<T>(
   path: string,
@@ -31,6 +32,9 @@ export async function aloneWithFile<T>(
   const opened = await laterUnlessRefused(() => openWritableOrNot(path, true));
   if (!opened) return await operation();
   using file = opened.file;
+  // The lock takes a second open, which on a FIFO waits for a writer.
+  const { type } = fileStatus(file);
+  if (type !== "file" && type !== "block device") return await operation();
   return await aloneWith(file, { timeout }, operation);
 }
 
@@ -53,6 +57,8 @@ export async function wrapperOf(
 export async function attachUnchecked(path: string, options: UncheckedOptions): Promise<string> {
   const { file: backing, readOnly } = await openWritableOrNot(path, options.readOnly);
   using _ = backing;
+  // The kernel would take it, and a write to the device would change a setting of the machine.
+  refusePseudo(backing);
   const bound = await bindFreeDevice({ ...options, backing, readOnly, partscan: false });
   // Bound with LO_FLAGS_AUTOCLEAR: until persistent, closing it undoes everything.
   try {
