@@ -7,7 +7,7 @@ import { BoundDevice } from "./binding/bound_device.ts";
 import { removeDevice } from "./binding/change.ts";
 import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
-import { allEnded } from "./base/retry.ts";
+import { allEnded, retry, type RetryPolicy } from "./base/retry.ts";
 import { DETACH, type DetachOptions, warnLost } from "./binding/detach.ts";
 import { laterUnlessRefused, LoopError } from "./base/errors.ts";
 import { isSameUse, type LoopFacts, type LoopStatus, readFacts } from "./binding/facts.ts";
@@ -16,7 +16,7 @@ import { readTable } from "./binding/image_table.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber, loopOf } from "./status.ts";
-import { sysfsPartitions } from "./kernel/sysfs.ts";
+import { sysfsIsBound, sysfsPartitions } from "./kernel/sysfs.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
@@ -81,6 +81,17 @@ async function openDevice(
   }
 }
 
+/** udev looks at a device that was detached, and whoever lists devices has each open for a moment. */
+const WHILE_LOOKED_AT: RetryPolicy = { codes: ["EBUSY"], tries: 64, longestPause: 50 };
+
+/** Takes a free device away, unless others have done so, or have bound it, by then. */
+async function removeUnused(number: number): Promise<void> {
+  await retry(WHILE_LOOKED_AT, async () => {
+    if (sysfsIsBound(number)) return;
+    await laterUnlessRefused(() => removeDevice(number), "ENODEV");
+  });
+}
+
 const DETACH_BY_NAME = { ...DETACH, remove: { check: checkBoolean, default: false } };
 
 /**
@@ -93,7 +104,8 @@ const DETACH_BY_NAME = { ...DETACH, remove: { check: checkBoolean, default: fals
  * and nobody was told of it. With an AggregateError if several devices of the file give an error.
  *
  * @param target A loop device's node, or a backing file.
- * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached.
+ * @param options `remove`: takes the device itself away too (LOOP_CTL_REMOVE), once it is detached, unless
+ * another process has bound it by then.
  * The others as in {@linkcode LoopDevice.detach}; `onDeferred` is called for each device.
  *
  * @example
@@ -128,7 +140,7 @@ export async function detach(
       if (waiting.signal?.aborted) loop[Symbol.asyncDispose]().catch(warnLost);
       throw error;
     });
-    if (loop && outcome === "detached" && remove) await removeDevice(loop.number);
+    if (loop && outcome === "detached" && remove) await removeUnused(loop.number);
     return outcome;
   }));
   if (outcomes.includes("deferred")) return "deferred";

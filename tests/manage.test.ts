@@ -36,6 +36,7 @@ import {
   leftAttached,
   losetup,
   makeImage,
+  MOD,
   openDescriptors,
   output,
   PATIENTLY,
@@ -45,6 +46,7 @@ import {
   THREE_PARTITIONS,
   until,
 } from "./support/support.ts";
+import { traced } from "./support/traced.ts";
 
 const MIB = 1024 * 1024;
 
@@ -199,6 +201,23 @@ test(
     assertEquals([await gone.holders(), existsSync(`/sys/block/loop${number}`)], [[], false]);
   },
 );
+
+test("detach() with remove waits for those who look at the free device", [
+  "root",
+  "strace",
+], async () => {
+  const file = makeImage("looked.img", 1);
+  await using own = ownDevices(1);
+  const [[number], [path]] = [own.numbers, own.paths];
+  const body = `const { detach } = await import(${JSON.stringify(MOD)});
+    console.log(await detach("${path}", { remove: true, timeout: 30_000 }));`;
+  const on = "/dev/loop-control";
+  for (const inject of ["error=EBUSY:when=1..2", "error=ENODEV:when=1"]) {
+    attachElsewhere(file, { number });
+    const tracing = { calls: "ioctl", on, here: true, inject: `ioctl:${inject}` };
+    assertEquals(traced(body, tracing).stdout, "detached\n", inject);
+  }
+});
 
 test("holders() names who holds the device or a partition", ["root"], async () => {
   const file = makeImage("holders.img", 8, THREE_PARTITIONS);
