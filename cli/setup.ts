@@ -19,15 +19,17 @@ import {
   attachChecked,
   attachUnchecked,
   checkOptions,
+  findBackedBy,
   LO_NAME_SIZE,
   loopNumber,
+  openFoundLoop,
   overlaps,
   readChecked,
   wrapperOf,
 } from "../lib/losetup/attach.ts";
-import { type AttachOptions, type LoopDevice, openLoop } from "../mod.ts";
+import { type AttachOptions, type LoopDevice, type LoopStatus, status } from "../mod.ts";
 import type { Command } from "./command.ts";
-import { boundDevices, type Device, statusOf } from "./device.ts";
+import { boundDevices, statusOf } from "./device.ts";
 import { Failure } from "./failure.ts";
 import { canonicalPath } from "./show.ts";
 import { inOurWords } from "./words.ts";
@@ -214,22 +216,22 @@ function isOutOfRange(
 }
 
 /** The device that has exactly the wanted part of the file. Throws if a device is named as well. */
-function findSame(command: Command, file: string): Device | undefined {
+async function findSame(command: Command, file: string): Promise<LoopStatus | undefined> {
   const identity = ifExists(() => fileStatus(file));
-  const { offset = 0n, sizelimit = 0n, device, readOnly } = command;
-  // As in losetup, the first device that overlaps decides.
-  for (const other of boundDevices()) {
-    if (!identity || !other.isBackedBy(identity)) continue;
-    const range = {
-      offset: BigInt(other.attribute("loop/offset") ?? 0),
-      sizelimit: BigInt(other.attribute("loop/sizelimit") ?? 0),
-    };
-    if (!overlaps(range, { offset, sizelimit })) continue;
-    const isSame = range.offset === offset && range.sizelimit === sizelimit;
+  if (!identity) return undefined;
+  const { device, readOnly } = command;
+  const [offset, sizelimit] = [command.offset, command.sizelimit]
+    .map((bytes) => toNumber(bytes, file) ?? 0);
+  const backed = await findBackedBy(identity);
+  // As in losetup, the first device that overlaps decides, in the order of its lists.
+  for (const { path } of boundDevices()) {
+    const other = backed.find((one) => one.path === path);
+    if (!other || !overlaps(other, { offset, sizelimit })) continue;
+    const isSame = other.offset === offset && other.sizelimit === sizelimit;
     if (!isSame || device !== undefined) {
       throw new Failure(`${file}: overlapping loop device exists`);
     }
-    if (other.attribute("ro") === "1" && !readOnly) {
+    if (other.readOnly && !readOnly) {
       throw new Failure(`${file}: overlapping read-only loop device exists`);
     }
     return other;
@@ -239,26 +241,22 @@ function findSame(command: Command, file: string): Device | undefined {
 
 /** Undefined: no device has that part of the file. */
 async function useSame(command: Command, file: string): Promise<Setup | undefined> {
-  for (let same; (same = findSame(command, file));) {
-    const setup = await useAgain(same, command, file);
-    if (setup) return setup;
+  for (let same; (same = await findSame(command, file));) {
+    await using loop = await openFoundLoop(same).catch((error) => {
+      throw new Failure(`${file}: failed to re-use loop device`, error);
+    });
+    // Undefined: by now the device is in another use.
+    if (loop) return await useAgain(loop, command, file);
   }
   return undefined;
 }
 
-/** Undefined: by now the device is in another use. */
+/** A use does not end while the device is open. */
 async function useAgain(
-  same: Device,
-  command: Command,
+  loop: LoopDevice,
+  { autoclear, partscan, timeout, offset = 0n, sizelimit = 0n }: Command,
   file: string,
-): Promise<Setup | undefined> {
-  const { autoclear, partscan, timeout, offset = 0n, sizelimit = 0n } = command;
-  await using loop = await openLoop(same.path).catch((error) => {
-    if (isRefusal(error, "ENXIO", "ENODEV", "ENOENT")) return null;
-    throw error;
-  });
-  // A use does not end while the device is open.
-  if (!loop || findSame(command, file)?.path !== same.path) return undefined;
+): Promise<Setup> {
   let warning: string | undefined;
   try {
     if (partscan) await loop.rescan({ timeout });
@@ -268,8 +266,10 @@ async function useAgain(
     const range = { offset: Number(offset), sizelimit: Number(sizelimit) };
     warning = await warnTable(error, file, range);
   }
-  if (same.attribute("loop/autoclear") === "1" && !autoclear) await loop.persist();
-  return { path: same.path, warning };
+  const { path } = loop;
+  // Somebody else may have told it to detach after its last user, which is this program then.
+  if (!autoclear && (await status(path)).autoclear) await loop.persist();
+  return { path, warning };
 }
 
 /** losetup's warning of a size that is no whole number of sectors. */

@@ -9,14 +9,14 @@ import { checkBoolean, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
 import { allEnded, retry, type RetryPolicy } from "./base/retry.ts";
 import { DETACH, type DetachOptions, warnLost } from "./binding/detach.ts";
-import { laterUnlessRefused, LoopError } from "./base/errors.ts";
+import { isRefusal, laterUnlessRefused, LoopError } from "./base/errors.ts";
 import { isSameUse, type LoopFacts, type LoopStatus, readFacts } from "./binding/facts.ts";
 import { absolutePath, O_RDONLY, open } from "./kernel/file.ts";
 import { readTable } from "./binding/image_table.ts";
 import { type LoopDevice, makeLoopDevice } from "./device.ts";
 import { fileStatus } from "./kernel/stat.ts";
 import { findBackedBy, loopNumber, loopOf } from "./status.ts";
-import { sysfsIsBound, sysfsPartitions } from "./kernel/sysfs.ts";
+import { sysfsDiskseq, sysfsIsBound, sysfsPartitions } from "./kernel/sysfs.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
@@ -50,12 +50,29 @@ export async function openLoop(path: string | URL): Promise<LoopDevice> {
   throw new LoopError({ code: "ENXIO", path: node, hint });
 }
 
-/** The same for a device that was found; undefined if it is in another use by now. */
+/**
+ * The same for a device that was found; undefined if it is in another use by now. ENOENT says that it is not, and
+ * that /dev has no node for it.
+ */
 export async function openFound(found: LoopStatus): Promise<BoundDevice | undefined> {
-  // Those of one that was detached, or removed, since it was found.
-  const gone = ["ENXIO", "ENODEV", "ENOENT"] as const;
-  const open = () => openDevice(found.path, (facts) => isSameUse(facts, found));
-  return await laterUnlessRefused(open, ...gone);
+  try {
+    return await openDevice(found.path, (facts) => isSameUse(facts, found));
+  } catch (error) {
+    // Those of one that was detached, or removed, since it was found.
+    if (isRefusal(error, "ENXIO", "ENODEV")) return undefined;
+    if (isRefusal(error, "ENOENT") && !isStillUsed(found)) return undefined;
+    throw error;
+  }
+}
+
+function isStillUsed({ number, diskseq }: LoopStatus): boolean {
+  return sysfsIsBound(number) && sysfsDiskseq(number) === diskseq;
+}
+
+/** Its handle, for who is given one. */
+export async function openFoundLoop(found: LoopStatus): Promise<LoopDevice | undefined> {
+  const bound = await openFound(found);
+  return bound && makeLoopDevice(bound);
 }
 
 /** Opens before it asks: `isWanted` judges the very device that the handle then holds. */
@@ -130,10 +147,7 @@ export async function detach(
   const isLoop = file.type === "block device" && file.rdev.startsWith("7:");
   const opening = isLoop
     ? [() => openLoop(path)]
-    : (await findBackedBy(file)).map((found) => async () => {
-      const bound = await openFound(found);
-      return bound && makeLoopDevice(bound);
-    });
+    : (await findBackedBy(file)).map((found) => () => openFoundLoop(found));
   const outcomes = await allEnded(opening.map(async (openIt) => {
     const loop = await openIt();
     const outcome = await loop?.detach(waiting).catch((error) => {

@@ -5,7 +5,7 @@
  */
 import { checkByteCount, checkPath } from "./base/checks.ts";
 import { checkAgainst } from "./base/options.ts";
-import { isRefusal, LoopError } from "./base/errors.ts";
+import { isRefusal, LoopError, unlessRefused } from "./base/errors.ts";
 import { byteCount, type LoopStatus } from "./binding/facts.ts";
 import {
   absolutePath,
@@ -14,6 +14,7 @@ import {
   listDirectory,
   O_RDONLY,
   open,
+  type OpenFile,
   readText,
 } from "./kernel/file.ts";
 import { loop_info64, loopGetStatus64 } from "./kernel/loop.ts";
@@ -21,6 +22,7 @@ import { decodeName } from "./base/names.ts";
 import { readSteadily } from "./base/steady.ts";
 import { type FileStatus, fileStatus } from "./kernel/stat.ts";
 import { sysfsBackingFile, sysfsDev, sysfsDiskseq, sysfsIsBound } from "./kernel/sysfs.ts";
+import { openOwnNode } from "./udev/close_write_race.ts";
 import { yieldToEventLoop } from "./runtime/event_loop.ts";
 
 /**
@@ -118,13 +120,31 @@ function endOf({ offset, sizelimit }: Range<number | bigint>): number | bigint {
 
 /** The devices whose backing file is this one. */
 export async function findBackedBy(file: FileStatus): Promise<LoopStatus[]> {
-  const devices = await list();
-  const secret = devices.find(({ backingInode, path }) =>
-    backingInode === undefined && ifExists(() => fileStatus(path))
-  );
+  return (await list()).map(identify).filter((device) => isBackedBy(device, file));
+}
+
+/** The device with its file's identity, as far as that can be known. */
+function identify(device: LoopStatus): LoopStatus {
+  if (device.backingInode !== undefined) return device;
   // Without permission to ask that device nobody can say that the file is not attached to it.
-  if (secret) open(secret.path, O_RDONLY).close();
-  return devices.filter((device) => isBackedBy(device, file));
+  if (ifExists(() => fileStatus(device.path))?.rdev === device.dev) {
+    ifExists(() => open(device.path, O_RDONLY).close());
+  }
+  return { ...device, ...identityWithoutNode(device) };
+}
+
+/**
+ * A container's /dev may have no node for a device, or that of another one. Then the device is asked by a
+ * node of our own; where none can be made, the name in sysfs still leads to most files.
+ */
+function identityWithoutNode(
+  { path, number, dev, backingFile }: LoopStatus,
+): Partial<Identity> | undefined {
+  using device = openOwnNode(path, dev, O_RDONLY);
+  const identity = device && ifExists(() => identityOf(device, number));
+  if (identity) return identity;
+  const named = unlessRefused(() => fileStatus(backingFile));
+  return named && { backingDev: named.dev, backingInode: named.inode };
 }
 
 /** Whether the device's backing file is this file: the inode, not the name. */
@@ -192,17 +212,24 @@ type Identity = Pick<LoopStatus, "backingDev" | "backingInode" | "reference">;
 
 /** What only the ioctl tells; a user without permission still gets the rest. */
 function readIdentity(number: number): Identity {
+  const unknown = { backingDev: undefined, backingInode: undefined, reference: undefined };
   try {
     using device = open(`/dev/loop${number}`, O_RDONLY);
-    const { lo_device, lo_inode, lo_file_name } = loop_info64.decode(loopGetStatus64(device));
-    return {
-      backingDev: decodeDev(lo_device),
-      backingInode: lo_inode,
-      // The kernel ends each with a NUL.
-      reference: decodeName(lo_file_name.subarray(0, lo_file_name.indexOf(0))),
-    };
+    return identityOf(device, number) ?? unknown;
   } catch (error) {
     if (!isRefusal(error, "EACCES", "EPERM", "ENOENT")) throw error;
-    return { backingDev: undefined, backingInode: undefined, reference: undefined };
+    return unknown;
   }
+}
+
+/** Undefined: it is another device, as with an old node in a static /dev. */
+function identityOf(device: OpenFile, number: number): Identity | undefined {
+  const info = loop_info64.decode(loopGetStatus64(device));
+  if (info.lo_number !== number) return undefined;
+  return {
+    backingDev: decodeDev(info.lo_device),
+    backingInode: info.lo_inode,
+    // The kernel ends each with a NUL.
+    reference: decodeName(info.lo_file_name.subarray(0, info.lo_file_name.indexOf(0))),
+  };
 }

@@ -97,3 +97,18 @@ test("cli.ts lists every other device beside one whose path the kernel cannot te
     renameSync(long, base);
   }
 });
+
+test("cli.ts -L refuses no file for a device that was detached meanwhile", [
+  "root",
+  "strace",
+], async () => {
+  const file = makeImage("part.img", 4);
+  await using devices = cliDevices();
+  const { D, E } = devices;
+  // Its first mebibyte, which does not overlap the rest.
+  attachElsewhere(file, { number: numberOf(D), sizelimit: 1 << 20 });
+  const printed = await printedWhile(devices, ["-L", "-o", "1M", "--show", E, file], async () => {
+    await detachOwn(D);
+  });
+  assertEquals(printed, `${E}\n`);
+});

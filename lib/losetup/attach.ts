@@ -17,8 +17,9 @@ import { wrapperIn } from "../refuse_wrapped.ts";
 export { attachChecked } from "../attach.ts";
 export { checkOptions } from "../binding/options.ts";
 export { LO_NAME_SIZE } from "../kernel/loop.ts";
+export { openFoundLoop } from "../open_loop.ts";
 export { readChecked } from "../read_partitions.ts";
-export { loopNumber, overlaps } from "../status.ts";
+export { findBackedBy, loopNumber, overlaps } from "../status.ts";
 
 /**
  * Runs `operation` while nobody else decides whether this file may be attached. What keeps the file from
