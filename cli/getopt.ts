@@ -68,7 +68,7 @@ function longOption(
 function byLongName(name: string, argument: string, known: readonly Option[]): Option {
   const exact = known.find(({ long }) => long === name);
   if (exact) return exact;
-  // losetup has no --verbose since 2.40: --ver must stay an abbreviation of --version.
+  // losetup has no --verbose since 2.42: --ver must stay an abbreviation of --version.
   const candidates = known.filter(({ long }) => long.startsWith(name) && long !== "verbose");
   if (candidates.length === 1) return candidates[0];
   if (candidates.length === 0) throw new UsageError(`unrecognized option '${argument}'`, true);
@@ -102,7 +102,7 @@ function* cluster(
   }
 }
 
-/** Until util-linux 2.39 these took an argument: scripts may have -d/dev/loop4, --detach=/dev/loop4. */
+/** Until util-linux 2.41 these took an argument: scripts may have -d/dev/loop4, --detach=/dev/loop4. */
 function takesDevice({ long }: Option): boolean {
   return long === "detach" || long === "set-capacity";
 }

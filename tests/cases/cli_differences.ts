@@ -13,7 +13,7 @@ const NO_HEADINGS = "without headings 2.39 does not keep the room for them";
 const BY_NAME = "since 2.40 a device need not be named by its path";
 const NO_DEVICE = "since 2.40 the kernel refuses what is no device, not losetup";
 const COLUMNS = "2.39 has more columns, and no blanks around MAJ:MIN for programs to read";
-const OPERANDS = "since 2.40 -d and -c take operands, not an argument";
+const OPERANDS = "since 2.42 -d and -c take operands, not an argument";
 const EXCLUSIVE = "2.42 names two options that exclude each other, 2.38 all of their group";
 const ODD = "2.39 words this warning anew";
 
@@ -160,7 +160,7 @@ export const DIFFERENCES: readonly Difference[] = [
     stderr: "losetup: no loop device specified\n",
   },
   {
-    reason: "2.40 words it anew",
+    reason: "2.42 words it anew",
     lines: ["--direct-io=foo $D"],
     stderr: "losetup: unsupported argument: foo\n",
   },
@@ -175,12 +175,12 @@ export const DIFFERENCES: readonly Difference[] = [
 /** The differences to 2.42: what it says where we do as 2.38 did. Run with one of them first in PATH. */
 export const DIFFERENCES_TO_242: readonly { reason: string; lines: string[]; theirs: RegExp }[] = [
   {
-    reason: "2.40 dropped -v: scripts that have it still run",
+    reason: "2.42 dropped -v: scripts that have it still run",
     lines: ["-v", "-v -f b.img", "-d $D -v"],
     theirs: /invalid option -- 'v'/,
   },
   {
-    reason: "2.40 lets -d and -c take no argument: scripts that give it one still run",
+    reason: "2.42 lets -d and -c take no argument: scripts that give it one still run",
     lines: ["-d$D", "-c$D", "--detach=$D", "--set-capacity=$D"],
     theirs: /invalid option -- '\/'|doesn't allow an argument/,
   },
