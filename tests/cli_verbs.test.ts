@@ -651,6 +651,15 @@ test("loopdev grow says what it would do, and does it", ["root", "mkfs.ext4"], a
     loopdev("grow", "--size=9P", "disk.img").stderr,
     "loopdev: failed to parse size: '9P': Numerical result out of range\n",
   );
+  assertEquals(
+    loopdev("grow", "--size=+1G", "disk.img").stderr,
+    "loopdev: failed to parse size: '+1G': it is the size of the whole image, not what is added to it\n",
+  );
+  // losetup takes these for 2147483648 and 2415919103 bytes.
+  for (const [size, to] of [["1.10G", 1_181_116_416], ["2.25GiB", 2_415_919_104]]) {
+    const planned = loopdev("grow", "--dry-run", "--json", `--size=${size}`, "disk.img");
+    assertEquals(JSON.parse(planned.stdout).file.to, to);
+  }
   const cut = loopdev("grow", "cut.img");
   assertMatch(cut.stderr, /is made for a disk of 8388608 bytes; attach it without --partscan, or /);
   const [, , { size }] = (await readPartitions(file)).partitions;

@@ -35,11 +35,29 @@ export async function grow(line: VerbLine, console: Console): Promise<void> {
   );
 }
 
+/** 1.5G: what losetup makes of a fraction is another number, 2G of 1.10G. */
+const FRACTION = /^(\d+)\.(\d+)([KMGTPE])(i?B)?$/i;
+/** To whole sectors: nobody means a part of one. */
+const SECTOR = 512n;
+
 /** More than a number holds is more than a file can have. */
 function parseLength(text: string): number {
-  const bytes = parseSize(text, "size");
+  const fail = (reason: string) => new UsageError(`failed to parse size: '${text}': ${reason}`);
+  if (/^\s*\+/.test(text)) throw fail("it is the size of the whole image, not what is added to it");
+  const bytes = exactSize(text) ?? parseSize(text, "size");
   if (bytes <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(bytes);
-  throw new UsageError(`failed to parse size: '${text}': Numerical result out of range`);
+  throw fail("Numerical result out of range");
+}
+
+/** A size with a fraction, rounded up; undefined: it has none. */
+function exactSize(text: string): bigint | undefined {
+  const [, whole, fraction, suffix, unit] = FRACTION.exec(text) ?? [];
+  if (suffix === undefined) return undefined;
+  const base = /^b$/i.test(unit ?? "") ? 1000n : 1024n;
+  const scaled = BigInt(whole + fraction) *
+    base ** BigInt("KMGTPE".indexOf(suffix.toUpperCase()) + 1);
+  const one = 10n ** BigInt(fraction.length) * SECTOR;
+  return (scaled + one - 1n) / one * SECTOR;
 }
 
 function* describe(image: string, growth: Growth, dryRun: boolean): Generator<string> {
