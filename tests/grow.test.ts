@@ -579,6 +579,7 @@ test("planFileSystem() says what grows the contents that loopdev does not", [], 
   const reason = (type: string, usage: string) =>
     planFileSystem({ type, usage } as FileSystem, undefined, MIB).reason;
   assertEquals(reason("LVM2_member", "raid")?.includes("pvresize"), true);
+  assertStringIncludes(reason("swap", "swap")!, "mkswap again with the UUID (-U)");
   assertEquals(reason("bcache", "other"), "what is inside of it is yours to grow");
   assertEquals(reason("f2fs", "filesystem")?.includes("the tool for it is resize.f2fs"), true);
   assertEquals(reason("udf", "filesystem"), "the kernel has no request that grows udf");

@@ -77,7 +77,8 @@ const CONTAINERS: Readonly<Record<string, string>> = {
   crypto_LUKS: "open it, cryptsetup resize, and then what is inside",
   LVM2_member: "pvresize on the node, then lvextend --resizefs",
   linux_raid_member: "grow it as mdadm's page on --grow says",
-  swap: "swapoff, and mkswap again",
+  // Without them it gets a new UUID, which no fstab names.
+  swap: "swapoff, and mkswap again with the UUID (-U) and the label (-L) that it has",
 };
 
 /** The tools that grow a file system while it is not mounted. */
