@@ -38,7 +38,8 @@ export interface MountImageOptions extends Omit<AttachOptions, "partscan" | "ove
   root?: PartitionSelector;
   /**
    * `true`: the file systems' own tools check each before it is mounted, and repair what needs no
-   * question, as at boot: e2fsck, fsck.vfat and the like. Default `false`.
+   * question, as at boot: e2fsck, fsck.vfat and the like. What is left of damage is EUCLEAN, and EOPNOTSUPP
+   * where the tool could not check it. Default `false`.
    */
   check?: boolean;
   /** A directory of yours to mount the root on. By default one is made, and removed afterwards. */
