@@ -36,7 +36,7 @@ const DIFFERENCES = [
   "`--remove` fails where it is not permitted; losetup does nothing there, and succeeds.",
   "`--offset` and `--sizelimit` are at most 2^53-1.",
   "Messages are English, and names are UTF-8 in every locale. Bytes that are not UTF-8 are kept; in " +
-  "JSON they are \\udc80 to \\udcff.",
+  "JSON they are \\udc80 to \\udcff. A verb takes no such name, but a link to it.",
   "`--verbose`, `--detach=`<loopdev> and `-d`<loopdev>, which util-linux has dropped, still work.",
   "In a deleted working directory neither Deno nor a compiled program starts. Without /proc neither " +
   "Bun nor a compiled program starts. None of them starts where memory cannot be made executable.",

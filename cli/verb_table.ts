@@ -119,7 +119,8 @@ export const VERBS: readonly Verb[] = [
     manual: [
       "Copies files and directories as `cp -a --sparse=auto` does, with owners, times and attributes. The " +
       "image is mounted as its own system has it, and its links lead where they lead there. What is copied " +
-      "into an image replaces a link of that name. An <image>:<path> has a slash behind the colon, as in " +
+      "into a directory replaces a link or a device node of that name there; a link that is named as the " +
+      "target itself is followed. An <image>:<path> has a slash behind the colon, as in " +
       "disk.img:/etc/fstab. From its first second on, a line on the terminal says how far it is.",
     ],
     options: [ROOT],

@@ -5,11 +5,13 @@ import {
   chownSync,
   closeSync,
   existsSync,
+  linkSync,
   mkdirSync,
   openSync,
   readFileSync,
   readlinkSync,
   realpathSync,
+  renameSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -277,6 +279,96 @@ test("loopdev cp copies as cp -a does, and follows the image's links inside the 
   assertDetached(file);
 });
 
+test("loopdev cp writes to nothing that a link or a node which it has copied leads to", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const tree = directory("tree");
+  const victim = scratch("victim");
+  writeFileSync(victim, "precious\n");
+  writeFileSync(join(tree, "file"), "from the image\n");
+  symlinkSync(victim, join(tree, "name"));
+  output(["mkfifo", join(tree, "pipe")]);
+  assertEquals(loopdev("cp", "tree", "disk.img:/"), NOTHING);
+  directory("backup");
+  assertEquals(loopdev("cp", "disk.img:/tree/.", "backup"), NOTHING);
+  assertEquals(readlinkSync(scratch("backup/name")), victim);
+  // Meanwhile the image has files of these names.
+  const later = directory("later");
+  for (const name of ["name", "pipe"]) writeFileSync(join(later, name), "from the image\n");
+  assertEquals(loopdev("cp", "later/.", "disk.img:/tree"), NOTHING);
+  assertEquals(loopdev("cp", "disk.img:/tree/.", "backup/"), NOTHING);
+  assertEquals(loopdev("cp", "disk.img:/tree/name", "backup"), NOTHING);
+  assertEquals(readFileSync(victim, "utf8"), "precious\n");
+  for (const name of ["name", "pipe"]) {
+    assertEquals(readFileSync(scratch(`backup/${name}`), "utf8"), "from the image\n");
+  }
+  // What is named itself is written to.
+  symlinkSync(victim, scratch("link"));
+  assertEquals(loopdev("cp", "disk.img:/tree/file", "link"), NOTHING);
+  assertEquals(readFileSync(victim, "utf8"), "from the image\n");
+  assertEquals(loopdev("cp", "disk.img:/tree/file", "/dev/stdout").stdout, "from the image\n");
+  assertDetached(file);
+});
+
+test("loopdev cp overwrites no image, and copies none into itself", [
+  "root",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const inner = directory("inner");
+  mkdirSync(join(inner, "deep"));
+  for (const name of ["disk.img", "deep/disk.img"]) writeFileSync(join(inner, name), "another\n");
+  symlinkSync("deep", join(inner, "link"));
+  assertEquals(loopdev("cp", "inner", "disk.img:/"), NOTHING);
+  linkSync(file, scratch("second"));
+  symlinkSync("second", scratch("third"));
+  symlinkSync(".", scratch("here"));
+  const size = statSync(file).size;
+  const folder = dirname(realpathSync(file));
+  mkdirSync(scratch("deep"));
+  const refused = (args: string[], said: RegExp) => {
+    const { status, stderr } = loopdev("cp", ...args);
+    assertMatch(stderr, said);
+    assertEquals([status, statSync(file).size], [1, size]);
+  };
+  for (const to of ["disk.img", "second", "third", "here/disk.img"]) {
+    const said =
+      `^loopdev: '${to}' is the image itself, and .*: a place in it is disk.img:/path\n$`;
+    refused(["disk.img:/etc/os-release", to], new RegExp(said));
+  }
+  for (
+    const [from, to, over] of [
+      ["/inner/disk.img", ".", "/inner/disk.img"],
+      ["/inner/.", "here", "/inner/disk.img"],
+      ["/inner/deep/disk.img", "deep/..", "/inner/deep/disk.img"],
+      ["/inner/link/disk.img", folder, "/inner/deep/disk.img"],
+    ]
+  ) {
+    const said = `'${file}' is the image itself, and .*: disk\\.img:${over} has its name\n$`;
+    refused([`disk.img:${from}`, to], new RegExp(said));
+  }
+  renameSync(file, scratch("deep/disk.img"));
+  const moved = loopdev("cp", "deep/disk.img:/inner/deep", ".");
+  assertMatch(
+    moved.stderr,
+    /'.*\/deep\/disk\.img' is the image itself, .*:\/inner\/deep\/disk\.img has/,
+  );
+  assertEquals(loopdev("cp", "deep/disk.img:/inner/disk.img", "."), NOTHING);
+  assertEquals([statSync(scratch("deep/disk.img")).size, statSync(file).size], [size, 8]);
+  renameSync(scratch("second"), file);
+  refused(["disk.img", "disk.img:/"], /^loopdev: 'disk\.img' cannot be copied into itself\n$/);
+  for (const source of [".", "here/.", folder, "/"]) {
+    refused([source, "disk.img:/home"], /^loopdev: '.*' has disk\.img in it, which cannot be /);
+  }
+  // A link is copied as one.
+  assertEquals(loopdev("cp", "here", "third", "disk.img:/home"), NOTHING);
+  assertDetached(file);
+});
+
 test("loopdev cp names the image in its errors, and not where it was mounted", [
   "root",
   "mkfs.ext4",
@@ -298,6 +390,12 @@ test("loopdev cp names the image in its errors, and not where it was mounted", [
     /^loopdev: cannot stat '\/.*\/none': No such file or directory\n$/,
   );
   wrong(["new", "disk.img:/new/x"], /^loopdev: disk\.img:\/new\/x: not a directory\n$/);
+  const noFile = "No such file or directory\n$";
+  wrong(["it's", "disk.img:/"], new RegExp(`^loopdev: cannot stat ".*/it's": ${noFile}`));
+  wrong(["disk.img:/it's", "."], new RegExp(`^loopdev: cannot stat "disk\\.img:/it's": ${noFile}`));
+  const bytes = 'exec "$@" "$(printf "disk.img:/\\351")" .';
+  const latin = run(["sh", "-c", bytes, "sh", ...OURS, "cp"], { cwd: scratch("") });
+  assertMatch(latin.stderr, /^loopdev: '\/.+' is not UTF-8: copy the directory that it lies in\n$/);
   const [, { start }] = (await readPartitions(file)).partitions;
   output(["tune2fs", "-O", "read-only", `${file}?offset=${start}`]);
   wrong(

@@ -3,19 +3,31 @@
  *
  * @module
  */
-import { absolutePath, decodeName, fileStatus, isRefusal } from "../../lib/losetup/list.ts";
+import {
+  absolutePath,
+  decodeName,
+  fileStatus,
+  ifExists,
+  isRefusal,
+} from "../../lib/losetup/list.ts";
 import { type MountedImage, mountImage } from "../../mod.ts";
+import { Failure } from "../failure.ts";
 import type { Console } from "./console.ts";
+import { refuseIntoItself, refuseOverItself } from "./itself.ts";
 import type { VerbLine } from "./line.ts";
 import { optionalPartition } from "./partition.ts";
-import { type Copy, parseCopy } from "./place.ts";
+import { type Copy, parseCopy, splitLast } from "./place.ts";
 import { CopyProgress } from "./progress.ts";
 
 /** Resolves to cp's exit code. */
 export async function cp(line: VerbLine, console: Console): Promise<number> {
   const copy = parseCopy(line.operands);
-  const { image, into } = copy;
+  const { image, into, from, to } = copy;
   console.subject = image;
+  const other = [...from, to].find((name) => !name.isWellFormed());
+  if (other !== undefined) {
+    throw new Failure(`'${other}' is not UTF-8: copy the directory that it lies in`);
+  }
   const signal = console.abortOn();
   const readOnly = into ? undefined : true;
   const root = optionalPartition(line.value("root"));
@@ -24,13 +36,18 @@ export async function cp(line: VerbLine, console: Console): Promise<number> {
   using progress = new CopyProgress(console, await sizeOf(copy, tree));
   const { code, stderr } = await tree.run(await commandOf(copy, tree), {
     chroot: false,
-    env: { LC_ALL: "C" },
+    // Its words are English then, and names are UTF-8.
+    env: { LC_ALL: "C.UTF-8", LANGUAGE: "" },
     stderr: "piped",
     signal,
   });
   console.status("");
   for (const said of decodeName(stderr!).split("\n")) {
-    if (said !== "") console.say(said.replace(/^cp: /, "").replaceAll("'./", `'${image}:/`));
+    if (said === "") continue;
+    // A name with a quotation mark stands between other ones.
+    console.say(
+      said.replace(/^cp: /, "").replaceAll(/(['"])\.\//g, (_, mark) => `${mark}${image}:/`),
+    );
   }
   progress.finish();
   await tree.unmount();
@@ -39,28 +56,30 @@ export async function cp(line: VerbLine, console: Console): Promise<number> {
 
 /**
  * cp(1) works in the root directory of the image, so that names in the image begin with "./". It replaces
- * what it would overwrite: a link in the image to /etc/passwd would have it overwrite this machine's.
+ * what it would overwrite in a directory: a link of the image to /etc/passwd, or one that was copied out of
+ * it earlier, would have it overwrite this machine's.
  */
-async function commandOf({ into, from, to }: Copy, tree: MountedImage): Promise<string[]> {
+async function commandOf(copy: Copy, tree: MountedImage): Promise<string[]> {
+  const { into, from, to } = copy;
   const command = ["cp", "-a", "--sparse=auto"];
+  const replacing = [...command, "--remove-destination", "--"];
   if (into) {
-    return [
-      ...command,
-      "--remove-destination",
-      "--",
-      ...from.map(absolutePath),
-      await nameIn(tree, to),
-    ];
+    refuseIntoItself(copy);
+    return [...replacing, ...from.map(absolutePath), await nameIn(tree, to)];
   }
   const sources: string[] = [];
   for (const path of from) sources.push(await sourceIn(tree, path));
-  return [...command, "--", ...sources, absolutePath(to)];
+  refuseOverItself(copy, sources, tree.path);
+  const target = absolutePath(to);
+  // What is named itself is written to, as with cp(1): it may be /dev/stdout.
+  const isDirectory = ifExists(() => fileStatus(target))?.type === "directory";
+  return [...isDirectory ? replacing : [...command, "--"], ...sources, target];
 }
 
 /** As `nameIn`, but a link at the end stays: cp copies the link itself. */
 async function sourceIn(tree: MountedImage, path: string): Promise<string> {
-  const [, folder, last] = /^(.*\/)([^/]+)$/.exec(path) ?? [];
-  if (last === undefined || last === "." || last === "..") return await nameIn(tree, path);
+  const { folder, last } = splitLast(path);
+  if (last === undefined) return await nameIn(tree, path);
   return `${await nameIn(tree, folder)}${last}`;
 }
 

@@ -46,3 +46,9 @@ export function parseCopy(words: readonly string[]): Copy {
   }
   return { image, into: false, from: inImage.map(({ path }) => path), to };
 }
+
+/** A path and the name at its end; undefined: it ends with a slash, "." or "..". */
+export function splitLast(path: string): { folder: string; last: string | undefined } {
+  const [, folder = "", last] = /^(.*\/)([^/]+)$/.exec(path) ?? [];
+  return { folder, last: last === "." || last === ".." ? undefined : last };
+}

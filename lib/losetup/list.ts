@@ -15,6 +15,7 @@ export {
   absolutePath,
   check,
   decodeDev,
+  DT_DIR,
   encodeDev,
   ifExists,
   listDirectory,
