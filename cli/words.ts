@@ -63,6 +63,7 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
   ],
   [/, then setCapacity\(\) of the device's handle takes its size over/g, ""],
   [/write it again, then persist\(\)/g, "write it again, then attach it again"],
+  [/^(?:file|at) (".*") is not valid Unicode$/g, "$1 is not UTF-8: take a link to it that is"],
 ];
 
 /** The message of an error, with this program's options in it. */

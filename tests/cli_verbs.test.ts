@@ -800,6 +800,45 @@ test("each verb has a --help, and a place in loopdev --help and in the manual", 
   assertEquals(loopdev("ls", "--help"), { status: 0, stdout: verbHelp(ls), stderr: "" });
 });
 
+test("a verb names no device that is detached by then, and each error once", [
+  "root",
+  "mkswap",
+  "mkfs.ext4",
+  "unshare",
+], async () => {
+  const file = await makeSystem();
+  const [, , home] = (await readPartitions(file)).partitions;
+  const swap = makeImage("swap.img", 1);
+  output(["mkswap", swap]);
+  const remedy = (image: string) => `where loopdev -fP --show ${image} prints DEVICE\n`;
+  assertEquals(
+    loopdev("run", "swap.img").stderr,
+    "loopdev: swap.img: invalid argument: it holds swap: it is swap space, which swapon DEVICE uses, " +
+      remedy("swap.img"),
+  );
+  output([
+    "dd",
+    `if=${swap}`,
+    `of=${file}`,
+    `seek=${home.start}`,
+    "oflag=seek_bytes",
+    "conv=notrunc",
+  ]);
+  const home3 = "/home is not mounted: partition 3: it holds swap: it is swap space, which swapon";
+  const ran = loopdev("run", "disk.img", "--no-chroot", "--", "true").stderr;
+  assertStringIncludes(ran, `${home3} DEVICEp3 uses, ${remedy("disk.img")}`);
+  // This one stays.
+  directory("mnt");
+  try {
+    assertMatch(loopdev("mount", "disk.img", "mnt").stderr, /swapon \/dev\/loop\d+p3 uses\n/);
+  } finally {
+    assertEquals(loopdev("umount", "mnt").status, 0);
+  }
+  const full = run(["sh", "-c", 'exec "$@" >/dev/full', "sh", ...OURS, "ls", file]);
+  assertEquals(full.stderr, "loopdev: write error: No space left on device\n");
+  assertDetached(file);
+});
+
 test("a verb names the word that is wrong, and points to its help", [], () => {
   const { status, stderr } = loopdev("run", "--no-such-option", "disk.img");
   assertEquals([status, stderr], [

@@ -4,7 +4,7 @@
  * @module
  */
 import { isRefusal, type LoopError } from "../../lib/losetup/list.ts";
-import { messagesOf, partsOf } from "../failure.ts";
+import { Failure, messagesOf, partsOf } from "../failure.ts";
 import { type Output, terminalWidth, writeError, writeWarning } from "../output.ts";
 import type { Runtime, Signal } from "../runtime.ts";
 import { encodeControls } from "../text.ts";
@@ -42,6 +42,7 @@ export class Console {
     this.exitCode = 1;
     for (const part of partsOf(error)) {
       if (isRefusal(part)) this.say(...wordsOf(part, this.subject));
+      else if (part instanceof Failure) this.say(part.message);
       else for (const message of messagesOf(part)) this.say(inOurWords(message));
     }
   }
@@ -97,9 +98,17 @@ function wordsOf(error: LoopError, subject?: string): [message: string, ...lines
   const [head, ...lines] = error.withHint("").message.split("\n");
   const end = lines.map((line) => line.length + 1).reduce((sum, length) => sum + length, 0);
   const hint = message.slice(head.length, message.length - end).replace(/^ \((.*)\)$/s, "$1");
-  const [, isDevice, partition] = /^(\/dev\/loop\d+)(?:p(\d+))?$/.exec(path) ?? [];
+  const [, device, partition] = /^(\/dev\/loop\d+)(?:p(\d+))?$/.exec(path) ?? [];
+  const isGone = subject !== undefined && device !== undefined && subject !== path;
   const ours = partition === undefined ? subject : `${subject}: partition ${partition}`;
-  const name = subject !== undefined && isDevice !== undefined ? ours : path;
-  const said = [name, reason, hint].filter((part) => part !== "").join(": ");
+  const name = isGone ? ours : path;
+  const remedy = isGone ? withoutDevice(hint, device, subject) : hint;
+  const said = [name, reason, remedy].filter((part) => part !== "").join(": ");
   return [inOurWords(said), ...lines];
+}
+
+/** Advice without the node of a device that is about to go: the next image may get its number. */
+export function withoutDevice(advice: string, device: string, image: string): string {
+  const said = advice.replaceAll(new RegExp(`${device}(?!\\d)`, "g"), "DEVICE");
+  return said === advice ? said : `${said}, where loopdev -fP --show ${image} prints DEVICE`;
 }

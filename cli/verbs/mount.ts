@@ -20,7 +20,7 @@ export async function mount(line: VerbLine, console: Console): Promise<void> {
   const tree = await mountImage(image, {
     ...{ root: optionalPartition(line.value("root")), readOnly, owner, at },
   });
-  sayWhatIsMissing(image, tree, console);
+  sayWhatIsMissing(image, tree, console, { stays: true });
   // What could not be said makes the exit code 1, and nothing may stay then.
   if (console.exitCode !== 0) return void await tree.unmount();
   console.ignoreSignals();

@@ -32,7 +32,7 @@ export async function run(line: VerbLine, console: Console): Promise<number> {
   const signal = console.abortOn((name) => !(isRunning && isOfTerminal(name)));
   await using tree = await mountImage(image, { root, readOnly, signal });
   console.callPath(tree.path, `${image}:`);
-  sayWhatIsMissing(image, tree, console);
+  sayWhatIsMissing(image, tree, console, { stays: false });
   const command = line.command ?? [await shellFor(tree, chroot)];
   isRunning = true;
   try {
