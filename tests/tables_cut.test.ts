@@ -1,6 +1,8 @@
 /** GPTs whose disk has lost its end: what is said of them, and whether what is said helps. */
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
 import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { crc32 } from "node:zlib";
 import { attach, LoopError, readPartitions } from "../mod.ts";
 import { HEADER, type Header, HEADER_BYTES, put, seal } from "./cases/gpt.ts";
 import {
@@ -127,4 +129,43 @@ test("a GPT that cannot be right is refused with the value that is wrong", [], a
     spoil(file, fields);
     assertStringIncludes(await refusal(() => readPartitions(file)), message);
   }
+});
+
+/** What mkpart of a tool with larger entries leaves: both copies, sound by the specification. */
+function widenEntries(file: string, size: number): void {
+  const image = new Uint8Array(readFileSync(file));
+  const sectors = image.length / 512;
+  const old = image.slice(1024, 1024 + 128 * 128);
+  const entries = new Uint8Array(32 * size);
+  for (let i = 0; i < 32; i++) entries.set(old.subarray(i * 128, i * 128 + 128), i * size);
+  const backup = sectors - 33;
+  for (const [at, array] of [[1, 2], [sectors - 1, backup]]) {
+    image.fill(0, array * 512, (array + 32) * 512);
+    image.set(entries, array * 512);
+    const header = image.subarray(at * 512, at * 512 + HEADER_BYTES);
+    put(header, HEADER, {
+      ...{ num_partition_entries: 32, sizeof_partition_entry: size },
+      partition_entry_array_crc32: crc32(entries),
+    });
+    seal(header);
+  }
+  writeFileSync(file, image);
+}
+
+test("the message for entries of another size names what keeps the partitions", [
+  "sfdisk",
+], async () => {
+  const file = makeImage("wide.img", 8, THREE_PARTITIONS);
+  const before = await readPartitions(file);
+  widenEntries(file, 256);
+  const message = await refusal(() => readPartitions(file));
+  assertMatch(message, /the kernel cannot read its GPT: .* 256 bytes; sfdisk --dump DISK >table/);
+  const [dump, write] = message.match(/sfdisk (--dump DISK >table|DISK <table)/g)!;
+  const shell = (command: string) =>
+    output(["sh", "-c", `cd "$1" && ${command.replace("DISK", "wide.img")}`, "sh", dirname(file)]);
+  shell(dump);
+  shell(write);
+  assertEquals(await readPartitions(file), before);
+  spoil(file, { sizeof_partition_entry: 100 });
+  assertMatch(await refusal(() => readPartitions(file)), /damaged or cut off .*100 bytes/);
 });

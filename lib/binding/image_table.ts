@@ -257,6 +257,9 @@ function explainDamage({ damage }: FoundTable, { call, part, sizelimit }: Refuse
     return `it is cut off: its GPT is made for a disk of ${damage.asks} bytes; ${orElse}` +
       regrow(damage.asks, part, sizelimit);
   }
+  if (damage?.remedy !== undefined) {
+    return `the kernel cannot read its GPT: ${damage.what}; ${damage.remedy}`;
+  }
   const what = "its MBR announces a GPT (type 0xee), but at no sector size is a header whole, " +
     "neither the primary nor the backup: it is damaged or cut off";
   return `${what}${damage ? ` (${damage.what})` : ""}; ${REMEDIES[call].damaged}`;

@@ -117,6 +117,8 @@ export interface Damage {
   readonly what: string;
   /** If the primary header is undamaged, but says that the disk is longer: how many bytes it should have. */
   readonly asks?: number;
+  /** What helps, if the header is whole and nothing is to be repaired. */
+  readonly remedy?: string;
 }
 
 /** What was found on a disk: a table, or what is known of one that cannot be read. */

@@ -49,6 +49,13 @@ const PIECE = 64 * 1024;
 const ascii = new TextDecoder("latin1");
 const utf16 = new TextDecoder("utf-16le");
 
+/** The kernel knows 128 bytes alone. gdisk does so too, and its repair writes an empty table. */
+const REWRITE =
+  "sfdisk --dump DISK >table, and sfdisk DISK <table, write it anew with entries of 128 bytes";
+
+/** UEFI 2.10, 5.3.2: 128 × 2ⁿ. No tool has been seen to write more than a sector. */
+const isEntrySize = (size: number) => size >= 128 && size <= 4096 && (size & (size - 1)) === 0;
+
 /** A GPT has two headers, at the disk's beginning and at its end, each with an array of entries. */
 export type GptHeader = "primary" | "backup";
 
@@ -143,7 +150,10 @@ export function* readCopy(disk: SteppedDisk, lba: number): Steps<Copy | Damage |
     };
   }
   const { num_partition_entries: number, sizeof_partition_entry: size } = header;
-  if (size !== gpt_entry.size) return { what: `its header says that an entry has ${size} bytes` };
+  if (size !== gpt_entry.size) {
+    const what = `its header says that an entry has ${size} bytes`;
+    return isEntrySize(size) ? { what, remedy: REWRITE } : { what };
+  }
   const length = number * size;
   if (length === 0 || length > MOST_ENTRY_BYTES) {
     return { what: `its header says that it has ${number} entries; the most are ${MOST_ENTRIES}` };
