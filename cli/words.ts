@@ -61,6 +61,13 @@ const ADVICE: readonly [theirs: RegExp, ours: string][] = [
     /: rescan\(\), or attach the image with partscan, and mount one of them/g,
     ": attach that part alone, with --offset and --partscan",
   ],
+  [
+    /: attach\("(.+)", \{ partscan: true \}\) makes a loop device with them, and mount one of those/g,
+    ": attach $1 with --partscan, and mount one of its partitions",
+  ],
+  [/: call grow\(\) without size/g, ": grow it without --size"],
+  [/: growImage\(\) with .* grows it/g, ""],
+  [/end that first, or attach it with overlap: "allow"/g, "end that first"],
   [/, then setCapacity\(\) of the device's handle takes its size over/g, ""],
   [/write it again, then persist\(\)/g, "write it again, then attach it again"],
   [/^(?:file|at) (".*") is not valid Unicode$/g, "$1 is not UTF-8: take a link to it that is"],

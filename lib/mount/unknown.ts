@@ -84,10 +84,10 @@ function certainly(
     return "it has no file system but a partition table" +
       (numbers === ""
         ? " without a partition"
-        : ` with ${numbers}, which the kernel does not show: ` +
+        : ` with ${numbers}, which the kernel does not show` +
           (isLoop
-            ? "rescan(), or attach the image with partscan, and mount one of them"
-            : `attach("${device}", { partscan: true }) makes a loop device with them: mount one of those`));
+            ? ": rescan(), or attach the image with partscan, and mount one of them"
+            : `: attach("${device}", { partscan: true }) makes a loop device with them, and mount one of those`));
   }
   if (wrapper !== undefined) return describeWrapper(wrapper);
   return isZero ? `${NONE}: all of it is zero. Make one first (mkfs)` : undefined;
