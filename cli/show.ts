@@ -30,15 +30,19 @@ export function* show(command: Command, screen: Screen): Generator<string> {
   const { file, offset, table } = command;
   const isWanted = file === undefined ? () => true : isAssociated(file, offset);
   // Others may have detached it since it was found.
-  const ofWanted = <T>(format: (device: Device) => T) => (device: Device) =>
-    device.isBound && isWanted(device) ? format(device) : undefined;
+  const ofWanted = <T>(format: (device: Device) => T) => {
+    const read = (device: Device) =>
+      device.isBound && isWanted(device) ? format(device) : undefined;
+    // Of those that are not wanted nothing is told, so nothing more is read.
+    return (device: Device) =>
+      file === undefined || isWanted(device) ? device.inOneUse(read) : undefined;
+  };
   if (table) {
-    const read = ofWanted(rowFormat(command));
-    const rows = Array.from(boundDevices(), (device) => device.inOneUse(read));
+    const rows = Array.from(boundDevices(), ofWanted(rowFormat(command)));
     yield* formatTable(rows.filter((row) => row !== undefined), command, screen);
   } else {
     const read = ofWanted(lineFormat(screen));
-    for (const device of boundDevices()) yield device.inOneUse(read) ?? "";
+    for (const device of boundDevices()) yield read(device) ?? "";
   }
 }
 
@@ -67,8 +71,11 @@ function isAssociated(file: string, offset: bigint | undefined): (device: Device
   const names = [file, canonicalPath(file)];
   return (device) => {
     const same = identity && device.isBackedBy(identity);
-    const { backingFile } = device;
-    if (!(same ?? (backingFile !== undefined && names.includes(backingFile)))) return false;
+    const isNamed = () => {
+      const { backingFile } = device;
+      return backingFile !== undefined && names.includes(backingFile);
+    };
+    if (!(same ?? isNamed())) return false;
     return offset === undefined || device.attribute("loop/offset") === String(offset);
   };
 }
