@@ -62,10 +62,12 @@ export async function cp(line: VerbLine, console: Console): Promise<number> {
 async function commandOf(copy: Copy, tree: MountedImage): Promise<string[]> {
   const { into, from, to } = copy;
   const command = ["cp", "-a", "--sparse=auto"];
-  const replacing = [...command, "--remove-destination", "--"];
   if (into) {
     refuseIntoItself(copy);
-    return [...replacing, ...from.map(absolutePath), await nameIn(tree, to)];
+    const target = await nameIn(tree, to);
+    command.push("--remove-destination");
+    if (!hasOwners(tree, await tree.resolve(to))) command.push("--no-preserve=ownership");
+    return [...command, "--", ...from.map(absolutePath), target];
   }
   const sources: string[] = [];
   for (const path of from) sources.push(await sourceIn(tree, path));
@@ -73,7 +75,19 @@ async function commandOf(copy: Copy, tree: MountedImage): Promise<string[]> {
   const target = absolutePath(to);
   // What is named itself is written to, as with cp(1): it may be /dev/stdout.
   const isDirectory = ifExists(() => fileStatus(target))?.type === "directory";
-  return [...isDirectory ? replacing : [...command, "--"], ...sources, target];
+  if (isDirectory) command.push("--remove-destination");
+  return [...command, "--", ...sources, target];
+}
+
+/** Their drivers give each file the owner that the mount has, and refuse any other one with EPERM. */
+const WITHOUT_OWNERS = ["vfat", "exfat"];
+
+/** Whether files at `target`, an absolute path in the tree, have owners of their own. */
+function hasOwners({ mounts }: MountedImage, target: string): boolean {
+  const [innermost] = mounts.map(({ mount }) => mount)
+    .filter(({ path }) => `${target}/`.startsWith(`${path}/`))
+    .sort((a, b) => b.path.length - a.path.length);
+  return !WITHOUT_OWNERS.includes(innermost.type);
 }
 
 /** As `nameIn`, but a link at the end stays: cp copies the link itself. */

@@ -5,7 +5,14 @@
  *     bun vm/guest/verbs.ts
  */
 import { spawn, spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import process from "node:process";
 import { UeventSocket } from "../../tools/race_check/uevents.ts";
 import { attach } from "../../mod.ts";
@@ -148,6 +155,23 @@ const CASES: Record<string, () => Promise<Finding>> = {
           failed(into),
           failed(out),
           differing("copied", readFileSync(`${WORK}/out`, "utf8"), "copied\n"),
+        ],
+      };
+    }),
+  // vfat has no owners, and refuses any but its own.
+  "cp of a user's file to vfat": () =>
+    counted(0, async () => {
+      const esp = `${WORK}/esp.img`;
+      copyFileSync("/guest/vfat.img", esp);
+      writeFileSync(`${WORK}/config.txt`, "dtoverlay\n");
+      chownSync(`${WORK}/config.txt`, 1000, 1000);
+      const into = loopdev("cp", `${WORK}/config.txt`, `${esp}:/`);
+      const out = await Promise.resolve(loopdev("cp", `${esp}:/config.txt`, `${WORK}/of-esp`));
+      return {
+        faults: [
+          failed(into),
+          failed(out),
+          differing("copied", readFileSync(`${WORK}/of-esp`, "utf8"), "dtoverlay\n"),
         ],
       };
     }),
