@@ -247,12 +247,16 @@ test("a device that is another one by now is refused", [
     };
     using disk = open("/sys/block", O_RDONLY);
     using root = open("/", O_RDONLY);
-    assertEquals(refused(root, { ...source, node: undefined }), undefined);
+    const unheld = { ...source, node: undefined };
+    assertEquals(refused(disk, unheld), undefined);
     // Of no block device: where the path leads decides.
     assertEquals(refused(disk), undefined);
     assertStringIncludes(refused(disk, { ...source, device: "/dev/none" })!, "and now to none");
     assertStringIncludes(refused(disk, { ...source, device: "/dev/null" })!, "and now to 1:3");
-    if (!/^0:/.test(fileStatus(root).dev)) assertStringIncludes(refused(root)!, "mount it again");
+    if (!/^0:/.test(fileStatus(root).dev)) {
+      assertStringIncludes(refused(root)!, "mount it again");
+      assertStringIncludes(refused(root, unheld)!, "rescan() makes node and partition anew");
+    }
     assertEquals(fileStatus(node).type, "block device");
   });
 });

@@ -21,7 +21,7 @@ export type { FileSystem } from "./superblock.ts";
 export const ROWS: readonly Row[] = [...CONTAINERS, VFAT, ...FILE_SYSTEMS, UDF, ISO9660, EXFAT];
 
 /** Those that are looked for at a disk's end, wherever that is. */
-const AT_END = ROWS.filter(({ start }) => typeof start !== "number");
+const ROWS_AT_END = ROWS.filter(({ start }) => typeof start !== "number");
 
 /** Bytes: a superblock lies in these first ones, unless it lies at the disk's end. */
 const BEGINNING = 68 * 1024;
@@ -46,7 +46,7 @@ export function findFileSystems(size: number): Steps<FileSystem[]> {
 
 /** What is found by a superblock at the disk's end: nobody finds it any more once the disk is larger. */
 export function* findAtEnd(size: number): Steps<FileSystem | undefined> {
-  return (yield* findAmong(AT_END, size))[0];
+  return (yield* findAmong(ROWS_AT_END, size))[0];
 }
 
 function* findAmong(rows: readonly Row[], size: number): Steps<FileSystem[]> {
