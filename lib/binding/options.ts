@@ -62,7 +62,8 @@ export interface AttachOptions {
    * `"refuse"`: reject; `"reuse"`: resolve to the device with just this range, which the handle then
    * does not own, and reject for any other overlap. All processes that attach the file so decide one after
    * the other (by a lock of the file, for which attach() waits `timeout` ms); losetup, and attach() with
-   * `"allow"`, do not take that lock.
+   * `"allow"`, do not take that lock. `"refuse"` also rejects, with EBUSY, a block device that is mounted, or
+   * that another device holds.
    */
   overlap?: "allow" | "refuse" | "reuse";
   /** The wanted device: 4 for /dev/loop4, made if it does not exist. Default: any free one. */
