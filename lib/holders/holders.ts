@@ -11,7 +11,7 @@ import { type Held, holdersOfFiles, kernelHolders, withDevicesOver } from "./ker
 import { type Mount, mounts } from "../kernel/mountinfo.ts";
 import { forgetEndedMounts, ownMountsOf } from "./own_mounts.ts";
 import { mountsElsewhere } from "./mounts_elsewhere.ts";
-import { nodeAt, nodesToAsk, processes, processName } from "./processes.ts";
+import { nodeAt, nodesToAsk, openersOf, processes, processName } from "./processes.ts";
 import { placeOf, placesOf } from "../kernel/stat.ts";
 import { sysfsDev, sysfsPartitions } from "../kernel/sysfs.ts";
 
@@ -124,16 +124,9 @@ export async function heldBy(number: number): Promise<"udevd" | "others" | "nobo
 /** Processes other than udevd that have the device open, by another descriptor than `ours`. */
 export async function othersThan(number: number, ours: number | undefined): Promise<string[]> {
   const self = readLink("/proc/self");
-  const held = new Map([[sysfsDev(number), `loop${number}`]]);
-  const asked: { by: string; link: string }[] = [];
-  for await (const one of processes()) {
-    const nodes = nodesToAsk(one, held)
-      .filter(({ fd }) => one.pid !== self || Number(fd) !== ours);
-    if (nodes.length === 0) continue;
-    const by = processName(one.pid);
-    if (!UDEVD.test(by)) asked.push(...nodes.map(({ link }) => ({ by, link })));
-  }
-  const places = await placesOf(asked.map(({ link }) => link));
-  const others = asked.filter((_, i) => nodeAt(places[i], held) !== undefined);
+  const openers = await openersOf(new Map([[sysfsDev(number), `loop${number}`]]));
+  const others = openers.filter(({ pid, fd, by }) =>
+    !UDEVD.test(by) && (pid !== self || Number(fd) !== ours)
+  );
   return [...new Set(others.map(({ by }) => by))];
 }

@@ -96,6 +96,28 @@ export function nodeAt(place: Place | undefined, held: Held): string | undefined
   return place?.type === "block device" ? held.get(place.rdev) : undefined;
 }
 
+/** A descriptor of a process. */
+export interface Opener {
+  readonly pid: string;
+  readonly fd: string;
+  /** The process, as {@linkcode processName} named it then: it may end meanwhile. */
+  readonly by: string;
+}
+
+/** Who has a node of these devices open. */
+export async function openersOf(held: Held): Promise<Opener[]> {
+  const asked: { opener: Opener; link: string }[] = [];
+  for await (const one of processes()) {
+    const nodes = nodesToAsk(one, held);
+    if (nodes.length === 0) continue;
+    const { pid } = one;
+    const by = processName(pid);
+    asked.push(...nodes.map(({ fd, link }) => ({ opener: { pid, fd, by }, link })));
+  }
+  const places = await placesOf(asked.map(({ link }) => link));
+  return asked.flatMap(({ opener }, i) => nodeAt(places[i], held) === undefined ? [] : [opener]);
+}
+
 /** As fdinfo shows it of a descriptor that can write: O_WRONLY or O_RDWR; the flags are octal. */
 const CAN_WRITE = /^flags:\s*[0-7]*[12]$/m;
 
@@ -104,15 +126,7 @@ export async function describeWriters(device: string): Promise<string | undefine
   const rdev = (await placeOf(device))?.rdev;
   if (rdev === undefined) return undefined;
   const held = new Map([[rdev, device.slice(device.lastIndexOf("/") + 1)]]);
-  const asked: { opener: Opener; link: string }[] = [];
-  for await (const one of processes()) {
-    for (const { fd, link } of nodesToAsk(one, held)) {
-      asked.push({ opener: { pid: one.pid, fd }, link });
-    }
-  }
-  const places = await placesOf(asked.map(({ link }) => link));
-  const found = asked.filter((_, i) => nodeAt(places[i], held) !== undefined);
-  return describe(found.map(({ opener }) => opener), CAN_WRITE);
+  return describe(await openersOf(held), CAN_WRITE);
 }
 
 /**
@@ -129,26 +143,21 @@ export async function describeOpeners(
   const openers: Opener[] = [];
   for await (const { pid, links } of processes()) {
     for (const [fd, link] of links) {
-      if (isIt(link) && (pid !== self || Number(fd) !== ours)) openers.push({ pid, fd });
+      if (!isIt(link) || pid === self && Number(fd) === ours) continue;
+      openers.push({ pid, fd, by: processName(pid) });
     }
   }
   return describe(openers, kind);
 }
 
-/** A descriptor of a process. */
-interface Opener {
-  readonly pid: string;
-  readonly fd: string;
-}
-
 function describe(openers: readonly Opener[], kind: RegExp): string | undefined {
   const self = readLink("/proc/self");
   const shown = new Set<string>();
-  for (const { pid, fd } of openers) {
+  for (const { pid, fd, by } of openers) {
     // Not /proc/locks: it names the process that took a lock, which may have left it to a child.
     const info = ifAllowed(() => readText(`/proc/${pid}/fdinfo/${fd}`));
     if (!info || !kind.test(info)) continue;
-    shown.add(`${pid === self ? "this process," : "process"} ${processName(pid)}`);
+    shown.add(`${pid === self ? "this process," : "process"} ${by}`);
   }
   return [...shown].join(", ") || undefined;
 }
