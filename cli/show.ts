@@ -34,14 +34,13 @@ export function* show(command: Command, screen: Screen): Generator<string> {
     const read = (device: Device) =>
       device.isBound && isWanted(device) ? format(device) : undefined;
     // Of those that are not wanted nothing is told, so nothing more is read.
-    return (device: Device) =>
-      file === undefined || isWanted(device) ? device.inOneUse(read) : undefined;
+    return (device: Device) => isWanted(device) ? device.inOneUse(read) : undefined;
   };
   if (table) {
     const rows = Array.from(boundDevices(), ofWanted(rowFormat(command)));
     yield* formatTable(rows.filter((row) => row !== undefined), command, screen);
   } else {
-    const read = ofWanted(lineFormat(screen));
+    const read = ofWanted((device) => formatLine(device, screen));
     for (const device of boundDevices()) yield read(device) ?? "";
   }
 }
@@ -53,7 +52,7 @@ export function* showOne(command: Command, screen: Screen): Generator<string> {
     const row = device.inOneUse(rowFormat(command));
     return yield* formatTable([row], command, screen);
   }
-  const line = device.inOneUse(lineFormat(screen));
+  const line = device.inOneUse((device) => formatLine(device, screen));
   // A line lacks the name of a bound file only where that is too long for the kernel to tell.
   const why = device.isBound ? "File name too long" : "No such file or directory";
   if (line === undefined) throw new Failure(`${device.path}: ${why}`);
@@ -115,20 +114,18 @@ function formatTable(
  * "/dev/loop0: [2049]:12 (/path), offset 512"; without permission the brackets are empty. Undefined
  * without a file. Programs read these lines, so names are encoded on a terminal only.
  */
-function lineFormat({ terminal }: Screen): (device: Device) => string | undefined {
+function formatLine(device: Device, { terminal }: Screen): string | undefined {
+  const { path, lost, backingFile } = device;
+  if (backingFile === undefined) return undefined;
+  const { backingDev, backingInode } = device;
   const safe = terminal === undefined ? (name: string) => name : encodeControls;
-  return (device) => {
-    const { path, lost, backingFile } = device;
-    if (backingFile === undefined) return undefined;
-    const { backingDev, backingInode } = device;
-    const identity = backingDev === undefined
-      ? "[]: "
-      : `[${String(backingDev).padStart(4, "0")}]:${backingInode} `;
-    const numbers = ["offset", "sizelimit"].map((name) => {
-      const value = device.attribute(`loop/${name}`) ?? "0";
-      return value === "0" ? "" : `, ${name} ${value}`;
-    });
-    return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(backingFile)})` +
-      numbers.join("") + "\n";
-  };
+  const identity = backingDev === undefined
+    ? "[]: "
+    : `[${String(backingDev).padStart(4, "0")}]:${backingInode} `;
+  const numbers = ["offset", "sizelimit"].map((name) => {
+    const value = device.attribute(`loop/${name}`) ?? "0";
+    return value === "0" ? "" : `, ${name} ${value}`;
+  });
+  return `${safe(path)}${lost ? " (lost)" : ""}: ${identity}(${safe(backingFile)})` +
+    numbers.join("") + "\n";
 }

@@ -66,7 +66,7 @@ async function commandOf(copy: Copy, tree: MountedImage): Promise<string[]> {
     refuseIntoItself(copy);
     const target = await nameIn(tree, to);
     command.push("--remove-destination");
-    if (!hasOwners(tree, await tree.resolve(to))) command.push("--no-preserve=ownership");
+    if (!hasOwners(tree, target)) command.push("--no-preserve=ownership");
     return [...command, "--", ...from.map(absolutePath), target];
   }
   const sources: string[] = [];
@@ -82,10 +82,11 @@ async function commandOf(copy: Copy, tree: MountedImage): Promise<string[]> {
 /** Their drivers give each file the owner that the mount has, and refuse any other one with EPERM. */
 const WITHOUT_OWNERS = ["vfat", "exfat"];
 
-/** Whether files at `target`, an absolute path in the tree, have owners of their own. */
-function hasOwners({ mounts }: MountedImage, target: string): boolean {
+/** Whether files there have owners of their own. `name`: as `nameIn` gives it. */
+function hasOwners({ mounts, path }: MountedImage, name: string): boolean {
+  const target = `${path}${name.slice(1)}/`;
   const [innermost] = mounts.map(({ mount }) => mount)
-    .filter(({ path }) => `${target}/`.startsWith(`${path}/`))
+    .filter(({ path }) => target.startsWith(`${path}/`))
     .sort((a, b) => b.path.length - a.path.length);
   return !WITHOUT_OWNERS.includes(innermost.type);
 }

@@ -60,16 +60,13 @@ const UNREPLAYED = /valuable metadata changes in a log/;
 export async function checkFileSystem(type: string, path: string): Promise<void> {
   const checker = CHECKERS.get(type);
   if (!checker) return;
-  const first = await runChecker(checker, path);
-  if (first.verdict === "sound") return;
-  if (type === "xfs" && UNREPLAYED.test(first.said)) {
+  let checked = await runChecker(checker, path);
+  if (checked.verdict !== "sound" && type === "xfs" && UNREPLAYED.test(checked.said)) {
     // The mount replays it.
     await whileMounted(path, type, { options: ["nouuid"] }, () => Promise.resolve());
-    const second = await runChecker(checker, path);
-    if (second.verdict === "sound") return;
-    throw refusal(type, path, checker, second);
+    checked = await runChecker(checker, path);
   }
-  throw refusal(type, path, checker, first);
+  if (checked.verdict !== "sound") throw refusal(type, path, checker, checked);
 }
 
 /** What a tool came to. */
