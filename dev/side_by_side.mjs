@@ -11,7 +11,7 @@ import { readReport } from "./junit.mjs";
  * Runs each to its end, and prints each line of theirs behind its name. Test suites among them take
  * turns where a test wants the machine for itself (tests/support/turns.ts).
  *
- * @param {{ name: string, command: string[], cwd?: string }[]} commands
+ * @param {{ name: string, command: string[], cwd?: string, env?: Record<string, string> }[]} commands
  * @param {import("node:child_process").SpawnOptions} options
  * @returns {Promise<Map<string, string | undefined>>} by name: how it failed, or undefined
  */
@@ -20,13 +20,15 @@ export async function runSideBySide(commands, { env = process.env, ...options })
   const turns = join(folder, "turns");
   writeFileSync(turns, "");
   const width = Math.max(...commands.map(({ name }) => name.length));
-  const outcomes = commands.map(({ name, command: [program, ...args], cwd = options.cwd }) =>
+  const outcomes = commands.map((
+    { name, command: [program, ...args], cwd = options.cwd, env: own },
+  ) =>
     new Promise((resolve) => {
       const child = spawn(program, args, {
         ...options,
         cwd,
         stdio: ["ignore", "pipe", "pipe"],
-        env: { ...env, LOOPDEV_TEST_TURNS: turns },
+        env: { ...env, ...own, LOOPDEV_TEST_TURNS: turns },
       });
       for (const [stream, to] of [[child.stdout, process.stdout], [child.stderr, process.stderr]]) {
         createInterface({ input: stream }).on("line", (line) => {
@@ -49,7 +51,7 @@ export async function runSideBySide(commands, { env = process.env, ...options })
 /**
  * Runs suites side by side, each with a JUnit report.
  *
- * @param {{ name: string, command: string[], cwd?: string, report: string }[]} suites
+ * @param {{ name: string, command: string[], cwd?: string, env?: Record<string, string>, report: string }[]} suites
  * @param {import("node:child_process").SpawnOptions} options
  * @returns {Promise<{ reports: { name: string, cases: ReturnType<typeof readReport> }[], broken: string[], exitCode: number }>}
  *   `broken`: what is wrong, a line each; `exitCode`: 0, 1 where tests failed and nothing else, or 2

@@ -21,7 +21,7 @@ const RUNNERS = {
   "bare": ["bun"],
   "compat": ["oldest-bun", "oldest-deno", "oldest-node", "newest-bun-musl"],
 };
-const EXPERIMENTS = ["vm", "vm-node", "vm-images", "torture"];
+const EXPERIMENTS = ["vm-bun", "vm-deno", "vm-node", "vm-images", "torture"];
 
 const HELP = `Usage: node dev/summary.mjs [STEP THAT FAILED]...
 

@@ -6,7 +6,7 @@ import { LINES } from "./cases/cli_cases.ts";
 import { DIFFERENCES } from "./cases/cli_differences.ts";
 import { randomCases } from "./cases/cli_random.ts";
 import { type Case, MANGLED, type STATES } from "./cases/cli_states.ts";
-import { output, run, scratch, test, testsOf } from "./support/support.ts";
+import { output, run, scratch, shareOf, test, testsOf } from "./support/support.ts";
 
 const withLosetup = testsOf("cli.ts does what losetup does", ["losetup"]);
 
@@ -21,7 +21,7 @@ for (const [what, cases] of Object.entries({ "by hand": BY_HAND, "at random": RA
   for (let first = 0; first < cases.length; first += GROUP) {
     const group = cases.slice(first, first + GROUP);
     const numbers = `${first + 1} to ${first + group.length}`;
-    withLosetup(`cli.ts does what losetup does, on command lines ${numbers} ${what}`, [
+    withLosetup(`cli.ts does what losetup does, of command lines ${numbers} ${what}`, [
       "root",
       "losetup",
       "sfdisk",
@@ -29,7 +29,7 @@ for (const [what, cases] of Object.entries({ "by hand": BY_HAND, "at random": RA
     ], async () => {
       const { parsers } = await report();
       await using devices = cliDevices();
-      await new Beside(devices, parsers.gpt).compare(group);
+      await new Beside(devices, parsers.gpt).compare(shareOf(group));
     });
   }
 }

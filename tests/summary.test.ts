@@ -10,7 +10,7 @@ const SUITES = [
     `compat/${name}`
   ),
 ];
-const EXPERIMENTS = ["vm", "vm-node", "vm-images", "torture"];
+const EXPERIMENTS = ["vm-bun", "vm-deno", "vm-node", "vm-images", "torture"];
 
 const PASSED = '<testcase name="one"/>';
 const failed = (name: string) => `<testcase name="${name}"><failure message="wrong"/></testcase>`;
@@ -41,7 +41,7 @@ function summary(reports: Record<string, string | undefined>, ...steps: string[]
 
 test("the summary counts what the reports say, and a whole run passes", [], () => {
   const { status, last } = summary({});
-  assertEquals([status, last], [0, "15 passed, 0 failed, 0 skipped"]);
+  assertEquals([status, last], [0, "16 passed, 0 failed, 0 skipped"]);
 });
 
 test(
@@ -49,14 +49,14 @@ test(
   [],
   () => {
     const node = summary({ "node.xml": PASSED + failed("two") });
-    assertEquals([node.status, node.last], [1, "15 passed, 1 failed, 0 skipped"]);
+    assertEquals([node.status, node.last], [1, "16 passed, 1 failed, 0 skipped"]);
     assertStringIncludes(node.stdout, "failed: node: two: wrong");
     const skipped = '<testcase name="two"><skipped/></testcase>';
     assertEquals(summary({ "deno.xml": PASSED + skipped }).status, 1);
     assertEquals(summary({ "bare/bun.xml": PASSED + skipped }).status, 0);
     assertEquals(summary({ "dist-bun.xml": undefined }).status, 1);
     assertEquals(summary({ "torture.json": '[{"outcome":"pass"},{"outcome":"fail"}]' }).status, 1);
-    assertEquals(summary({ "vm.json": undefined }).status, 1);
+    assertEquals(summary({ "vm-bun.json": undefined }).status, 1);
     assertEquals(summary({}, "static checks").status, 1);
   },
 );
@@ -69,7 +69,7 @@ test("the summary names what passed alone, and lets two of all pass", [], () => 
       "again/node/x.test.ts/node.xml": names.map(passed).join(""),
     });
   const two = again(2);
-  assertEquals([two.status, two.last], [0, "17 passed, 0 failed, 0 skipped"]);
+  assertEquals([two.status, two.last], [0, "18 passed, 0 failed, 0 skipped"]);
   assertStringIncludes(two.stdout, "passed alone, failed beside others: node: three: wrong");
   const three = again(3);
   assertEquals(three.status, 1);
@@ -79,5 +79,5 @@ test("the summary names what passed alone, and lets two of all pass", [], () => 
     "again/node/x.test.ts/node.xml": failed("two"),
     "again/bun/x.test.ts/bun.xml": passed("two"),
   });
-  assertEquals([twice.status, twice.last], [1, "15 passed, 1 failed, 0 skipped"]);
+  assertEquals([twice.status, twice.last], [1, "16 passed, 1 failed, 0 skipped"]);
 });

@@ -158,6 +158,15 @@ export function testsOf(name: string, needs: Need[]): typeof test {
   return () => {};
 }
 
+const [SHARE, OF_SHARES] = (process.env.LOOPDEV_TEST_SHARE ?? "0/1").split("/").map(Number);
+
+/**
+ * Of many cases of one kind those that this runtime tries. Where suites run side by side each takes its share, since
+ * what the cases differ in is no runtime's. A runtime that runs alone takes all.
+ */
+export const shareOf = <T>(cases: readonly T[]): T[] =>
+  cases.filter((_, i) => i % OF_SHARES === SHARE);
+
 let folder: string | undefined;
 
 /** A path for a scratch file, in a folder that goes at the end of the running test. */
