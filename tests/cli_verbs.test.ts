@@ -429,7 +429,8 @@ test("loopdev cp says on a terminal how far it is, from its first second on", [
   const { status, stdout } = run(command, { cwd: scratch("") });
   assertEquals(status, 0, stdout);
   const lines = stdout.replaceAll("\r\x1b[K", "|");
-  assertMatch(lines, /^(\|copied 512K)+\|?((\|writing it back)+\|)?$/);
+  // On a busy machine the first second ends before the first file is copied.
+  assertMatch(lines, /^(\|copied \d+B)?(\|copied 512K)+\|?((\|writing it back)+\|)?$/);
 });
 
 /** What is mounted on a directory or below it. */
