@@ -11,6 +11,7 @@ import process from "node:process";
 import { fail, readOptions } from "../dev/options.ts";
 import { readReport } from "../dev/junit.mjs";
 import { nodeTest } from "../dev/node_test.mjs";
+import { runSideBySide } from "../dev/side_by_side.mjs";
 import { RUNTIME_NAMES } from "../tests/support/support.ts";
 import { type Cell, CELLS, CORE } from "./cells.ts";
 import { install } from "./install.ts";
@@ -28,6 +29,9 @@ ${CELLS.map(({ name }) => `  ${name}`).join("\n")}
 
 const ROOT = new URL("..", import.meta.url).pathname;
 const REPORTS = join(ROOT, "reports/compat");
+
+/** Suites side by side: two processors have enough to do with these. */
+const AT_A_TIME = 4;
 
 const { values: options } = readOptions(HELP, {
   only: { type: "string", multiple: true },
@@ -68,24 +72,46 @@ function testCommand({ runtime }: Cell, report: string, only?: string): string[]
   return [...commands[runtime], ...CORE];
 }
 
-function runCell(cell: Cell): Row {
-  const { folder, version, env } = install(cell);
+/** A cell that is installed, on whose runtime the demo has run. */
+interface Installed {
+  readonly cell: Cell;
+  readonly version: string;
+  /** What puts the runtime first. */
+  readonly env: Record<string, string>;
+  /** Of its reports, and before each line of its tests. */
+  readonly name: string;
+  readonly demoWorks: boolean;
+}
+
+function installed(cell: Cell): Installed {
+  const { folder, version, env: own } = install(cell);
   console.log(`\n==> ${cell.name}: ${cell.runtime} ${version}, ${cell.libc}`);
-  const all = { ...env, PATH: [folder, process.env.PATH].join(delimiter) };
+  const env = { ...own, PATH: [folder, process.env.PATH].join(delimiter) };
   const name = cell.name.toLowerCase().replaceAll(/\W+/g, "-");
-  const demoWorks = succeeds(
-    [...DEMO[cell.runtime], "examples/demo.ts"],
-    all,
-  );
-  const report = join(REPORTS, `${name}.xml`);
-  const coreWorks = succeeds(testCommand(cell, report), all);
-  const cases = readReport(report);
+  const demoWorks = succeeds([...DEMO[cell.runtime], "examples/demo.ts"], env);
+  return { cell, version, env, name, demoWorks };
+}
+
+const reportOf = (name: string) => join(REPORTS, `${name}.xml`);
+
+/** The core tests side by side: each runs one test at a time. */
+async function runCore(cells: readonly Installed[]): Promise<Row[]> {
+  const commands = cells.map(({ cell, env, name }) => ({
+    ...{ name, env },
+    command: testCommand(cell, reportOf(name)),
+  }));
+  const ends = await runSideBySide(commands, { cwd: ROOT });
+  return cells.map((one) => rowOf(one, ends.get(one.name) === undefined));
+}
+
+function rowOf({ cell, version, env, name, demoWorks }: Installed, coreWorks: boolean): Row {
+  const cases = readReport(reportOf(name));
   const skipped = cases.filter((test) => test.skipped).length;
   const failed = cases.filter((test) => test.failed);
   // Where others attach too, a test can lose a device to them.
   const again = failed.filter((test, index) => {
     const report = join(REPORTS, "again", `${name}-${index}.xml`);
-    const works = succeeds(testCommand(cell, report, test.name), all);
+    const works = succeeds(testCommand(cell, report, test.name), env);
     return works && readReport(report).some((one) => one.name === test.name && !one.failed);
   });
   const broken = [
@@ -133,7 +159,11 @@ const chosen = CELLS.filter(({ name }) =>
 if (chosen.length === 0) {
   fail(`no such runtime: ${only.join(", ")}; try --help`);
 }
-const rows = chosen.map(runCell);
+const cells = chosen.map(installed);
+const rows: Row[] = [];
+for (let first = 0; first < cells.length; first += AT_A_TIME) {
+  rows.push(...await runCore(cells.slice(first, first + AT_A_TIME)));
+}
 console.log();
 for (const { runtime, libc, result } of rows) {
   console.log(`${runtime.padEnd(12)} ${libc.padEnd(12)} ${result}`);
