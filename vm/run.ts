@@ -6,7 +6,7 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { fail, numberOf, oneOf, readOptions } from "../dev/options.ts";
-import { chooseCells, type Init, type Kind, kindOf } from "./cells.ts";
+import { type Cell, chooseCells, type Init, type Kind, kindOf } from "./cells.ts";
 import type { GuestOptions } from "./initramfs.ts";
 import { findKernel } from "./kernel.ts";
 import { estimate } from "./plan.ts";
@@ -94,8 +94,19 @@ const init: Init | undefined = options.init !== undefined
   ? "systemd"
   : undefined;
 const chosen = options.cell === undefined
-  ? chooseCells(options.kernel ?? [], options.udev ?? [], init)
-  : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => chooseCells([k], [u], init));
+  ? cellsOf(options.kernel ?? [], options.udev ?? [])
+  : options.cell.map((cell) => cell.split("/")).flatMap(([k, u]) => cellsOf([k], u ? [u] : []));
+if (chosen.length === 0) fail("no cell is of these kernels and udevs; --list shows all");
+
+function cellsOf(kernels: readonly string[], udevs: readonly string[]): Cell[] {
+  try {
+    return chooseCells(kernels, udevs, init);
+  } catch (error) {
+    if (error instanceof RangeError) fail(`${error.message}; --list shows all`);
+    throw error;
+  }
+}
+
 const guest: GuestOptions = {
   dev: oneOf("dev", options.dev, ["devtmpfs", "static"]),
   udev: !options["without-udevd"],
