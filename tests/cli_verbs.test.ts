@@ -861,6 +861,7 @@ test("a verb names the word that is wrong, and points to its help", [], () => {
     ["ls", "missing operand"],
     ["run a.img 2 ls", "extra operand 'ls' (a command stands behind '--')"],
     ["run a.img --", "no command behind '--'"],
+    ["run a.img -- ", "no command behind '--'"],
     ["mount a.img", "missing operand"],
     ["mount --root", "option '--root' requires an argument"],
     ["umount --lazy x", "unrecognized option '--lazy'"],

@@ -54,6 +54,7 @@ export function parseLine(verb: Verb, args: readonly string[]): VerbLine {
     const remedy = verb.command === true ? BEHIND : "";
     throw new UsageError(`extra operand '${operands[most]}'${remedy}`, true);
   }
-  if (command?.length === 0) throw new UsageError("no command behind '--'", true);
+  // "$command" of a shell, where that is not set, is an empty word.
+  if (command && !command[0]) throw new UsageError("no command behind '--'", true);
   return new VerbLine(operands, given, command);
 }
