@@ -169,6 +169,8 @@ const trees = commits.map((commit) => {
 const present = loopdevRows.filter(({ commit }) => ageOf(library, commit) === "");
 const ofPresent = library === undefined || "unknown" in library
   ? "Git could not say how many of these ran with the library as it is."
+  : present.length === loopdevRows.length
+  ? "All of them ran with the library as it is."
   : `Of these, ${
     sum(present, "cycles")
   } cycles ran with the library as it is, the others with older ones.`;
